@@ -1,0 +1,58 @@
+# The commands of the README. `make demo` and `make test` need nothing but Python 3.11, git and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+CORES ?= 2
+HER2ST ?= ../shared/data/her2st
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+# A stray PYTHONPATH or user site must not reach into the environment.
+export PYTHONNOUSERSITE := 1
+unexport PYTHONPATH
+
+.PHONY: setup demo test lint bench real law soak clean
+setup: .venv/.ready
+
+# uv installs the hash-pinned packages in seconds; pip does the same, slower, where uv can't.
+# torch and torchvision come last and together: pip honours a local CPU wheel (find-links).
+.venv/.ready: requirements.lock requirements-uv.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else \
+	  f"error: Python {v[0]}.{v[1]}: the pinned environment is for Python 3.11; install it and run make PYTHON=python3.11")'
+	rm -rf .venv && $(PYTHON) -m venv .venv
+	pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	uv pip install -q --no-cache --python .venv/bin/python --no-deps --require-hashes -r requirements.lock \
+	  || pip install -q --no-deps --require-hashes -r requirements.lock
+	pip install -q --disable-pip-version-check torch==2.13.0 torchvision==0.28.0
+	touch $@
+
+demo: setup
+	snakemake --cores $(CORES) demo
+	@echo "report: results/demo/report/index.html"
+
+test: setup
+	python -m pytest
+
+lint: setup
+	ruff check . && ruff format --check .
+	snakefmt --check Snakefile workflow
+	mypy
+	snakemake --lint
+
+bench: setup
+	python benchmarks/run.py
+
+# Region pseudo-bulks of the public her2st data: real slides, real expression, one patient.
+real: setup
+	snakemake --cores $(CORES) --configfile tests/config/her2st.yaml \
+	  --config "cohorts={her2st: {source: her2st, path: $(HER2ST)}}" -- her2st
+	python -m pytest tests/real
+
+# 400 simulated patients under a known law: where statistical claims are tested.
+law: setup
+	snakemake --cores $(CORES) --configfile tests/config/law.yaml -- law
+	python -m pytest tests/law
+
+# SIGKILL in every stage of the demo, then the same command again: the same tables.
+soak: setup
+	python -m pytest tests/soak
+
+clean:
+	rm -rf results .snakemake

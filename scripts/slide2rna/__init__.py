@@ -1,0 +1,22 @@
+"""slide2rna: H&E whole-slide images to bulk RNA-seq profiles with uncertainty.
+
+Nothing heavy is imported here: the Snakefile reads `STEP_VERSIONS` while it is parsed.
+"""
+
+__version__ = "0.1.0"
+
+# Snakemake sees changed params, never changed imported code. A stage's number goes up when
+# the same inputs would give another result; everything after that stage then runs again.
+STEP_VERSIONS = {
+    "demo": 1,
+    "cohort": 1,
+    "download": 1,
+    "tiles": 1,
+    "features": 1,
+    "bags": 1,
+    "pathways": 1,
+    "train": 1,
+    "sample": 1,
+    "evaluate": 1,
+    "report": 1,
+}

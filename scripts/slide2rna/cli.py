@@ -1,0 +1,72 @@
+"""What all command lines share: one-line errors, JSON settings, progress on any kind of output."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from slide2rna.errors import UserError
+
+log = logging.getLogger("slide2rna")
+T = TypeVar("T")
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """An argument parser whose help shows the description as it was written."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> None:
+    """Run a stage's main; a `UserError` becomes one line on stderr and exit status 2.
+
+    The first and the last line of a log say that the stage started and that it finished.
+    """
+    stage = Path(sys.argv[0]).stem
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
+    log.info("%s: started", stage)
+    try:
+        main(argv)
+        log.info("%s: finished", stage)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)
+
+
+def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """Iterate with a bar on a terminal, or with a plain line every ten seconds in a log."""
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)  # type: ignore[arg-type]
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=what, total=total)
+        return
+    last = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - last >= 10:
+            last = time.monotonic()
+            log.info("%s: %d of %s", what, number, total if total is not None else "?")
+
+
+def set_threads(threads: int) -> None:
+    """Fix the native thread pools; call it before numpy-heavy libraries start theirs.
+
+    A stage's results may depend on the number of threads in the last bit, and idle OpenMP
+    threads spin, so the number comes from the config and never from the machine.
+    """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
+        os.environ[name] = str(threads)

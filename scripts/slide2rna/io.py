@@ -1,0 +1,87 @@
+"""Files that are either whole or not there, and random streams that don't depend on order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` and rename it when the block ends well.
+
+    The temporary name keeps the suffix, since many writers choose the format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.stem}.", suffix=f".partial{path.suffix}"
+    )
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        umask = os.umask(0)
+        os.umask(umask)
+        partial.chmod(0o666 & ~umask)  # mkstemp gives 0600; a lab shares its results
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_parquet(table: pl.DataFrame, path: str | Path) -> None:
+    """Write a table in one step; statistics are left in, so readers can skip row groups."""
+    with atomic(path) as partial:
+        table.write_parquet(partial)
+
+
+def write_text(text: str, path: str | Path) -> None:
+    with atomic(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(value: Any, path: str | Path) -> None:
+    """Write JSON with sorted keys: the same value gives the same bytes."""
+    write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", path)
+
+
+def read_json(path: str | Path) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def md5sum(path: str | Path) -> str:
+    """MD5 of a file in hex (GDC's checksum; nothing here relies on it for security)."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def sha256sum(path: str | Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def seed_for(seed: int, *names: object) -> int:
+    """A 63-bit seed derived from the run's seed and from names (stage, slide, fold ...).
+
+    Streams named by what they are for don't depend on order, sharding or the number of workers.
+    """
+    text = "\x1f".join([str(seed), *(str(name) for name in names)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def rng_for(seed: int, *names: object) -> np.random.Generator:
+    return np.random.default_rng(seed_for(seed, *names))
+
+
+def shard_of(slide_id: str, shards: int) -> int:
+    """The shard of a slide: a hash of its name, so that new slides don't move old ones."""
+    return int.from_bytes(hashlib.sha256(slide_id.encode()).digest()[:8], "big") % shards

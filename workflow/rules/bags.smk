@@ -1,0 +1,31 @@
+"""A slide as k cluster means with their sizes.
+
+Reads all features of a cohort. Leaves bags/<encoder>.safetensors.
+"""
+
+
+rule bags:
+    input:
+        lambda wildcards: shards(wildcards.cohort, f"features/{wildcards.encoder}"),
+    output:
+        f"{RESULTS}/{{cohort}}/bags/{{encoder}}.safetensors",
+    log:
+        f"{RESULTS}/{{cohort}}/logs/bags-{{encoder}}.log",
+    benchmark:
+        f"{RESULTS}/{{cohort}}/benchmarks/bags-{{encoder}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: CONFIG["threads"]["bags"]
+    resources:
+        mem_mb=mem_mb(4000),
+    params:
+        scripts=SCRIPTS,
+        code=STEP_VERSIONS["bags"],
+        settings=settings("bags"),
+        max_failed=lambda wildcards: SETTINGS[wildcards.cohort]["max_failed_slides"],
+        features=subpath(input[0], parent=True),
+        seed=CONFIG["seed"],
+    shell:
+        "python {params.scripts}/bag.py --features {params.features:q} --manifests {input:q}"
+        " --out {output:q} --settings {params.settings:q} --max-failed {params.max_failed}"
+        " --seed {params.seed} --threads {threads} 2> {log:q}"

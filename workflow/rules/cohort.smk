@@ -1,0 +1,60 @@
+"""The cohort, frozen before anything else runs.
+
+Reads a sample sheet and an expression table, the her2st folder, or the generator's output.
+Leaves slides.parquet, expression.parquet, splits.tsv and cohort.json.
+"""
+
+
+rule generate:
+    """Draws the demo's slides, or the features of the law cohort, and their expression."""
+    output:
+        f"{RESULTS}/{{cohort}}/source/done.json",
+    log:
+        f"{RESULTS}/{{cohort}}/logs/demo.log",
+    benchmark:
+        f"{RESULTS}/{{cohort}}/benchmarks/demo.tsv"
+    wildcard_constraints:
+        cohort="|".join(map(re.escape, GENERATED)) or "none",
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 2
+    resources:
+        mem_mb=mem_mb(2000),
+    params:
+        scripts=SCRIPTS,
+        code=STEP_VERSIONS["demo"],
+        kind=lambda wildcards: CONFIG["cohorts"][wildcards.cohort]["source"],
+        out=subpath(output[0], parent=True),
+        seed=CONFIG["seed"],
+    shell:
+        "python {params.scripts}/demo.py --kind {params.kind} --out {params.out:q}"
+        " --seed {params.seed} --workers {threads} 2> {log:q}"
+
+
+rule cohort:
+    """Slides, expression and folds as tables; what was dropped and why."""
+    input:
+        cohort_files,
+    output:
+        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
+        expression=f"{RESULTS}/{{cohort}}/expression.parquet",
+        splits=f"{RESULTS}/{{cohort}}/splits.tsv",
+        cohort=f"{RESULTS}/{{cohort}}/cohort.json",
+    log:
+        f"{RESULTS}/{{cohort}}/logs/cohort.log",
+    benchmark:
+        f"{RESULTS}/{{cohort}}/benchmarks/cohort.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=mem_mb(4000),
+    params:
+        scripts=SCRIPTS,
+        code=STEP_VERSIONS["cohort"],
+        source=source_block,
+        folds=settings("folds"),
+        out=subpath(output.cohort, parent=True),
+        seed=CONFIG["seed"],
+    shell:
+        "python {params.scripts}/cohort.py --name {wildcards.cohort} --source {params.source:q}"
+        " --folds {params.folds:q} --seed {params.seed} --out {params.out:q} 2> {log:q}"

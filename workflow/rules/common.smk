@@ -1,0 +1,158 @@
+"""What the rules share: the validated configuration, paths, and one helper per question."""
+
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+PACKAGE = Path(workflow.current_basedir).parents[1] / "scripts"
+sys.path.insert(0, str(PACKAGE))
+# Relative, so that commands can be copied from the log and a moved folder reruns nothing.
+SCRIPTS = os.path.relpath(PACKAGE)
+
+from slide2rna import STEP_VERSIONS
+from slide2rna import config as configuration
+from slide2rna.errors import UserError
+
+try:
+    CONFIG = configuration.validate(config)
+except UserError as error:
+    # One line, as everywhere else; a traceback through the Snakefile would hide it.
+    sys.exit(f"error: {error}")
+
+COHORTS = list(CONFIG["cohorts"])
+RESULTS = CONFIG["results"]
+SETTINGS = {cohort: configuration.for_cohort(CONFIG, cohort) for cohort in COHORTS}
+GENERATED = [c for c in COHORTS if CONFIG["cohorts"][c]["source"] in ("demo", "law")]
+for generated in GENERATED:
+    if CONFIG["cohorts"][generated]["source"] == "law":
+        SETTINGS[generated]["features"] = SETTINGS[generated]["features"] | {
+            "path": f"{RESULTS}/{generated}/source/features"
+        }
+# With no GPU on this host, or none wanted, nothing waits for one.
+GPU = int(
+    CONFIG["device"] == "cuda"
+    or (CONFIG["device"] == "auto" and bool(shutil.which("nvidia-smi")))
+)
+
+
+wildcard_constraints:
+    cohort="|".join(re.escape(cohort) for cohort in COHORTS),
+    shard=r"\d+",
+    fold=r"\d+",
+    encoder=r"[A-Za-z0-9._-]+",
+    run=r"[A-Za-z0-9._-]+",
+    set=r"[A-Za-z0-9._-]+",
+
+
+def settings(section):
+    """Params function: a cohort's settings of one section as JSON, so that a change reruns."""
+    return lambda wildcards: json.dumps(
+        SETTINGS[wildcards.cohort][section], sort_keys=True
+    )
+
+
+def slug(text):
+    """A file name's stem or a word, as part of a run's name."""
+    return (
+        re.sub(r"[^A-Za-z0-9]+", "-", Path(text).name.split(".")[0]).strip("-").lower()
+    )
+
+
+def encoder(cohort):
+    return slug(SETTINGS[cohort]["features"]["encoder"])
+
+
+def pathway_set(cohort):
+    return slug(SETTINGS[cohort]["pathways"]["source"])
+
+
+def run_name(cohort):
+    return (
+        f"{encoder(cohort)}-{SETTINGS[cohort]['model']['name']}-{pathway_set(cohort)}"
+    )
+
+
+def shards(cohort, stage):
+    """The manifests of a stage, one per shard."""
+    number = CONFIG["cohorts"][cohort]["shards"]
+    return [f"{RESULTS}/{cohort}/{stage}/shard-{i}.parquet" for i in range(number)]
+
+
+def folds(cohort):
+    """Fold numbers; within one patient every section is a fold, and the data says how many."""
+    return range(SETTINGS[cohort]["folds"]["n"])
+
+
+def report_page(cohort):
+    return f"{RESULTS}/{cohort}/report/index.html"
+
+
+def mem_mb(base):
+    """Memory that doubles with each retry, for clusters that kill what takes more."""
+    return lambda wildcards, attempt: base * 2 ** (attempt - 1)
+
+
+def cohort_files(wildcards):
+    """The user's own files behind a cohort, so that a change in one of them reruns it."""
+    block = CONFIG["cohorts"][wildcards.cohort]
+    if wildcards.cohort in GENERATED:
+        return [f"{RESULTS}/{wildcards.cohort}/source/done.json"]
+    if block["source"] == "her2st":
+        return sorted(str(path) for path in Path(block["path"]).glob("*.tsv*"))
+    return [
+        block[key] for key in ("sheet", "expression", "splits", "genes") if key in block
+    ]
+
+
+def source_block(wildcards):
+    block = CONFIG["cohorts"][wildcards.cohort]
+    return json.dumps(
+        {k: v for k, v in block.items() if k not in ("settings", "shards")},
+        sort_keys=True,
+    )
+
+
+def tile_manifest(wildcards):
+    """Own features need no tiles."""
+    if SETTINGS[wildcards.cohort]["features"]["encoder"] == "files":
+        return []
+    return f"{RESULTS}/{wildcards.cohort}/tiles/shard-{wildcards.shard}.parquet"
+
+
+def tile_arguments(wildcards, input):
+    if not input.tiles:
+        return ""
+    return f"--tiles {Path(input.tiles).parent} --tiles-manifest {input.tiles}"
+
+
+def pathway_file(wildcards):
+    """A GMT or JSON file of the user's; the named sources need none."""
+    source = SETTINGS[wildcards.cohort]["pathways"]["source"]
+    return [] if source in ("go-bp", "go-mf", "adjacent") else source
+
+
+def fold_paths(pattern):
+    return lambda wildcards: [
+        pattern.format(
+            results=RESULTS, cohort=wildcards.cohort, run=wildcards.run, fold=fold
+        )
+        for fold in folds(wildcards.cohort)
+    ]
+
+
+def report_inputs(wildcards):
+    cohort, run = wildcards.cohort, run_name(wildcards.cohort)
+    base = f"{RESULTS}/{cohort}"
+    tables = ["summary", "genes", "calibration", "pathways", "samples"]
+    logs = [f"{base}/models/{run}/fold-{fold}/log.parquet" for fold in folds(cohort)]
+    own = SETTINGS[cohort]["features"]["encoder"] == "files"
+    return (
+        [f"{base}/evaluation/{run}/{table}.parquet" for table in tables]
+        + logs
+        + ([] if own else shards(cohort, "tiles"))
+        + shards(cohort, f"features/{encoder(cohort)}")
+        + [f"{base}/cohort.json", f"{base}/pathways/{pathway_set(cohort)}.json"]
+    )

@@ -1,0 +1,50 @@
+"""Slides on disk and checked, one job per shard; then the leak guard over all of them.
+
+Reads slides.parquet. Leaves slides/shard-<i>.parquet (measured md5 and size) and guard.json.
+"""
+
+
+rule download:
+    """Fetches a shard's slides; local ones are only checked."""
+    input:
+        f"{RESULTS}/{{cohort}}/slides.parquet",
+    output:
+        f"{RESULTS}/{{cohort}}/slides/shard-{{shard}}.parquet",
+    log:
+        f"{RESULTS}/{{cohort}}/logs/download-{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/{{cohort}}/benchmarks/download-{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=mem_mb(1000),
+    params:
+        scripts=SCRIPTS,
+        code=STEP_VERSIONS["download"],
+        shards=lambda wildcards: CONFIG["cohorts"][wildcards.cohort]["shards"],
+    shell:
+        "python {params.scripts}/download.py --slides {input:q} --shard {wildcards.shard}"
+        " --shards {params.shards} --out {output:q} 2> {log:q}"
+
+
+rule guard:
+    """Stops the run if a split unit, or the same slide twice, sits in two parts of a fold."""
+    input:
+        shards=lambda wildcards: shards(wildcards.cohort, "slides"),
+        splits=f"{RESULTS}/{{cohort}}/splits.tsv",
+    output:
+        f"{RESULTS}/{{cohort}}/guard.json",
+    log:
+        f"{RESULTS}/{{cohort}}/logs/guard.log",
+    benchmark:
+        f"{RESULTS}/{{cohort}}/benchmarks/guard.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=mem_mb(1000),
+    params:
+        scripts=SCRIPTS,
+        code=STEP_VERSIONS["download"],
+    shell:
+        "python {params.scripts}/guard.py --shards {input.shards:q} --splits {input.splits:q}"
+        " --out {output:q} 2> {log:q}"

@@ -1,0 +1,46 @@
+"""Every number with n and an interval, beside null rows on the same folds.
+
+Reads the draws of all folds and the truth. Leaves evaluation/<run>/*.parquet.
+"""
+
+
+rule evaluate:
+    input:
+        draws=fold_paths("{results}/{cohort}/draws/{run}/fold-{fold}.zarr"),
+        models=fold_paths("{results}/{cohort}/models/{run}/fold-{fold}/model.json"),
+        bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{encoder(wildcards.cohort)}.safetensors",
+        expression=f"{RESULTS}/{{cohort}}/expression.parquet",
+        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
+        splits=f"{RESULTS}/{{cohort}}/splits.tsv",
+        cohort=f"{RESULTS}/{{cohort}}/cohort.json",
+        pathways=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/pathways/{pathway_set(wildcards.cohort)}.parquet",
+    output:
+        summary=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/summary.parquet",
+        genes=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/genes.parquet",
+        calibration=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/calibration.parquet",
+        pathways=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/pathways.parquet",
+        samples=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/samples.parquet",
+    log:
+        f"{RESULTS}/{{cohort}}/logs/evaluate-{{run}}.log",
+    benchmark:
+        f"{RESULTS}/{{cohort}}/benchmarks/evaluate-{{run}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: CONFIG["threads"]["evaluate"]
+    resources:
+        mem_mb=mem_mb(4000),
+    params:
+        scripts=SCRIPTS,
+        code=STEP_VERSIONS["evaluate"],
+        models=lambda wildcards, input: [
+            str(Path(model).parent) for model in input.models
+        ],
+        settings=settings("evaluate"),
+        out=subpath(output.summary, parent=True),
+        seed=CONFIG["seed"],
+    shell:
+        "python {params.scripts}/evaluate.py --draws {input.draws:q} --models {params.models:q}"
+        " --bags {input.bags:q} --expression {input.expression:q} --slides {input.slides:q}"
+        " --splits {input.splits:q} --cohort {input.cohort:q} --pathways {input.pathways:q}"
+        " --run {wildcards.run} --out {params.out:q} --settings {params.settings:q}"
+        " --seed {params.seed} --threads {threads} 2> {log:q}"

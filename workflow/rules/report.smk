@@ -1,0 +1,36 @@
+"""One page per cohort, with its figures.
+
+Reads what all stages left. Leaves report/index.html (self-contained) and report/figures/.
+"""
+
+
+rule report:
+    input:
+        report_inputs,
+    output:
+        page=report(
+            f"{RESULTS}/{{cohort}}/report/index.html",
+            caption="../report/report.rst",
+            category="Reports",
+            labels={"cohort": "{cohort}"},
+        ),
+        figures=directory(f"{RESULTS}/{{cohort}}/report/figures"),
+    log:
+        f"{RESULTS}/{{cohort}}/logs/report.log",
+    benchmark:
+        f"{RESULTS}/{{cohort}}/benchmarks/report.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=mem_mb(4000),
+    params:
+        scripts=SCRIPTS,
+        code=STEP_VERSIONS["report"],
+        cohort=lambda wildcards: f"{RESULTS}/{wildcards.cohort}",
+        run=lambda wildcards: run_name(wildcards.cohort),
+        encoder=lambda wildcards: encoder(wildcards.cohort),
+        set=lambda wildcards: pathway_set(wildcards.cohort),
+        out=subpath(output.page, parent=True),
+    shell:
+        "python {params.scripts}/report.py --cohort-dir {params.cohort:q} --run {params.run}"
+        " --features {params.encoder} --pathways {params.set} --out {params.out:q} 2> {log:q}"

@@ -1,0 +1,30 @@
+"""Tissue mask and tile coordinates, one job per shard.
+
+Reads a shard's slides. Leaves tiles/<slide>.parquet with its pictures, and tiles/shard-<i>.parquet.
+The per-slide files are not declared: a job that is killed goes on with the next slide.
+"""
+
+
+rule tiles:
+    input:
+        f"{RESULTS}/{{cohort}}/slides/shard-{{shard}}.parquet",
+    output:
+        f"{RESULTS}/{{cohort}}/tiles/shard-{{shard}}.parquet",
+    log:
+        f"{RESULTS}/{{cohort}}/logs/tiles-{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/{{cohort}}/benchmarks/tiles-{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: CONFIG["threads"]["tiles"]
+    resources:
+        mem_mb=mem_mb(2000),
+    params:
+        scripts=SCRIPTS,
+        code=STEP_VERSIONS["tiles"],
+        settings=settings("tiles"),
+        out=subpath(output[0], parent=True),
+        seed=CONFIG["seed"],
+    shell:
+        "python {params.scripts}/tile.py --shard {input:q} --out {params.out:q} --manifest {output:q}"
+        " --settings {params.settings:q} --seed {params.seed} 2> {log:q}"
