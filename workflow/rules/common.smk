@@ -16,6 +16,11 @@ from slide2rna import STEP_VERSIONS
 from slide2rna import config as configuration
 from slide2rna.errors import UserError
 
+# Jobs take the interpreter that runs Snakemake, activated or not; a conda environment comes first.
+os.environ["PATH"] = os.pathsep.join(
+    [str(Path(sys.executable).parent), os.environ["PATH"]]
+)
+
 try:
     CONFIG = configuration.validate(config)
 except UserError as error:
@@ -146,7 +151,7 @@ def fold_paths(pattern):
 def report_inputs(wildcards):
     cohort, run = wildcards.cohort, run_name(wildcards.cohort)
     base = f"{RESULTS}/{cohort}"
-    tables = ["summary", "genes", "calibration", "pathways", "samples"]
+    tables = ["summary", "genes", "calibration", "pathways", "samples", "examples"]
     logs = [f"{base}/models/{run}/fold-{fold}/log.parquet" for fold in folds(cohort)]
     own = SETTINGS[cohort]["features"]["encoder"] == "files"
     return (

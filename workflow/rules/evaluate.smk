@@ -20,6 +20,7 @@ rule evaluate:
         calibration=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/calibration.parquet",
         pathways=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/pathways.parquet",
         samples=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/samples.parquet",
+        examples=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/examples.parquet",
     log:
         f"{RESULTS}/{{cohort}}/logs/evaluate-{{run}}.log",
     benchmark:

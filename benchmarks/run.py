@@ -1,0 +1,22 @@
+"""Run every benchmark, one after the other; exit status 1 if a claim was missed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    missed = []
+    for path in sorted(HERE.glob("*.py")):
+        if path.stem not in ("common", "run") and subprocess.run([sys.executable, path]).returncode:
+            missed.append(path.stem)
+    if missed:
+        sys.exit(f"missed: {', '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()

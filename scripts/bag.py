@@ -1,0 +1,45 @@
+"""Cluster the tiles of every slide into a bag of k means with sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from slide2rna import cli, config
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--features", type=Path, required=True, help="features/ENCODER")
+    parser.add_argument("--manifests", type=Path, nargs="+", required=True, help="its shards")
+    parser.add_argument("--out", type=Path, required=True, help="bags/ENCODER.safetensors")
+    parser.add_argument("--settings", default="{}", help="section bags as JSON")
+    parser.add_argument("--max-failed", type=int, default=0, help="slides that may have failed")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args(argv)
+    settings = config.parse_settings("bags", args.settings)
+    cli.set_threads(args.threads)
+
+    from slide2rna import bags
+
+    found = bags.run(
+        args.features,
+        args.manifests,
+        args.out,
+        settings,
+        args.max_failed,
+        args.seed,
+        args.threads,
+    )
+    enough = int((found.n_tiles > 2 * found.k).sum())
+    cli.log.info(
+        "%d slides in bags of k = %d; %d have more than 2k tiles",
+        len(found.slide_ids),
+        found.k,
+        enough,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

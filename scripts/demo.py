@@ -1,0 +1,26 @@
+"""Generate a cohort with a known truth: `demo` (painted slides) or `law` (features alone)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from slide2rna import cli
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--kind", choices=["demo", "law"], required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder to fill")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="processes that paint")
+    arguments = parser.parse_args(argv)
+    cli.set_threads(1)
+
+    from slide2rna import demo
+
+    demo.make(arguments.kind, arguments.out, arguments.seed, arguments.workers)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,57 @@
+"""Encode the tiles of a shard's slides, or check features that were made elsewhere.
+
+Encoder `files` takes <slide_id>.h5 from features.path (datasets features and coords, as TRIDENT,
+CLAM and STAMP write them) and needs no tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from slide2rna import cli, config
+from slide2rna.errors import ConfigError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--shard", type=Path, required=True, help="slides/shard-I.parquet")
+    parser.add_argument("--tiles", type=Path, help="folder of the tiles stage")
+    parser.add_argument("--tiles-manifest", type=Path, help="tiles/shard-I.parquet")
+    parser.add_argument("--out", type=Path, required=True, help="features/ENCODER")
+    parser.add_argument("--manifest", type=Path, required=True, help="features/ENCODER/shard-I")
+    parser.add_argument("--settings", default="{}", help="section features as JSON")
+    parser.add_argument("--tile-settings", default="{}", help="section tiles as JSON")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args(argv)
+    settings = config.parse_settings("features", args.settings)
+    tile_settings = config.parse_settings("tiles", args.tile_settings)
+    cli.set_threads(args.threads)
+
+    from slide2rna import encoders, features
+
+    if settings["encoder"] == "files":
+        if settings["path"] is None:
+            raise ConfigError("features.path", "not given", "name the folder of <slide_id>.h5")
+        features.check_own(args.shard, Path(settings["path"]), args.out, args.manifest)
+        return
+    if args.tiles is None or args.tiles_manifest is None:
+        raise ConfigError("--tiles", "missing", "only encoder files works without tiles")
+    device = encoders.pick_device(args.device)
+    cli.log.info("%s on %s", settings["encoder"], device)
+    encoder = encoders.load(settings, device, args.threads, tile_settings["tile_px"])
+    features.run(
+        args.shard,
+        args.tiles,
+        args.tiles_manifest,
+        args.out,
+        args.manifest,
+        encoder,
+        tile_settings,
+        args.threads,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,27 @@
+"""Draw a run's figures and write its report: one HTML file that needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from slide2rna import cli
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--cohort-dir", type=Path, required=True, help="results/<cohort>")
+    parser.add_argument("--run", required=True, help="<encoder>-<model>-<pathways>")
+    parser.add_argument("--features", required=True, help="name of the encoder")
+    parser.add_argument("--pathways", required=True, help="name of the pathway set")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the report")
+    args = parser.parse_args(argv)
+
+    from slide2rna import report
+
+    run = report.load(args.cohort_dir, args.run, args.features, args.pathways)
+    cli.log.info("report: %s", report.write(run, args.out))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,63 @@
+"""Draw expression profiles for the val, cal and test slides of a fold.
+
+Leaves the draws (zarr) and their summary (Parquet). An interrupted run goes on with the next slide
+when the same command is given again. Example:
+
+  python scripts/sample.py --model results/demo/models/lite0-flow-go-bp/fold-0 --fold 0 \\
+      --bags results/demo/bags/lite0.safetensors --slides results/demo/slides.parquet \\
+      --splits results/demo/splits.tsv --out results/demo/draws/lite0-flow-go-bp/fold-0.zarr \\
+      --summary results/demo/draws/lite0-flow-go-bp/fold-0.parquet
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from slide2rna import cli, config
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    for name, text in (
+        ("model", "folder of the fold's model"),
+        ("bags", "bags of the cohort"),
+        ("slides", "slides.parquet"),
+        ("splits", "unit, fold, part"),
+        ("out", "zarr group to write"),
+        ("summary", "Parquet table to write"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+    parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument("--settings", default="{}", help="section sample, as JSON")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args(argv)
+    settings = config.parse_settings("sample", args.settings)
+    cli.set_threads(args.threads)
+
+    import torch
+    from slide2rna import bags, checkpoint, data, devices, sample
+
+    torch.set_num_threads(args.threads)
+    device = devices.choose(args.device)
+    model, meta = checkpoint.load_model(args.model, device)
+    bagged = bags.load(args.bags)
+    rows = data.fold_rows(bagged.slide_ids, args.slides, args.splits, args.fold)
+    sample.run(
+        model,
+        meta,
+        (bagged.means, bagged.sizes),
+        rows.of("val", "cal", "test"),
+        settings,
+        args.seed,
+        args.fold,
+        args.out,
+        args.summary,
+        device,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,204 @@
+"""Whether the draws mean what they say: coverage, PIT, likelihood, and variance against error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import stats
+
+from slide2rna import bootstrap, metrics
+from slide2rna.bootstrap import Counts
+from slide2rna.draws import PIT_BINS, DrawScores
+
+Array = NDArray[np.floating]
+
+# Clipped draws of a silent gene have no variance; their normal law is this wide in train sds.
+SD_FLOOR = 0.01
+
+SCHEMA = {
+    "gene_set": pl.String,
+    "quantity": pl.String,
+    "kind": pl.String,
+    "within": pl.String,
+    "interval": pl.Float64,
+    "nominal": pl.Float64,
+    "covered": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "width": pl.Float64,
+    "value": pl.Float64,
+    "n": pl.Int64,
+    "note": pl.String,
+}
+
+
+def table(
+    scores: Sequence[DrawScores],
+    truths: Sequence[Array],
+    sets: Sequence[NDArray[np.bool_]],
+    set_names: Sequence[str],
+    train: Sequence[tuple[Array, Array]],
+    counts: Sequence[Counts],
+) -> pl.DataFrame:
+    """Calibration of the draws of all folds.
+
+    Parameters
+    ----------
+    scores, truths, sets : per fold: scores of the draws, truth (n, G), gene sets (G, K).
+    train : per fold, mean and sd of each gene among the train samples, (G,) each.
+    counts : per fold, bootstrap counts (B + 1, n).
+
+    Returns
+    -------
+    A row per gene set, quantity and interval. `quantity` is coverage (within: pooled, gene,
+    sample), pit (interval is the bin's upper edge, covered its share), nll or spearman;
+    `kind` is draws, or the null that stands beside them.
+    """
+    rows: list[dict[str, Any]] = []
+    for column, name in enumerate(set_names):
+        rows += _coverage(scores, sets, counts, column, name)
+        rows += _pit(scores, counts, column, name)
+        rows += _nll(scores, truths, sets, train, counts, column, name)
+        rows += _spearman(scores, truths, sets, train, column, name)
+    return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def _over_patients(counts: Sequence[Counts], values: Sequence[Array]) -> tuple[Array, Array, Array]:
+    """Mean over the patients of all folds of per-patient values (n, ...), with its interval."""
+    total = sum(len(value) for value in values)
+    sums = np.asarray(sum(c @ v for c, v in zip(counts, values, strict=True)))
+    low, high = bootstrap.interval(sums / total)
+    return sums[0] / total, low, high
+
+
+def _coverage(
+    scores: Sequence[DrawScores],
+    sets: Sequence[NDArray[np.bool_]],
+    counts: Sequence[Counts],
+    column: int,
+    name: str,
+) -> list[dict[str, Any]]:
+    rows = []
+    samples = sum(score.mean.shape[0] for score in scores)
+    members = [mask[:, column] for mask in sets]
+    for index, level in enumerate(scores[0].levels):
+        base: dict[str, Any] = {"gene_set": name, "quantity": "coverage", "kind": "draws"}
+        base |= {"interval": float(level), "nominal": float(level)}
+        per_sample = [score.covered[index, :, column] for score in scores]
+        value, low, high = _over_patients(counts, per_sample)
+        low, high = np.clip([low, high], 0, 1)
+        width = np.average(
+            [score.width[index, mask].mean() for score, mask in zip(scores, members, strict=True)],
+            weights=[score.mean.shape[0] for score in scores],
+        )
+        pooled = {"within": "pooled", "covered": value, "low": low, "high": high}
+        rows.append(base | pooled | {"width": width, "n": samples, "note": "95 % over patients"})
+
+        low, middle, high = np.quantile(np.concatenate(per_sample), [0.05, 0.5, 0.95])
+        by_sample = {"within": "sample", "covered": middle, "low": low, "high": high}
+        rows.append(base | by_sample | {"n": samples, "note": "median, 5th to 95th percentile"})
+
+        # A gene counts in the folds whose set holds it.
+        hits = sum(s.covered_gene[index] * m for s, m in zip(scores, members, strict=True))
+        tried = sum(s.mean.shape[0] * m for s, m in zip(scores, members, strict=True))
+        seen = tried > 0
+        low, middle, high = np.quantile(hits[seen] / tried[seen], [0.05, 0.5, 0.95])
+        typical = int(np.median(tried[seen]))
+        chance = stats.binom.ppf([0.05, 0.95], typical, level) / typical
+        by_gene = {"within": "gene", "covered": middle, "low": low, "high": high}
+        note = (
+            "median, 5th to 95th percentile of genes; chance alone gives "
+            f"{chance[0]:.2f} to {chance[1]:.2f} with {typical} samples a gene"
+        )
+        rows.append(base | by_gene | {"n": int(seen.sum()), "note": note})
+    return rows
+
+
+def _pit(
+    scores: Sequence[DrawScores], counts: Sequence[Counts], column: int, name: str
+) -> list[dict[str, Any]]:
+    value, low, high = _over_patients(counts, [score.pit[:, column] for score in scores])
+    low, high = np.clip([low, high], 0, 1)
+    samples = sum(score.mean.shape[0] for score in scores)
+    base = {"gene_set": name, "quantity": "pit", "kind": "draws", "within": "pooled", "n": samples}
+    return [
+        base
+        | {"interval": (edge + 1) / PIT_BINS, "nominal": 1 / PIT_BINS, "covered": value[edge]}
+        | {"low": low[edge], "high": high[edge], "note": "share per bin, ties randomised"}
+        for edge in range(PIT_BINS)
+    ]
+
+
+def _nll(
+    scores: Sequence[DrawScores],
+    truths: Sequence[Array],
+    sets: Sequence[NDArray[np.bool_]],
+    train: Sequence[tuple[Array, Array]],
+    counts: Sequence[Counts],
+    column: int,
+    name: str,
+) -> list[dict[str, Any]]:
+    ours, null, floored = [], [], []
+    for score, truth, mask, (mean, sd) in zip(scores, truths, sets, train, strict=True):
+        used = mask[:, column]
+        y, m, s = truth[:, used], mean[used], sd[used]
+        floor = SD_FLOOR * s
+        variance = score.variance[:, used]
+        ours.append(metrics.gaussian_nll(score.mean[:, used], variance, y, floor).mean(axis=1))
+        null.append(metrics.gaussian_nll(m, s**2, y, floor).mean(axis=1))
+        floored.append((variance < floor**2).mean())
+    rows = []
+    notes = {
+        "draws": f"sd raised to {SD_FLOOR:g} train sd in {np.mean(floored):.1%} of values",
+        "train-normal": "normal law with the train mean and sd, no image",
+    }
+    for kind, values in (("draws", ours), ("train-normal", null)):
+        value, low, high = _over_patients(counts, values)
+        base: dict[str, Any] = {
+            "gene_set": name,
+            "quantity": "nll",
+            "kind": kind,
+            "within": "pooled",
+        }
+        base |= {"value": value, "low": low, "high": high, "note": notes[kind]}
+        rows.append(base | {"n": sum(map(len, values))})
+    return rows
+
+
+def _spearman(
+    scores: Sequence[DrawScores],
+    truths: Sequence[Array],
+    sets: Sequence[NDArray[np.bool_]],
+    train: Sequence[tuple[Array, Array]],
+    column: int,
+    name: str,
+) -> list[dict[str, Any]]:
+    """Spearman(variance, absolute error), beside a variance that is constant per gene.
+
+    Pooled over genes, noisy genes alone make both large; within a gene a constant has none.
+    """
+    error, variance, constant, within = [], [], [], []
+    for score, truth, mask, (_, sd) in zip(scores, truths, sets, train, strict=True):
+        used = mask[:, column]
+        error.append(np.abs(score.mean[:, used] - truth[:, used]))
+        variance.append(score.variance[:, used])
+        constant.append(np.broadcast_to(sd[used] ** 2, variance[-1].shape))
+        if len(truth) > 3:
+            within.append(metrics.spearman_columns(variance[-1], error[-1]))
+    flat_error = np.concatenate([e.ravel() for e in error])
+    base = {"gene_set": name, "quantity": "spearman", "n": sum(len(e) for e in error)}
+    rows = []
+    for kind, values in (("draws", variance), ("constant-variance", constant)):
+        r = metrics.spearman(np.concatenate([v.ravel() for v in values]), flat_error)
+        rows.append(base | {"kind": kind, "within": "pooled", "value": r})
+    if within:
+        low, middle, high = np.quantile(np.concatenate(within), [0.05, 0.5, 0.95])
+        by_gene = {"kind": "draws", "within": "gene", "value": middle, "low": low, "high": high}
+        rows.append(base | by_gene | {"note": "median, 5th to 95th percentile of genes and folds"})
+        none = {"kind": "constant-variance", "within": "gene", "value": 0.0}
+        rows.append(base | none | {"note": "0 by definition"})
+    return rows

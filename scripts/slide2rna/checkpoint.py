@@ -1,0 +1,113 @@
+"""A trained model's folder, and the state from which an interrupted training goes on.
+
+Safetensors and JSON only; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from slide2rna import io
+from slide2rna.errors import WeightsError
+from slide2rna.model import RNAFM
+from slide2rna.pathways import Pathways
+
+FORMAT = 1
+
+
+def save_model(folder: str | Path, model: RNAFM, meta: dict[str, Any]) -> None:
+    """Write model.safetensors, then model.json; the folder needs nothing else.
+
+    `meta` must have the keys genes, features, clusters, settings (with the section `model`) and
+    interpolant; the gene sets are added here.
+    """
+    folder = Path(folder)
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    with io.atomic(folder / "model.safetensors") as partial:
+        save_file(weights, partial)
+    pathways = {
+        "names": model.pathways.names,
+        "index": [genes.tolist() for genes in model.pathways.index],
+    }
+    content = meta | {"format": FORMAT, "pathways": meta.get("pathways", {}) | pathways}
+    io.write_text(
+        json.dumps(content, sort_keys=True, ensure_ascii=False) + "\n", folder / "model.json"
+    )
+
+
+def load_model(
+    folder: str | Path, device: torch.device | str = "cpu"
+) -> tuple[RNAFM, dict[str, Any]]:
+    """Read a model's folder.
+
+    Returns
+    -------
+    model
+        In eval mode on `device`.
+    meta
+        The content of model.json.
+
+    Raises
+    ------
+    WeightsError
+        A file is missing, of another format, or doesn't fit the other.
+    """
+    folder = Path(folder)
+    try:
+        meta = io.read_json(folder / "model.json")
+        weights = load_file(folder / "model.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise WeightsError(folder, f"no model to read ({error})", "train it first") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise WeightsError(folder / "model.json", "not this version's format", "train it again")
+    sets = meta["pathways"]
+    pathways = Pathways(
+        sets["names"],
+        [np.array(genes, dtype=np.int64) for genes in sets["index"]],
+        len(meta["genes"]),
+    )
+    model = RNAFM(
+        pathways,
+        meta["features"],
+        meta["clusters"],
+        meta["settings"]["model"],
+        meta["interpolant"],
+    )
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        cause = str(error).split("\n")[1].strip() if "\n" in str(error) else str(error)
+        raise WeightsError(
+            folder, f"weights don't fit model.json ({cause})", "train it again"
+        ) from error
+    return model.to(device).eval(), meta
+
+
+def save_state(path: str | Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write a training state as one file, so that it is whole or not there."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with io.atomic(path) as partial:
+        save_file(plain, partial, metadata={"state": json.dumps(state)})
+
+
+def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read a training state; None where there is none."""
+    if not Path(path).is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as handle:
+            metadata = handle.metadata() or {}
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        return tensors, json.loads(metadata["state"])
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise WeightsError(path, f"not a training state ({error})", "delete it") from error

@@ -1,0 +1,188 @@
+"""Stage 1: freeze a cohort: its slides, its expression, its folds, and what was left out.
+
+Everything is read and checked before the first file is written, and cohort.json comes last, so
+a folder with a cohort.json is whole. The same inputs and seed give the same bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from slide2rna import splits
+from slide2rna.cli import log
+from slide2rna.config import Settings
+from slide2rna.errors import SheetError
+from slide2rna.expression import read_expression, read_genes
+from slide2rna.her2st import CAVEAT as HER2ST_CAVEAT
+from slide2rna.her2st import read_her2st
+from slide2rna.io import write_json, write_parquet, write_text
+from slide2rna.sheet import read_sheet
+
+SCHEMA = {
+    "slide_id": pl.String,
+    "patient_id": pl.String,
+    "sample_id": pl.String,
+    "unit": pl.String,
+    "site": pl.String,
+    "path": pl.String,
+    "url": pl.String,
+    "md5": pl.String,
+    "size": pl.Int64,
+    "mpp": pl.Float64,
+    "area": pl.String,
+}
+CAVEAT = "split by section, not by patient: no claim about patients"
+
+
+def build(name: str, source: Settings, folds: Settings, seed: int, out: str | Path) -> None:
+    """Write slides.parquet, expression.parquet, splits.tsv and cohort.json into `out`.
+
+    Parameters
+    ----------
+    name
+        The cohort's name.
+    source
+        The cohort's block of the configuration. `demo` and `law` read what their generator left
+        in `out`/source, as any other sample sheet.
+    folds
+        Section `folds`.
+    seed
+        The run's seed.
+    out
+        results/<cohort>.
+
+    Raises
+    ------
+    SheetError, ConfigError
+        One line that names file, row or key, and the remedy; then nothing is written.
+    """
+    out = Path(out)
+    unit_kind = source.get("split_unit", "patient")
+    if source["source"] == "her2st":
+        slides, expression, dropped, flow = _from_her2st(source)
+        caveat = None if unit_kind == "patient" else HER2ST_CAVEAT
+        origin: str | Path = source["path"]
+    else:
+        if source["source"] in ("demo", "law"):
+            made = {"sheet": str(out / "source" / "sheet.tsv")}
+            source = source | made | {"expression": str(out / "source" / "expression.parquet")}
+        slides, expression, flow = _from_sheet(source)
+        dropped, origin = [], source["sheet"]
+        caveat = None if unit_kind == "patient" else CAVEAT
+    slides = _with_units(origin, slides, unit_kind)
+    table = _folds(origin, slides, source, folds, seed)
+    slides = slides.select(
+        pl.col(column).cast(kind) if column in slides.columns else pl.lit(None, kind).alias(column)
+        for column, kind in SCHEMA.items()
+    ).sort("slide_id")
+    summary = {
+        "name": name,
+        "source": source["source"],
+        "split_unit": unit_kind,
+        "caveat": caveat,
+        "n_slides": slides.height,
+        "n_patients": slides["patient_id"].n_unique(),
+        "n_samples": expression.height,
+        "n_genes": expression.width - 1,
+        "n_sites": slides["site"].drop_nulls().n_unique(),
+        "flow": flow,
+        "dropped": dropped,
+        "folds": table["fold"].n_unique(),
+    }
+    _write(out, slides, expression, table, summary)
+
+
+def _write(
+    out: Path,
+    slides: pl.DataFrame,
+    expression: pl.DataFrame,
+    folds: pl.DataFrame,
+    summary: dict[str, Any],
+) -> None:
+    # An old cohort.json must not vouch for new tables if this is killed half way.
+    (out / "cohort.json").unlink(missing_ok=True)
+    write_parquet(slides, out / "slides.parquet")
+    write_parquet(expression, out / "expression.parquet")
+    write_text(folds.write_csv(separator="\t"), out / "splits.tsv")
+    write_json(summary, out / "cohort.json")
+    log.info(
+        "cohort %s: %d slides of %d patients, %d genes, %d folds",
+        *(summary[key] for key in ("name", "n_slides", "n_patients", "n_genes", "folds")),
+    )
+
+
+def _step(step: str, slides: pl.DataFrame) -> dict[str, Any]:
+    return {
+        "step": step,
+        "slides": slides.height,
+        "patients": slides["patient_id"].n_unique(),
+    }
+
+
+def _from_sheet(
+    source: Settings,
+) -> tuple[pl.DataFrame, pl.DataFrame, list[dict[str, Any]]]:
+    slides = read_sheet(source["sheet"])
+    expression = read_expression(
+        source["expression"],
+        unit=source.get("expression_unit", "log2"),
+        column=source.get("expression_column", "fpkm_uq_unstranded"),
+        genes=read_genes(source["genes"]) if source.get("genes") else None,
+        samples=slides["sample_id"].unique().to_list(),
+    )
+    return slides, expression, [_step("in the sheet", slides), _step("with expression", slides)]
+
+
+def _from_her2st(
+    source: Settings,
+) -> tuple[pl.DataFrame, pl.DataFrame, list[dict[str, str]], list[dict[str, Any]]]:
+    slides, expression, dropped = read_her2st(source["path"])
+    if source.get("genes"):
+        genes = read_genes(source["genes"])
+        lost = [gene for gene in genes if gene not in expression.columns]
+        if lost:
+            cause = f"{len(lost)} listed genes are not in the cohort, first {lost[0]}"
+            raise SheetError(source["genes"], cause, "mend the gene list")
+        expression = expression.select("sample_id", *genes)
+    return slides, expression, dropped, [_step("regions with counts", slides)]
+
+
+def _with_units(origin: object, slides: pl.DataFrame, unit_kind: str) -> pl.DataFrame:
+    """Add `unit`: the patient, or the section (her2st's, otherwise the slide's file or id)."""
+    if unit_kind == "patient":
+        return slides.with_columns(pl.col("patient_id").alias("unit"))
+    if "section" in slides.columns:
+        return slides.with_columns(pl.col("section").alias("unit"))
+    file = pl.coalesce("path", "slide_id")
+    slides = slides.with_columns(pl.col("slide_id").sort().first().over(file).alias("unit"))
+    spread = slides.group_by("sample_id").agg(pl.col("unit").unique().sort())
+    spread = spread.filter(pl.col("unit").list.len() > 1).sort("sample_id")
+    if spread.height:
+        cause = f"sample {spread['sample_id'][0]} is measured on several sections"
+        remedy = "give each section its own sample_id, or use split_unit: patient"
+        raise SheetError(origin, cause, remedy)
+    return slides
+
+
+def _folds(
+    origin: str | Path, slides: pl.DataFrame, source: Settings, folds: Settings, seed: int
+) -> pl.DataFrame:
+    """The folds from the given file, from the sheet's column, or drawn."""
+    has_column = "split" in slides.columns and slides["split"].is_not_null().any()
+    if "site" not in slides.columns:
+        slides = slides.with_columns(pl.lit(None, pl.String).alias("site"))
+    columns = [pl.col("site").drop_nulls().sort().first()]
+    if has_column:
+        columns.append(pl.col("split").unique().sort())
+    units = slides.group_by("unit").agg(columns).sort("unit")
+    if source.get("splits"):
+        if has_column:
+            cause = "a split is given twice: the column split and the key splits"
+            raise SheetError(origin, cause, "keep one of the two")
+        return splits.from_file(source["splits"], units, folds, seed)
+    if has_column:
+        return splits.from_column(origin, units, folds, seed)
+    return splits.draw(units, folds, seed)

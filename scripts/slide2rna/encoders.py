@@ -1,0 +1,148 @@
+"""A registry of tile encoders behind one small interface.
+
+An encoder takes RGB tiles as they were read (uint8, n x h x w x 3), brings its own input size and
+normalisation, and returns one float32 vector a tile. timm's encoders see the whole tile resized to
+their input size: the centre crop of ImageNet's evaluation would lose tissue that no other tile has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from slide2rna import lite0, weights
+from slide2rna.config import Settings
+from slide2rna.errors import ConfigError, DeviceError
+from slide2rna.torch_encoder import COLOR_DIM, TorchEncoder, load_timm, tuned
+
+
+class Encoder(Protocol):
+    """What feature extraction needs to know of an encoder.
+
+    Attributes
+    ----------
+    name : str
+    dim : int
+        Length of a feature vector.
+    identity : str
+        Changes whenever the features would: name and hash of the weights.
+    batch : int
+        Tiles per call of `encode`.
+    parallel : bool
+        Several threads may call `encode` at once; otherwise it uses all threads itself.
+    """
+
+    name: str
+    dim: int
+    identity: str
+    batch: int
+    parallel: bool
+
+    def encode(self, tiles: np.ndarray, color: np.ndarray) -> np.ndarray:
+        """Encode tiles, uint8 (n, h, w, 3), with their colour (n, 6), as float32 (n, dim)."""
+        ...
+
+
+@dataclass
+class ColorEncoder:
+    """Mean and sd of R, G and B in 0..1: six numbers, no network, no weights."""
+
+    name: str = "color"
+    dim: int = COLOR_DIM
+    identity: str = "color"
+    batch: int = 32
+    parallel: bool = True
+
+    def encode(self, tiles: np.ndarray, color: np.ndarray) -> np.ndarray:
+        return color.astype(np.float32)
+
+
+@dataclass
+class OnnxLite0:
+    """lite0 on CPU: 112 channels pooled to means and sds, and the colour: 230 numbers.
+
+    One thread a call and eight tiles a batch were fastest (the activations of more don't fit the
+    cache), and make the numbers independent of the number of threads.
+    """
+
+    session: Any
+    identity: str
+    name: str = "lite0"
+    dim: int = 2 * lite0.CHANNELS + COLOR_DIM
+    batch: int = 8
+    parallel: bool = True
+
+    def encode(self, tiles: np.ndarray, color: np.ndarray) -> np.ndarray:
+        features = self.session.run(None, {"tiles": np.ascontiguousarray(tiles)})[0]
+        return np.concatenate([features, color], 1, dtype=np.float32)
+
+
+def pick_device(wanted: str) -> str:
+    """``auto`` takes a GPU if torch sees one.
+
+    Raises
+    ------
+    DeviceError
+        ``cuda`` was asked for and there is none.
+    """
+    import torch
+
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise DeviceError("device", "cuda was asked for, but torch sees no GPU", "use device: auto")
+    return "cuda" if there and wanted != "cpu" else "cpu"
+
+
+def load(settings: Settings, device: str = "cpu", threads: int = 1, tile_px: int = 256) -> Encoder:
+    """Make the encoder that the features settings name; `tile_px` sizes a GPU's batch.
+
+    Raises
+    ------
+    WeightsError
+        Its weights can't be had, or don't fit.
+    ConfigError
+        There is no such encoder.
+    """
+    name = settings["encoder"]
+    if name == "color":
+        return ColorEncoder(batch=settings["batch"])
+    if name == "files":
+        raise ConfigError("encoder files", "it has no network", "extract.py only checks the files")
+    import torch
+
+    torch.set_num_threads(threads)
+    if name == "lite0":
+        return _load_lite0(settings, device, tile_px)
+    encoder = load_timm(settings, device)
+    return tuned(encoder, tile_px) if device == "cuda" else encoder
+
+
+def _load_lite0(settings: Settings, device: str, tile_px: int) -> Encoder:
+    path = Path(settings["weights"] or lite0.weights_path())
+    identity = f"lite0 {weights.digest(path)}"
+    convs = lite0.layers(path)
+    if device == "cuda":
+        import torch
+
+        encoder = TorchEncoder(
+            lite0.torch_model(convs).to(device),
+            "lite0",
+            2 * lite0.CHANNELS + COLOR_DIM,
+            identity,
+            torch.device(device),
+            input_px=None,
+            mean=None,
+            with_color=True,
+        )
+        return tuned(encoder, tile_px)
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        lite0.onnx_model(convs).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return OnnxLite0(session, identity)

@@ -1,0 +1,306 @@
+"""Expression tables: Parquet, CSV or TSV of a laboratory, or GDC STAR-counts files.
+
+Whatever comes in, log2(x+1) as float32 with sorted samples and genes comes out, or one error.
+"""
+
+from __future__ import annotations
+
+import csv
+import io as stdio
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from slide2rna.cli import log, progress
+from slide2rna.errors import SheetError
+from slide2rna.sheet import MISSING, read_text, separator_of
+
+ID_NAMES = ("sample_id", "patient_id")
+# log2(x+1) of 50 would be 1e15 transcripts: no measurement, so the table is linear.
+MAX_LOG2 = 50.0
+STAR_COLUMNS = ("gene_id", "gene_name")
+
+
+def read_expression(
+    path: str | Path,
+    unit: str = "log2",
+    column: str = "fpkm_uq_unstranded",
+    genes: list[str] | None = None,
+    samples: list[str] | None = None,
+) -> pl.DataFrame:
+    """Read expression and bring it to log2(x+1).
+
+    Parameters
+    ----------
+    path
+        Table (.parquet, .csv, .tsv, also .gz) with a row per sample, its id in the first column
+        and a column per gene; or a folder of GDC STAR-counts TSV files, where a file's sample id
+        is its name up to the first dot.
+    unit
+        Of a table: log2 is taken as log2(x+1), linear is transformed, counts become
+        log2(CPM+1) over all genes of the table. STAR's `unstranded` is counts, its other columns
+        are linear, whatever `unit` says.
+    column
+        Of STAR-counts files.
+    genes
+        Keep these; None keeps all.
+    samples
+        Rows to keep; None keeps all. All of them must be there.
+
+    Returns
+    -------
+    polars.DataFrame
+        sample_id, then one float32 column per gene; samples and genes in sorted order.
+
+    Raises
+    ------
+    SheetError
+        Missing samples or genes, repeated samples or genes, NaN, infinite, negative or
+        non-numeric values, linear values where log2 was promised, samples as columns.
+    """
+    path = Path(path)
+    if path.is_dir():
+        ids, names, values = read_star(path, column, samples)
+        unit = "counts" if column == "unstranded" else "linear"
+    else:
+        ids, names, values = _read_own(path)
+        if samples is not None:
+            keep = _rows_of(path, samples, ids, names)
+            ids, values = [ids[i] for i in keep], values[keep]
+    _check_values(path, ids, names, values)
+    values = to_log2(path, ids, values, unit)
+    order = _columns_of(path, names, genes)
+    rows = sorted(range(len(ids)), key=ids.__getitem__)
+    values = np.ascontiguousarray(values[np.ix_(rows, order)].T, dtype=np.float32)
+    columns = {names[g]: values[i] for i, g in enumerate(order)}
+    return pl.DataFrame({"sample_id": [ids[i] for i in rows]} | columns)
+
+
+def to_log2(where: object, ids: list[str], values: np.ndarray, unit: str) -> np.ndarray:
+    """Bring values (samples x genes) in `unit` to log2(x+1); CPM is x / sum(x) * 1e6.
+
+    Raises
+    ------
+    SheetError
+        Values above 50 that are said to be log2; a sample without counts.
+    """
+    if unit == "log2":
+        high = np.argmax(values) if values.size else 0
+        if values.size and values.flat[high] > MAX_LOG2:
+            sample = ids[int(high) // values.shape[1]]
+            cause = f"a value of {values.flat[high]:g} (sample {sample}) can't be log2(x+1)"
+            raise SheetError(where, cause, "set expression_unit: linear or counts")
+        return values
+    if values.size and values.max() < 25 and values.shape[1] > 500:
+        log.info("%s: no value above 25: is it log2 already? (unit is %s)", where, unit)
+    if unit == "counts":
+        total = values.sum(axis=1, dtype=np.float64, keepdims=True)
+        empty = [ids[i] for i in np.flatnonzero(total[:, 0] == 0)]
+        if empty:
+            cause = f"sample {_names(empty)} has no counts at all"
+            raise SheetError(where, cause, "leave it out of the table and the sheet")
+        values = values * (1e6 / total)
+    return np.log2(values + 1)
+
+
+def read_genes(path: str | Path) -> list[str]:
+    """A gene list: the first cell of each line; a first line `gene` (or symbol ...) is a header."""
+    lines = read_text(path).splitlines()
+    separator = separator_of(lines[0])
+    names = [line.split(separator)[0].strip().strip('"') for line in lines if line.strip()]
+    if names[0].lower() in ("gene", "genes", "gene_name", "symbol", "gene_symbol"):
+        names = names[1:]
+    return sorted(set(names))
+
+
+def read_star(
+    folder: Path, column: str, samples: list[str] | None = None
+) -> tuple[list[str], list[str], np.ndarray]:
+    """One column of a folder of STAR-counts files, as (sample ids, gene names, values).
+
+    The N_ rows (unmapped reads and their like) and the PAR_Y copies of genes on both sex
+    chromosomes are dropped. A gene name with several ids keeps the id with the highest mean over
+    the samples (of equals the first in id order). Layout:
+    https://docs.gdc.cancer.gov/Data/Bioinformatics_Pipelines/Expression_mRNA_Pipeline/
+    """
+    files = sorted([*folder.glob("*.tsv"), *folder.glob("*.tsv.gz")])
+    ids = [file.name.split(".")[0] for file in files]
+    if not files:
+        raise SheetError(folder, "no .tsv or .tsv.gz file in it", "give the folder of STAR counts")
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    if twice:
+        remedy = "a file's name up to the first dot is its sample: keep one file per sample"
+        raise SheetError(folder, f"sample {_names(twice)} has several files", remedy)
+    if samples is not None:
+        keep = _rows_of(folder, samples, ids, [])
+        files, ids = [files[i] for i in keep], [ids[i] for i in keep]
+    first = _star_file(files[0], column)
+    values = np.empty((len(files), first.height), dtype=np.float32)
+    for row, file in enumerate(progress(files, "expression files")):
+        table = first if row == 0 else _star_file(file, column)
+        if table.height != first.height or not (table["gene_id"] == first["gene_id"]).all():
+            cause = f"its genes are not those of {files[0].name}"
+            raise SheetError(file, cause, "give files of one GENCODE release")
+        values[row] = table[column].to_numpy()
+    choice = first.select("gene_id", "gene_name").with_columns(
+        pl.Series("mean", values.mean(axis=0, dtype=np.float64)),
+        pl.int_range(pl.len()).alias("index"),
+    )
+    real = ~pl.col("gene_id").str.ends_with("_PAR_Y")
+    best = choice.filter(real).sort(
+        ["gene_name", "mean", "gene_id"], descending=[False, True, False]
+    )
+    best = best.unique("gene_name", keep="first", maintain_order=True)
+    return ids, best["gene_name"].to_list(), values[:, best["index"].to_numpy()]
+
+
+def _star_file(path: Path, column: str) -> pl.DataFrame:
+    text = read_text(path)
+    try:
+        table = pl.read_csv(
+            stdio.BytesIO(text.encode()), separator="\t", comment_prefix="#", infer_schema=False
+        )
+    except pl.exceptions.PolarsError as error:
+        cause = str(error).splitlines()[0]
+        raise SheetError(path, cause, "download the file again") from error
+    absent = [name for name in (*STAR_COLUMNS, column) if name not in table.columns]
+    if absent:
+        cause = f"column '{absent[0]}' is missing"
+        raise SheetError(path, cause, "give GDC 'augmented_star_gene_counts' TSV files")
+    table = table.filter(~pl.col("gene_id").str.starts_with("N_")).select(*STAR_COLUMNS, column)
+    numbers = table[column].cast(pl.Float32, strict=False)
+    if numbers.null_count():
+        line = table.filter(numbers.is_null()).row(0)
+        cause = f"gene {line[1]} ({line[0]}) has the value '{line[2]}' in {column}"
+        raise SheetError(path, cause, "download the file again")
+    return table.with_columns(numbers.alias(column))
+
+
+def _read_own(path: Path) -> tuple[list[str], list[str], np.ndarray]:
+    """A laboratory's table as (sample ids, gene names, float values)."""
+    if path.suffix == ".parquet":
+        try:
+            table = pl.read_parquet(path)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            cause = str(error).splitlines()[0]
+            raise SheetError(path, cause, "give a readable Parquet file") from error
+    else:
+        table = _read_csv(path)
+    if table.width < 2 or table.is_empty():
+        raise SheetError(path, "no samples or no genes in it", "give a row per sample")
+    texts = [name for name, kind in table.schema.items() if kind == pl.String]
+    key = next((name for name in ID_NAMES if name in texts), texts[0] if texts else None)
+    if key is None:
+        raise SheetError(path, "no column with sample ids", "make the first column sample_id, text")
+    genes = [name for name in table.columns if name != key]
+    for name in genes:
+        if not table.schema[name].is_numeric():
+            cause = (
+                f"column '{name}' is not numeric (sample {table[key][0]}: {table[name][0]!s:.30})"
+            )
+            raise SheetError(path, cause, "mend or remove it: one id column, then numbers")
+    ids = table[key].str.strip_chars()
+    if ids.null_count() or (ids == "").any():
+        row = int(np.flatnonzero((ids.fill_null("") == "").to_numpy())[0]) + 1
+        raise SheetError(f"{path} row {row}", f"{key} is empty", "give every row its sample id")
+    twice = ids.filter(ids.is_duplicated()).unique().sort().to_list()
+    if twice:
+        remedy = "keep one row per sample (or average them yourself)"
+        raise SheetError(path, f"sample {_names(twice)} has several rows", remedy)
+    # polars fills integer columns' nulls with NaN here, which the value check then names.
+    values = table.select(pl.col(genes).cast(pl.Float32)).to_numpy()
+    return ids.to_list(), genes, values
+
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    """A text table with the first column as text and the others as float32."""
+    text = read_text(path).lstrip("\r\n")
+    header = text[: text.find("\n")].strip("\r") if "\n" in text else text
+    separator = separator_of(header)
+    names = [name.strip() for name in next(csv.reader([header], delimiter=separator))]
+    names[0] = names[0] or "sample_id"
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SheetError(path, f"gene {_names(twice)} has several columns", "keep one of them")
+    key = next((name for name in ID_NAMES if name in names), names[0])
+    kinds = {name: pl.String if name == key else pl.Float32 for name in names}
+    try:
+        return pl.read_csv(
+            stdio.BytesIO(text.encode()),
+            separator=separator,
+            schema=kinds,
+            null_values=list(MISSING),
+        )
+    except pl.exceptions.PolarsError as error:
+        _name_text_cell(path, text, separator, names, key)
+        cause = str(error).splitlines()[0]
+        raise SheetError(path, cause, "give every row as many cells as the header") from error
+
+
+def _name_text_cell(path: Path, text: str, separator: str, names: list[str], key: str) -> None:
+    """Raise for the first cell that should be a number and isn't."""
+    where = names.index(key)
+    for number, row in enumerate(csv.reader(stdio.StringIO(text), delimiter=separator), start=1):
+        if number == 1 or not row:
+            continue
+        if len(row) != len(names):
+            cause = f"{len(row)} cells, but the header has {len(names)}"
+            remedy = "give every row as many cells as the header"
+            raise SheetError(f"{path} line {number}", cause, remedy)
+        for index, cell in enumerate(row):
+            if index != where and cell.strip() not in MISSING and not _is_number(cell):
+                cause = f"gene {names[index]} of sample {row[where]} is '{cell[:30]}', not a number"
+                raise SheetError(f"{path} line {number}", cause, "mend or remove it")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _rows_of(path: Path, samples: list[str], ids: list[str], genes: list[str]) -> list[int]:
+    """Rows of `samples`; an error names those without a row."""
+    index = {name: row for row, name in enumerate(ids)}
+    lost = sorted(set(samples) - index.keys())
+    if not lost:
+        return [index[name] for name in sorted(set(samples))]
+    if set(samples) & set(genes):
+        raise SheetError(path, "the samples are its columns", "transpose it: a row per sample")
+    cause = f"no expression for {_names(lost)}"
+    if len(lost) == len(set(samples)):
+        cause += f" (none of the sheet's samples; its ids look like {_names(sorted(ids)[:2])})"
+    raise SheetError(path, cause, "add the row, or take the slides out of the sheet")
+
+
+def _check_values(path: Path, ids: list[str], genes: list[str], values: np.ndarray) -> None:
+    for found, what in (
+        (~np.isfinite(values), "missing, NaN or infinite"),
+        (values < 0, "negative"),
+    ):
+        if found.any():
+            row, gene = np.argwhere(found)[0]
+            cause = f"{int(found.sum())} values are {what}, first gene {genes[gene]} of {ids[row]}"
+            remedy = (
+                "give log2(x+1), linear or counts, not z-scores"
+                if what == "negative"
+                else "fill or remove the gene or the sample"
+            )
+            raise SheetError(path, cause, remedy)
+
+
+def _columns_of(path: Path, names: list[str], genes: list[str] | None) -> list[int]:
+    index = {name: column for column, name in enumerate(names)}
+    if genes is not None:
+        lost = [name for name in sorted(set(genes)) if name not in index]
+        if lost:
+            cause = f"{len(lost)} of {len(set(genes))} listed genes are missing: {_names(lost)}"
+            raise SheetError(path, cause, "mend the gene list or use the same gene annotation")
+    return [index[name] for name in sorted(set(names) if genes is None else set(genes))]
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

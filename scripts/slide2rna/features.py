@@ -1,0 +1,291 @@
+"""Feature vectors of a slide's tiles, as h5 files in the layout of TRIDENT, CLAM and STAMP.
+
+One process loads the encoder once for all slides of a shard. Batches never span slides and are
+always made of the same tiles, so results depend neither on the shard nor on timing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from PIL import Image, ImageChops
+
+from slide2rna import STEP_VERSIONS
+from slide2rna.cli import log, progress
+from slide2rna.config import Settings
+from slide2rna.encoders import Encoder
+from slide2rna.errors import SlideError, StageError
+from slide2rna.featurefile import Features, attributes_of, read, write
+from slide2rna.io import write_parquet
+from slide2rna.slides import Slide, open_slide
+from slide2rna.tiles import fingerprint
+
+WHITE, MAX_WHITE = 230, 0.6
+AHEAD = 3  # chunks in flight per worker
+DECODERS_GPU = 8
+MANIFEST_SCHEMA = {
+    "slide_id": pl.String,
+    "status": pl.String,
+    "reason": pl.String,
+    "n_tiles": pl.Int64,
+    "n_rejected": pl.Int64,
+    "dim": pl.Int64,
+}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A decoded tile: pixels (tile_px, tile_px, 3) uint8, colour (6,), and if it is any good."""
+
+    pixels: np.ndarray
+    color: np.ndarray
+    good: bool
+
+
+def read_tile(
+    slide: Slide, x: int, y: int, level: int, size: int, tile_px: int, min_contrast: float
+) -> Tile:
+    """Decode a tile, resample it to exactly `tile_px`, and check it again.
+
+    It is no good if its grey values (2nd to 98th percentile) span less than `min_contrast`, or if
+    more than 60 % of its pixels are white (all channels >= 230): what the overview showed isn't
+    there at full resolution.
+    """
+    edge = size / slide.downsamples[level]
+    whole = max(1, -int(-edge // 1))
+    image = slide.read(x, y, level, whole, whole)
+    if edge != tile_px:
+        image = image.resize(
+            (tile_px, tile_px), Image.Resampling.BILINEAR, box=(0.0, 0.0, edge, edge)
+        )
+    histogram = np.asarray(image.histogram()).reshape(3, 256) / tile_px**2
+    levels = np.arange(256) / 255
+    mean = histogram @ levels
+    sd = np.sqrt(np.maximum(histogram @ levels**2 - mean**2, 0))
+    shares = np.cumsum(image.convert("L").histogram()) / tile_px**2
+    span = (np.searchsorted(shares, 0.98) - np.searchsorted(shares, 0.02)) / 255
+    red, green, blue = image.split()
+    darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
+    white = sum(darkest.histogram()[WHITE:]) / tile_px**2
+    color = np.concatenate([mean, sd]).astype(np.float32)
+    return Tile(np.asarray(image), color, bool(span >= min_contrast and white <= MAX_WHITE))
+
+
+@dataclass
+class Meter:
+    """Speed of extraction: tiles decoded, wall-clock seconds, and the seconds of each batch."""
+
+    tiles: int = 0
+    seconds: float = 0.0
+    encoding: list[float] = field(default_factory=list)
+
+    def text(self, workers: int) -> str:
+        """Tiles per second, and the share of its time that the encoder was at work."""
+        if not self.tiles:
+            return "nothing to do"
+        share = sum(self.encoding) / self.seconds / workers
+        return f"{self.tiles / self.seconds:.0f} tiles/s, encoder busy {share:.0%}"
+
+
+def extract(
+    slide: Slide,
+    table: pl.DataFrame,
+    encoder: Encoder,
+    tile_settings: Settings,
+    threads: int,
+    meter: Meter | None = None,
+) -> Features:
+    """Features of one slide's tiles; tiles that are no good are left out.
+
+    Decoding overlaps inference. Where the encoder may be called from several threads each worker
+    decodes and encodes a chunk; otherwise workers decode ahead of one encoding thread.
+
+    Raises
+    ------
+    SlideError
+        A tile can't be decoded, or none is good.
+    """
+    meter = meter or Meter()
+    tile_px, contrast = tile_settings["tile_px"], tile_settings["min_contrast"]
+    rows = table.select("x", "y", "level", "size").rows()
+    chunks = [rows[i : i + encoder.batch] for i in range(0, len(rows), encoder.batch)]
+    Decoded = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    def decode(chunk: list[tuple[int, int, int, int]]) -> Decoded:
+        tiles = [(row, read_tile(slide, *row, tile_px, contrast)) for row in chunk]
+        good = [(row, tile) for row, tile in tiles if tile.good]
+        shape = (len(good), tile_px, tile_px, 3)
+        return (
+            np.stack([tile.pixels for _, tile in good]) if good else np.empty(shape, np.uint8),
+            np.array([tile.color for _, tile in good], np.float32).reshape(-1, 6),
+            np.array([row[:2] for row, _ in good], np.int64).reshape(-1, 2),
+        )
+
+    def encode(decoded: Decoded) -> Features:
+        pixels, color, coords = decoded
+        began = time.monotonic()
+        empty = np.empty((0, encoder.dim), np.float32)
+        features = encoder.encode(pixels, color) if len(pixels) else empty
+        meter.encoding.append(time.monotonic() - began)
+        return Features(features, coords, color)
+
+    began = time.monotonic()
+
+    if encoder.parallel:
+        parts = list(_ahead(lambda chunk: encode(decode(chunk)), chunks, threads))
+    else:
+        workers = max(threads, DECODERS_GPU if _on_gpu(encoder) else 1)
+        parts = [encode(decoded) for decoded in _ahead(decode, chunks, workers)]
+    meter.seconds += time.monotonic() - began
+    meter.tiles += len(rows)
+    if not sum(len(part.coords) for part in parts):
+        raise SlideError(
+            slide.path, "none of its tiles is any good at full resolution", "leave the slide out"
+        )
+    return Features(
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.coords for part in parts]),
+        np.concatenate([part.color for part in parts if part.color is not None]),
+    )
+
+
+def _on_gpu(encoder: Encoder) -> bool:
+    return getattr(getattr(encoder, "device", None), "type", "cpu") == "cuda"
+
+
+def _ahead(work: Callable[[Any], Any], items: list[Any], workers: int) -> Iterator[Any]:
+    """Results in order, with a bounded number of items in flight."""
+    with ThreadPoolExecutor(workers) as pool:
+        flying: deque[Future[Any]] = deque()
+        try:
+            for item in items:
+                flying.append(pool.submit(work, item))
+                if len(flying) > AHEAD * workers:
+                    yield flying.popleft().result()
+            while flying:
+                yield flying.popleft().result()
+        finally:
+            for future in flying:
+                future.cancel()
+
+
+def run(
+    shard: Path,
+    tiles: Path,
+    tiles_manifest: Path,
+    out: Path,
+    manifest: Path,
+    encoder: Encoder,
+    tile_settings: Settings,
+    threads: int,
+) -> pl.DataFrame:
+    """Features of a shard's slides; those that failed before are repeated with their reason.
+
+    Leaves <slide_id>.h5 per slide in `out`, and the manifest last of all. A file made from the
+    same tiles by the same encoder is kept.
+    """
+    paths = {row["slide_id"]: row for row in pl.read_parquet(shard).iter_rows(named=True)}
+    tiled = pl.read_parquet(tiles_manifest).sort("slide_id")
+    if set(tiled["slide_id"]) != set(paths):
+        raise StageError(tiles_manifest, f"its slides aren't those of {shard}", "run tiles again")
+    rows, meter = [], Meter()
+
+    def one(slide_id: str, mpp: float) -> dict[str, Any]:
+        table = pl.read_parquet(tiles / f"{slide_id}.parquet")
+        row, target = paths[slide_id], out / f"{slide_id}.h5"
+        key = fingerprint(
+            STEP_VERSIONS["features"],
+            encoder.identity,
+            row["md5"] or row["size"],
+            mpp,
+            json.dumps([tile_settings["tile_px"], tile_settings["min_contrast"]]),
+            fingerprint(table.write_csv()),
+        )
+        known = attributes_of(target)
+        if known.get("key") != key:
+            with open_slide(row["path"], row["mpp"]) as slide:
+                found = extract(slide, table, encoder, tile_settings, threads, meter)
+            known = {
+                "encoder": encoder.name,
+                "mpp": tile_settings["mpp"],
+                "tile_px": tile_settings["tile_px"],
+                "version": STEP_VERSIONS["features"],
+                "n_rejected": table.height - len(found.coords),
+                "n_tiles": len(found.coords),
+                "key": key,
+            }
+            write(target, found, known)
+        return _ok(slide_id, known["n_tiles"], known["n_rejected"], encoder.dim)
+
+    for row in progress(tiled.iter_rows(named=True), "features", tiled.height):
+        if row["status"] != "ok":
+            rows.append(_failed(row["slide_id"], row["reason"]))
+            continue
+        try:
+            rows.append(one(row["slide_id"], row["mpp"]))
+        except SlideError as error:
+            log.warning("%s failed: %s", row["slide_id"], error)
+            rows.append(_failed(row["slide_id"], str(error)))
+    log.info("features: %s", meter.text(threads if encoder.parallel else 1))
+    return _finish(rows, manifest)
+
+
+def check_own(shard: Path, source: Path, out: Path, manifest: Path) -> pl.DataFrame:
+    """Encoder ``files``: check each slide's own h5 file and write it in this layout.
+
+    Raises
+    ------
+    StageError
+        The files' features don't have one common length.
+    """
+    rows = []
+    slides = pl.read_parquet(shard).sort("slide_id")
+    for row in progress(slides.iter_rows(named=True), "features", slides.height):
+        slide_id = row["slide_id"]
+        if row["status"] != "ok":
+            rows.append(_failed(slide_id, row["reason"]))
+            continue
+        try:
+            path = source / f"{slide_id}.h5"
+            found, theirs = read(path), attributes_of(path)
+        except SlideError as error:
+            log.warning("%s failed: %s", slide_id, error)
+            rows.append(_failed(slide_id, str(error)))
+            continue
+        kept = {key: theirs[key] for key in ("mpp", "tile_px") if key in theirs}
+        version = {"encoder": "files", "version": STEP_VERSIONS["features"]}
+        write(out / f"{slide_id}.h5", found, kept | version)
+        rows.append(_ok(slide_id, len(found.coords), 0, found.features.shape[1]))
+    lengths = {row["dim"]: row["slide_id"] for row in rows if row["status"] == "ok"}
+    if len(lengths) > 1:
+        raise StageError(
+            source,
+            "features of different length: "
+            + ", ".join(f"{name} has {dim}" for dim, name in sorted(lengths.items())),
+            "use one encoder for all slides",
+        )
+    return _finish(rows, manifest)
+
+
+def _ok(slide_id: str, n_tiles: int, n_rejected: int, dim: int) -> dict[str, Any]:
+    counts = {"n_tiles": int(n_tiles), "n_rejected": int(n_rejected), "dim": int(dim)}
+    return {"slide_id": slide_id, "status": "ok", "reason": None} | counts
+
+
+def _failed(slide_id: str, reason: str) -> dict[str, Any]:
+    return {"slide_id": slide_id, "status": "failed", "reason": reason}
+
+
+def _finish(rows: list[dict[str, Any]], manifest: Path) -> pl.DataFrame:
+    table = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
+    write_parquet(table, manifest)
+    return table

@@ -1,0 +1,205 @@
+"""RNA-FM: the velocity of an expression profile, given the time and a slide's clusters.
+
+Sections 3.2 and 3.3 and appendix B of the paper. Pathways sit in the order of `Layout.order`
+inside; gene order is the caller's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from slide2rna.buckets import Layout
+from slide2rna.config import Settings
+from slide2rna.flow import Path
+from slide2rna.layers import Block, ClusterTransformer, PathwayGraph, TimeEmbedder
+from slide2rna.pathways import Pathways
+from slide2rna.tokens import GeneEmbedder, GeneHeads
+
+SD_RANGE = (0.05, 2.0)
+DECAYED = {"weight", "first", "second", "out"}
+
+
+class ClusterEncoder(nn.Module):
+    """Cluster means and sizes -> one vector per slide, the image's part of the condition.
+
+    With `weighted`, clusters are a weighted set: log sizes are added to the attention logits, which
+    makes attention over clusters equal attention over tiles that each carry their cluster's
+    mean, and pooling is weighted by size. Otherwise as published: index embedding and plain
+    mean. Padding (size 0) is attended by nobody and left out of the pooling in both.
+
+    If d isn't a multiple of `heads`, a linear layer first projects to the next multiple.
+    """
+
+    def __init__(
+        self, features: int, clusters: int, hidden: int, heads: int, layers: int, weighted: bool
+    ) -> None:
+        super().__init__()
+        self.weighted = weighted
+        width = -(-features // heads) * heads if layers else features
+        self.project = nn.Linear(features, width) if width != features else None
+        self.cluster_index_emb = (
+            None if weighted else nn.Parameter(0.02 * torch.randn(clusters, width))
+        )
+        self.transformer = ClusterTransformer(width, heads, 4 * hidden, layers)
+        self.image_embedder = nn.Sequential(
+            nn.Linear(width, width), nn.SiLU(), nn.Linear(width, hidden)
+        )
+        self.register_buffer("feature_mean", torch.zeros(features))
+        self.register_buffer("feature_scale", torch.ones(features))
+        self.feature_mean: Tensor
+        self.feature_scale: Tensor
+
+    def forward(self, means: Tensor, sizes: Tensor) -> Tensor:
+        y = (means - self.feature_mean) / self.feature_scale
+        if self.project is not None:
+            y = self.project(y)
+        if self.cluster_index_emb is not None:
+            y = y + self.cluster_index_emb
+        present = sizes > 0
+        share = sizes if self.weighted else present.to(y.dtype)
+        share = share / share.sum(dim=1, keepdim=True)
+        mask = (share.log() if self.weighted else present)[:, None, None, :]
+        y = self.transformer(y, mask)
+        return self.image_embedder((y * share[..., None]).sum(dim=1))
+
+
+class RNAFM(nn.Module):
+    """The velocity network.
+
+    Parameters
+    ----------
+    pathways
+        Gene sets over the G genes.
+    features, clusters
+        d and K of the bags.
+    settings
+        Section `model` of the config.
+    interpolant
+        The path that the Gaussian skip assumes (train.interpolant).
+
+    Notes
+    -----
+    `skip: gaussian`. A token of h numbers can't carry the noise of the thousands of genes that it
+    stands for, so -x0 can't be undone through tokens, and draws come out too wide. Here each gene
+    has its own velocity in closed form, v = k_g(t) x_t + c_g(t) F_g(x_t, t, y), with k and c from
+    `Path.gaussian` at a learned residual sd s_g = exp(theta_g). If x1 given y is N(m(y), s^2), the
+    exact velocity has F = m(y): what the network must learn is the conditional mean, without noise
+    and bounded for all t. At theta = 0 and F = 0 (the start) the draws are N(0, 1), the marginal
+    law of the standardised training genes; and x0 + v(x0, 0) = F for the linear path.
+    """
+
+    def __init__(
+        self,
+        pathways: Pathways,
+        features: int,
+        clusters: int,
+        settings: Settings,
+        interpolant: str = "linear",
+    ) -> None:
+        super().__init__()
+        h, heads = settings["hidden"], settings["heads"]
+        self.path = Path(interpolant)
+        self.pathways = pathways
+        layout = Layout(pathways.index, pathways.n_genes)
+        self.layout = layout
+        self.gene_embedder = GeneEmbedder(layout, pathways.background, h)
+        self.pathway_graph: PathwayGraph | None = None
+        if settings["graph"]:
+            adjacency = torch.from_numpy(pathways.adjacency[layout.order][:, layout.order])
+            self.pathway_graph = PathwayGraph(
+                h, settings["graph_heads"], settings["mlp_ratio"], settings["dropout"], adjacency
+            )
+        self.t_embedder = TimeEmbedder(h)
+        self.condition = ClusterEncoder(
+            features,
+            clusters,
+            h,
+            heads,
+            settings["cluster_layers"],
+            settings["cluster_weights"],
+        )
+        self.null = nn.Parameter(0.02 * torch.randn(h))
+        self.blocks = nn.ModuleList(
+            Block(h, heads, settings["mlp_ratio"]) for _ in range(settings["blocks"])
+        )
+        self.final_layer = GeneHeads(layout, pathways.background, h)
+        self.theta: nn.Parameter | None = None
+        if settings["skip"] == "gaussian":
+            self.theta = nn.Parameter(torch.zeros(pathways.n_genes))
+        self.register_buffer("gene_mean", torch.zeros(pathways.n_genes))
+        self.register_buffer("gene_sd", torch.ones(pathways.n_genes))
+        self.gene_mean: Tensor
+        self.gene_sd: Tensor
+
+    @property
+    def active(self) -> Tensor:
+        """(G,) 1 for genes that vary in training, 0 for those predicted as their constant."""
+        return (self.gene_sd > 0).to(self.gene_sd.dtype)
+
+    def residual_sd(self) -> Tensor:
+        """(G,) sd of the Gaussian part; ones without the skip."""
+        if self.theta is None:
+            return torch.ones_like(self.gene_sd)
+        return self.theta.exp().clamp(*SD_RANGE)
+
+    def encode_image(self, means: Tensor, sizes: Tensor) -> Tensor:
+        """Bags (S, K, d), sizes (S, K) -> (S, h); once per slide, never per draw or step."""
+        return self.condition(means, sizes)
+
+    def velocity(self, x: Tensor, t: Tensor, c_image: Tensor) -> Tensor:
+        """Velocity in standardised units.
+
+        Parameters
+        ----------
+        x
+            (S * D, G): D draws of each of S slides, slide by slide. Training has D = 1.
+        t
+            (S,) or () time.
+        c_image
+            (S, h) from `encode_image`, or `null` rows.
+
+        Returns
+        -------
+        Tensor
+            (S * D, G).
+        """
+        t = t.expand(len(c_image))
+        c = self.t_embedder(t) + c_image
+        tokens, outside = self.gene_embedder(x)
+        if self.pathway_graph is not None:
+            tokens = self.pathway_graph(tokens)
+        for block in self.blocks:
+            tokens = block(tokens, c)
+        out = self.final_layer(tokens, outside, c)
+        if self.theta is None:
+            return out
+        k, gain = self.path.gaussian(t[:, None], self.residual_sd())
+        grouped = (len(c_image), -1, x.shape[1])
+        skip = k.unsqueeze(1) * x.view(grouped) + gain.unsqueeze(1) * out.reshape(grouped)
+        return skip.view(x.shape)
+
+    forward = velocity
+
+    def null_condition(self, rows: int) -> Tensor:
+        """(rows, h) copies of the learned null condition."""
+        return self.null.expand(rows, -1)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by treatment: `decay` (matrices), `plain` (biases, embeddings), `sd`."""
+        groups: dict[str, list[nn.Parameter]] = {"decay": [], "plain": [], "sd": []}
+        for name, parameter in self.named_parameters():
+            kind = [part for part in name.split(".") if not part.isdigit()][-1]
+            matrix = kind in DECAYED and parameter.ndim >= 2
+            groups["sd" if kind == "theta" else "decay" if matrix else "plain"].append(parameter)
+        return groups
+
+    def standardise(self, expression: Tensor) -> Tensor:
+        """log2(x+1) (N, G) -> z; genes without variance are 0."""
+        sd = torch.where(self.gene_sd > 0, self.gene_sd, 1)
+        return (expression - self.gene_mean) / sd * self.active
+
+    def restore(self, z: Tensor) -> Tensor:
+        """z -> log2(x+1), clipped at 0; genes without variance get their constant."""
+        return F.relu(z * self.gene_sd + self.gene_mean)

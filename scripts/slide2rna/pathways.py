@@ -1,0 +1,276 @@
+"""Gene sets: read or propagated from GO, filtered, and turned into an overlap graph.
+
+Section 3.2 of the paper: pathways P_i as index sets of genes, the background set B of
+genes that no pathway covers, and the adjacency A_ij = 1 where two sets share a gene.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+
+from slide2rna import genesets
+from slide2rna.config import Settings
+from slide2rna.errors import PathwayError
+from slide2rna.genesets import GeneSets
+
+ADJACENT_GENES = 10
+DENSE = 0.5
+
+
+@dataclass(frozen=True)
+class Pathways:
+    """Gene sets over one gene list.
+
+    Parameters
+    ----------
+    names
+        One name per set.
+    index
+        Per set its gene indices, sorted, int64.
+    n_genes
+        Length G of the gene list.
+    """
+
+    names: list[str]
+    index: list[np.ndarray]
+    n_genes: int
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(P,) number of genes per set."""
+        return np.array([len(genes) for genes in self.index], dtype=np.int64)
+
+    @cached_property
+    def membership(self) -> sparse.csr_array:
+        """(P, G) 0/1 matrix."""
+        return _membership(self.index, self.n_genes)
+
+    @cached_property
+    def background(self) -> np.ndarray:
+        """Indices of the genes in no set (B of the paper), sorted."""
+        return np.flatnonzero(self.membership.sum(axis=0) == 0)
+
+    @cached_property
+    def adjacency(self) -> np.ndarray:
+        """(P, P) bool, true where two sets share a gene; the diagonal is true (self-loops)."""
+        shared = (self.membership @ self.membership.T).toarray() > 0
+        np.fill_diagonal(shared, True)
+        return shared
+
+    @property
+    def edge_density(self) -> float:
+        """Share of the pairs of different sets that have a gene in common; 0 for one set."""
+        p = len(self.index)
+        return float((self.adjacency.sum() - p) / (p * (p - 1))) if p > 1 else 0.0
+
+
+def _membership(index: list[np.ndarray], n_genes: int) -> sparse.csr_array:
+    counts = np.array([0, *(len(genes) for genes in index)])
+    columns = np.concatenate(index) if index else np.zeros(0, dtype=np.int64)
+    data = np.ones(len(columns), dtype=np.int32)
+    return sparse.csr_array((data, columns, np.cumsum(counts)), shape=(len(index), n_genes))
+
+
+def build(
+    settings: Settings, genes: list[str], go: str | Path
+) -> tuple[Pathways, list[str], dict[str, Any]]:
+    """Gene sets for a gene list, as the section `pathways` of the config asks for.
+
+    Parameters
+    ----------
+    settings
+        source, min_genes, max_genes, max_jaccard, max_sets. The limits apply to the number of
+        a set's genes in `genes`, after propagation. `adjacent` takes no limits: its sets are
+        a partition.
+    genes
+        The gene list of the expression table.
+    go
+        Folder of the pinned GO snapshot (resources/go).
+
+    Returns
+    -------
+    pathways, descriptions
+        One description per set.
+    report
+        Counts for the JSON beside the table; has a key `warning` if more than half of all pairs
+        of sets are connected, because the attention mask then does little.
+
+    Raises
+    ------
+    PathwayError
+        The source can't be read, or no set is left.
+    """
+    source = str(settings["source"])
+    if source == "adjacent":
+        sets = _adjacent(genes)
+        dropped: dict[str, int] = {}
+    else:
+        sets = _read(source, genes, Path(go))
+        sets, dropped = _filter(sets, len(genes), settings)
+    if not sets.index:
+        raise PathwayError(
+            source,
+            f"no gene set is left for these {len(genes)} genes ({dropped})",
+            "check the gene names, or lower pathways.min_genes",
+        )
+    pathways = Pathways(sets.names, sets.index, len(genes))
+    report: dict[str, Any] = {
+        "source": source,
+        "release": sets.release,
+        "P": len(sets.index),
+        "G": len(genes),
+        "memberships": int(pathways.sizes.sum()),
+        "edges": int(pathways.adjacency.sum() - len(sets.index)) // 2,
+        "edge_density": round(pathways.edge_density, 6),
+        "background": len(pathways.background),
+        "smallest": int(pathways.sizes.min()),
+        "largest": int(pathways.sizes.max()),
+        "dropped": dropped,
+    }
+    if pathways.edge_density > DENSE:
+        report["warning"] = (
+            f"{pathways.edge_density:.0%} of all pairs of sets share a gene: the graph's mask does "
+            "little; lower pathways.max_genes"
+        )
+    return pathways, sets.descriptions, report
+
+
+def _read(source: str, genes: list[str], go: Path) -> GeneSets:
+    if source == "go-bp":
+        return genesets.go_bp(go, genes)
+    if source == "go-mf":
+        raise PathwayError(
+            "pathways.source: go-mf",
+            "the pinned snapshot has annotations for biological processes only",
+            "give the path of a GMT file (MSigDB C5 GO:MF) or of the published index JSON",
+        )
+    path = Path(source)
+    if not path.is_file():
+        raise PathwayError(
+            path, "no such file", "pathways.source is go-bp, adjacent, a GMT or a JSON file"
+        )
+    return genesets.index_json(path, genes) if path.suffix == ".json" else genesets.gmt(path, genes)
+
+
+def _adjacent(genes: list[str]) -> GeneSets:
+    """Sets of 10 alphabetically adjacent genes: the paper's ablation without pathways (4.6)."""
+    order = np.argsort(np.array(genes), kind="stable")
+    index = [
+        np.sort(order[start : start + ADJACENT_GENES])
+        for start in range(0, len(genes), ADJACENT_GENES)
+    ]
+    names = [f"adjacent-{number:05d}" for number in range(1, len(index) + 1)]
+    return GeneSets(names, names, index, "none")
+
+
+def _filter(sets: GeneSets, n_genes: int, settings: Settings) -> tuple[GeneSets, dict[str, int]]:
+    sizes = np.array([len(index) for index in sets.index], dtype=np.int64)
+    small, large = sizes < settings["min_genes"], sizes > settings["max_genes"]
+    kept = sets.take(np.flatnonzero(~(small | large)))
+    different = prune(kept.index, n_genes, settings["max_jaccard"])
+    pruned = kept.take(different)
+    chosen = pruned
+    if settings["max_sets"] is not None:
+        chosen = pruned.take(cover(pruned.index, n_genes, settings["max_sets"]))
+    return chosen, {
+        "too_small": int(small.sum()),
+        "too_large": int(large.sum()),
+        "redundant": len(kept.index) - len(pruned.index),
+        "beyond_max_sets": len(pruned.index) - len(chosen.index),
+    }
+
+
+def prune(index: list[np.ndarray], n_genes: int, max_jaccard: float) -> np.ndarray:
+    """Positions of the sets that stay when the larger of two near-copies goes.
+
+    Sets are taken from the smallest up (ties in the given order, so of identical sets the first
+    stays); one whose Jaccard overlap with a set already kept is above `max_jaccard` is dropped.
+    """
+    member = _membership(index, n_genes)
+    sizes = np.array([len(genes) for genes in index], dtype=np.int64)
+    shared = (member @ member.T).tocoo()
+    jaccard = shared.data / (sizes[shared.row] + sizes[shared.col] - shared.data)
+    close = (jaccard > max_jaccard) & (shared.row != shared.col)
+    neighbours: dict[int, list[int]] = {}
+    for one, other in zip(shared.row[close].tolist(), shared.col[close].tolist(), strict=True):
+        neighbours.setdefault(one, []).append(other)
+    kept = np.zeros(len(index), dtype=bool)
+    for position in np.argsort(sizes, kind="stable").tolist():
+        kept[position] = not any(kept[other] for other in neighbours.get(position, ()))
+    return np.flatnonzero(kept)
+
+
+def cover(index: list[np.ndarray], n_genes: int, max_sets: int) -> np.ndarray:
+    """Positions of at most `max_sets` sets, chosen greedily by the genes they newly cover.
+
+    Ties go to the smaller set, then to the earlier one. When every gene that can be is covered,
+    the count starts afresh, so that further sets again spread over all genes.
+    """
+    member = _membership(index, n_genes)
+    sizes = np.array([len(genes) for genes in index], dtype=np.int64)
+    free = np.ones(len(index), dtype=bool)
+    uncovered = np.ones(n_genes, dtype=np.int64)
+    while free.any() and (~free).sum() < max_sets:
+        gain = np.where(free, member @ uncovered, -1)
+        if gain.max() == 0:
+            uncovered[:] = 1
+            continue
+        best = np.flatnonzero(gain == gain.max())
+        chosen = best[np.argmin(sizes[best])]
+        free[chosen] = False
+        uncovered[index[chosen]] = 0
+    return np.flatnonzero(~free)
+
+
+def table(pathways: Pathways, descriptions: list[str], genes: list[str]) -> pl.DataFrame:
+    """Long table pathway, name, gene: one row per membership, sets in their order."""
+    sizes = pathways.sizes
+    return pl.DataFrame(
+        {
+            "pathway": np.repeat(np.array(pathways.names, dtype=object), sizes).tolist(),
+            "name": np.repeat(np.array(descriptions, dtype=object), sizes).tolist(),
+            "gene": [genes[i] for i in np.concatenate(pathways.index)],
+        }
+    )
+
+
+def load(path: str | Path, genes: list[str]) -> Pathways:
+    """Read the table that `scripts/pathways.py` left and index it by a gene list.
+
+    Raises
+    ------
+    PathwayError
+        The table isn't there, or holds genes that the list lacks.
+    """
+    try:
+        frame = pl.read_parquet(path, columns=["pathway", "gene"])
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise PathwayError(path, str(error), "run scripts/pathways.py first") from error
+    position = {gene: i for i, gene in enumerate(genes)}
+    unknown = sorted(set(frame["gene"].unique()) - position.keys())
+    if unknown:
+        raise PathwayError(
+            path,
+            f"{len(unknown)} genes aren't in the expression table, for example {unknown[0]}",
+            "make the pathways from this expression table",
+        )
+    groups = frame.group_by("pathway", maintain_order=True).agg("gene")
+    index = [
+        np.unique(np.array([position[gene] for gene in members], dtype=np.int64))
+        for members in groups["gene"].to_list()
+    ]
+    return Pathways(groups["pathway"].to_list(), index, len(genes))
+
+
+def slug(source: str) -> str:
+    """A set's name in file names: go-bp, adjacent, or the stem of a file."""
+    stem = Path(source).name.split(".")[0]
+    return re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-").lower()

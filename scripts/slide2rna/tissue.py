@@ -1,0 +1,78 @@
+"""Which part of a slide's overview is tissue."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+
+CHROMA_RANGE = (12.0, 30.0)
+GLASS_MIN, GLASS_CHROMA, GLASS_SHARE = 200, 30, 0.01
+INK_CHROMA, INK_BLACK, INK_GREY = 40, 60, 20
+INK_BLUE, INK_BLUE_SATURATION = (1 / 3, 1 / 6), 0.6  # (green - red) / chroma: hue 220, 230
+INK_MARGIN_UM = 40.0
+SPECK_UM2, HOLE_UM2 = 10_000.0, 1_000.0
+
+
+def tissue_mask(rgb: np.ndarray, um_px: float) -> np.ndarray:
+    """Tissue of an overview, by Otsu's threshold on chroma.
+
+    1. White balance: if at least 1 % of the pixels could be glass (all channels >= 200, chroma
+       <= 30), their median becomes white, so that tinted glass is grey.
+    2. Chroma = max(R, G, B) - min(R, G, B), smoothed over 3 x 3 px; shadows and dust have none.
+    3. Ink is left out, with a margin of 40 um: hue 60 to 220 degrees with chroma >= 40 (yellow to
+       blue), hue 220 to 230 with a saturation >= 0.6 as well, or nearly black (all channels < 60,
+       chroma < 20), where such pixels make up more than a speck. Haematoxylin and eosin absorb
+       green most; dense blue nuclei come to hue 225 (her2st), rarely saturated. Red ink can't be
+       told from eosin.
+    4. Otsu's threshold of the rest, kept within 12 to 30 of 255: above 30 is always tissue (so a
+       view full of tissue isn't split into dark and pale), below 12 never (so that the two
+       classes of an empty slide, which hardly differ, are both glass).
+    5. Specks under 10,000 um2 go, holes under 1,000 um2 are filled (fat and lumen stay holes).
+
+    Parameters
+    ----------
+    rgb : ndarray of uint8, shape (h, w, 3)
+    um_px : float
+        Resolution of the overview, um/px.
+
+    Returns
+    -------
+    ndarray of bool, shape (h, w)
+    """
+    ink = _without_small(_ink(rgb), SPECK_UM2 / um_px**2)
+    if ink.any():
+        steps = max(1, round(INK_MARGIN_UM / um_px))
+        ink = ndimage.distance_transform_cdt(~ink, "chessboard") <= steps
+    low, high = rgb.min(2), rgb.max(2)
+    glass = (low >= GLASS_MIN) & (high - low <= GLASS_CHROMA)
+    pixels = rgb.astype(np.float32)
+    if glass.mean() >= GLASS_SHARE:
+        pixels *= 255 / np.median(rgb[glass], axis=0).astype(np.float32)
+        np.minimum(pixels, 255, out=pixels)
+    chroma = ndimage.uniform_filter(pixels.max(2) - pixels.min(2), 3)
+    rest = chroma[~ink]
+    if not rest.size or rest.max() < CHROMA_RANGE[0]:
+        return np.zeros(rgb.shape[:2], bool)
+    threshold = threshold_otsu(rest) if rest.min() < rest.max() else rest.min()
+    mask = (chroma > np.clip(threshold, *CHROMA_RANGE)) & ~ink
+    mask = _without_small(mask, SPECK_UM2 / um_px**2)
+    return mask | (~_without_small(~mask, HOLE_UM2 / um_px**2) & ~ink)
+
+
+def _ink(rgb: np.ndarray) -> np.ndarray:
+    """Pixels of blue, green or black ink (see `tissue_mask`)."""
+    red, green, _ = (rgb[..., i].astype(np.float32) for i in range(3))
+    high = rgb.max(2).astype(np.float32)
+    chroma = high - rgb.min(2)
+    cold = np.where(high > red, green - red, -1)
+    sure = cold >= INK_BLUE[0] * chroma
+    deep = (cold >= INK_BLUE[1] * chroma) & (chroma >= INK_BLUE_SATURATION * high)
+    return ((sure | deep) & (chroma >= INK_CHROMA)) | ((high < INK_BLACK) & (chroma < INK_GREY))
+
+
+def _without_small(mask: np.ndarray, pixels: float) -> np.ndarray:
+    labels, _ = ndimage.label(mask)
+    keep = np.bincount(labels.ravel()) >= pixels
+    keep[0] = False
+    return keep[labels]

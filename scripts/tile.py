@@ -1,0 +1,32 @@
+"""Find the tissue of a shard's slides and choose their tiles (coordinates only, no pixels).
+
+A rerun goes on with the next slide; a slide that fails is named in the manifest with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from slide2rna import cli, config
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--shard", type=Path, required=True, help="slides/shard-I.parquet")
+    parser.add_argument("--out", type=Path, required=True, help="folder for per-slide files")
+    parser.add_argument("--manifest", type=Path, required=True, help="tiles/shard-I.parquet")
+    parser.add_argument("--settings", default="{}", help="section tiles as JSON")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args(argv)
+    settings = config.parse_settings("tiles", args.settings)
+
+    from slide2rna import tiles
+
+    table = tiles.run(args.shard, args.out, args.manifest, settings, args.seed)
+    failed = table.filter(table["status"] != "ok").height
+    cli.log.info("%d slides tiled, %d failed", table.height - failed, failed)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,60 @@
+"""Train one fold's model: RNA-FM on the train slides, stopped by the val slides.
+
+An interrupted run goes on from OUT/checkpoint when the same command is given again. Example:
+
+  python scripts/train.py --bags results/demo/bags/lite0.safetensors \\
+      --expression results/demo/expression.parquet --splits results/demo/splits.tsv \\
+      --slides results/demo/slides.parquet --pathways results/demo/pathways/go-bp.parquet \\
+      --guard results/demo/guard.json --fold 0 --out results/demo/models/lite0-flow-go-bp/fold-0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from slide2rna import cli, config
+from slide2rna.errors import StageError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    for name, text in (
+        ("bags", "bags of the cohort"),
+        ("expression", "samples x genes, log2(x+1)"),
+        ("splits", "unit, fold, part"),
+        ("slides", "slides.parquet"),
+        ("pathways", "gene sets"),
+        ("guard", "the leak guard's report"),
+        ("out", "folder of the model"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+    parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument("--model", default="{}", help="section model, as JSON")
+    parser.add_argument("--settings", default="{}", help="section train, as JSON")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args(argv)
+    model_settings = config.parse_settings("model", args.model)
+    settings = config.parse_settings("train", args.settings)
+    if not args.guard.is_file():
+        raise StageError(args.guard, "no such file", "run scripts/guard.py first")
+    cli.set_threads(args.threads)
+
+    import torch
+    from slide2rna import devices, fit
+
+    torch.set_num_threads(args.threads)
+    device = devices.choose(args.device)
+    fit.run(
+        fit.Inputs(args.bags, args.expression, args.splits, args.slides, args.pathways, args.fold),
+        args.out,
+        {"model": model_settings, "train": settings},
+        args.seed,
+        device,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,391 @@
+"""The batched network against the plain one in oracle.py, with every weight drawn at random."""
+
+from __future__ import annotations
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from slide2rna import config, convert
+from slide2rna.buckets import Layout, partition
+from slide2rna.errors import WeightsError
+from slide2rna.model import RNAFM
+from slide2rna.pathways import Pathways
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+torch.set_num_threads(1)
+
+CASES = {
+    "ragged": ([[0, 1, 2, 3, 4, 5, 6], [3, 4], [9, 8, 2], [11, 12], [12, 13, 14, 15, 1]], 20),
+    "one-gene": ([[0], [1], [0, 1, 2], [3]], 6),
+    "crowded": ([[0, i] for i in range(1, 40)], 45),
+    "no-background": ([[0, 1, 2], [2, 3], [4, 5, 0]], 6),
+    "one-set": ([[1, 4, 2]], 7),
+    "equal": ([[0, 1], [2, 3], [4, 5], [1, 2]], 8),
+}
+
+
+def pathways(sets: list[list[int]], genes: int) -> Pathways:
+    index = [np.array(sorted(members), dtype=np.int64) for members in sets]
+    return Pathways([f"set{i}" for i in range(len(sets))], index, genes)
+
+
+def build(
+    sets: Pathways, d: int = 16, clusters: int = 5, seed: int = 0, **changes: object
+) -> RNAFM:
+    """A small model in float64 with every parameter drawn at random, padding left at zero."""
+    settings = config.defaults(
+        "model", **({"hidden": 16, "blocks": 2, "heads": 4, "graph_heads": 2} | changes)
+    )
+    torch.manual_seed(seed)
+    model = RNAFM(sets, d, clusters, settings).eval().double()
+    with torch.no_grad():
+        padding = [parameter == 0 for parameter in model.gene_embedder.first]
+        for parameter in model.parameters():
+            fan_in = parameter.shape[-1] if parameter.ndim else 1
+            parameter.copy_(0.8 * torch.randn_like(parameter) / fan_in**0.5)
+        for parameter, zero in zip(model.gene_embedder.first, padding, strict=True):
+            parameter.masked_fill_(zero, 0)
+        if model.theta is not None:
+            model.theta.mul_(0.3)
+        model.condition.feature_mean.normal_()
+        model.condition.feature_scale.uniform_(0.5, 2)
+    return model
+
+
+def inputs(model: RNAFM, rows: int = 3, seed: int = 1) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    d = len(model.condition.feature_mean)
+    x = torch.randn(rows, model.pathways.n_genes, generator=generator).double()
+    t = torch.rand(rows, generator=generator).double()
+    means = torch.randn(rows, 5, d, generator=generator).double()
+    sizes = torch.tensor([[9, 5, 2, 1, 1], [4, 3, 0, 0, 0], [1, 0, 0, 0, 0]] * rows).double()
+    return x, t, means, sizes[:rows]
+
+
+def plain(
+    model: RNAFM, published: convert.State, x: Tensor, t: Tensor, means: Tensor, sizes: Tensor
+) -> Tensor:
+    """The oracle on the same weights."""
+    encoder = model.condition
+    extras = {"feature_mean": encoder.feature_mean, "feature_scale": encoder.feature_scale}
+    if encoder.project is not None:
+        extras["project.weight"] = encoder.project.weight
+        extras["project.bias"] = encoder.project.bias
+    heads = model.blocks[0].attn.heads if len(model.blocks) else 4
+    graph_heads = model.pathway_graph.attn.heads if model.pathway_graph else 1
+    rows = []
+    for row in range(len(x)):
+        y = oracle.image(published, means[row], sizes[row], heads, encoder.weighted, extras)
+        rows.append(
+            oracle.velocity(
+                published,
+                [members.tolist() for members in model.pathways.index],
+                model.pathways.background.tolist(),
+                x[row],
+                t[row],
+                y,
+                heads,
+                graph_heads,
+                model.theta,
+            )
+        )
+    return torch.stack(rows)
+
+
+def fast(model: RNAFM, x: Tensor, t: Tensor, means: Tensor, sizes: Tensor) -> Tensor:
+    return model.velocity(x, t, model.encode_image(means, sizes))
+
+
+def difference(one: Tensor, other: Tensor) -> float:
+    """Largest |one - other| / max(1, |other|)."""
+    return float(((one - other).abs() / other.abs().clamp(min=1)).max())
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"skip": "none", "cluster_weights": False},
+        {"graph": False, "blocks": 0, "cluster_layers": 0},
+        {"features": 18},
+    ],
+    ids=["default", "published", "bare", "projected"],
+)
+def test_equals_oracle(case: str, changes: dict[str, object]) -> None:
+    changes = dict(changes)
+    model = build(pathways(*CASES[case]), d=int(str(changes.pop("features", 16))), **changes)
+    with torch.no_grad():
+        args = inputs(model)
+        expected = plain(model, convert.to_published(model), *args)
+        assert expected.abs().max() > 0.05
+        assert difference(fast(model, *args), expected) < 1e-10
+        single = build(pathways(*CASES[case]), d=args[2].shape[-1], **changes).float()
+        args32 = [value.float() for value in args]
+        expected32 = plain(single, convert.to_published(single), *args32)
+        assert difference(fast(single, *args32), expected32) < 1e-5
+
+
+@pytest.mark.parametrize("case", ["ragged", "one-gene", "crowded", "no-background", "one-set"])
+def test_gradients_equal_oracle(case: str) -> None:
+    model = build(pathways(*CASES[case]), cluster_weights=False)
+    args = inputs(model)
+    weight = torch.randn(args[0].shape, generator=torch.Generator().manual_seed(3)).double()
+    x, t, means, sizes = args
+    x = x.clone().requires_grad_()
+    (fast(model, x, t, means, sizes) * weight).sum().backward()
+
+    published = {
+        name: value.requires_grad_() for name, value in convert.to_published(model).items()
+    }
+    x_plain = args[0].clone().requires_grad_()
+    theta = model.theta
+    assert theta is not None
+    theta_grad, theta.grad = theta.grad, None
+    (plain(model, published, x_plain, *args[1:]) * weight).sum().backward()
+    assert x.grad is not None
+    assert x_plain.grad is not None
+    assert difference(x.grad, x_plain.grad) < 1e-9
+    assert difference(theta_grad, theta.grad) < 1e-9
+    theta.grad = theta_grad
+    # Our gradients, brought into the published layout by the same map as the weights.
+    grads = build(pathways(*CASES[case]), cluster_weights=False)
+    with torch.no_grad():
+        for mine, source in zip(grads.parameters(), model.parameters(), strict=True):
+            mine.copy_(source.grad if source.grad is not None else torch.zeros_like(source))
+    ours = convert.to_published(grads)
+    assert ours.keys() == published.keys()
+    for name, value in published.items():
+        assert value.grad is not None, name
+        assert difference(ours[name], value.grad) < 1e-9, name
+
+
+def test_padding_has_no_gradient() -> None:
+    model = build(pathways(*CASES["ragged"]))
+    layout = model.layout
+    assert layout.waste >= 0
+    wide = Layout(model.pathways.index, model.pathways.n_genes)
+    padded = wide.split(torch.from_numpy(wide.gather == wide.n_genes))
+    fast(model, *inputs(model)).square().sum().backward()
+    for parameter, zero in zip(model.gene_embedder.first, padded, strict=True):
+        assert parameter.grad is not None
+        assert not parameter.grad.transpose(1, 2)[zero].any()
+    for parameter, zero in zip(model.final_layer.out, padded, strict=True):
+        assert parameter.grad is not None
+        assert not parameter.grad[zero].any()
+
+
+def _break_mask(model: RNAFM) -> None:
+    assert model.pathway_graph is not None
+    model.pathway_graph.mask = torch.ones_like(model.pathway_graph.mask)
+
+
+def _break_divisor(model: RNAFM) -> None:
+    model.final_layer.divisor = torch.ones_like(model.final_layer.divisor)
+
+
+def _break_gather(model: RNAFM) -> None:
+    model.gene_embedder.gather = model.gene_embedder.gather.roll(1)
+
+
+def _break_order(model: RNAFM) -> None:
+    model.final_layer.order = model.final_layer.order.roll(1)
+
+
+@pytest.mark.parametrize("damage", [_break_mask, _break_divisor, _break_gather, _break_order])
+def test_oracle_catches_damage(damage) -> None:  # type: ignore[no-untyped-def]
+    model = build(pathways(*CASES["ragged"]))
+    with torch.no_grad():
+        args = inputs(model)
+        expected = plain(model, convert.to_published(model), *args)
+        assert difference(fast(model, *args), expected) < 1e-10
+        damage(model)
+        assert difference(fast(model, *args), expected) > 1e-3
+
+
+def test_condition_is_shared_by_draws() -> None:
+    model = build(pathways(*CASES["ragged"]))
+    x, t, means, sizes = inputs(model, rows=3)
+    draws = torch.randn(12, x.shape[1], dtype=torch.float64)
+    with torch.no_grad():
+        image = model.encode_image(means, sizes)
+        grouped = model.velocity(draws, t, image)
+        repeated = model.velocity(draws, t.repeat_interleave(4), image.repeat_interleave(4, dim=0))
+    assert torch.allclose(grouped, repeated, atol=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_padding_clusters_change_nothing(weighted: bool) -> None:
+    model = build(pathways(*CASES["one-set"]), clusters=5, cluster_weights=weighted)
+    _, _, means, sizes = inputs(model, rows=2)
+    sizes[:, 3:] = 0
+    other = means.clone()
+    other[:, 3:] = 1e3
+    with torch.no_grad():
+        assert torch.equal(model.encode_image(means, sizes), model.encode_image(other, sizes))
+
+
+def test_weighted_pooling_ignores_cluster_order() -> None:
+    model = build(pathways(*CASES["one-set"]))
+    _, _, means, sizes = inputs(model, rows=2)
+    turn = torch.tensor([4, 2, 0, 1, 3])
+    with torch.no_grad():
+        one = model.encode_image(means, sizes)
+        other = model.encode_image(means[:, turn], sizes[:, turn])
+    assert torch.allclose(one, other, atol=1e-12)
+
+
+def test_weighted_attention_equals_attention_over_tiles() -> None:
+    """A cluster of size 3 counts as three tiles that each carry its mean."""
+    model = build(pathways(*CASES["one-set"]))
+    means = torch.randn(1, 3, 16, dtype=torch.float64)
+    sizes = torch.tensor([[3.0, 2.0, 1.0]], dtype=torch.float64)
+    tiles = means.repeat_interleave(torch.tensor([3, 2, 1]), dim=1)
+    with torch.no_grad():
+        one = model.encode_image(means, sizes)
+        other = model.encode_image(tiles, torch.ones(1, 6, dtype=torch.float64))
+    assert torch.allclose(one, other, atol=1e-10)
+
+
+class Counter(TorchDispatchMode):
+    """Counts dispatched operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_operations_do_not_grow_with_pathways() -> None:
+    rng = np.random.default_rng(0)
+    counts = []
+    for p in (24, 240):
+        sizes = np.arange(p) % 12 + 2
+        sets = [rng.choice(300, size, replace=False).tolist() for size in sizes]
+        model = build(pathways(sets, 320), blocks=7).float()
+        args = [value.float() for value in inputs(model)]
+        with Counter() as counter, torch.no_grad():
+            fast(model, *args)
+        counts.append(counter.count)
+    assert counts[0] == counts[1] < 600
+
+
+def test_start_is_the_standard_normal_field() -> None:
+    """At the zero start the skip carries N(0, 1) to N(0, 1); without it the field is zero."""
+    sets = pathways(*CASES["ragged"])
+    settings = config.defaults("model", hidden=16, blocks=1, heads=4, graph_heads=2)
+    x, t = torch.randn(3, 20), torch.tensor([0.0, 0.3, 1.0])
+    image = torch.zeros(3, 16)
+    model = RNAFM(sets, 8, 5, settings).eval()
+    k = (2 * t - 1) / (t**2 + (1 - t) ** 2)
+    assert torch.allclose(model.velocity(x, t, image), k[:, None] * x, atol=1e-6)
+    published = RNAFM(sets, 8, 5, settings | {"skip": "none"}).eval()
+    assert not published.velocity(x, t, image).any()
+
+
+def test_initial_weights_follow_true_sizes() -> None:
+    sets = pathways([[0, 1, 2, 3], [4]], 6)
+    model = RNAFM(sets, 8, 5, config.defaults("model", hidden=64, blocks=0, heads=4))
+    for number, place in enumerate(model.layout.order):
+        weights = convert.to_published(model)[f"gene_embedder.gene_count_ebd.{place}.0.weight"]
+        bound = len(sets.index[place]) ** -0.5
+        assert 0.8 * bound < weights.abs().max() <= bound, number
+
+
+def test_conversion_there_and_back() -> None:
+    sets = pathways(*CASES["ragged"])
+    model, other = (
+        build(sets, skip="none", cluster_weights=False),
+        build(sets, seed=5, skip="none", cluster_weights=False),
+    )
+    other.condition.load_state_dict(
+        model.condition.state_dict()
+        | {
+            name: value
+            for name, value in other.condition.state_dict().items()
+            if not name.startswith("feature")
+        }
+    )
+    published = convert.to_published(model)
+    convert.from_published(other, published)
+    back = convert.to_published(other)
+    assert all(torch.equal(back[name], value) for name, value in published.items())
+    args = inputs(model)
+    with torch.no_grad():
+        assert torch.equal(fast(model, *args), fast(other, *args))
+    del published["blocks.0.mlp.fc1.weight"]
+    with pytest.raises(WeightsError, match=r"blocks\.0\.mlp\.fc1\.weight.*nothing"):
+        convert.from_published(other, published)
+
+
+def test_partition_is_optimal_and_small() -> None:
+    rng = np.random.default_rng(2)
+    sizes = np.sort(rng.integers(1, 12, 30))[::-1]
+
+    def cells(ends: list[int]) -> int:
+        return sum(
+            int(sizes[start]) * (end - start)
+            for start, end in zip([0, *ends[:-1]], ends, strict=True)
+        )
+
+    best = min(cells([i, j, 30]) for i in range(1, 29) for j in range(i + 1, 30))
+    found = partition(sizes, 3)
+    assert found[-1] == 30
+    assert len(found) == 3
+    assert cells(found) == best
+    assert partition(np.array([4, 4, 4])) == [3]
+    many = np.sort(rng.lognormal(3.5, 0.9, 3000).astype(int).clip(10, 500))[::-1]
+    assert len(partition(many)) <= 16
+    assert (
+        1
+        - many.sum()
+        / sum(
+            int(many[s]) * (e - s)
+            for s, e in zip([0, *partition(many)[:-1]], partition(many), strict=True)
+        )
+        <= 0.15
+    )
+
+
+def test_parameter_groups() -> None:
+    model = build(pathways(*CASES["ragged"]), cluster_weights=False)
+    groups = model.parameter_groups()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert [names[id(p)] for p in groups["sd"]] == ["theta"]
+    decayed = {names[id(p)] for p in groups["decay"]}
+    assert {"gene_embedder.second", "final_layer.ada.weight", "blocks.0.mlp.fc1.weight"} <= decayed
+    assert not {name for name in decayed if "bias" in name or name.endswith("_ebd")}
+    assert {"null", "condition.cluster_index_emb"} <= {names[id(p)] for p in groups["plain"]}
+    assert sum(map(len, groups.values())) == len(names)
+
+
+def test_full_size_takes_a_step() -> None:
+    """7 blocks, 20,820 genes, K = 100, d = 1024: one training step and one draw."""
+    from slide2rna import flow, sample, train
+
+    rng = np.random.default_rng(0)
+    sizes = rng.lognormal(3.7, 0.8, 300).astype(int).clip(10, 500)
+    sets = [rng.choice(18_500, size, replace=False).tolist() for size in sizes]
+    settings = config.defaults("model", hidden=256)
+    model = RNAFM(pathways(sets, 20_820), 1024, 100, settings)
+    assert model.layout.waste <= 0.15
+    part = train.Part(torch.randn(1, 100, 1024), torch.rand(1, 100), torch.randn(1, 20_820))
+    optimiser = train.optimiser(model, config.defaults("train", learning_rate=1e-3))
+    before = model.final_layer.out_bias[0].detach().clone()
+    loss = train.train_step_loss(model, part, 0.1, torch.Generator().manual_seed(0))
+    loss.backward()
+    optimiser.step()
+    assert torch.isfinite(loss)
+    assert not torch.equal(before, model.final_layer.out_bias[0])
+    with torch.inference_mode():
+        image = model.eval().encode_image(part.means, part.sizes)
+    z = sample.draw(
+        model, image, torch.randn(1, 1, 20_820), config.defaults("sample", steps=2, guidance=2.0)
+    )
+    assert z.shape == (1, 1, 20_820)
+    assert torch.isfinite(flow.loss(z[0], torch.zeros(1, 20_820), model.active))

@@ -1,0 +1,283 @@
+"""Training: statistics, resume to the bit, early stopping, and what the fit must reach."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import flow_cohort
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+from slide2rna import checkpoint, config, data, devices, fit, sample, train
+from slide2rna.errors import ConfigError, DeviceError, StageError, WeightsError
+
+torch.set_num_threads(1)
+CPU = torch.device("cpu")
+PARTS = {"train": 14, "val": 4, "cal": 2, "test": 4}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> flow_cohort.FlowCohort:
+    return flow_cohort.make(tmp_path_factory.mktemp("cohort"), PARTS)
+
+
+class StopError(RuntimeError):
+    """Stands for a kill after a checkpoint."""
+
+
+def test_statistics_count_each_sample_once() -> None:
+    values = np.array([[1.0, 5, 2], [1, 5, 2], [3, 5, 4], [5, 5, 0]], dtype=np.float32)
+    mean, sd = data.gene_statistics(values, ["a", "a", "b", "c"])
+    assert mean.tolist() == [3, 5, 2]
+    assert sd.tolist() == [2, 0, 2]
+    with pytest.raises(StageError, match="at least 2"):
+        data.gene_statistics(values[:2], ["a", "a"])
+    with pytest.raises(StageError, match="no gene varies"):
+        data.gene_statistics(values[:, 1:2], ["a", "b", "c", "d"])
+
+
+def test_feature_statistics_ignore_padding() -> None:
+    means = np.array([[[1.0, 7], [3, 7]], [[5, 7], [99, 99]]])
+    mean, sd = data.feature_statistics(means, np.array([[2.0, 2], [8, 0]]))
+    assert mean.tolist() == [3.5, 7]
+    assert sd[0] == pytest.approx(np.sqrt(0.25 * 6.25 + 0.25 * 0.25 + 0.5 * 2.25))
+    assert sd[1] == 1
+
+
+def test_rows_follow_units_and_leave_out_slides_without_bag(
+    cohort: flow_cohort.FlowCohort,
+) -> None:
+    bag_ids = ["P001-0", "P000-1", "P023-0"]
+    rows = data.fold_rows(bag_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    assert rows.slide_ids == ["P000-1", "P001-0", "P023-0"]
+    assert rows.parts == ["train", "train", "test"]
+    assert rows.bag.tolist() == [1, 0, 2]
+    assert rows.of("test", "val").sample_ids == ["P023"]
+    with pytest.raises(StageError, match="there is no fold 3"):
+        data.fold_rows(bag_ids, cohort.inputs.slides, cohort.inputs.splits, 3)
+    with pytest.raises(StageError, match="sample 'nobody' has no row"):
+        data.expression(cohort.inputs.expression, ["P001", "nobody"])
+
+
+def test_resume_gives_the_same_bits(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:
+    settings = flow_cohort.settings()
+    fit.run(cohort.inputs, tmp_path / "whole", settings, 1, CPU)
+
+    def stop(epoch: int) -> None:
+        if epoch in (2, 5):
+            raise StopError
+
+    for _ in range(2):
+        with pytest.raises(StopError):
+            fit.run(cohort.inputs, tmp_path / "cut", settings, 1, CPU, stop)
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    torch.manual_seed(999)
+    fit.run(cohort.inputs, tmp_path / "cut", settings, 1, CPU)
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    logs = [pl.read_parquet(tmp_path / name / "log.parquet") for name in ("whole", "cut")]
+    assert logs[0].drop("seconds").equals(logs[1].drop("seconds"))
+    assert logs[0]["epoch"].to_list() == [1, 2, 3, 4, 5, 6]
+    assert [(tmp_path / name / "model.json").read_bytes() for name in ("whole", "cut")].count(
+        (tmp_path / "whole" / "model.json").read_bytes()
+    ) == 2
+    assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == [
+        *("log.parquet", "model.json", "model.safetensors"),
+    ]
+
+
+def test_checkpoint_of_other_settings_is_not_continued(
+    cohort: flow_cohort.FlowCohort, tmp_path: Path
+) -> None:
+    def stop(epoch: int) -> None:
+        raise StopError
+
+    with pytest.raises(StopError):
+        fit.run(cohort.inputs, tmp_path / "a", flow_cohort.settings(), 1, CPU, stop)
+    other = flow_cohort.settings(learning_rate=1e-3, epochs=2)
+    fit.run(cohort.inputs, tmp_path / "a", other, 1, CPU)
+    fit.run(cohort.inputs, tmp_path / "b", other, 1, CPU)
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_early_stopping_keeps_the_best_epoch(
+    cohort: flow_cohort.FlowCohort, tmp_path: Path
+) -> None:
+    settings = flow_cohort.settings(epochs=60, patience=3, learning_rate=0.03)
+    fit.run(cohort.inputs, tmp_path, settings, 1, CPU)
+    log, meta = (
+        pl.read_parquet(tmp_path / "log.parquet"),
+        json.loads((tmp_path / "model.json").read_text()),
+    )
+    best = int(np.argmin(log["val_loss"].to_numpy())) + 1
+    assert meta["best_epoch"] == best
+    assert meta["epochs"] == len(log) == best + 3
+    assert meta["val_loss_before_scaling"] == log["val_loss"].min()
+    assert meta["val_loss"] <= meta["val_loss_before_scaling"]
+
+
+def test_folder_is_self_contained(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:
+    fitted = fit.run(cohort.inputs, tmp_path, flow_cohort.settings(epochs=1), 1, CPU)
+    model, meta = checkpoint.load_model(tmp_path)
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(
+            model.state_dict().values(), fitted.state_dict().values(), strict=True
+        )
+    )
+    assert meta["samples"] == {"train": 14, "val": 4}
+    assert meta["slides"] == {"train": 15, "val": 5}
+    assert meta["constant_genes"] == 1
+    train_rows = cohort.expression[:14].astype(np.float64)
+    assert np.allclose(model.gene_mean.numpy(), train_rows.mean(0), atol=1e-5)
+    assert np.allclose(model.gene_sd.numpy()[:-1], train_rows.std(0, ddof=1)[:-1], atol=1e-5)
+    assert model.gene_sd[-1] == 0
+    z = model.standardise(torch.from_numpy(cohort.expression))
+    assert z.isfinite().all()
+    assert not z[:, -1].any()
+    assert torch.allclose(model.restore(z), torch.from_numpy(cohort.expression), atol=1e-4)
+    (tmp_path / "model.json").write_text(json.dumps(meta | {"clusters": 3, "features": 4}))
+    with pytest.raises(WeightsError, match=r"don't fit model\.json"):
+        checkpoint.load_model(tmp_path)
+    with pytest.raises(WeightsError, match="no model to read"):
+        checkpoint.load_model(tmp_path / "absent")
+
+
+def test_val_points_are_stratified_and_fixed() -> None:
+    times, noise = train.val_points(5, 3, 8, 1)
+    assert times.shape == (5, 8)
+    assert noise.shape == (5, 8, 3)
+    assert ((times * 8).floor() == torch.arange(8)).all()
+    assert torch.allclose(times.flatten().sort().values, (torch.arange(40) + 0.5) / 40, atol=1e-6)
+    again, _ = train.val_points(5, 3, 8, 1)
+    assert torch.equal(times, again)
+
+
+def test_ema_ramp() -> None:
+    steps = [0, 80, 890, 100_000]
+    assert [round(train.ema_decay(n), 3) for n in steps] == [0.85, 0.9, 0.99, 0.999]
+
+
+def test_condition_dropout_is_per_sample(cohort: flow_cohort.FlowCohort) -> None:
+    """With all conditions dropped, the loss doesn't depend on the slides; with none, it does."""
+    settings = flow_cohort.settings()
+    sets = fit.pathways.load(cohort.inputs.pathways, data.gene_names(cohort.inputs.expression))
+    torch.manual_seed(0)
+    model = train.RNAFM(sets, 12, 6, settings["model"]).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    z = torch.randn(4, 60)
+    losses = {}
+    for drop in (0.0, 1.0):
+        for seed in (0, 1):
+            means = torch.randn(4, 6, 12, generator=torch.Generator().manual_seed(seed))
+            batch = train.Part(means, torch.ones(4, 6), z)
+            generator = torch.Generator().manual_seed(7)
+            losses[drop, seed] = train.train_step_loss(model, batch, drop, generator).item()
+    assert losses[1.0, 0] == losses[1.0, 1]
+    assert losses[0.0, 0] != losses[0.0, 1]
+
+
+def test_not_finite_loss_stops(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:
+    settings = flow_cohort.settings(learning_rate=1e30)
+    with pytest.raises(StageError, match="the loss isn't finite"):
+        fit.run(cohort.inputs, tmp_path, settings, 1, CPU)
+    assert not (tmp_path / "model.json").exists()
+
+
+def test_empty_part_is_an_error(tmp_path: Path) -> None:
+    cohort = flow_cohort.make(tmp_path, {"train": 4, "test": 2})
+    with pytest.raises(StageError, match="no slide in part val"):
+        fit.run(cohort.inputs, tmp_path / "out", flow_cohort.settings(), 1, CPU)
+
+
+def test_heads_must_divide() -> None:
+    with pytest.raises(ConfigError, match=r"3 heads don't divide model\.hidden 16"):
+        fit.check_heads(config.defaults("model", hidden=16, heads=3))
+
+
+def test_cuda_without_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="torch sees no GPU"):
+        devices.choose("cuda")
+    assert devices.choose("auto") == CPU
+    assert devices.autocast_dtype("auto", CPU) is None
+    assert devices.autocast_dtype("bfloat16", CPU) == torch.bfloat16
+
+
+def test_bfloat16_trains(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:
+    settings = flow_cohort.settings(precision="bfloat16", epochs=2)
+    model = fit.run(cohort.inputs, tmp_path, settings, 1, CPU)
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+def test_command_needs_the_guard(
+    cohort: flow_cohort.FlowCohort, tmp_path: Path, repo: Path
+) -> None:
+    main = runpy.run_path(str(repo / "scripts" / "train.py"))["main"]
+    inputs = cohort.inputs
+    settings = flow_cohort.settings(epochs=1)
+    argv = [
+        *("--bags", str(inputs.bags), "--expression", str(inputs.expression)),
+        *("--splits", str(inputs.splits), "--slides", str(inputs.slides)),
+        *("--pathways", str(inputs.pathways), "--fold", "0", "--out", str(tmp_path / "model")),
+        *("--model", json.dumps(settings["model"]), "--settings", json.dumps(settings["train"])),
+    ]
+    with pytest.raises(StageError, match=r"run scripts/guard\.py first"):
+        main([*argv, "--guard", str(tmp_path / "guard.json")])
+    main([*argv, "--guard", str(cohort.guard), "--device", "cpu"])
+    assert (tmp_path / "model" / "model.json").is_file()
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """200 patients of a linear-Gaussian law, with and without the gaussian skip."""
+    folder = tmp_path_factory.mktemp("law")
+    cohort = flow_cohort.make(folder, {"train": 130, "val": 30, "test": 40}, genes=120, seed=3)
+    models = {}
+    for skip in ("gaussian", "none"):
+        settings = flow_cohort.settings(epochs=60, patience=12, learning_rate=2e-3, val_noise=8)
+        settings["model"]["skip"] = skip
+        fit.run(cohort.inputs, folder / skip, settings, 1, CPU)
+        models[skip] = checkpoint.load_model(folder / skip)
+    return cohort, models
+
+
+def test_flow_beats_constant_and_covers(fitted) -> None:  # type: ignore[no-untyped-def]
+    cohort, models = fitted
+    model, _ = models["gaussian"]
+    bagged = fit.bags.load(cohort.inputs.bags)
+    rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    rows = rows.of("test")
+    truth = model.standardise(
+        torch.from_numpy(data.expression(cohort.inputs.expression, rows.sample_ids))
+    )
+    with torch.inference_mode():
+        image = model.encode_image(
+            torch.from_numpy(bagged.means[rows.bag]), torch.from_numpy(bagged.sizes[rows.bag])
+        )
+    x0 = torch.randn(len(truth), 99, 120, generator=torch.Generator().manual_seed(1))
+    options = config.defaults("sample", solver="exponential", steps=8)
+    z = sample.draw(model, image, x0, options).sort(dim=1).values
+    varying = slice(0, 119)
+    inside = (z[:, 4] <= truth) & (truth <= z[:, 94])
+    assert 0.85 <= float(inside[:, varying].float().mean()) <= 0.95
+    error = float((z.mean(dim=1) - truth).square().mean())
+    constant = float(truth.square().mean())
+    assert error < 0.9 * constant
+    best = torch.from_numpy(cohort.mean).float()[[int(s[1:]) for s in rows.sample_ids]]
+    attainable = float((model.standardise(best) - truth).square().mean())
+    assert (error - attainable) < 0.5 * (constant - attainable)
+
+
+def test_gaussian_skip_has_the_lower_val_loss(fitted) -> None:  # type: ignore[no-untyped-def]
+    _, models = fitted
+    losses = {name: meta["val_loss"] for name, (_, meta) in models.items()}
+    assert losses["gaussian"] < losses["none"] - 0.05

@@ -1,0 +1,91 @@
+"""The graph that Snakemake plans, and what it says to a wrong configuration."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+
+def snakemake(repo: Path, results: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake as a user would, with results in a folder of the test's own."""
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", "--nolock"]
+        + ["--config", f"results={results}", *args],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def job_counts(output: str) -> dict[str, int]:
+    """The first job table of a dry run."""
+    table = output.split("Job stats:")[1].split("\n\n")[0]
+    return {name: int(n) for name, n in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
+
+
+def test_demo_graph(repo: Path, tmp_path: Path) -> None:
+    done = snakemake(repo, tmp_path, "-n")
+    assert done.returncode == 0, done.stderr
+    assert job_counts(done.stdout + done.stderr) == {
+        "generate": 1,
+        "cohort": 1,
+        "download": 2,
+        "guard": 1,
+        "tiles": 2,
+        "features": 2,
+        "bags": 1,
+        "pathways": 1,
+        "train": 5,
+        "sample": 5,
+        "evaluate": 1,
+        "report": 1,
+        "default": 1,
+        "total": 24,
+    }
+
+
+def test_own_features_need_no_tiles(repo: Path, tmp_path: Path) -> None:
+    done = snakemake(repo, tmp_path, "-n", "--configfile", "tests/config/law.yaml", "--", "law")
+    assert done.returncode == 0, done.stderr
+    counts = job_counts(done.stdout + done.stderr)
+    assert "tiles" not in counts
+    assert counts["features"] == 1
+
+
+def test_shards_come_from_the_config_and_leave_other_stages_alone(
+    repo: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "more.yaml"
+    config.write_text(yaml.safe_dump({"cohorts": {"demo": {"source": "demo", "shards": 7}}}))
+    done = snakemake(repo, tmp_path, "-n", "--configfile", str(config), "--", "demo")
+    counts = job_counts(done.stdout + done.stderr)
+    assert [counts[rule] for rule in ("download", "tiles", "features", "bags")] == [7, 7, 7, 1]
+
+
+@pytest.mark.parametrize(
+    ("cohorts", "message"),
+    [
+        ("demo: {source: demoo}", "cohorts.demo.source: \"demoo\" is not allowed; allowed are"),
+        ("demo: {source: demo, shard: 2}", "unknown key 'shard'; did you mean 'shards'?"),
+        ("demo: {source: demo, shards: two}", "must be of type integer"),
+        ("mine: {source: sheet}", "source sheet needs the key 'sheet'"),
+        ("train: {source: demo}", "cohorts.train: a rule has this name; choose another"),
+        ("demo: {settings: {bags: {kk: 3}}}", "unknown key 'kk'; did you mean 'k'?"),
+    ],
+)
+def test_wrong_configuration_gets_one_line(
+    repo: Path, tmp_path: Path, cohorts: str, message: str
+) -> None:
+    done = snakemake(repo, tmp_path, f"cohorts={{{cohorts}}}", "-n")
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
