@@ -1,4 +1,4 @@
-"""Draw expression profiles for the val, cal and test slides of a fold.
+"""Draw expression profiles for the cal and test slides of a fold; posterior means for val too.
 
 Leaves the draws (zarr) and their summary (Parquet). An interrupted run goes on with the next slide
 when the same command is given again. Example:

@@ -147,7 +147,9 @@ class DrawFile:
         self.group = zarr.create_group(self.partial, zarr_format=3)
         slides, draws, genes = shape
         wide = min(genes, GENES_PER_CHUNK)
-        self.group.create_array("draws", shape=shape, chunks=(1, draws, wide), dtype="float16")
+        self.group.create_array(
+            "draws", shape=shape, chunks=(1, draws, wide), dtype="float16", fill_value=np.nan
+        )
         for name in ("point", "point_spread"):
             self.group.create_array(name, shape=(slides, genes), chunks=(1, wide), dtype="float32")
 
@@ -178,6 +180,8 @@ def run(
     device: torch.device,
 ) -> None:
     """Sample all rows and write the draws and their summary.
+
+    Val slides get their point alone, since val ranks genes and nothing else: draws are dear.
 
     Parameters
     ----------
@@ -225,22 +229,28 @@ def run(
                 torch.from_numpy(means[where]).to(device), torch.from_numpy(sizes[where]).to(device)
             )
         names = [rows.slide_ids[i] for i in block]
-        start = torch.stack([noise(seed, fold, n, draws, len(genes), "draws") for n in names])
-        z = draw(model, image, start.to(device), settings, limit)
-        if not bool(z.isfinite().all()):
-            raise StageError(
-                f"fold {fold}, slides {names[0]} to {names[-1]}",
-                "draws aren't finite",
-                "train again with a lower train.learning_rate",
+        drawn = [place for place, row in enumerate(block) if rows.parts[row] != "val"]
+        values = {}
+        if drawn:
+            start = torch.stack(
+                [noise(seed, fold, names[i], draws, len(genes), "draws") for i in drawn]
             )
-        values = model.restore(z).cpu().numpy().astype(np.float16)
+            z = draw(model, image[drawn], start.to(device), settings, limit)
+            if not bool(z.isfinite().all()):
+                raise StageError(
+                    f"fold {fold}, slides {names[0]} to {names[-1]}",
+                    "draws aren't finite",
+                    "train again with a lower train.learning_rate",
+                )
+            found = model.restore(z).cpu().numpy().astype(np.float16)
+            values = {place: {"draws": value} for place, value in zip(drawn, found, strict=True)}
         for place, (row, name) in enumerate(zip(block, names, strict=True)):
             x0 = noise(seed, fold, name, pairs, len(genes), "mean").to(device)
             mean, spread = point(model, image[place : place + 1], x0)
             file.write(
                 row,
                 name,
-                draws=values[place],
+                **values.get(place, {}),
                 point=mean.cpu().numpy(),
                 point_spread=spread.cpu().numpy(),
             )
@@ -286,7 +296,7 @@ def _summarise(group: zarr.Group, rows: Rows, genes: list[str], path: Path) -> N
     """Mean, sd and quantiles of the stored draws, one row group per slide.
 
     Quantiles are order statistics at p (n + 1): numpy's default of 100 draws would make the 90 %
-    interval of a perfect model cover 87.7 %.
+    interval of a perfect model cover 88.2 %. A val slide has a point and no draws.
     """
     names = ["mean", "sd", *QUANTILES, "point"]
     schema = pa.schema(
@@ -295,9 +305,11 @@ def _summarise(group: zarr.Group, rows: Rows, genes: list[str], path: Path) -> N
     )
     with io.atomic(path) as partial, parquet.ParquetWriter(partial, schema) as writer:
         for row, (slide, part) in enumerate(zip(rows.slide_ids, rows.parts, strict=True)):
-            draws = np.asarray(group["draws"][row], dtype=np.float32)  # type: ignore[index]
-            levels = np.quantile(draws, list(QUANTILES.values()), axis=0, method="weibull")
-            columns = [draws.mean(axis=0), draws.std(axis=0, ddof=1), *levels]
+            columns = [np.full(len(genes), np.nan) for _ in names[:-1]]
+            if part != "val":
+                draws = np.asarray(group["draws"][row], dtype=np.float32)  # type: ignore[index]
+                levels = np.quantile(draws, list(QUANTILES.values()), axis=0, method="weibull")
+                columns = [draws.mean(axis=0), draws.std(axis=0, ddof=1), *levels]
             columns.append(np.asarray(group["point"][row]))  # type: ignore[index]
             texts = [[slide] * len(genes), [part] * len(genes), genes]
             arrays = [pa.array(text) for text in texts]

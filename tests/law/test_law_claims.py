@@ -1,0 +1,78 @@
+"""What may be claimed of the model where the truth is known; `make law` makes the results."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from slide2rna import metrics
+from slide2rna.law import CLASSES, truth
+
+RUN = "files-flow-go-bp"
+
+
+@pytest.fixture(scope="module")
+def law(repo: Path) -> Path:
+    path = repo / "results" / "law"
+    if not (path / "report" / "index.html").exists():
+        pytest.skip("no results of the law cohort; make law")
+    return path
+
+
+@pytest.fixture(scope="module")
+def summary(law: Path) -> pl.DataFrame:
+    table = pl.read_parquet(law / "evaluation" / RUN / "summary.parquet")
+    return table.filter((pl.col("gene_set") == "all") & (pl.col("model") == "flow"))
+
+
+def row(summary: pl.DataFrame, metric: str) -> dict[str, float]:
+    return summary.filter(pl.col("metric") == metric).row(0, named=True)
+
+
+@pytest.mark.parametrize("null", ["constant", "color-ridge"])
+def test_beats_null_beyond_the_paired_interval(summary: pl.DataFrame, null: str) -> None:
+    gain = row(summary, f"pcc_minus:{null}")
+    print(f"PCC minus {null}: {gain['value']:.3f} [{gain['low']:.3f}, {gain['high']:.3f}]")
+    assert gain["low"] > 0
+
+
+def test_not_below_ridge_unless_the_page_says_so(law: Path, summary: pl.DataFrame) -> None:
+    gain = row(summary, "pcc_minus:ridge")
+    print(f"PCC minus ridge: {gain['value']:.3f} [{gain['low']:.3f}, {gain['high']:.3f}]")
+    page = (law / "report" / "index.html").read_text()
+    assert gain["high"] >= 0 or re.search(r"bag.{1,6}s mean: worse on all genes", page)
+
+
+def test_intervals_cover(law: Path) -> None:
+    table = pl.read_parquet(law / "evaluation" / RUN / "calibration.parquet")
+    pooled = table.filter(
+        (pl.col("gene_set") == "all")
+        & (pl.col("quantity") == "coverage")
+        & (pl.col("within") == "pooled")
+        & ((pl.col("nominal") - 0.9).abs() < 1e-9)
+    )
+    covered = pooled["covered"].item()
+    print(f"90 % intervals cover {100 * covered:.1f} %")
+    assert 0.85 <= covered <= 0.95
+
+
+def test_share_of_what_is_attainable(law: Path, summary: pl.DataFrame) -> None:
+    """The true conditional mean, scored like the model, bounds it from above."""
+    known = pl.read_parquet(law / "source" / "truth.parquet")
+    splits = pl.read_csv(law / "splits.tsv", separator="\t").filter(pl.col("part") == "test")
+    expression = pl.read_parquet(law / "expression.parquet")
+    model = truth()
+    scores = []
+    for (_,), fold in splits.group_by("fold", maintain_order=True):
+        own = fold.select(patient_id="unit").join(known, on="patient_id", maintain_order="left")
+        mean = model.mean(own.select(CLASSES).to_numpy(), own["site"].to_numpy())
+        measured = own.select(sample_id="patient_id").join(
+            expression, on="sample_id", maintain_order="left"
+        )
+        scores.append(np.mean(metrics.pcc(mean, measured.select(model.genes).to_numpy())[0]))
+    reached, attainable = row(summary, "pcc")["value"], float(np.mean(scores))
+    print(f"PCC {reached:.3f} of {attainable:.3f} attainable: {100 * reached / attainable:.0f} %")
+    assert 0 < reached < attainable
