@@ -11,7 +11,6 @@ import common  # noqa: E402
 import faiss  # noqa: E402
 import numpy as np  # noqa: E402
 from sklearn.cluster import KMeans  # noqa: E402
-
 from slide2rna import bags  # noqa: E402
 
 TILES, K, ITERATIONS = 4000, 100, 25
@@ -37,9 +36,9 @@ def main() -> None:
             return KMeans(K, n_init=1, random_state=0).fit(points)
 
         def plain(points: np.ndarray = points) -> None:
-            KMeans(
-                K, n_init=1, init="random", max_iter=ITERATIONS, tol=0, random_state=0
-            ).fit(points)
+            KMeans(K, n_init=1, init="random", max_iter=ITERATIONS, tol=0, random_state=0).fit(
+                points
+            )
 
         share = [
             default().inertia_ / bags.inertia(points, bags.cluster(points, K, ITERATIONS, seed)[0])

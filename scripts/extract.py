@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tile_settings = config.parse_settings("tiles", args.tile_settings)
     cli.set_threads(args.threads)
 
-    from slide2rna import encoders, features
+    from slide2rna import devices, encoders, features
 
     if settings["encoder"] == "files":
         if settings["path"] is None:
@@ -38,9 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if args.tiles is None or args.tiles_manifest is None:
         raise ConfigError("--tiles", "missing", "only encoder files works without tiles")
-    device = encoders.pick_device(args.device)
-    cli.log.info("%s on %s", settings["encoder"], device)
-    encoder = encoders.load(settings, device, args.threads, tile_settings["tile_px"])
+    device = devices.choose(args.device)
+    encoder = encoders.load(settings, device.type, args.threads, tile_settings["tile_px"])
     features.run(
         args.shard,
         args.tiles,

@@ -14,7 +14,11 @@ PENS = {"blue": (30, 60, 190), "green": (20, 140, 70), "black": (25, 25, 30)}
 
 
 def picture(
-    width: int = 2048, height: int = 2048, tissue: bool = True, pen: str | None = None, seed: int = 0
+    width: int = 2048,
+    height: int = 2048,
+    tissue: bool = True,
+    pen: str | None = None,
+    seed: int = 0,
 ) -> np.ndarray:
     """RGB pixels: an ellipse of textured tissue on glass, and perhaps a stroke of ink."""
     rng = np.random.default_rng(seed)

@@ -68,5 +68,10 @@ def set_threads(threads: int) -> None:
     A stage's results may depend on the number of threads in the last bit, and idle OpenMP
     threads spin, so the number comes from the config and never from the machine.
     """
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
+    for name in (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "POLARS_MAX_THREADS",
+    ):
         os.environ[name] = str(threads)

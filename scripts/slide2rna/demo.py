@@ -23,6 +23,7 @@ from slide2rna.paint import Plan, paint
 
 PATIENTS = {"demo": 40, "law": 400}
 SECOND_SLIDES = 8  # so many demo patients have two
+EDGE_PX = (2304, 2817)  # edges of a demo slide, from and below
 SCANNED_40X = (3, 17, 29)  # places in the list of slides
 PEN, NO_MPP = 6, 11
 LITTLE_TISSUE = 4  # among the second slides, so that its patient keeps a good one
@@ -58,6 +59,7 @@ def make(kind: str, out: str | Path, seed: int, workers: int = 1) -> None:
         Processes; the result doesn't depend on their number.
     """
     out, law = Path(out), truth()
+    (out / "done.json").unlink(missing_ok=True)
     rng = io.rng_for(seed, kind, "patients")
     pi, sites = law.patients(PATIENTS[kind], rng)
     names = [f"{kind.upper()}-{i + 1:03d}" for i in range(len(pi))]
@@ -65,7 +67,9 @@ def make(kind: str, out: str | Path, seed: int, workers: int = 1) -> None:
     sheet, pi = build(law, names, pi, sites, out, seed, workers)
     expression, z = _expression(law, pi, sites, io.rng_for(seed, kind, "expression"))
     table = pl.DataFrame(expression.astype(np.float32), schema=list(law.genes))
-    io.write_parquet(table.insert_column(0, pl.Series("sample_id", names)), out / "expression.parquet")
+    io.write_parquet(
+        table.insert_column(0, pl.Series("sample_id", names)), out / "expression.parquet"
+    )
     known = {"patient_id": names, "site": sites, "subtype": z}
     known |= {name: pi[:, k] for k, name in enumerate(CLASSES)}
     io.write_parquet(pl.DataFrame(known), out / "truth.parquet")
@@ -109,9 +113,7 @@ def _demo_slides(
     return sheet, pi
 
 
-def _plans(
-    law: Law, names: list[str], pi: Floats, sites: list[str], seed: int
-) -> Iterator[Slide]:
+def _plans(law: Law, names: list[str], pi: Floats, sites: list[str], seed: int) -> Iterator[Slide]:
     """The demo's slides: every patient's first, then the second ones."""
     second = io.rng_for(seed, "demo", "second").permutation(len(names))[:SECOND_SLIDES]
     order = [(i, 1) for i in range(len(names))] + [(int(i), 2) for i in sorted(second)]
@@ -119,7 +121,7 @@ def _plans(
         slide_id = f"{names[i]}-S{number}"
         rng = io.rng_for(seed, "demo", slide_id)
         own = law.slide_shares(pi[i], rng)
-        width, height = (int(edge) for edge in rng.integers(2304, 2817, 2))
+        width, height = (int(edge) for edge in rng.integers(*EDGE_PX, 2))
         scrap = place == len(names) + LITTLE_TISSUE
         yield Slide(
             names[i],
@@ -143,6 +145,7 @@ def _paint_slide(slide: Slide, folder: Path, seed: int) -> list[float]:
         known = io.read_json(note)
         if known["key"] == key:
             return known["shares"]
+    note.unlink(missing_ok=True)  # it would vouch for the new slide if this run ended in between
     rgb, shares, _ = paint(slide.plan, seed)
     mpp = 0.5
     if slide.power == 40:

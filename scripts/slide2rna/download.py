@@ -27,9 +27,9 @@ def check_file(path: str, md5: str | None = None, size: int | None = None) -> Ch
     DownloadError
         The file is missing, empty, unreadable, or not the promised one.
     """
-    if not Path(path).is_file():
-        raise DownloadError(path, "the slide is not there", "put it back or mend the sheet")
     try:
+        if not Path(path).is_file():
+            raise DownloadError(path, "the slide is not there", "put it back or mend the sheet")
         found_size = Path(path).stat().st_size
         found_md5 = md5sum(path)
     except OSError as error:

@@ -15,7 +15,7 @@ import numpy as np
 
 from slide2rna import lite0, weights
 from slide2rna.config import Settings
-from slide2rna.errors import ConfigError, DeviceError
+from slide2rna.errors import ConfigError
 from slide2rna.torch_encoder import COLOR_DIM, TorchEncoder, load_timm, tuned
 
 
@@ -64,8 +64,8 @@ class ColorEncoder:
 class OnnxLite0:
     """lite0 on CPU: 112 channels pooled to means and sds, and the colour: 230 numbers.
 
-    One thread a call and eight tiles a batch were fastest (the activations of more don't fit the
-    cache), and make the numbers independent of the number of threads.
+    One thread and one tile a call were fastest: the activations of more don't fit the cache, and
+    several workers call it at once. It also makes the numbers independent of batch and threads.
     """
 
     session: Any
@@ -76,24 +76,9 @@ class OnnxLite0:
     parallel: bool = True
 
     def encode(self, tiles: np.ndarray, color: np.ndarray) -> np.ndarray:
-        features = self.session.run(None, {"tiles": np.ascontiguousarray(tiles)})[0]
-        return np.concatenate([features, color], 1, dtype=np.float32)
-
-
-def pick_device(wanted: str) -> str:
-    """``auto`` takes a GPU if torch sees one.
-
-    Raises
-    ------
-    DeviceError
-        ``cuda`` was asked for and there is none.
-    """
-    import torch
-
-    there = torch.cuda.is_available()
-    if wanted == "cuda" and not there:
-        raise DeviceError("device", "cuda was asked for, but torch sees no GPU", "use device: auto")
-    return "cuda" if there and wanted != "cpu" else "cpu"
+        tiles = np.ascontiguousarray(tiles)
+        features = [self.session.run(None, {"tiles": tile[None]})[0] for tile in tiles]
+        return np.concatenate([np.concatenate(features), color], 1, dtype=np.float32)
 
 
 def load(settings: Settings, device: str = "cpu", threads: int = 1, tile_px: int = 256) -> Encoder:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io as stdio
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,9 @@ ID_NAMES = ("sample_id", "patient_id")
 # log2(x+1) of 50 would be 1e15 transcripts: no measurement, so the table is linear.
 MAX_LOG2 = 50.0
 STAR_COLUMNS = ("gene_id", "gene_name")
+GENE_HEADERS = ("gene", "genes", "gene_name", "symbol", "gene_symbol")
+# As polars reads numbers; Python's float() also takes 1_000.
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
 
 
 def read_expression(
@@ -106,11 +110,13 @@ def to_log2(where: object, ids: list[str], values: np.ndarray, unit: str) -> np.
 
 def read_genes(path: str | Path) -> list[str]:
     """A gene list: the first cell of each line; a first line `gene` (or symbol ...) is a header."""
-    lines = read_text(path).splitlines()
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
     separator = separator_of(lines[0])
-    names = [line.split(separator)[0].strip().strip('"') for line in lines if line.strip()]
-    if names[0].lower() in ("gene", "genes", "gene_name", "symbol", "gene_symbol"):
+    names = [line.split(separator)[0].strip().strip('"') for line in lines]
+    if names[0].lower() in GENE_HEADERS:
         names = names[1:]
+    if not names or not all(names):
+        raise SheetError(path, "no genes, or a line without one", "give one gene a line")
     return sorted(set(names))
 
 
@@ -216,18 +222,25 @@ def _read_own(path: Path) -> tuple[list[str], list[str], np.ndarray]:
 def _read_csv(path: Path) -> pl.DataFrame:
     """A text table with the first column as text and the others as float32."""
     text = read_text(path).lstrip("\r\n")
-    header = text[: text.find("\n")].strip("\r") if "\n" in text else text
+    header, _, body = text.partition("\n")
+    header = header.strip("\r")
     separator = separator_of(header)
     names = [name.strip() for name in next(csv.reader([header], delimiter=separator))]
-    names[0] = names[0] or "sample_id"
+    names[0] = names[0] or "sample_id"  # R and pandas leave the corner empty
+    if "" in names:
+        cause = f"column {names.index('') + 1} has no name"
+        raise SheetError(f"{path} line 1", cause, "name the gene or remove the column")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SheetError(path, f"gene {_names(twice)} has several columns", "keep one of them")
     key = next((name for name in ID_NAMES if name in names), names[0])
     kinds = {name: pl.String if name == key else pl.Float32 for name in names}
+    if not body.strip():
+        return pl.DataFrame(schema=kinds)
     try:
-        return pl.read_csv(
-            stdio.BytesIO(text.encode()),
+        table = pl.read_csv(
+            stdio.BytesIO(body.encode()),
+            has_header=False,
             separator=separator,
             schema=kinds,
             null_values=list(MISSING),
@@ -236,30 +249,27 @@ def _read_csv(path: Path) -> pl.DataFrame:
         _name_text_cell(path, text, separator, names, key)
         cause = str(error).splitlines()[0]
         raise SheetError(path, cause, "give every row as many cells as the header") from error
+    return table.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
 
 
 def _name_text_cell(path: Path, text: str, separator: str, names: list[str], key: str) -> None:
     """Raise for the first cell that should be a number and isn't."""
     where = names.index(key)
-    for number, row in enumerate(csv.reader(stdio.StringIO(text), delimiter=separator), start=1):
-        if number == 1 or not row:
-            continue
+    reader = csv.reader(stdio.StringIO(text), delimiter=separator)
+    next(reader)
+    for row in filter(None, reader):
         if len(row) != len(names):
             cause = f"{len(row)} cells, but the header has {len(names)}"
             remedy = "give every row as many cells as the header"
-            raise SheetError(f"{path} line {number}", cause, remedy)
+            raise SheetError(f"{path} line {reader.line_num}", cause, remedy)
         for index, cell in enumerate(row):
-            if index != where and cell.strip() not in MISSING and not _is_number(cell):
+            if (
+                index != where
+                and cell.strip() not in MISSING
+                and not NUMBER.fullmatch(cell.strip())
+            ):
                 cause = f"gene {names[index]} of sample {row[where]} is '{cell[:30]}', not a number"
-                raise SheetError(f"{path} line {number}", cause, "mend or remove it")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+                raise SheetError(f"{path} line {reader.line_num}", cause, "mend or remove it")
 
 
 def _rows_of(path: Path, samples: list[str], ids: list[str], genes: list[str]) -> list[int]:

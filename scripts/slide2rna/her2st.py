@@ -11,6 +11,7 @@ import gzip
 import io as stdio
 import json
 import warnings
+import zlib
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -70,12 +71,15 @@ def read_section(folder: Path, name: str) -> Section:
         spots = spots.select(pl.col(SPOT_COLUMNS).cast(pl.Float64))
         raw = gzip.decompress(counts_path.read_bytes())
         table = pl.read_csv(stdio.BytesIO(raw), separator="\t", infer_schema_length=0)
-        counts = table.select(pl.all().exclude(table.columns[0]).cast(pl.Int64))
-    except (OSError, EOFError, pl.exceptions.PolarsError) as error:
+        counts = table.select(pl.all().exclude(table.columns[0]).cast(pl.UInt32).cast(pl.Int64))
+    except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
         cause = str(error).splitlines()[0]
         raise SheetError(f"{folder}/{name}", cause, "give the her2st files unchanged") from error
     rows = {spot: row for row, spot in enumerate(table[:, 0])}
     names = [f"{round(x)}x{round(y)}" for x, y in spots.select("x", "y").iter_rows()]
+    if len(set(names)) < len(names) or len(rows) < table.height or sum(counts.null_count().row(0)):
+        cause = "a spot is there twice, or has no count for a gene"
+        raise SheetError(f"{folder}/{name}", cause, "give the her2st files unchanged")
     both = [index for index, spot in enumerate(names) if spot in rows]
     if len(both) < SPOTS_PER_REGION:
         raise SheetError(counts_path, "its spots are not those of the spots table", "check both")

@@ -132,21 +132,20 @@ def onnx_model(convs: list[Conv]) -> onnx.ModelProto:
 
     low, high = constant("low", np.array(0, np.float32)), constant("high", np.array(6, np.float32))
     space = constant("space", np.array([2, 3], np.int64))
-    x = node("Cast", ["tiles"], "float", to=TensorProto.FLOAT)
+    x = node("Transpose", ["tiles"], "planes", perm=[0, 3, 1, 2])
+    x = node("Cast", [x], "float", to=TensorProto.FLOAT)
     x = node("Sub", [x, constant("mean", np.array(MEAN, np.float32))], "centred")
-    x = node("Div", [x, constant("scale", np.array(SCALE, np.float32))], "scaled")
-    x = node("Transpose", [x], "planes", perm=[0, 3, 1, 2])
     kept = x
     for i, layer in enumerate(convs):
         kept = x if layer.start else kept
-        names = [x, constant(f"w{i}", layer.weight), constant(f"b{i}", layer.bias)]
-        size = list(layer.weight.shape[2:])
+        weight = layer.weight / np.float32(SCALE) if i == 0 else layer.weight  # a power of two
+        names = [x, constant(f"w{i}", weight), constant(f"b{i}", layer.bias)]
         x = node(
             "Conv",
             names,
             f"conv{i}",
             group=layer.groups,
-            kernel_shape=size,
+            kernel_shape=weight.shape[2:],
             strides=[layer.stride] * 2,
             auto_pad="SAME_UPPER",
         )

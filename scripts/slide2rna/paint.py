@@ -26,7 +26,7 @@ GLASS = 255
 
 # Optical density (R, G, B) of one unit of each stain, and the light that glass lets through.
 STAINS = {
-    "A": (((0.62, 0.72, 0.31), (0.09, 0.78, 0.30)), (244, 243, 245)),
+    "A": (((0.62, 0.72, 0.31), (0.09, 0.70, 0.34)), (244, 243, 245)),
     "B": (((0.58, 0.62, 0.22), (0.08, 0.62, 0.46)), (241, 237, 228)),
 }
 # Distance of field lumps, in px, of each class that is cut from a field of its own.
@@ -143,8 +143,8 @@ def _roughness() -> tuple[NDArray[np.int8], NDArray[np.int8]]:
     rng = io.rng_for(0, "paint", "roughness")
     both = []
     for _ in range(2):
-        noise = ndimage.gaussian_filter(rng.standard_normal((PATCH_PX, PATCH_PX)), 5, mode="wrap")
-        both.append(np.clip(noise / noise.std() * 4, -12, 12).astype(np.int8))
+        noise = ndimage.gaussian_filter(rng.standard_normal((PATCH_PX, PATCH_PX)), 4, mode="wrap")
+        both.append(np.rint(np.clip(noise / noise.std() * 2, -6, 6)).astype(np.int8))
     return both[0], both[1]
 
 

@@ -8,28 +8,32 @@ kind of trouble is one error that names the file, the lines, the cause and the r
 from __future__ import annotations
 
 import csv
+import difflib
 import gzip
 import io as stdio
 import json
+import math
 import os
+import zlib
 from pathlib import Path
 
 import polars as pl
+import yaml
 
 from slide2rna.cli import log
 from slide2rna.errors import SheetError
 
-COLUMNS = ("slide_id", "patient_id", "slide", "sample_id", "site", "mpp", "md5", "split", "area")
-REQUIRED = ("slide_id", "patient_id", "slide")
+SCHEMA = Path(__file__).resolve().parents[2] / "workflow" / "schemas" / "samples.schema.yaml"
+_SCHEMA = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+COLUMNS = tuple(_SCHEMA["properties"])
+REQUIRED = tuple(_SCHEMA["required"])
+PATTERNS = {k: v["pattern"] for k, v in _SCHEMA["properties"].items() if "pattern" in v}
 MISSING = ("", "NA", "N/A", "na", "nan", "NaN", "null", "None")
-# Ids become file names and table keys on every file system, so they stay plain.
-SAFE_ID = r"^[\p{L}\p{N}_][\p{L}\p{N}_.+=@-]{0,199}$"
-SPLIT_VALUE = r"^(train|val|cal|test|\d+)$"
 LINE = "line"
 
 
 def read_text(path: str | Path) -> str:
-    """Text of a table, gzipped or not, as UTF-8 or (with its mark) UTF-16.
+    """Text of a table, gzipped or not, as UTF-8 or (with its mark) UTF-16; lines end in LF.
 
     Raises
     ------
@@ -40,8 +44,8 @@ def read_text(path: str | Path) -> str:
         raw = Path(path).read_bytes()
         if raw[:2] == b"\x1f\x8b":
             raw = gzip.decompress(raw)
-    except (OSError, EOFError) as error:
-        cause = getattr(error, "strerror", None) or "the gzip stream ends too early"
+    except (OSError, EOFError, zlib.error) as error:
+        cause = getattr(error, "strerror", None) or "the gzip stream is broken"
         raise SheetError(path, cause.lower(), "give a readable TSV or CSV file") from error
     if raw[:2] == b"PK":
         raise SheetError(path, "this is a spreadsheet or zip file", "save it as CSV or TSV")
@@ -52,8 +56,8 @@ def read_text(path: str | Path) -> str:
         cause = f"it isn't UTF-8 text (byte {error.start})"
         raise SheetError(path, cause, "save it as 'CSV UTF-8'") from error
     if not text.strip():
-        raise SheetError(path, "the file is empty", "give a header line and a row per slide")
-    return text
+        raise SheetError(path, "the file is empty", "give a header line and rows below it")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def separator_of(header: str) -> str:
@@ -67,38 +71,36 @@ def read_table(path: str | Path) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        The file's columns plus `line` (the header is line 1); rows without any value are left out.
+        The file's columns plus `line` (where the row ends); rows without any value are left out.
 
     Raises
     ------
     SheetError
-        No text table, a repeated column name, a row with too many cells, or no row at all.
+        No text table, a repeated column name, a row with more or fewer cells, or no row.
     """
     text = read_text(path)
-    first = text.lstrip("\r\n").splitlines()[0]
-    separator = separator_of(first)
-    names = [name.strip() for name in next(csv.reader([first], delimiter=separator))]
+    separator = separator_of(text.lstrip("\n").split("\n", 1)[0])
+    reader = csv.reader(stdio.StringIO(text), delimiter=separator)
+    try:
+        cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        where = f"{path} line {reader.line_num}"
+        raise SheetError(where, str(error), "save it as plain CSV or TSV") from error
+    (head, names), *rows = [(line, row) for line, row in cells if any(row)]
     for name in names:
         if not name or names.count(name) > 1 or name == LINE:
             cause = f"column name '{name}' is empty, repeated or reserved"
-            raise SheetError(f"{path} line 1", cause, "give each column its own name")
-    try:
-        table = pl.read_csv(
-            stdio.BytesIO(text.lstrip("\r\n").encode()),
-            separator=separator,
-            infer_schema=False,
-            new_columns=names,
-            row_index_name=LINE,
-            row_index_offset=2,
-        )
-    except pl.exceptions.PolarsError as error:
-        cause = str(error).splitlines()[0]
-        raise SheetError(path, cause, "give every row as many cells as the header") from error
-    table = table.with_columns(pl.col(names).str.strip_chars())
-    table = table.filter(pl.any_horizontal(pl.col(names).str.len_chars() > 0))
-    if table.is_empty():
-        raise SheetError(path, "there is no row below the header", "give a row per slide")
-    return table
+            raise SheetError(f"{path} line {head}", cause, "give each column its own name")
+    for line, row in rows:
+        if len(row) != len(names):
+            more = "more" if len(row) > len(names) else "fewer"
+            cause = f"{more} fields than the header ({len(row)}, not {len(names)})"
+            remedy = "give every row as many cells as the header"
+            raise SheetError(f"{path} line {line}", cause, remedy)
+    if not rows:
+        raise SheetError(path, "there is no row below the header", "add the rows")
+    schema = {LINE: pl.Int64} | dict.fromkeys(names, pl.String)
+    return pl.DataFrame([(line, *row) for line, row in rows], schema=schema, orient="row")
 
 
 def complain(path: str | Path, bad: pl.DataFrame, cause: str, remedy: str) -> None:
@@ -141,14 +143,15 @@ def read_sheet(path: str | Path) -> pl.DataFrame:
         cause = f"column '{absent[0]}' is missing (found: {found})"
         raise SheetError(path, cause, f"the sheet needs {', '.join(REQUIRED)}")
     extra = [name for name in table.columns if name not in (*COLUMNS, LINE)]
-    if extra:
-        log.info("%s: columns left out: %s", path, ", ".join(extra))
-    optional = [name for name in COLUMNS if name not in ("slide_id", "patient_id")]
+    for name in extra:
+        near = difflib.get_close_matches(name.lower(), COLUMNS, n=1)
+        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        log.info("%s: column '%s' is left out%s", path, name, hint)
     table = table.drop(extra).with_columns(
         pl.lit(None, pl.String).alias(name) for name in COLUMNS if name not in table.columns
     )
     table = table.with_columns(
-        pl.when(pl.col(optional).is_in(MISSING)).then(None).otherwise(pl.col(optional)).name.keep()
+        pl.when(pl.col(COLUMNS).is_in(MISSING)).then(None).otherwise(pl.col(COLUMNS)).name.keep()
     ).with_columns(pl.coalesce("sample_id", "patient_id").alias("sample_id"))
     _check_ids(path, table)
     table = _with_files(path, _check_values(path, table))
@@ -160,10 +163,11 @@ def read_sheet(path: str | Path) -> pl.DataFrame:
 def _check_ids(path: str | Path, table: pl.DataFrame) -> None:
     for name in ("slide_id", "patient_id", "sample_id"):
         column = pl.col(name)
-        empty = table.filter(column.is_null() | (column == ""))
-        complain(path, empty, f"{name} is empty", f"give every row a {name}")
+        # NA as an id would make one patient of all the unknown ones.
+        empty = table.filter(column.is_null())
+        complain(path, empty, f"{name} is empty or NA", f"give every row a {name}")
         unsafe = table.filter(
-            ~column.str.contains(SAFE_ID) | column.str.contains("..", literal=True)
+            ~column.str.contains(PATTERNS[name]) | column.str.contains("..", literal=True)
         )
         example = unsafe[name][0] if unsafe.height else ""
         remedy = "use letters, digits and . _ - + = @, starting with a letter, digit or _"
@@ -192,14 +196,14 @@ def _check_values(path: str | Path, table: pl.DataFrame) -> pl.DataFrame:
     shown = bad["mpp"][0] if bad.height else ""
     complain(path, bad, f"mpp '{shown}' is not a positive number", "give um per pixel, e.g. 0.5")
     table = table.with_columns(number.alias("mpp"), pl.col("md5").str.to_lowercase())
-    bad = table.filter(~pl.col("md5").str.contains("^[0-9a-f]{32}$"))
+    bad = table.filter(~pl.col("md5").str.contains(PATTERNS["md5"]))
     complain(path, bad, "md5 is not 32 hex digits", "give the file's md5 or leave it empty")
-    bad = table.filter(~pl.col("split").str.contains(SPLIT_VALUE))
+    bad = table.filter(~pl.col("split").str.contains(PATTERNS["split"]))
     shown = bad["split"][0] if bad.height else ""
     remedy = "use train, val, cal or test, or the number of the fold that tests the slide"
     complain(path, bad, f"split '{shown}' is unknown", remedy)
-    wrong = [row for row in table.filter(pl.col("area").is_not_null()).rows(named=True)]
-    lines = [row[LINE] for row in wrong if not _is_polygon(row["area"])]
+    areas = table.filter(pl.col("area").is_not_null()).select(LINE, "area").rows()
+    lines = [line for line, area in areas if not _is_polygon(area)]
     remedy = "give a JSON list of at least three [x, y] vertices in level-0 pixels"
     complain(path, table.filter(pl.col(LINE).is_in(lines)), "area is no polygon", remedy)
     return table
@@ -216,7 +220,7 @@ def _is_polygon(text: str) -> bool:
         and all(
             isinstance(point, list)
             and len(point) == 2
-            and all(isinstance(v, int | float) and not isinstance(v, bool) for v in point)
+            and all(type(v) in (int, float) and math.isfinite(v) for v in point)
             for point in points
         )
     )

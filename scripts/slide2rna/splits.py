@@ -105,9 +105,9 @@ def _divide(
     if total < SMALL:
         n_val, n_cal = 1, 0
     else:
-        n_val = max(2, round(settings["val_share"] * total))
         n_cal = max(1, round(settings["cal_share"] * total)) if settings["cal_share"] else 0
-        n_val = min(n_val, total - n_cal - 1)
+        n_cal = min(n_cal, total - 3)  # large shares of few units: two val and one train stay
+        n_val = min(max(2, round(settings["val_share"] * total)), total - n_cal - 1)
     order = [unit for unit in _by_site(rest, seed, "parts", fold) if unit not in first]
     val = first + (_spread(order, n_val - len(first)) if n_val > len(first) else [])
     order = [unit for unit in order if unit not in val]

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import fft, ndimage
 from scipy.spatial import cKDTree
 
 from slide2rna import io
@@ -70,9 +70,12 @@ def stamps(kind: str) -> NDArray[np.uint8]:
 
 
 def _noise(rng: np.random.Generator, *sigma: float) -> Floats:
-    """Seamless Gaussian noise of unit variance."""
-    white = rng.standard_normal((PATCH_PX, PATCH_PX)).astype(np.float32)
-    smooth = ndimage.gaussian_filter(white, sigma if len(sigma) > 1 else sigma[0], mode="wrap")
+    """Seamless Gaussian noise of unit variance, smoothed by `sigma` px (or sigma_y, sigma_x)."""
+    white = rng.standard_normal((PATCH_PX, PATCH_PX), dtype=np.float32)
+    down, across = (sigma * 2)[:2]
+    fy, fx = np.fft.fftfreq(PATCH_PX)[:, None], np.fft.rfftfreq(PATCH_PX)[None, :]
+    transfer = np.exp(-2 * np.pi**2 * ((fy * down) ** 2 + (fx * across) ** 2)).astype(np.float32)
+    smooth = fft.irfft2(fft.rfft2(white) * transfer, s=white.shape)
     return smooth / smooth.std()
 
 

@@ -1,6 +1,6 @@
 """A user's own cohort: a CSV sheet, plain images with mpp from the sheet, expression as CSV.
 
-One of the files is no slide at all: it must be named in the report, and the others must not be lost.
+One of the files is no slide: it must be named in the report, and the others must not be lost.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def run(repo: Path, folder: Path, cohort: dict[str, object]) -> subprocess.Compl
         capture_output=True,
         text=True,
         timeout=600,
+        check=False,
     )
 
 

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.cluster import KMeans
-
-from slide2rna import bags, config, features, featurefile
+from slide2rna import bags, config, featurefile, features
 from slide2rna.errors import StageError
 
 
@@ -33,7 +32,9 @@ def test_inertia_is_within_one_percent_of_sklearn() -> None:
 
 def test_inertia_is_the_plain_sum() -> None:
     points, means = blobs(700, 5, 3), blobs(4, 5, 2, seed=1)
-    plain = sum(min(((p - m) ** 2).sum() for m in means.astype(float)) for p in points.astype(float))
+    plain = sum(
+        min(((p - m) ** 2).sum() for m in means.astype(float)) for p in points.astype(float)
+    )
     assert bags.inertia(points, means) == pytest.approx(plain, rel=1e-6)
 
 

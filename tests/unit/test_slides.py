@@ -11,10 +11,9 @@ import tifffile
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from slide_factory import break_header, corrupt_tile, picture, write_slide
-
 from slide2rna.errors import SlideError
 from slide2rna.slides import open_slide, resolve_mpp
+from slide_factory import break_header, corrupt_tile, picture, write_slide
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,9 @@ def test_outside_is_white(good: Path, tmp_path: Path, pixels: np.ndarray) -> Non
     np.testing.assert_array_equal(region[:8, 8:], pixels[760:, :24])
 
 
-@pytest.mark.parametrize(("wanted", "level"), [(1, 0), (3.9, 0), (4, 1), (3.97, 1), (15, 1), (99, 2)])
+@pytest.mark.parametrize(
+    ("wanted", "level"), [(1, 0), (3.9, 0), (4, 1), (3.97, 1), (15, 1), (99, 2)]
+)
 def test_level_is_the_coarsest_sufficient(good: Path, wanted: float, level: int) -> None:
     with open_slide(good) as slide:
         assert slide.level_for(wanted) == level

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from slide_factory import PENS, break_header, picture, shard, write_slide
-
 from slide2rna import config, tiles
 from slide2rna.errors import SlideError
 from slide2rna.slides import Slide, open_slide
 from slide2rna.tissue import tissue_mask
+from slide_factory import PENS, break_header, picture, shard, write_slide
 
 SETTINGS = config.defaults("tiles")
 

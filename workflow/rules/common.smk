@@ -17,8 +17,8 @@ from slide2rna import config as configuration
 from slide2rna.errors import UserError
 
 # Jobs take the interpreter that runs Snakemake, activated or not; a conda environment comes first.
-os.environ["PATH"] = os.pathsep.join(
-    [str(Path(sys.executable).parent), os.environ["PATH"]]
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 )
 
 try:

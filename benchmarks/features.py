@@ -1,0 +1,70 @@
+"""lite0 features of a slide against a plain loop: one tile at a time, torch, the same cores."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = str(os.environ.get("BENCH_THREADS", "2"))
+
+import tempfile
+from pathlib import Path
+
+import common
+import numpy as np
+import torch
+from slide2rna import config, encoders, features, lite0
+from slide2rna.slides import open_slide
+from slide2rna.tiles import tile_slide
+from slide_factory import picture, write_slide
+
+THREADS = int(os.environ["OMP_NUM_THREADS"])
+TILES = 120
+
+
+def main() -> None:
+    settings = config.defaults("tiles", max_tiles=TILES)
+    encoder = encoders.load(config.defaults("features"), "cpu", THREADS)
+    network = lite0.torch_model(lite0.layers(lite0.weights_path()))
+    with tempfile.TemporaryDirectory() as folder:
+        pixels = np.tile(picture(2048, 2048), (3, 3, 1))
+        path = write_slide(Path(folder) / "slide.svs", pixels)
+        del pixels
+        with open_slide(path) as slide:
+            table = tile_slide(slide, settings, 1, "slide").table
+
+        def ours() -> np.ndarray:
+            with open_slide(path) as slide:
+                return features.extract(slide, table, encoder, settings, THREADS).features
+
+        def loop() -> np.ndarray:
+            found = []
+            with open_slide(path) as slide, torch.inference_mode():
+                for x, y, level, size in table.select("x", "y", "level", "size").iter_rows():
+                    tile = np.array(slide.read(x, y, level, size, size))
+                    batch = torch.from_numpy(tile)[None].permute(0, 3, 1, 2).float()
+                    found.append(network(batch)[0].numpy())
+            return np.stack(found)
+
+        times = {}
+        for threads in range(1, THREADS + 1):  # the loop gets whichever suits it better
+            torch.set_num_threads(threads)
+            loop()
+            times[threads] = common.seconds(loop)
+        torch.set_num_threads(min(times, key=lambda threads: times[threads]))
+        difference = float(np.abs(ours()[:, :224] - loop()).max())
+        if difference > 1e-4:
+            raise SystemExit(f"the two ways differ by {difference}: no fair comparison")
+        result = common.compare(
+            f"features lite0, {THREADS} threads",
+            ours,
+            loop,
+            f"torch loop, one tile at a time, same cores ({torch.get_num_threads()} threads)",
+            3,
+            work=table.height,
+            unit="tiles/s",
+        )
+    common.finish([result])
+
+
+if __name__ == "__main__":
+    main()
