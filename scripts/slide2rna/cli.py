@@ -35,6 +35,8 @@ def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
+    # faiss reports every instruction set that its loader tries.
+    logging.getLogger("faiss").setLevel(logging.WARNING)
     log.info("%s: started", stage)
     try:
         main(argv)

@@ -63,15 +63,16 @@ def build(name: str, source: Settings, folds: Settings, seed: int, out: str | Pa
     unit_kind = source.get("split_unit", "patient")
     if source["source"] == "her2st":
         slides, expression, dropped, flow = _from_her2st(source)
-        caveat = None if unit_kind == "patient" else HER2ST_CAVEAT
+        one_patient = slides["patient_id"].n_unique() == 1
+        below = HER2ST_CAVEAT if one_patient else CAVEAT
         origin: str | Path = source["path"]
     else:
         if source["source"] in ("demo", "law"):
             made = {"sheet": str(out / "source" / "sheet.tsv")}
             source = source | made | {"expression": str(out / "source" / "expression.parquet")}
         slides, expression, flow = _from_sheet(source)
-        dropped, origin = [], source["sheet"]
-        caveat = None if unit_kind == "patient" else CAVEAT
+        dropped, origin, below = [], source["sheet"], CAVEAT
+    caveat = None if unit_kind == "patient" else below
     slides = _with_units(origin, slides, unit_kind)
     table = _folds(origin, slides, source, folds, seed)
     slides = slides.select(

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from slide2rna import aperio, featurefile, io
+from slide2rna import STEP_VERSIONS, aperio, featurefile, io
 from slide2rna.cli import progress
 from slide2rna.law import CLASSES, Floats, Law, truth
 from slide2rna.paint import Plan, paint
@@ -140,7 +140,7 @@ def _paint_slide(slide: Slide, folder: Path, seed: int) -> list[float]:
     """Paint and write one slide, unless it is there; the shares as painted."""
     path = folder / f"{slide.plan.slide_id}.svs"
     note = folder / f"{slide.plan.slide_id}.json"
-    key = [seed, repr(slide)]
+    key = [STEP_VERSIONS["demo"], seed, repr(slide)]
     if path.exists() and note.exists():
         known = io.read_json(note)
         if known["key"] == key:

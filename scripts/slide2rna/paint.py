@@ -110,9 +110,7 @@ def _top(field: NDArray[np.float64], cells: NDArray[np.intp], n: int) -> NDArray
     return cells[np.argpartition(-field[cells], n - 1)[:n]]
 
 
-def _field(
-    rows: int, columns: int, lump_px: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _field(rows: int, columns: int, lump_px: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """A smooth field of unit variance: cubic splines through white noise, in two octaves."""
     total = np.zeros((rows, columns))
     for octave, weight in ((1.0, 1.0), (0.45, 0.4)):
@@ -160,8 +158,8 @@ def _planes(
         patch = patch[:: rng.choice((-1, 1)), :: rng.choice((-1, 1))]
         repeats = (-(-height // PATCH_PX), -(-width // PATCH_PX))
         np.copyto(both, np.tile(patch, repeats)[:height, :width], where=labels == k)
-    strength = _field(-(-height // CELL_PX), -(-width // CELL_PX), 700, rng)
-    strength = np.clip(128 + 11 * strength, 80, 170).astype(np.uint16)
+    uneven = _field(-(-height // CELL_PX), -(-width // CELL_PX), 700, rng)
+    strength = np.clip(128 + 11 * uneven, 80, 170).astype(np.uint16)
     strength = strength.repeat(CELL_PX, 0).repeat(CELL_PX, 1)[:height, :width]
     pink = ((both & 255) * strength) >> 7
     return np.minimum(pink, 255).astype(np.uint8), (both >> 8).astype(np.uint8)
@@ -183,16 +181,16 @@ def _stamp_nuclei(
             centres = np.stack([y.ravel(), x.ravel()])
             centres += rng.normal(0, distance * 0.2, centres.shape)
             keep = rng.random(centres.shape[1]) < share
-            chosen = rng.integers(0, len(library), centres.shape[1])
-            top, left = np.rint(centres).astype(int)
+            chosen = rng.integers(0, len(library), size=centres.shape[1:])
+            places: NDArray[np.int64] = np.asarray(np.rint(centres), np.int64)
+            top, left = places
             inside = (top >= 0) & (left >= 0) & (top < height - size) & (left < width - size)
             keep &= inside
             keep[keep] = labels[top[keep] + size // 2, left[keep] + size // 2] == k
-            for t, l, s in zip(
-                top[keep].tolist(), left[keep].tolist(), chosen[keep].tolist(), strict=True
-            ):
-                window = plane[t : t + size, l : l + size]
-                np.maximum(window, library[s], out=window)
+            rows, columns, stamp = top[keep].tolist(), left[keep].tolist(), chosen[keep].tolist()
+            for row, column, number in zip(rows, columns, stamp, strict=True):
+                window = plane[row : row + size, column : column + size]
+                np.maximum(window, library[number], out=window)
 
 
 def _colour(

@@ -104,7 +104,8 @@ def _tumour(rng: np.random.Generator) -> tuple[Floats, Floats]:
 def _fat(rng: np.random.Generator) -> tuple[Floats, Floats]:
     pitch = 92.0
     n = int(PATCH_PX / pitch)
-    grid = np.stack(np.mgrid[:n, :n], -1).reshape(-1, 2) * (PATCH_PX / n)
+    rows, columns = np.mgrid[:n, :n]
+    grid = np.stack([rows, columns], -1).reshape(-1, 2) * (PATCH_PX / n)
     grid[:, 1] += (grid[:, 0] / (PATCH_PX / n) % 2) * PATCH_PX / n / 2
     seeds = (grid + rng.normal(0, pitch * 0.13, grid.shape)) % PATCH_PX
     y, x = np.mgrid[:PATCH_PX, :PATCH_PX].astype(np.float32)

@@ -8,10 +8,11 @@ from skimage.filters import threshold_otsu
 
 CHROMA_RANGE = (12.0, 30.0)
 GLASS_MIN, GLASS_CHROMA, GLASS_SHARE = 200, 30, 0.01
-INK_CHROMA, INK_BLACK, INK_GREY = 40, 60, 20
-INK_BLUE, INK_BLUE_SATURATION = (1 / 3, 1 / 6), 0.6  # (green - red) / chroma: hue 220, 230
+INK_HUE, INK_CHROMA = 1 / 3, 20  # (green - red) / chroma = 1/3 is hue 220 on the blue side
+INK_BLUE_SATURATION, INK_BLUE_CHROMA, INK_EDGE = 0.5, 70, 0.1
+INK_BLACK, INK_GREY = 60, 20
 INK_MARGIN_UM = 40.0
-SPECK_UM2, HOLE_UM2 = 10_000.0, 1_000.0
+SPECK_UM2, HOLE_UM2, INK_UM2 = 10_000.0, 1_000.0, 2_500.0
 
 
 def tissue_mask(rgb: np.ndarray, um_px: float) -> np.ndarray:
@@ -20,11 +21,12 @@ def tissue_mask(rgb: np.ndarray, um_px: float) -> np.ndarray:
     1. White balance: if at least 1 % of the pixels could be glass (all channels >= 200, chroma
        <= 30), their median becomes white, so that tinted glass is grey.
     2. Chroma = max(R, G, B) - min(R, G, B), smoothed over 3 x 3 px; shadows and dust have none.
-    3. Ink is left out, with a margin of 40 um: hue 60 to 220 degrees with chroma >= 40 (yellow to
-       blue), hue 220 to 230 with a saturation >= 0.6 as well, or nearly black (all channels < 60,
-       chroma < 20), where such pixels make up more than a speck. Haematoxylin and eosin absorb
-       green most; dense blue nuclei come to hue 225 (her2st), rarely saturated. Red ink can't be
-       told from eosin.
+    3. Ink is left out, with a margin of 40 um. After smoothing over 3 x 3 px it is hue 60 to 220
+       degrees with chroma >= 20 (yellow-green to blue), hue 220 to 240 with chroma >= 70 and
+       saturation >= 0.5 (blue), or all channels < 60 with chroma < 20 (black), over at least
+       2,500 um2; a stroke goes on through pixels of hue up to 246. Haematoxylin and eosin absorb
+       green most; dense blue nuclei (her2st) come to hue 235, but not as saturated once smoothed.
+       Red ink can't be told from eosin.
     4. Otsu's threshold of the rest, kept within 12 to 30 of 255: above 30 is always tissue (so a
        view full of tissue isn't split into dark and pale), below 12 never (so that the two
        classes of an empty slide, which hardly differ, are both glass).
@@ -40,7 +42,7 @@ def tissue_mask(rgb: np.ndarray, um_px: float) -> np.ndarray:
     -------
     ndarray of bool, shape (h, w)
     """
-    ink = _without_small(_ink(rgb), SPECK_UM2 / um_px**2)
+    ink = _ink(rgb, INK_UM2 / um_px**2)
     if ink.any():
         steps = max(1, round(INK_MARGIN_UM / um_px))
         ink = ndimage.distance_transform_cdt(~ink, "chessboard") <= steps
@@ -60,15 +62,19 @@ def tissue_mask(rgb: np.ndarray, um_px: float) -> np.ndarray:
     return mask | (~_without_small(~mask, HOLE_UM2 / um_px**2) & ~ink)
 
 
-def _ink(rgb: np.ndarray) -> np.ndarray:
-    """Pixels of blue, green or black ink (see `tissue_mask`)."""
-    red, green, _ = (rgb[..., i].astype(np.float32) for i in range(3))
-    high = rgb.max(2).astype(np.float32)
-    chroma = high - rgb.min(2)
-    cold = np.where(high > red, green - red, -1)
-    sure = cold >= INK_BLUE[0] * chroma
-    deep = (cold >= INK_BLUE[1] * chroma) & (chroma >= INK_BLUE_SATURATION * high)
-    return ((sure | deep) & (chroma >= INK_CHROMA)) | ((high < INK_BLACK) & (chroma < INK_GREY))
+def _ink(rgb: np.ndarray, pixels: float) -> np.ndarray:
+    """Strokes of blue, green or black ink of at least so many pixels (see `tissue_mask`)."""
+    smooth = ndimage.uniform_filter(rgb.astype(np.float32), (3, 3, 1))
+    red, green, high = smooth[..., 0], smooth[..., 1], smooth.max(2)
+    chroma = high - smooth.min(2)
+    hue = np.where(high > red, green - red, -high)
+    cold = (hue >= INK_HUE * chroma) & (chroma >= INK_CHROMA)
+    deep = chroma >= np.maximum(INK_BLUE_SATURATION * high, INK_BLUE_CHROMA)
+    black = (high < INK_BLACK) & (chroma < INK_GREY)
+    sure = _without_small(cold | ((hue >= 0) & deep) | black, pixels)
+    if not sure.any():
+        return sure
+    return ndimage.binary_propagation(sure, mask=sure | ((hue >= -INK_EDGE * chroma) & deep))
 
 
 def _without_small(mask: np.ndarray, pixels: float) -> np.ndarray:

@@ -103,6 +103,6 @@ def test_same_image_same_bytes(slide: Path, rgb: np.ndarray, tmp_path: Path) -> 
 
 
 def test_failure_leaves_nothing(rgb: np.ndarray, tmp_path: Path) -> None:
-    with pytest.raises(Exception, match=r"."):
+    with pytest.raises(TypeError):
         aperio.write(tmp_path / "one.svs", rgb.astype(np.complex64))
     assert not list(tmp_path.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,9 +131,7 @@ def test_demo_is_whole(tiny: None, tmp_path: Path) -> None:
         np.testing.assert_allclose(row, expected, atol=1e-12)
 
 
-def test_workers_and_interruption_change_nothing(
-    tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_and_interruption_change_nothing(tiny: None, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     demo.make("demo", one, SEED, workers=1)
     whole = contents(one)
@@ -152,14 +151,15 @@ def test_workers_and_interruption_change_nothing(
 
 
 def test_another_seed_repaints(tiny: None, tmp_path: Path) -> None:
-    one, other = tmp_path / "one", tmp_path / "other"
-    demo.make("demo", one, SEED)
-    demo.make("demo", other, SEED + 1)
-    demo.make("demo", one, SEED + 1)  # into the same folder
-    changed = {path: data for path, data in contents(one).items() if "done" not in path}
-    for path, data in contents(other).items():
-        if "done" not in path:
-            assert changed[path] == data
+    """A slide that is there is taken only if seed and plan are the same."""
+    slide = plans(SEED)[0]
+    seen = []
+    for seed, own in ((SEED, slide), (SEED + 1, slide), (SEED, replace(slide, power=40))):
+        demo._paint_slide(own, tmp_path / "reused", seed)
+        demo._paint_slide(own, tmp_path / f"fresh-{len(seen)}", seed)
+        seen.append(contents(tmp_path / "reused"))
+        assert seen[-1] == contents(tmp_path / f"fresh-{len(seen) - 1}")
+    assert seen[0] != seen[1] != seen[2] != seen[0]
 
 
 def test_a_slide_of_another_run_is_not_taken(
@@ -182,7 +182,9 @@ def test_a_slide_of_another_run_is_not_taken(
     assert contents(folder) == whole
 
 
-def test_no_done_while_unfinished(tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_no_done_while_unfinished(
+    tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """done.json of an earlier run goes before the first file changes."""
     demo.make("law", tmp_path, SEED)
 
@@ -282,7 +284,9 @@ def test_expression_follows_the_law(cohort: Path) -> None:
     np.testing.assert_allclose(r, own.attainable_r(pi, sites)[own.effect != 0], atol=0.35)
 
 
-def test_law_does_not_depend_on_workers(cohort: Path, tmp_path: Path, monkeypatch) -> None:
+def test_law_does_not_depend_on_workers(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(demo, "PATIENTS", {"demo": 40, "law": LAW_PATIENTS})
     demo.make("law", tmp_path, SEED, workers=2)
     assert contents(tmp_path) == contents(cohort)

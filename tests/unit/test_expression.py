@@ -108,6 +108,11 @@ def test_ragged_rows(tmp_path: Path, row: str) -> None:
         read_expression(tmp_path / "e.csv")
 
 
+def test_blank_lines_and_spaces_do_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("\nsample_id,G\nP1, 1\n\nP2,2\n\n\n")
+    assert read_expression(tmp_path / "e.csv").rows() == [("P1", 1.0), ("P2", 2.0)]
+
+
 def test_repeated_genes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("sample_id,G,G\nP1,1,2\n")
     with pytest.raises(SheetError, match="gene G has several columns"):

@@ -52,7 +52,9 @@ def few(truth: Law) -> Law:
     return some(truth, np.concatenate([np.flatnonzero(kinds == kind)[:6] for kind in range(4)]))
 
 
-def test_mean_and_sd(truth: Law, patients: tuple[np.ndarray, np.ndarray], draws: np.ndarray):
+def test_mean_and_sd(
+    truth: Law, patients: tuple[np.ndarray, np.ndarray], draws: np.ndarray
+) -> None:
     sd = truth.sd(*patients)
     off = (draws.mean(1) - truth.mean(*patients)) / sd * DRAWS**0.5
     assert np.abs(off).max() < SIGMAS
@@ -145,7 +147,9 @@ def test_attainable_is_as_specified(truth: Law) -> None:
     assert r.std() == pytest.approx((high - low) / 12**0.5, rel=0.15)
 
 
-def test_residuals_correlate_in_modules(truth: Law, patients: tuple[np.ndarray, np.ndarray]):
+def test_residuals_correlate_in_modules(
+    truth: Law, patients: tuple[np.ndarray, np.ndarray]
+) -> None:
     """Given tissue, genes covary as loadings and subtype say: so in one module, not across two."""
     modules = np.array(truth.modules)
     plain = truth.shift == 0

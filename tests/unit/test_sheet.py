@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -42,8 +43,22 @@ PLAIN = "slide_id\tpatient_id\tslide\tsite\nS1\tP1\ta.svs\tone\nS2\tP1\tb.svs\tN
         PLAIN.replace("S1", '"S1"').replace("site", '"site"').encode(),
         PLAIN.replace("\nS2", "\n\t\t\t\n  S2 ").encode(),
         PLAIN.rstrip("\n").encode(),
+        PLAIN.replace("\n", "\r").encode(),
+        gzip.compress(PLAIN.encode()),
     ],
-    ids=["tsv", "crlf", "bom", "utf16", "comma", "semicolon", "quoted", "blank-row", "no-end"],
+    ids=[
+        "tsv",
+        "crlf",
+        "bom",
+        "utf16",
+        "comma",
+        "semicolon",
+        "quoted",
+        "blank-row",
+        "no-end",
+        "cr",
+        "gzip",
+    ],
 )
 def test_any_spreadsheet_gives_the_same_table(folder: Path, content: bytes) -> None:
     table = read_sheet(write(folder, content))
@@ -140,6 +155,8 @@ def test_bad_sheets(folder: Path, text: str | bytes, where: str, cause: str) -> 
         ("split", "-1", "split '-1' is unknown"),
         ("area", "[[0, 0], [1, 1]]", "area is no polygon"),
         ("area", "box", "area is no polygon"),
+        ("area", "[[0, 0], [NaN, 1], [2, 0]]", "area is no polygon"),
+        ("area", "[[0, 0], [true, 1], [2, 0]]", "area is no polygon"),
         ("area", '[["a", 0], [1, 1], [2, 0]]', "area is no polygon"),
     ],
 )
@@ -168,6 +185,26 @@ def test_a_link_to_the_same_file_is_the_same_file(folder: Path) -> None:
     (folder / "link.svs").symlink_to(folder / "a.svs")
     with pytest.raises(SheetError, match="used by 2 rows"):
         read_sheet(write(folder, HEADER + "S1\tP1\ta.svs\nS2\tP2\tlink.svs\n"))
+
+
+def test_a_short_row_is_not_a_row_without_a_slide(folder: Path) -> None:
+    with pytest.raises(SheetError, match=r"line 3: fewer fields than the header \(2, not 3\)"):
+        read_sheet(write(folder, HEADER + "S1\tP1\ta.svs\nS2\tP2\n"))
+
+
+@pytest.mark.parametrize("value", ["NA", "nan", "None"])
+@pytest.mark.parametrize("column", ["slide_id", "patient_id"])
+def test_unknown_patients_are_not_one_patient(folder: Path, column: str, value: str) -> None:
+    row = {"slide_id": "S2", "patient_id": "P2", "slide": "b.svs"} | {column: value}
+    with pytest.raises(SheetError, match=f"line 3: {column} is empty or NA"):
+        read_sheet(write(folder, HEADER + "S1\tP1\ta.svs\n" + "\t".join(row.values()) + "\n"))
+
+
+def test_a_damaged_gzip_file_is_named(folder: Path) -> None:
+    raw = bytearray(gzip.compress(PLAIN.encode() * 50))
+    for broken in (bytes(raw[:40]), bytes(raw[:20]) + b"\xff" * 30 + bytes(raw[50:])):
+        with pytest.raises(SheetError, match="gzip stream is broken"):
+            read_table(write(folder, broken))
 
 
 def test_missing_sheet(tmp_path: Path) -> None:

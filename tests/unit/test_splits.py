@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from slide2rna import config, splits
 from slide2rna.errors import ConfigError, SheetError
@@ -49,6 +49,26 @@ def test_drawn_folds(count: int, n: int, sites: int, seed: int, shuffle) -> None
     order = list(range(count))
     shuffle.shuffle(order)
     assert splits.draw(units[order], FOLDS | {"n": n}, seed).equals(table)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    count=st.integers(8, 40),
+    val=st.floats(0.01, 0.9),
+    cal=st.floats(0, 0.9),
+    seed=st.integers(0, 99),
+)
+@example(count=8, val=0.05, cal=0.9, seed=0)
+def test_any_shares_leave_something_to_each_part(
+    count: int, val: float, cal: float, seed: int
+) -> None:
+    if val + cal >= 1:
+        return
+    table = splits.draw(units_of(count), FOLDS | {"n": 4, "val_share": val, "cal_share": cal}, seed)
+    for fold in range(4):
+        sizes = {part: len(parts_of(table, fold, part)) for part in splits.PARTS}
+        assert min(sizes["train"], sizes["val"], sizes["test"]) >= 1
+        assert bool(sizes["cal"]) == bool(cal)
 
 
 def test_shares_and_seed() -> None:

@@ -1,0 +1,107 @@
+"""The preflight: a good machine passes, each missing thing is one line with its remedy."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from collections import namedtuple
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from slide2rna import doctor
+from slide2rna.doctor import Finding
+
+
+def test_this_machine_passes(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = runpy.run_path(str(repo / "scripts" / "doctor.py"))["main"]
+    monkeypatch.chdir(repo)
+    main([])  # config.yaml of the folder
+    lines = capsys.readouterr().out.splitlines()
+    assert all(re.match(r"(ok  |warn)  \S[^:]*: \S", line) for line in lines)
+    for what in ("config", "Python", "Snakemake", "disk", "memory", "lite0", "OpenSlide", "device"):
+        assert sum(line[6:].startswith(what) for line in lines) == 1
+    with pytest.raises(SystemExit) as stop:
+        main(["--config", "none.yaml"])
+    assert stop.value.code == 1
+    assert "fail  config: none.yaml" in capsys.readouterr().out
+
+
+def test_an_openslide_that_reads_black_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    import openslide
+    from PIL import Image
+
+    black = Image.new("RGBA", (64, 64))
+    monkeypatch.setattr(openslide.OpenSlide, "read_region", lambda *_: black)
+    finding = doctor.check_openslide()
+    assert (finding.status, finding.remedy != "") == ("fail", True)
+    assert "wrong pixels" in finding.detail
+
+
+def test_missing_weights_and_another_python_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    from slide2rna import lite0
+
+    monkeypatch.setattr(lite0, "find_spec", lambda _: None)
+    monkeypatch.setattr(doctor.sys, "version_info", (3, 13, 0))
+    for finding in (doctor.check_weights(), doctor.check_python()):
+        assert finding.status == "fail"
+        assert " -> " in finding.line()
+
+
+def test_a_missing_package_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = metadata.version
+
+    def version(name: str) -> str:
+        if name == "zarr":
+            raise metadata.PackageNotFoundError(name)
+        return "0.1" if name == "polars" else real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    lines = [finding.line() for finding in doctor.check_packages() if finding.status == "fail"]
+    assert len(lines) == 2
+    assert any("package zarr: not installed -> " in line for line in lines)
+    assert any("package polars: 0.1 is older than" in line for line in lines)
+
+
+def test_a_native_library_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = doctor.import_module
+
+    def load(name: str) -> object:
+        if name == "faiss":
+            raise ImportError("libgomp.so.1: cannot open shared object file")
+        return real(name)
+
+    monkeypatch.setattr(doctor, "import_module", load)
+    (finding,) = [found for found in doctor.check_packages() if found.status == "fail"]
+    assert "libgomp" in finding.detail
+
+
+def test_cuda_without_a_gpu_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert doctor.check_device("cuda").status == "fail"
+    assert doctor.check_device("auto").status == "ok"
+
+
+def test_a_full_disk_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage(1, 1, 10**9))
+    finding = doctor.check_disk(tmp_path / "not" / "yet")
+    assert finding.status == "warn"
+    assert " -> " in finding.line()
+
+
+def test_files_that_a_config_names_must_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("cohorts: {mine: {source: sheet, sheet: no.tsv, expression: no.csv}}\n")
+    finding = doctor.check_config(path)
+    assert finding.status == "fail"
+    assert "cohorts.mine.sheet: no.tsv is not there" in finding.detail
+
+
+def test_lines_show_a_remedy_only_when_it_is_needed() -> None:
+    assert Finding("ok", "disk", "5 GB", "free some").line() == "ok    disk: 5 GB"
+    assert Finding("warn", "disk", "0 GB", "free some").line() == "warn  disk: 0 GB -> free some"
