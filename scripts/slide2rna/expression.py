@@ -15,7 +15,7 @@ import polars as pl
 
 from slide2rna.cli import log, progress
 from slide2rna.errors import SheetError
-from slide2rna.sheet import MISSING, read_text, separator_of
+from slide2rna.sheet import MISSING, read_text, repeated, separator_of
 
 ID_NAMES = ("sample_id", "patient_id")
 # log2(x+1) of 50 would be 1e15 transcripts: no measurement, so the table is linear.
@@ -134,7 +134,7 @@ def read_star(
     ids = [file.name.split(".")[0] for file in files]
     if not files:
         raise SheetError(folder, "no .tsv or .tsv.gz file in it", "give the folder of STAR counts")
-    twice = sorted({name for name in ids if ids.count(name) > 1})
+    twice = repeated(ids)
     if twice:
         remedy = "a file's name up to the first dot is its sample: keep one file per sample"
         raise SheetError(folder, f"sample {_names(twice)} has several files", remedy)
@@ -163,21 +163,27 @@ def read_star(
 
 def _star_file(path: Path, column: str) -> pl.DataFrame:
     text = read_text(path)
+    header = next((line for line in text[:10_000].splitlines() if line[:1] != "#"), "")
+    wanted = [*STAR_COLUMNS, column]
+    absent = [name for name in wanted if name not in header.split("\t")]
+    if absent:
+        cause = f"column '{absent[0]}' is missing"
+        raise SheetError(path, cause, "give GDC 'augmented_star_gene_counts' TSV files")
     try:
         table = pl.read_csv(
-            stdio.BytesIO(text.encode()), separator="\t", comment_prefix="#", infer_schema=False
+            stdio.BytesIO(text.encode()),
+            separator="\t",
+            comment_prefix="#",
+            columns=wanted,
+            schema_overrides=dict.fromkeys(wanted, pl.String),
         )
     except pl.exceptions.PolarsError as error:
         cause = str(error).splitlines()[0]
         raise SheetError(path, cause, "download the file again") from error
-    absent = [name for name in (*STAR_COLUMNS, column) if name not in table.columns]
-    if absent:
-        cause = f"column '{absent[0]}' is missing"
-        raise SheetError(path, cause, "give GDC 'augmented_star_gene_counts' TSV files")
-    table = table.filter(~pl.col("gene_id").str.starts_with("N_")).select(*STAR_COLUMNS, column)
+    table = table.filter(~pl.col("gene_id").str.starts_with("N_"))
     numbers = table[column].cast(pl.Float32, strict=False)
     if numbers.null_count():
-        line = table.filter(numbers.is_null()).row(0)
+        line = table.filter(numbers.is_null()).select(wanted).row(0)
         cause = f"gene {line[1]} ({line[0]}) has the value '{line[2]}' in {column}"
         raise SheetError(path, cause, "download the file again")
     return table.with_columns(numbers.alias(column))
@@ -200,11 +206,10 @@ def _read_own(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     if key is None:
         raise SheetError(path, "no column with sample ids", "make the first column sample_id, text")
     genes = [name for name in table.columns if name != key]
-    for name in genes:
-        if not table.schema[name].is_numeric():
-            cause = (
-                f"column '{name}' is not numeric (sample {table[key][0]}: {table[name][0]!s:.30})"
-            )
+    for name, kind in table.schema.items():
+        if name != key and not kind.is_numeric():
+            cell = f"{table[name][0]!s:.30}"
+            cause = f"column '{name}' is not numeric (sample {table[key][0]}: {cell})"
             raise SheetError(path, cause, "mend or remove it: one id column, then numbers")
     ids = table[key].str.strip_chars()
     if ids.null_count() or (ids == "").any():
@@ -230,7 +235,7 @@ def _read_csv(path: Path) -> pl.DataFrame:
     if "" in names:
         cause = f"column {names.index('') + 1} has no name"
         raise SheetError(f"{path} line 1", cause, "name the gene or remove the column")
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = repeated(names)
     if twice:
         raise SheetError(path, f"gene {_names(twice)} has several columns", "keep one of them")
     key = next((name for name in ID_NAMES if name in names), names[0])
@@ -249,7 +254,9 @@ def _read_csv(path: Path) -> pl.DataFrame:
         _name_text_cell(path, text, separator, names, key)
         cause = str(error).splitlines()[0]
         raise SheetError(path, cause, "give every row as many cells as the header") from error
-    return table.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
+    if table[key].null_count():  # blank lines; looked for only where they can be
+        table = table.filter(~pl.all_horizontal(pl.all().is_null()))
+    return table
 
 
 def _name_text_cell(path: Path, text: str, separator: str, names: list[str], key: str) -> None:

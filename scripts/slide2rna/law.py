@@ -157,7 +157,7 @@ def truth(path: Path = FILE) -> Law:
     genes = tuple(row["gene"] for row in rows)
     modules = tuple(row["module"] for row in rows)
     rng = io.rng_for(spec["seed"], "law", "genes")
-    sd = rng.uniform(*spec["residual"]["sd"], size=len(genes))
+    sd = _between(spec["residual"]["sd"], len(genes), rng)
     effect = _site_effect(spec, len(genes), rng)
     multiple = _shift(spec, np.array(modules), rng)
     profiles, sd = _profiles(spec, modules, sd, effect, multiple, rng)
@@ -183,6 +183,11 @@ def _patients(spec: dict[str, Any], n: int, rng: np.random.Generator) -> Floats:
     return _floored(rng.dirichlet(alpha, n), spec["floor"])
 
 
+def _between(limits: list[float], n: int, rng: np.random.Generator) -> Floats:
+    low, high = limits
+    return rng.uniform(low, high, n)
+
+
 def _signs(n: int, positive: float, rng: np.random.Generator) -> Floats:
     return np.where(rng.random(n) < positive, 1.0, -1.0)
 
@@ -201,7 +206,7 @@ def _shift(spec: dict[str, Any], modules: NDArray[Any], rng: np.random.Generator
     order = order[np.argsort(modules[order] != "subtype", kind="stable")]
     hit = order[: round(n * own["share"])]
     shift = np.zeros(n)
-    shift[hit] = rng.uniform(*own["shift"], size=len(hit)) * _signs(len(hit), own["positive"], rng)
+    shift[hit] = _between(own["shift"], len(hit), rng) * _signs(len(hit), own["positive"], rng)
     return shift
 
 
@@ -223,8 +228,8 @@ def _profiles(
     limit = np.where(sign > 0, own["max_contrast"], own["max_negative"])
     lowest = np.minimum(effect, 0) + np.minimum(multiple, 0) * sd
     lowest += limit * np.minimum(direction.min(1), 0)  # the poorest tissue, alone
-    base = np.maximum(rng.uniform(*spec["base"], size=n), spec["headroom"] * sd - lowest)
-    target = rng.uniform(*own["attainable"], size=n)
+    base = np.maximum(_between(spec["base"], n, rng), spec["headroom"] * sd - lowest)
+    target = _between(own["attainable"], n, rng)
     # var(mu) / (var(mu) + sd^2) = target^2 over a reference population; the few genes with a
     # subtype or site effect on top end up elsewhere, which attainable_r tells
     pi = _patients(spec, 400, io.rng_for(spec["seed"], "law", "reference"))
@@ -255,7 +260,7 @@ def _residual(
     names = (*CLASSES, "subtype")
     drawn = rng.integers(0, own["factors"], n)
     factor = np.array([names.index(m) if m in names else drawn[g] for g, m in enumerate(modules)])
-    shared = rng.uniform(*own["shared"], size=n)
+    shared = _between(own["shared"], n, rng)
     loadings = np.zeros((n, own["factors"]))
     loadings[np.arange(n), factor % own["factors"]] = sd * np.sqrt(shared)
     loadings *= _signs(n, own["positive"], rng)[:, None]

@@ -65,6 +65,11 @@ def separator_of(header: str) -> str:
     return max("\t,;", key=header.count)
 
 
+def repeated(names: list[str]) -> list[str]:
+    """The names that are there more than once, sorted."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
 def read_table(path: str | Path) -> pl.DataFrame:
     """A text table with every cell as a stripped string, and its line number in the file.
 

@@ -11,6 +11,7 @@ GLASS_MIN, GLASS_CHROMA, GLASS_SHARE = 200, 30, 0.01
 INK_HUE, INK_CHROMA = 1 / 3, 20  # (green - red) / chroma = 1/3 is hue 220 on the blue side
 INK_BLUE_SATURATION, INK_BLUE_CHROMA, INK_EDGE = 0.5, 70, 0.1
 INK_BLACK, INK_GREY = 60, 20
+INK_SURE = 0.25
 INK_MARGIN_UM = 40.0
 SPECK_UM2, HOLE_UM2, INK_UM2 = 10_000.0, 1_000.0, 2_500.0
 
@@ -24,9 +25,9 @@ def tissue_mask(rgb: np.ndarray, um_px: float) -> np.ndarray:
     3. Ink is left out, with a margin of 40 um. After smoothing over 3 x 3 px it is hue 60 to 220
        degrees with chroma >= 20 (yellow-green to blue), hue 220 to 240 with chroma >= 70 and
        saturation >= 0.5 (blue), or all channels < 60 with chroma < 20 (black), over at least
-       2,500 um2; a stroke goes on through pixels of hue up to 246. Haematoxylin and eosin absorb
-       green most; dense blue nuclei (her2st) come to hue 235, but not as saturated once smoothed.
-       Red ink can't be told from eosin.
+       2,500 um2, where up to three quarters of a stroke may have a hue up to 246. Haematoxylin and
+       eosin absorb green most; dense blue nuclei (her2st) come to hue 235, but not as saturated
+       once smoothed. Red ink can't be told from eosin.
     4. Otsu's threshold of the rest, kept within 12 to 30 of 255: above 30 is always tissue (so a
        view full of tissue isn't split into dark and pale), below 12 never (so that the two
        classes of an empty slide, which hardly differ, are both glass).
@@ -71,10 +72,12 @@ def _ink(rgb: np.ndarray, pixels: float) -> np.ndarray:
     cold = (hue >= INK_HUE * chroma) & (chroma >= INK_CHROMA)
     deep = chroma >= np.maximum(INK_BLUE_SATURATION * high, INK_BLUE_CHROMA)
     black = (high < INK_BLACK) & (chroma < INK_GREY)
-    sure = _without_small(cold | ((hue >= 0) & deep) | black, pixels)
-    if not sure.any():
-        return sure
-    return ndimage.binary_propagation(sure, mask=sure | ((hue >= -INK_EDGE * chroma) & deep))
+    sure = cold | ((hue >= 0) & deep) | black
+    labels, _ = ndimage.label(sure | ((hue >= -INK_EDGE * chroma) & deep))
+    area = np.bincount(labels.ravel())
+    keep = (area >= pixels) & (np.bincount(labels[sure], minlength=len(area)) >= INK_SURE * area)
+    keep[0] = False
+    return keep[labels]
 
 
 def _without_small(mask: np.ndarray, pixels: float) -> np.ndarray:

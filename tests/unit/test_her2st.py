@@ -131,7 +131,7 @@ def test_counts_are_summed_and_normalised(folder: Path) -> None:
     row = result.expression.filter(pl.col("sample_id") == "C3-r01")
     assert row["ESR1"][0] == pytest.approx(expected, rel=1e-6)
     assert [row["slide_id"] for row in result.dropped] == ["C2", "C3", "C4", "C5"]
-    polygons = result.slides["area"].map_elements(json.loads, return_dtype=pl.Object)
+    polygons = [json.loads(area) for area in result.slides["area"]]
     assert all(len(polygon) >= 4 for polygon in polygons)
 
 
@@ -196,13 +196,7 @@ def edit(path: Path, old: str, new: str) -> None:
         (lambda f: (f / "C3.counts.tsv.gz").unlink(), "her2st/C3"),
         (lambda f: (f / "C3.counts.tsv.gz").write_bytes(b"junk"), "her2st/C3"),
         (lambda f: edit(f / "C3.spots.tsv", "new_x", "other"), "column 'new_x' is missing"),
-        (
-            lambda f: (
-                edit(f / "C3.spots.tsv", "\t1\n", "\tx\n")
-                or edit(f / "C3.spots.tsv", "\n2\t", "\nx\t")
-            ),
-            "C3",
-        ),
+        (lambda f: edit(f / "C3.spots.tsv", "\n2\t", "\nx\t"), "C3"),
         (lambda f: [path.unlink() for path in f.glob("*.tsv")], "no SECTION.spots.tsv"),
     ],
 )
