@@ -43,16 +43,16 @@ bench: setup
 real: setup
 	snakemake --cores $(CORES) --configfile tests/config/her2st.yaml \
 	  --config "cohorts={her2st: {source: her2st, path: $(HER2ST)}}" -- her2st
-	python -m pytest tests/real
+	python -m pytest -s tests/real
 
 # 400 simulated patients under a known law: where statistical claims are tested.
 law: setup
 	snakemake --cores $(CORES) --configfile tests/config/law.yaml -- law
-	python -m pytest tests/law
+	python -m pytest -s tests/law
 
 # SIGKILL in every stage of the demo, then the same command again: the same tables.
 soak: setup
-	python -m pytest tests/soak
+	python -m pytest -s tests/soak
 
 clean:
 	rm -rf results .snakemake

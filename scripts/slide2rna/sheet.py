@@ -15,6 +15,7 @@ import json
 import math
 import os
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import polars as pl

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +24,7 @@ def built(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "path": str(shared_data / "her2st"),
         "split_unit": "section",
     }
-    start = time.monotonic()
     cohort.build("her2st", source, config.defaults("folds", n=4), 1, out)
-    assert time.monotonic() - start < 60
     return out
 
 
