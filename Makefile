@@ -18,7 +18,7 @@ setup: .venv/.ready
 	  f"error: Python {v[0]}.{v[1]}: the pinned environment is for Python 3.11; install it and run make PYTHON=python3.11")'
 	rm -rf .venv && $(PYTHON) -m venv .venv
 	pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock
-	uv pip install -q --no-cache --python .venv/bin/python --no-deps --require-hashes -r requirements.lock \
+	uv pip install -q --no-cache --system-certs --python .venv/bin/python --no-deps --require-hashes -r requirements.lock \
 	  || pip install -q --no-deps --require-hashes -r requirements.lock
 	pip install -q --disable-pip-version-check torch==2.13.0 torchvision==0.28.0
 	touch $@

@@ -11,7 +11,12 @@ class UserError(Exception):
 
     def __init__(self, where: object, cause: str, remedy: str) -> None:
         self.where, self.cause, self.remedy = str(where), cause, remedy
-        super().__init__(f"{where}: {cause}; {remedy}".replace("\n", " "))
+        super().__init__(f"{where}: {self.reason}".replace("\n", " "))
+
+    @property
+    def reason(self) -> str:
+        """Cause and remedy, for a table whose row names the slide: no path of this machine."""
+        return f"{self.cause}; {self.remedy}"
 
 
 class ConfigError(UserError):

@@ -234,7 +234,7 @@ def run(
             rows.append(one(row["slide_id"], row["mpp"]))
         except SlideError as error:
             log.warning("%s failed: %s", row["slide_id"], error)
-            rows.append(_failed(row["slide_id"], str(error)))
+            rows.append(_failed(row["slide_id"], error.reason))
     log.info("features: %s", meter.text(threads if encoder.parallel else 1))
     return _finish(rows, manifest)
 
@@ -259,7 +259,7 @@ def check_own(shard: Path, source: Path, out: Path, manifest: Path) -> pl.DataFr
             found, theirs = read(path), attributes_of(path)
         except SlideError as error:
             log.warning("%s failed: %s", slide_id, error)
-            rows.append(_failed(slide_id, str(error)))
+            rows.append(_failed(slide_id, error.reason))
             continue
         kept = {key: theirs[key] for key in ("mpp", "tile_px") if key in theirs}
         version = {"encoder": "files", "version": STEP_VERSIONS["features"]}

@@ -236,7 +236,7 @@ def run(shard: Path, out: Path, manifest: Path, settings: Settings, seed: int) -
             rows.append(_one(row, out, settings, seed))
         except SlideError as error:
             log.warning("%s failed: %s", row["slide_id"], error)
-            rows.append(failed | {"reason": str(error)})
+            rows.append(failed | {"reason": error.reason})
     table = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
     write_parquet(table, manifest)
     return table
