@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import zarr
@@ -84,7 +85,10 @@ def test_draws_cover_held_out_slides_only(demo: Path) -> None:
         assert draws == 100
         assert genes >= 2000
         assert samples == len(group.attrs["slide_ids"])
-        assert float(group["draws"][:].min()) >= 0
+        drawn = [row for row, part in enumerate(group.attrs["parts"]) if part != "val"]
+        values = group["draws"][:]
+        assert float(values[drawn].min()) >= 0
+        assert np.isnan(np.delete(values, drawn, axis=0)).all()
 
 
 def test_every_number_has_n_and_interval(demo: Path) -> None:
