@@ -133,7 +133,7 @@ def test_goes_on_after_an_interruption(trained, tmp_path: Path, monkeypatch) -> 
     again = run(trained, tmp_path / "cut")
     assert len(calls) == 1 + sum(part != "val" for part in trained[5].parts)
     for name in ("draws", "point", "point_spread"):
-        assert np.array_equal(np.asarray(whole[name]), np.asarray(again[name]))
+        assert np.array_equal(np.asarray(whole[name]), np.asarray(again[name]), equal_nan=True)
     one, other = (pl.read_parquet(tmp_path / name / "fold-0.parquet") for name in ("whole", "cut"))
     assert one.equals(other)
     # Leftovers of other settings aren't continued.
