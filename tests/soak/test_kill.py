@@ -37,11 +37,11 @@ DELAY_S = {"generate": 8.0, "features": 5.0, "train": 5.0, "sample": 4.0}
 WALL_CLOCK = {"seconds"}
 
 
-def start(repo: Path, results: Path) -> subprocess.Popen[bytes]:
+def start(repo: Path, results: Path, *extra: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", f"results={results}"]
     subprocess.run([*command, "--unlock", "-q"], cwd=repo, check=False, capture_output=True)
     return subprocess.Popen(
-        [*command, "--", "demo"],
+        [*command, *extra, "--", "demo"],
         cwd=repo,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -55,10 +55,13 @@ def state(log: Path) -> str:
 
 
 def kill_in(stage: str, repo: Path, results: Path) -> bool:
-    """Run until `stage` is under way, then kill everything. False if it had finished too soon."""
+    """Run until `stage` is under way, then kill everything. False if it had finished too soon.
+
+    The stage is forced, since it may have been finished beside the one that was killed before.
+    """
     log = results / "demo" / "logs" / STAGES[stage]
     log.unlink(missing_ok=True)
-    process = start(repo, results)
+    process = start(repo, results, "--forcerun", stage)
     deadline = time.monotonic() + 600
     while state(log) == "waiting" and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
