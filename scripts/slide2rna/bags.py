@@ -88,11 +88,11 @@ def cluster(
         Falling; ties are in the order of the clusters' first tiles.
     """
     points = np.ascontiguousarray(features, np.float32)
-    if not np.isfinite(points).all():
+    sketch = _sketch(points, seed)
+    if not np.isfinite(sketch).all():  # a projection of NaN is NaN, and quicker to look through
         raise ValueError("features aren't finite")
     labels = _distinct(points, k)
     if labels is None:
-        sketch = _sketch(points, seed)
         start = _seeds(sketch, k, seed)
         if sketch is points or iterations <= FULL:
             index = _lloyd(points, points[start], iterations)
