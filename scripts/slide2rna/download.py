@@ -83,7 +83,7 @@ def _measure(row: dict[str, Any]) -> Checked | DownloadError:
 
 def _reason(error: DownloadError) -> str:
     # Without the folder: reasons reach the report, which must not depend on the machine.
-    return f"{Path(error.where).name}: {error.cause}; {error.remedy}"
+    return f"{Path(error.where).name}: {error.reason}"
 
 
 def run(slides_path: str | Path, shard: int, shards: int, out: str | Path) -> None:

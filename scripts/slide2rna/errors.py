@@ -16,7 +16,7 @@ class UserError(Exception):
     @property
     def reason(self) -> str:
         """Cause and remedy, for a table whose row names the slide: no path of this machine."""
-        return f"{self.cause}; {self.remedy}"
+        return f"{self.cause}; {self.remedy}".replace("\n", " ")
 
 
 class ConfigError(UserError):
