@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from slide2rna import bags, checkpoint, data, devices, sample
 
     torch.set_num_threads(args.threads)
+    devices.keep_freed_memory()
     device = devices.choose(args.device)
     model, meta = checkpoint.load_model(args.model, device)
     bagged = bags.load(args.bags)

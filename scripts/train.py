@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from slide2rna import devices, fit
 
     torch.set_num_threads(args.threads)
+    devices.keep_freed_memory()
     device = devices.choose(args.device)
     fit.run(
         fit.Inputs(args.bags, args.expression, args.splits, args.slides, args.pathways, args.fold),

@@ -39,6 +39,8 @@ def save_model(folder: str | Path, model: RNAFM, meta: dict[str, Any]) -> None:
         "names": model.pathways.names,
         "index": [genes.tolist() for genes in model.pathways.index],
     }
+    if model.pathways.outside is not None:
+        pathways["outside"] = model.pathways.outside.tolist()
     content = meta | {"format": FORMAT, "pathways": meta.get("pathways", {}) | pathways}
     io.write_text(
         json.dumps(content, sort_keys=True, ensure_ascii=False) + "\n", folder / "model.json"
@@ -71,10 +73,12 @@ def load_model(
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise WeightsError(folder / "model.json", "not this version's format", "train it again")
     sets = meta["pathways"]
+    outside = sets.get("outside")
     pathways = Pathways(
         sets["names"],
         [np.array(genes, dtype=np.int64) for genes in sets["index"]],
         len(meta["genes"]),
+        None if outside is None else np.array(outside, dtype=np.int64),
     )
     model = RNAFM(
         pathways,

@@ -2,18 +2,28 @@
 
 Per-pathway layers are lists there (`gene_count_ebd.{i}`) and padded rectangles here. What the
 published model doesn't have (residual sd, feature statistics, the learned null vector, a projection
-of the features) isn't part of a published state_dict.
+of the features) isn't part of a published state_dict. Its buffers aren't weights: the masks of the
+pathway graph, which `masks` makes, and the clusters of the null condition.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from slide2rna.errors import WeightsError
 from slide2rna.model import RNAFM
+from slide2rna.pathways import Pathways
+from slide2rna.published import MASK
 
 State = dict[str, Tensor]
+
+EMBEDDING = "gene_embedder.gene_pathway_ebd"
+# What the published mask adds to the logits of two sets that share no gene.
+BLOCKED = -1e4
 
 # (ours, theirs): prefixes that only change their name
 RENAMED = (
@@ -73,42 +83,82 @@ def _renamed(name: str) -> str | None:
     return None
 
 
+def _targets(model: RNAFM) -> State:
+    """Every weight under its published name, as a view into the model; sets in our order."""
+    state = {name: value.detach() for name, value in model.state_dict().items()}
+    renamed = {_renamed(name): value for name, value in state.items()}
+    views = {name: value for name, value in renamed.items() if name is not None}
+    return _per_set(model, state) | views | {EMBEDDING: state[EMBEDDING]}
+
+
 def to_published(model: RNAFM) -> State:
     """The published state_dict of a model's weights (copies; sets in the pathways' order)."""
-    state = {name: value.detach() for name, value in model.state_dict().items()}
-    published = {name: value.clone() for name, value in _per_set(model, state).items()}
-    published["gene_embedder.gene_pathway_ebd"] = torch.empty_like(
-        state["gene_embedder.gene_pathway_ebd"]
-    )
-    published["gene_embedder.gene_pathway_ebd"][model.layout.order] = state[
-        "gene_embedder.gene_pathway_ebd"
-    ]
-    for name, value in state.items():
-        other = _renamed(name)
-        if other is not None:
-            published[other] = value.clone()
+    published = {name: value.clone() for name, value in _targets(model).items()}
+    published[EMBEDDING][model.layout.order] = published[EMBEDDING].clone()
     return published
 
 
+def check(model: RNAFM, published: State, where: object) -> State:
+    """The tensors of a published state_dict that the model has no place for.
+
+    Raises
+    ------
+    WeightsError
+        A tensor of the model is missing, or has another shape.
+    """
+    targets = _targets(model)
+    for name, target in targets.items():
+        source = published.get(name)
+        if source is None or source.shape != target.shape:
+            found = "is missing" if source is None else f"has the shape {tuple(source.shape)}"
+            cause = f"tensor {name} {found}, needed {tuple(target.shape)}"
+            raise WeightsError(where, cause, "give the weights of this very model")
+    return {name: value for name, value in published.items() if name not in targets}
+
+
 def from_published(model: RNAFM, published: State) -> None:
-    """Fill a model with published weights, in place.
+    """Fill a model with published weights (sets' genes in ascending order), in place.
 
     Raises
     ------
     WeightsError
         A tensor is missing, or has another shape than the model's.
     """
-    state = {name: value.detach() for name, value in model.state_dict().items()}
-    targets = _per_set(model, state)
-    targets |= {
-        other: value for name, value in state.items() if (other := _renamed(name)) is not None
-    }
+    check(model, published, "published weights")
     order = torch.from_numpy(model.layout.order)
-    ebd = "gene_embedder.gene_pathway_ebd"
-    for name, target in [*targets.items(), (ebd, state[ebd])]:
-        if name not in published or published[name].shape != target.shape:
-            found = tuple(published[name].shape) if name in published else "nothing"
-            raise WeightsError(
-                f"tensor {name}", f"found {found}, needed {tuple(target.shape)}", "give its model"
-            )
-        target.copy_(published[name][order] if name == ebd else published[name])
+    for name, target in _targets(model).items():
+        target.copy_(published[name][order] if name == EMBEDDING else published[name])
+
+
+def reorder(published: State, orders: Sequence[np.ndarray], background: np.ndarray) -> State:
+    """The same weights for sets whose genes are listed in another order.
+
+    Parameters
+    ----------
+    orders
+        Per set (|P_i|,): column j of the result's layers is column `orders[i][j]`.
+    background
+        The same for the background genes.
+    """
+    result = dict(published)
+    layers = [
+        (f"gene_embedder.gene_count_ebd.{i}.0", f"final_layer.linear.{i}", order)
+        for i, order in enumerate(orders)
+    ]
+    if len(background):
+        layers.append(("gene_embedder.bg_gene_count_ebd.0", "bg_head.fc", background))
+    for first, last, order in layers:
+        columns = torch.from_numpy(order)
+        result[f"{first}.weight"] = published[f"{first}.weight"][:, columns]
+        for name in (f"{last}.weight", f"{last}.bias"):
+            result[name] = published[name][columns]
+    return result
+
+
+def masks(pathways: Pathways) -> State:
+    """The published graph's buffers: true, and -1e4, where two sets share no gene; (P, P)."""
+    blocked = torch.from_numpy(~pathways.adjacency)
+    return {
+        MASK: blocked,
+        "pathway_graph.add_mask": torch.zeros(blocked.shape).masked_fill(blocked, BLOCKED),
+    }

@@ -96,18 +96,6 @@ def loss(velocity: Tensor, target: Tensor, active: Tensor) -> Tensor:
     return squares.sum() / (active.sum() * len(target))
 
 
-def guided(conditional: Velocity, null: Velocity, scale: float) -> Velocity:
-    """Classifier-free guidance (Eq. 14); the null branch isn't evaluated at scale 1."""
-    if scale == 1:
-        return conditional
-
-    def velocity(x: Tensor, t: Tensor) -> Tensor:
-        unconditional = null(x, t)
-        return unconditional + scale * (conditional(x, t) - unconditional)
-
-    return velocity
-
-
 def solve(
     velocity: Velocity,
     x0: Tensor,

@@ -24,7 +24,8 @@ SYMBOLS = "symbol_ensembl_entrez.tsv.gz"
 NAMESPACE = "biological_process"
 # sha256 of the sorted 20,820 names, one a line: the list that the published indices refer to.
 PUBLISHED_SHA256 = "de9c397d6ed4201a26234207ea17058df4a4b7e7c262bc32c5e3d037ba802e34"
-UNMAPPED = "UNMAPPED"
+# Entries of a published index file that together are the background and no sets.
+BACKGROUND = ("UNMAPPED", "UNCLASSIFIED")
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,8 @@ def index_json(path: Path, genes: Sequence[str]) -> GeneSets:
     """Sets of the published index file: {name: [gene index, ...]}, or gene names in the lists.
 
     Indices are positions in the 20,820-gene list of the published code (sorted by name), so they
-    need an expression table with exactly those genes. The entry UNMAPPED is the background and
-    no set.
+    need an expression table with exactly those genes. The entries UNMAPPED and UNCLASSIFIED are
+    the background and no sets.
 
     Raises
     ------
@@ -177,7 +178,7 @@ def index_json(path: Path, genes: Sequence[str]) -> GeneSets:
                 "use that gene list (cohorts.<name>.genes), or a GMT file",
             )
         position = {i: position[gene] for i, gene in enumerate(sorted(genes))}  # type: ignore[misc]
-    names = [name for name in content if name != UNMAPPED]
+    names = [name for name in content if name not in BACKGROUND]
     index = [
         np.array(sorted({position[g] for g in content[name] if g in position}), dtype=np.int64)
         for name in names

@@ -19,6 +19,17 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, x, 1 + scale)
 
 
+def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
+    """LayerNorm without affine, then adaLN: x (S, N, h), shift and scale (S, 1, h).
+
+    All draws of one slide have one condition, and the norm's own affine step is the modulation.
+    """
+    shape = x.shape[-1:]
+    if len(x) == 1 and not torch.is_grad_enabled():
+        return F.layer_norm(x, shape, 1 + scale.flatten(), shift.flatten(), eps)
+    return modulate(F.layer_norm(x, shape, eps=eps), shift, scale)
+
+
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:
     """A linear layer that starts at 0 (adaLN-Zero)."""
     layer = nn.Linear(inputs, outputs)
@@ -59,8 +70,9 @@ class TimeEmbedder(nn.Module):
             nn.Linear(FREQUENCIES, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
         )
         half = FREQUENCIES // 2
-        rates = torch.exp(-math.log(10_000) * torch.arange(half, dtype=torch.float64) / half)
-        self.register_buffer("rates", rates.float(), persistent=False)
+        # In float32 throughout, as the published code has it: at 1000 rad the last bit matters.
+        rates = torch.exp(-math.log(10_000) * torch.arange(half, dtype=torch.float32) / half)
+        self.register_buffer("rates", rates, persistent=False)
         self.rates: Tensor
 
     def forward(self, t: Tensor) -> Tensor:
@@ -150,9 +162,7 @@ class Block(nn.Module):
 
     def __init__(self, hidden: int, heads: int, mlp_ratio: int) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(hidden, elementwise_affine=False, eps=1e-6)
         self.attn = Attention(hidden, heads, qkv_bias=True)
-        self.norm2 = nn.LayerNorm(hidden, elementwise_affine=False, eps=1e-6)
         self.mlp = Mlp(hidden, mlp_ratio * hidden)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), zero_linear(hidden, 6 * hidden))
 
@@ -161,8 +171,8 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = (
             self.adaLN_modulation(c).unsqueeze(1).chunk(6, dim=-1)
         )
-        z = z.reshape(grouped)
-        moved = modulate(self.norm1(z), shift1, scale1)
-        z = z + gate1 * self.attn(moved.view(shape)).view(grouped)
-        moved = modulate(self.norm2(z), shift2, scale2)
-        return (z + gate2 * self.mlp(moved)).view(shape)
+        z = z.view(grouped)
+        moved = modulated_norm(z, shift1, scale1, 1e-6)
+        z = torch.addcmul(z, gate1, self.attn(moved.view(shape)).view(grouped))
+        moved = modulated_norm(z, shift2, scale2, 1e-6)
+        return torch.addcmul(z, gate2, self.mlp(moved)).view(shape)

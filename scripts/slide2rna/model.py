@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from slide2rna.buckets import Layout
 from slide2rna.config import Settings
@@ -79,6 +80,11 @@ class RNAFM(nn.Module):
     interpolant
         The path that the Gaussian skip assumes (train.interpolant).
 
+    Attributes
+    ----------
+    recompute
+        Keep no activations inside the blocks and compute them again in the backward pass.
+
     Notes
     -----
     `skip: gaussian`. A token of h numbers can't carry the noise of the thousands of genes that it
@@ -101,6 +107,7 @@ class RNAFM(nn.Module):
         super().__init__()
         h, heads = settings["hidden"], settings["heads"]
         self.path = Path(interpolant)
+        self.recompute = False
         self.pathways = pathways
         layout = Layout(pathways.index, pathways.n_genes)
         self.layout = layout
@@ -148,8 +155,11 @@ class RNAFM(nn.Module):
         """Bags (S, K, d), sizes (S, K) -> (S, h); once per slide, never per draw or step."""
         return self.condition(means, sizes)
 
-    def velocity(self, x: Tensor, t: Tensor, c_image: Tensor) -> Tensor:
-        """Velocity in standardised units.
+    def velocity(self, x: Tensor, t: Tensor, c_image: Tensor, guidance: float = 1.0) -> Tensor:
+        """Velocity in standardised units, guided (Eq. 14) if `guidance` isn't 1.
+
+        Tokens and graph don't depend on the condition and heads are affine: the null branch of a
+        guided evaluation costs the blocks alone.
 
         Parameters
         ----------
@@ -159,26 +169,37 @@ class RNAFM(nn.Module):
             (S,) or () time.
         c_image
             (S, h) from `encode_image`, or `null` rows.
+        guidance
+            CFG scale s.
 
         Returns
         -------
         Tensor
             (S * D, G).
         """
-        t = t.expand(len(c_image))
-        c = self.t_embedder(t) + c_image
+        time = self.t_embedder(t.reshape(-1))
         tokens, outside = self.gene_embedder(x)
         if self.pathway_graph is not None:
             tokens = self.pathway_graph(tokens)
-        for block in self.blocks:
-            tokens = block(tokens, c)
-        out = self.final_layer(tokens, outside, c)
+        moved = self._branch(tokens, outside, time + c_image)
+        if guidance != 1:
+            null = self._branch(tokens, outside, time + self.null)
+            moved = [torch.lerp(n, m, guidance) for n, m in zip(null, moved, strict=True)]
+        out = self.final_layer(moved)
         if self.theta is None:
             return out
-        k, gain = self.path.gaussian(t[:, None], self.residual_sd())
+        k, gain = self.path.gaussian(t.expand(len(c_image))[:, None], self.residual_sd())
         grouped = (len(c_image), -1, x.shape[1])
         skip = k.unsqueeze(1) * x.view(grouped) + gain.unsqueeze(1) * out.reshape(grouped)
         return skip.view(x.shape)
+
+    def _branch(self, tokens: Tensor, outside: Tensor | None, c: Tensor) -> list[Tensor]:
+        for block in self.blocks:
+            if self.recompute and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, c, use_reentrant=False)
+            else:
+                tokens = block(tokens, c)
+        return self.final_layer.modulate(tokens, outside, c)
 
     forward = velocity
 

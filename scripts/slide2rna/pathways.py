@@ -37,11 +37,15 @@ class Pathways:
         Per set its gene indices, sorted, int64.
     n_genes
         Length G of the gene list.
+    outside
+        Genes of the background, sorted, where they aren't just those in no set: a published
+        model's background may share genes with its sets.
     """
 
     names: list[str]
     index: list[np.ndarray]
     n_genes: int
+    outside: np.ndarray | None = None
 
     @property
     def sizes(self) -> np.ndarray:
@@ -55,7 +59,9 @@ class Pathways:
 
     @cached_property
     def background(self) -> np.ndarray:
-        """Indices of the genes in no set (B of the paper), sorted."""
+        """Indices of the genes in no set (B of the paper), or `outside`, sorted."""
+        if self.outside is not None:
+            return self.outside
         return np.flatnonzero(self.membership.sum(axis=0) == 0)
 
     @cached_property

@@ -20,6 +20,7 @@ from slide2rna import flow, io
 from slide2rna.cli import log, progress
 from slide2rna.config import Settings
 from slide2rna.data import Rows
+from slide2rna.devices import autocast, autocast_dtype, compile_model
 from slide2rna.errors import StageError
 from slide2rna.io import seed_for
 from slide2rna.model import RNAFM
@@ -67,7 +68,7 @@ def draw(
     x0
         (S, D, G) noise.
     settings
-        steps, solver, guidance.
+        steps, solver, guidance, precision.
     rows
         At most so many rows per forward pass; default all.
 
@@ -79,6 +80,7 @@ def draw(
     slides, draws, genes = x0.shape
     rows = rows or slides * draws
     active, sd = model.active, model.residual_sd()
+    dtype = autocast_dtype(settings["precision"], x0.device)
     out = torch.empty_like(x0)
     block, depth = max(1, rows // draws), min(rows, draws)
     for first in range(0, slides, block):
@@ -86,20 +88,22 @@ def draw(
             part = (slice(first, first + block), slice(start, start + depth))
             condition = image[part[0]]
             start_x = (x0[part] * active).reshape(-1, genes)
-            field = _field(model, condition, settings["guidance"], active)
+            field = _field(model, condition, settings["guidance"], dtype)
             end = flow.solve(field, start_x, settings["steps"], settings["solver"], model.path, sd)
             out[part] = end.view(out[part].shape)
     return out
 
 
-def _field(model: RNAFM, image: Tensor, scale: float, active: Tensor) -> flow.Velocity:
-    def conditional(x: Tensor, t: Tensor) -> Tensor:
-        return model.velocity(x, t, image) * active
+def _field(
+    model: RNAFM, image: Tensor, scale: float = 1, dtype: torch.dtype | None = None
+) -> flow.Velocity:
+    active = model.active
 
-    def null(x: Tensor, t: Tensor) -> Tensor:
-        return model.velocity(x, t, model.null_condition(len(image))) * active
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        with autocast(x.device, dtype):
+            return model(x, t, image, scale) * active
 
-    return flow.guided(conditional, null, scale)
+    return velocity
 
 
 @torch.inference_mode()
@@ -115,9 +119,7 @@ def point(model: RNAFM, image: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
     x0
         (m, G) noise, used with both signs.
     """
-    active = model.active
-    field = _field(model, image, 1, active)
-    mean, spread = flow.posterior_mean(field, x0 * active, model.path)
+    mean, spread = flow.posterior_mean(_field(model, image), x0 * model.active, model.path)
     return model.restore(mean), spread * model.gene_sd
 
 
@@ -208,6 +210,12 @@ def run(
             f"{means.shape[2]} features, the model has {meta['features']}",
             "use the encoder that the model was trained with",
         )
+    if means.shape[1] != meta["clusters"]:
+        raise StageError(
+            "bags",
+            f"{means.shape[1]} clusters per slide, the model has {meta['clusters']}",
+            f"make the bags with bags.k {meta['clusters']}",
+        )
     if settings["guidance"] != 1:
         log.warning(
             "guidance %g: the draws aren't from p(x | y), and no coverage is claimed",
@@ -220,6 +228,7 @@ def run(
         (len(rows.slide_ids), draws, len(genes)),
         _key(model, bags, rows, settings, seed, fold),
     )
+    compile_model(model, settings["compile"], device)
     limit = rows_per_chunk(model, settings["memory_mb"], device)
     left = [i for i, name in enumerate(rows.slide_ids) if name not in file.done]
     for block in progress(list(_blocks(left, max(1, limit // draws))), f"fold {fold}: sampling"):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from slide2rna.buckets import Layout, SegmentMean
-from slide2rna.layers import modulate, zero_linear
+from slide2rna.layers import modulate, modulated_norm, zero_linear
 
 
 def _buffer(values: np.ndarray) -> Tensor:
@@ -58,21 +58,17 @@ class GeneEmbedder(nn.Module):
             self.bg_gene_bias = nn.Parameter(torch.zeros(1, 1, hidden))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        # Rows of x are the columns of every product: so gradients have the weights' own layout.
         rows = F.pad(x.t(), (0, 0, 0, 1)).contiguous()
         cells = self.layout.split(rows.index_select(0, self.gather))
-        hidden = torch.cat(
-            [
-                torch.bmm(cell.transpose(1, 2), weight.transpose(1, 2))
-                for cell, weight in zip(cells, self.first, strict=True)
-            ]
-        )
-        hidden = F.silu(hidden + self.first_bias[:, None, :])
-        bias = (self.second_bias + self.gene_pathway_ebd)[:, None, :]
-        tokens = torch.baddbmm(bias, hidden, self.second.transpose(1, 2)).transpose(0, 1)
+        products = [torch.bmm(w, cell) for w, cell in zip(self.first, cells, strict=True)]
+        hidden = F.silu(torch.cat(products) + self.first_bias[:, :, None])
+        bias = (self.second_bias + self.gene_pathway_ebd)[:, :, None]
+        tokens = torch.baddbmm(bias, self.second, hidden).permute(2, 0, 1).contiguous()
         if self.bg_gene_count_ebd is None:
-            return tokens.contiguous(), None
+            return tokens, None
         outside = rows.index_select(0, self.background).t()
-        return tokens.contiguous(), self.bg_gene_count_ebd(outside) + self.bg_gene_bias[0]
+        return tokens, self.bg_gene_count_ebd(outside) + self.bg_gene_bias[0]
 
 
 class BackgroundHead(nn.Module):
@@ -80,28 +76,26 @@ class BackgroundHead(nn.Module):
 
     def __init__(self, hidden: int, genes: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(hidden, elementwise_affine=False, eps=1e-5)
         self.ada = nn.Sequential(nn.SiLU(), zero_linear(hidden, 2 * hidden))
         self.fc = zero_linear(hidden, genes)
 
-    def forward(self, token: Tensor, c: Tensor) -> Tensor:
+    def modulate(self, token: Tensor, c: Tensor) -> Tensor:
         shift, scale = self.ada(c).unsqueeze(1).chunk(2, dim=-1)
-        grouped = self.norm(token).view(len(c), -1, token.shape[-1])
-        return self.fc(modulate(grouped, shift, scale).view(token.shape))
+        grouped = token.view(len(c), -1, token.shape[-1])
+        return modulated_norm(grouped, shift, scale, 1e-5).view(token.shape)
 
 
 class GeneHeads(nn.Module):
     """A head per pathway with its own adaLN, the background head, and overlap averaging (Eq. 8).
 
-    tokens (S * D, P, h), background token (S * D, h), condition (S, h) -> (S * D, G). Modulations
-    are computed once per row of the condition, not per draw.
+    Two halves: `modulate` applies the condition, `forward` is affine in what it gets. So a guided
+    velocity, whose coefficients sum to 1, mixes what its branches modulated and projects once.
     """
 
     def __init__(self, layout: Layout, background: np.ndarray, hidden: int) -> None:
         super().__init__()
         self.layout = layout
         p = len(layout.order)
-        self.norm = nn.LayerNorm(hidden, elementwise_affine=False, eps=1e-6)
         self.ada = zero_linear(hidden, p * 2 * hidden)
         self.out = nn.ParameterList(
             nn.Parameter(torch.zeros(n, m, hidden)) for n, m in layout.shapes
@@ -122,18 +116,31 @@ class GeneHeads(nn.Module):
         self.starts: Tensor
         self.divisor: Tensor
 
-    def forward(self, tokens: Tensor, outside: Tensor | None, c: Tensor) -> Tensor:
+    def modulate(self, tokens: Tensor, outside: Tensor | None, c: Tensor) -> list[Tensor]:
+        """adaLN of the tokens (R, P, h) and of the background token (R, h), if there is one.
+
+        The condition is (S, h) with R = S * D: modulations are computed once per row of the
+        condition, not per draw.
+        """
         rows, p, h = tokens.shape
         shift, scale = self.ada(F.silu(c)).view(len(c), 1, p, 2 * h).chunk(2, dim=-1)
-        moved = modulate(self.norm(tokens).view(len(c), -1, p, h), shift, scale)
-        columns = moved.view(rows, p, h).permute(1, 2, 0)
+        normed = F.layer_norm(tokens, (h,), eps=1e-6).view(len(c), -1, p, h)
+        moved = [modulate(normed, shift, scale).view(rows, p, h)]
+        if self.background is not None and outside is not None:
+            moved.append(self.background.modulate(outside, c))
+        return moved
+
+    def forward(self, moved: list[Tensor]) -> Tensor:
+        """Modulated tokens -> (R, G)."""
+        rows = len(moved[0])
+        columns = moved[0].permute(1, 2, 0)
         parts = columns.split([n for n, _ in self.layout.shapes])
         cells = [
             torch.baddbmm(bias[:, :, None], weight, part).view(-1, rows)
             for bias, weight, part in zip(self.out_bias, self.out, parts, strict=True)
         ]
-        if self.background is not None and outside is not None:
-            cells.append(self.background(outside, c).t())
+        if self.background is not None:
+            cells.append(self.background.fc(moved[1]).t())
         joined = torch.cat(cells)
         if joined.dtype == torch.bfloat16:
             joined = joined.float()

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from slide2rna import checkpoint, flow
 from slide2rna.cli import log
 from slide2rna.config import Settings
-from slide2rna.devices import autocast_dtype
+from slide2rna.devices import autocast, autocast_dtype, compile_model
 from slide2rna.errors import StageError
 from slide2rna.io import seed_for, write_parquet
 from slide2rna.model import RNAFM
@@ -90,7 +90,7 @@ def val_loss(
     active = model.active
     total = 0.0
     per_chunk = max(1, VAL_ROWS // pairs)
-    with _autocast(part.z.device, dtype):
+    with autocast(part.z.device, dtype):
         for start in range(0, slides, per_chunk):
             chunk = slice(start, min(start + per_chunk, slides))
             image = model.encode_image(part.means[chunk], part.sizes[chunk])
@@ -116,7 +116,7 @@ def train_step_loss(model: RNAFM, batch: Part, drop: float, generator: torch.Gen
     image = model.encode_image(batch.means, batch.sizes)
     image = torch.where(dropped[:, None], model.null_condition(rows).to(image.dtype), image)
     x_t, target = model.path.interpolate(x0, batch.z, t[:, None])
-    return flow.loss(model.velocity(x_t, t, image), target, active)
+    return flow.loss(model(x_t, t, image), target, active)
 
 
 def optimiser(model: RNAFM, settings: Settings) -> torch.optim.AdamW:
@@ -135,12 +135,8 @@ def optimiser(model: RNAFM, settings: Settings) -> torch.optim.AdamW:
             if groups[kind]
         ],
         betas=(settings["beta1"], settings["beta2"]),
-        fused=True,
+        fused=settings["fused"],
     )
-
-
-def _autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
-    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 class Trainer:
@@ -163,6 +159,8 @@ class Trainer:
         self.model = model.to(device)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.best = [p.detach().clone() for p in self.ema.parameters()]
+        self.model.recompute = settings["recompute"]
+        compile_model(self.model, settings["compile"], device)
         self.optimiser = optimiser(self.model, settings)
         self.train, self.val = train.to(device), val.to(device)
         slides, genes = val.z.shape
@@ -186,14 +184,14 @@ class Trainer:
         for rows in order.chunk(-(-n // self.settings["batch"])):
             batch = Part(self.train.means[rows], self.train.sizes[rows], self.train.z[rows])
             self.optimiser.zero_grad(set_to_none=True)
-            with _autocast(self.device, self.dtype):
+            with autocast(self.device, self.dtype):
                 loss = train_step_loss(self.model, batch, self.drop, generator)
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings["clip"])
             self.optimiser.step()
             state.step += 1
             weight = 1 - ema_decay(state.step)
-            torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), weight)
+            self._average(weight)
             total += loss.detach() * len(rows)
         train_loss = total.item() / n
         val = val_loss(self.ema, self.val, self.times, self.noise, self.dtype)
@@ -216,6 +214,16 @@ class Trainer:
             "seconds": round(time.monotonic() - started, 3),
         }
         state.log.append(row)
+
+    def _average(self, weight: float) -> None:
+        average: list[Tensor] = list(self.ema.parameters())
+        fresh: list[Tensor] = list(self.model.parameters())
+        if self.settings["fused"]:
+            torch._foreach_lerp_(average, fresh, weight)
+            return
+        with torch.no_grad():
+            for mean, value in zip(average, fresh, strict=True):
+                mean.lerp_(value, weight)
 
     @property
     def finished(self) -> bool:

@@ -91,8 +91,8 @@ def image(
 
 
 def time_embedding(state: State, t: Tensor) -> Tensor:
-    rates = torch.tensor([10_000 ** (-i / 128) for i in range(128)], dtype=torch.float64)
-    angles = (1000 * t * rates.float().to(t.dtype)).to(t.dtype)
+    rates = torch.exp(-math.log(10_000) * torch.arange(128, dtype=torch.float32) / 128)
+    angles = 1000 * t * rates.to(t.dtype)
     wave = torch.cat([torch.cos(angles), torch.sin(angles)])
     return linear(silu(linear(wave, state, "t_embedder.mlp.0")), state, "t_embedder.mlp.2")
 

@@ -130,16 +130,6 @@ def test_number_of_evaluations(solver: str, calls: int) -> None:
     assert max(times) == pytest.approx(1 if solver == "heun" else 6 / 7)
 
 
-def test_guidance() -> None:
-    def never(x: Tensor, t: Tensor) -> Tensor:
-        raise AssertionError("the null branch costs time and isn't needed at scale 1")
-
-    x, t = torch.ones(1, 1), torch.zeros(())
-    assert flow.guided(lambda x, t: 3 * x, never, 1)(x, t) == 3
-    assert flow.guided(lambda x, t: 3 * x, lambda x, t: x, 2)(x, t) == 5
-    assert flow.guided(lambda x, t: 3 * x, lambda x, t: x, 0)(x, t) == 1
-
-
 def test_loss_counts_active_genes_only() -> None:
     target = torch.zeros(2, 3)
     velocity = torch.tensor([[1.0, 2.0, 9.0], [3.0, 0.0, 9.0]])

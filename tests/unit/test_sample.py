@@ -163,6 +163,31 @@ def test_other_encoder_is_an_error(trained, tmp_path: Path) -> None:  # type: ig
     assert not list(tmp_path.iterdir())
 
 
+def test_bags_of_another_k_are_an_error(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    _, _, model, meta, bagged, rows = trained
+    k = meta["clusters"]
+    with pytest.raises(StageError, match=f"{k - 1} clusters per slide, the model has {k}"):
+        sample.run(
+            *(model, meta, (bagged.means[:, 1:], bagged.sizes[:, 1:]), rows, OPTIONS, 1, 0),
+            *(tmp_path / "a.zarr", tmp_path / "a.parquet", CPU),
+        )
+
+
+def test_bfloat16_draws_are_near(trained) -> None:  # type: ignore[no-untyped-def]
+    model = trained[2]
+    bagged = trained[4]
+    image = model.encode_image(
+        torch.from_numpy(bagged.means[:2]), torch.from_numpy(bagged.sizes[:2])
+    ).detach()
+    x0 = torch.randn(2, 30, model.pathways.n_genes)
+    plain, fast = (
+        sample.draw(model, image, x0, config.defaults("sample", precision=precision))
+        for precision in ("float32", "bfloat16")
+    )
+    error = float((fast - plain).std() / plain.std())
+    assert 0 < error < 0.02
+
+
 def test_command(trained, tmp_path: Path, repo: Path) -> None:  # type: ignore[no-untyped-def]
     cohort, folder, *_ = trained
     main = runpy.run_path(str(repo / "scripts" / "sample.py"))["main"]

@@ -218,6 +218,49 @@ def test_bfloat16_trains(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("change", [{"fused": False}, {"recompute": True}], ids=str)
+def test_other_ways_give_the_same_weights(
+    cohort: flow_cohort.FlowCohort, tmp_path: Path, change: dict[str, bool]
+) -> None:
+    usual = fit.run(cohort.inputs, tmp_path / "one", flow_cohort.settings(epochs=3), 1, CPU)
+    other = fit.run(
+        cohort.inputs, tmp_path / "two", flow_cohort.settings(epochs=3, **change), 1, CPU
+    )
+    for one, two in zip(usual.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(one, two, atol=1e-5)
+
+
+def test_recompute_keeps_no_activations(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:
+    model = fit.run(cohort.inputs, tmp_path, flow_cohort.settings(epochs=1), 1, CPU)
+    model.requires_grad_()
+    g, k, d = model.pathways.n_genes, 4, len(model.condition.feature_mean)
+    kept = []
+    for recompute in (False, True):
+        model.recompute = recompute
+        saved: list[int] = []
+
+        def note(tensor: torch.Tensor, saved: list[int] = saved) -> torch.Tensor:
+            saved.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            image = model.encode_image(torch.randn(8, k, d), torch.ones(8, k))
+            model(torch.randn(8, g), torch.rand(8), image)
+        kept.append(sum(saved))
+    assert kept[1] < 0.7 * kept[0]
+
+
+def test_compiling_without_a_compiler_is_left_out(
+    cohort: flow_cohort.FlowCohort,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    fit.run(cohort.inputs, tmp_path, flow_cohort.settings(epochs=1, compile="graphs"), 1, CPU)
+    assert "compile: a C++ compiler (no-such-compiler) is missing" in caplog.text
+
+
 def test_command_needs_the_guard(
     cohort: flow_cohort.FlowCohort, tmp_path: Path, repo: Path
 ) -> None:

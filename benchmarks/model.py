@@ -1,0 +1,347 @@
+"""The network against the loop over pathways (loop.py) and against the machine's own limit.
+
+Size: 380 sets with 231,000 memberships of 20,820 genes, h = 256, 7 blocks, bags of 100 x 1024. Both
+models have the same weights. The limit is the rate of one large matrix product, measured before
+and after everything that is compared with it; arithmetic counts every membership once, padding
+not at all. Peak memory is that of a process of its own: forward and backward at 3,000 sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+from common import compare, finish, report, seconds
+
+import torch
+from loop import LoopModel, guided
+from slide2rna import config, convert, devices, flow, train
+from slide2rna.model import RNAFM
+from slide2rna.pathways import Pathways
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+GENES, FEATURES, CLUSTERS, BATCH, STEPS = 20_820, 1024, 100, 32, 20
+MODEL = config.defaults(
+    "model", hidden=256, skip="none", cluster_weights=False, dropout=0.0, condition_dropout=0.0
+)
+SIDE = {"cpu": 2048, "cuda": 8192}
+
+
+def gene_sets(sets: int, memberships: int, largest: int, seed: int = 0) -> Pathways:
+    """Sets with log-normal sizes of at least 10 genes, about `memberships` in all."""
+    rng = np.random.default_rng(seed)
+    raw = rng.lognormal(0, 1.3, sets)
+    sizes = (raw * memberships / raw.sum()).astype(int).clip(10, largest)
+    index = [np.sort(rng.choice(GENES - 2300, size, replace=False)) for size in sizes]
+    return Pathways([f"set{i}" for i in range(sets)], index, GENES)
+
+
+def build(sets: Pathways, device: torch.device) -> RNAFM:
+    """A model in which no weight is zero, so that both models and both branches differ."""
+    torch.manual_seed(0)
+    model = RNAFM(sets, FEATURES, CLUSTERS, MODEL)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.02)
+    return model.to(device)
+
+
+def loop_of(model: RNAFM, device: torch.device) -> LoopModel:
+    """The loop model with the weights of ours."""
+    other = LoopModel(model.pathways, FEATURES, CLUSTERS, MODEL)
+    other.load_state_dict(convert.to_published(model))
+    return other.to(device)
+
+
+def gigaflops(sets: Pathways, rows: int, slides: int, branches: int = 1) -> float:
+    """Multiplications and additions of a forward, in 10^9: `rows` profiles of `slides` slides."""
+    h, p, ratio = MODEL["hidden"], len(sets.index), MODEL["mlp_ratio"]
+    d, k = FEATURES, CLUSTERS
+    genes = int(sets.sizes.sum()) + len(sets.background)
+    token = (8 + 4 * ratio) * h * h + 4 * p * h
+    prelude = 2 * genes * h + 2 * p * h * h + p * token
+    branch = MODEL["blocks"] * p * token
+    head = 2 * genes * h
+    cluster = MODEL["cluster_layers"] * k * (8 * d * d + 4 * k * d + 16 * d * h) + 2 * d * (d + h)
+    modulations = branches * (12 * MODEL["blocks"] + 4 * p) * h * h
+    return (rows * (prelude + branches * branch + head) + slides * (cluster + modulations)) / 1e9
+
+
+class Machine:
+    """Timing on one device, with its matrix-product rate beside it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        side = SIDE[device.type]
+        self.a = torch.randn(side, side, device=device, dtype=self.dtype)
+        self.b = torch.randn(side, side, device=device, dtype=self.dtype)
+        self.out = torch.empty_like(self.a)
+
+    def synced(self, work: Callable[[], object]) -> Callable[[], None]:
+        """The same work, over when the device is done, with the device's precision."""
+        kind = torch.bfloat16 if self.device.type == "cuda" else None
+
+        def run() -> None:
+            with devices.autocast(self.device, kind):
+                work()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return run
+
+    def rate(self) -> float:
+        """Median of five large products, in GFLOP/s."""
+        product = self.synced(lambda: torch.mm(self.a, self.b, out=self.out))
+        return 2 * len(self.a) ** 3 / float(np.median([seconds(product) for _ in range(5)])) / 1e9
+
+    def share(self, name: str, work: Callable[[], object], gflop: float, target: float) -> bool:
+        """Report the arithmetic done per second as a share of the rate."""
+        run = self.synced(work)
+        run()
+        shares, rates = [], [self.rate()]
+        for _ in range(5):
+            took = seconds(run)
+            rates.append(self.rate())
+            shares.append(gflop / took / np.mean(rates[-2:]))
+        value = float(np.median(shares) * np.median(rates))
+        yard = f"one matrix product, {np.median(rates):.0f} GFLOP/s"
+        return report(name, value, "GFLOP/s", yard, shares, target)
+
+
+class Counter(TorchDispatchMode):
+    """Counts dispatched operations."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def operations(work: Callable[[], object]) -> int:
+    with Counter() as counter, torch.no_grad():
+        work()
+    return counter.count
+
+
+def training_step(model: torch.nn.Module, forward: Callable[[], Tensor]) -> Callable[[], None]:
+    """Forward, backward, clip, AdamW and weight average."""
+    parameters = list(model.parameters())
+    average = [parameter.detach().clone() for parameter in parameters]
+    optimiser = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        forward().square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        torch._foreach_lerp_(average, parameters, 0.01)
+
+    return step
+
+
+class Work:
+    """Both models on the same inputs."""
+
+    def __init__(self, sets: Pathways, batch: int, device: torch.device) -> None:
+        self.sets, self.batch = sets, batch
+        self.ours = build(sets, device).eval()
+        self.loop = loop_of(self.ours, device).eval()
+        generator = torch.Generator().manual_seed(1)
+        shapes = ((batch, GENES), (batch,), (batch, CLUSTERS, FEATURES))
+        self.x, t, self.bags = (
+            torch.randn(shape, generator=generator).to(device) for shape in shapes
+        )
+        self.t = t.sigmoid()
+        self.now = self.t[0]
+        self.sizes = torch.ones(batch, CLUSTERS, device=device)
+        self.empty = torch.randn(1, CLUSTERS, FEATURES, generator=generator).to(device)
+        with torch.no_grad():
+            self.ours.null.copy_(self.ours.encode_image(self.empty, self.sizes[:1])[0])
+
+    def forward(self) -> Tensor:
+        return self.ours(self.x, self.t, self.ours.encode_image(self.bags, self.sizes))
+
+    def loop_forward(self) -> Tensor:
+        return self.loop(self.x, self.t, self.bags)
+
+    @torch.inference_mode()
+    def draws(self) -> Tensor:
+        """One guided step of draws of one slide; its condition is there already."""
+        return self.ours(self.x, self.now, self.image, 2.0)
+
+    @property
+    def image(self) -> Tensor:
+        return self.ours.encode_image(self.bags[:1], self.sizes[:1])
+
+    @torch.inference_mode()
+    def loop_draws(self) -> Tensor:
+        t = self.now.expand(self.batch)
+        bags = self.bags[:1].expand(self.batch, -1, -1)
+        empty = self.empty.expand(self.batch, -1, -1)
+        return guided(self.loop, self.x, t, bags, empty, 2.0)
+
+    @torch.inference_mode()
+    def sampler(self) -> Tensor:
+        return flow.solve(lambda x, t: self.ours(x, t, self.image, 2.0), self.x, STEPS)
+
+    @torch.inference_mode()
+    def mean(self) -> Tensor:
+        zero = torch.zeros((), device=self.x.device)
+        return self.x + self.ours(self.x, zero, self.image)
+
+    def embed_and_heads(self) -> None:
+        tokens, outside = self.ours.gene_embedder(self.x)
+        heads = self.ours.final_layer
+        heads(heads.modulate(tokens, outside, self.condition)).square().mean().backward()
+
+    def loop_embed_and_heads(self) -> None:
+        tokens, outside = self.loop.gene_embedder(self.x)
+        c = self.condition
+        values = [*self.loop.final_layer(tokens, c), self.loop.bg_head(outside, c)]
+        self.loop.average(values, self.x).square().mean().backward()
+
+    @property
+    def condition(self) -> Tensor:
+        return self.x[:, : MODEL["hidden"]]
+
+
+def difference(one: Tensor, other: Tensor) -> float:
+    return float(((one - other).abs() / other.abs().clamp(min=1)).max())
+
+
+def main_size(machine: Machine) -> list[bool]:
+    """380 sets, batch 32."""
+    sets = gene_sets(380, 231_000, 16_000)
+    work = Work(sets, BATCH, machine.device)
+    with torch.no_grad():
+        apart = max(
+            difference(work.forward(), work.loop_forward()),
+            difference(work.draws(), work.loop_draws()),
+        )
+    counts = operations(work.forward), operations(work.loop_forward)
+    line = {"name": "model: same numbers", "difference": apart, "operations": counts[0]}
+    line |= {"yardstick": f"loop, {counts[1]} operations", "waste": round(work.ours.layout.waste, 3)}
+    ok = apart < (1e-5 if machine.device.type == "cpu" else 0.1) and counts[0] < 600
+    print(json.dumps(line | {"ok": ok}), flush=True)
+    results = [ok]
+
+    gpu = machine.device.type == "cuda"
+    share, step, draw = (0.35, 20.0, 20.0) if gpu else (0.65, 1.03, 2.5)
+    forward = gigaflops(sets, BATCH, BATCH)
+    yard = "loop over pathways"
+    synced = machine.synced
+    results.append(
+        compare(
+            "model: embedding and heads, forward and backward",
+            *(synced(work.embed_and_heads), synced(work.loop_embed_and_heads), yard, 4.0),
+        )
+    )
+    for parameter in (*work.ours.parameters(), *work.loop.parameters()):
+        parameter.grad = None
+    draw_flop = gigaflops(sets, BATCH, 1, 2)
+    results += [
+        compare(
+            "model: guided draws of one slide",
+            *(synced(work.draws), synced(work.loop_draws), yard, draw),
+            *(BATCH / STEPS, "draws of 20 steps/s"),
+        ),
+        machine.share("model: guided draws, arithmetic", work.draws, draw_flop, share),
+        compare(
+            "model: posterior mean against 20 guided steps",
+            *(synced(work.mean), synced(work.sampler), "our own sampler, same batch", 30.0),
+            *(BATCH, "profiles/s", 3),
+        ),
+    ]
+    ours = training_step(work.ours, work.forward)
+    results.append(machine.share("model: training step, arithmetic", ours, 3 * forward, share))
+    loop = training_step(work.loop, work.loop_forward)
+    results.append(
+        compare(
+            "model: training step", *(synced(ours), synced(loop), yard, step), *(BATCH, "slides/s")
+        )
+    )
+    return results
+
+
+def go_bp_size(machine: Machine) -> list[bool]:
+    """3,000 sets: share of the rate at batch 4, and peak memory at batch 2."""
+    sets = gene_sets(3000, 225_000, 500)
+    model = build(sets, machine.device)
+    x, t = torch.randn(4, GENES), torch.rand(4)
+    bags, sizes = torch.randn(4, CLUSTERS, FEATURES), torch.ones(4, CLUSTERS)
+    x, t, bags, sizes = (value.to(machine.device) for value in (x, t, bags, sizes))
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        model(x, t, model.encode_image(bags, sizes)).square().mean().backward()
+
+    share = 0.35 if machine.device.type == "cuda" else 0.65
+    flop = 3 * gigaflops(sets, 4, 4)
+    results = [machine.share("model: 3,000 sets, forward and backward", step, flop, share)]
+    del model
+    gc.collect()
+    peaks = {kind: peak_of(kind, machine.device) for kind in ("ours", "recompute", "loop")}
+    ratio = peaks["loop"] / peaks["ours"]
+    line = {"name": "model: 3,000 sets, peak memory at batch 2", "value": round(peaks["ours"])}
+    line |= {"unit": "MB", "recomputed": round(peaks["recompute"])}
+    line |= {"yardstick": f"loop, {peaks['loop']:.0f} MB", "ratio": round(ratio, 3)}
+    ok = ratio >= 2
+    print(json.dumps(line | {"target": 2.0, "ok": ok}), flush=True)
+    return [*results, ok]
+
+
+def peak_of(kind: str, device: torch.device) -> float:
+    """Peak memory of forward and backward at 3,000 sets, measured in a process of its own, MB."""
+    command = [sys.executable, __file__, "--device", device.type, "--peak", kind]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def print_peak(kind: str, device: torch.device) -> None:
+    sets = gene_sets(3000, 225_000, 500)
+    x, t = torch.randn(2, GENES, device=device), torch.rand(2, device=device)
+    bags = torch.randn(2, CLUSTERS, FEATURES, device=device)
+    model: torch.nn.Module
+    if kind == "loop":
+        model = LoopModel(sets, FEATURES, CLUSTERS, MODEL).to(device)
+        out = model(x, t, bags)
+    else:
+        model = RNAFM(sets, FEATURES, CLUSTERS, MODEL).to(device)
+        model.recompute = kind == "recompute"
+        sizes = torch.ones(2, CLUSTERS, device=device)
+        out = model(x, t, model.encode_image(bags, sizes))
+    out.square().mean().backward()
+    if device.type == "cuda":
+        print(torch.cuda.max_memory_allocated() / 2**20)
+    else:
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--peak", choices=["ours", "recompute", "loop"], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    if args.peak:
+        print_peak(args.peak, device)
+        return
+    devices.keep_freed_memory()
+    machine = Machine(device)
+    finish(main_size(machine) + go_bp_size(machine))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""A published checkpoint as a model's folder, and such a folder as a published checkpoint again.
+
+The folder has what every model's folder has, and `published.safetensors` for what the network here
+has no place for: the clusters of the null condition and the order of the genes in each set. With
+it, the way back gives the very same tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from slide2rna import (
+    __version__,
+    checkpoint,
+    convert,
+    io,
+    published,
+    published_model,
+    published_sets,
+)
+from slide2rna.cli import log
+from slide2rna.convert import State
+from slide2rna.errors import SheetError, WeightsError
+from slide2rna.model import RNAFM
+from slide2rna.pathways import Pathways
+from slide2rna.published import Checkpoint
+from slide2rna.published_model import NULL
+from slide2rna.published_sets import TrainedSets
+
+EXTRA = "published.safetensors"
+# The published code standardises by sd + 1e-10, genes without variance included.
+SD_ADDED = 1e-10
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a checkpoint doesn't hold, or may not.
+
+    Attributes
+    ----------
+    genes
+        Gene list in the order of the training.
+    pathways
+        Gene sets of the training; needed for a bare state_dict.
+    statistics
+        Table gene, mean, sd; without it those in the checkpoint, or 0 and 1.
+    weights
+        `ema` or `model`.
+    heads
+        Attention heads; None takes the checkpoint's.
+    encoder
+        The tile encoder's name, for the record.
+    """
+
+    genes: Path
+    pathways: Path | None = None
+    statistics: Path | None = None
+    weights: str = "ema"
+    heads: int | None = None
+    encoder: str = "unknown"
+
+
+def to_folder(source: str | Path, out: str | Path, given: Given) -> None:
+    """Convert a published checkpoint into a model's folder.
+
+    Raises
+    ------
+    WeightsError
+        The file can't be read or holds another model, or `out` isn't empty.
+    PathwayError, SheetError, ConfigError
+        The sets, the gene list, the statistics or the heads don't fit the checkpoint.
+    """
+    source, out = Path(source), Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise WeightsError(out, "exists and isn't an empty folder", "give a new folder")
+    read = published.read(source, given.weights)
+    state = read.state
+    published_model.check_path(read, source)
+    genes = published_sets.read_genes(given.genes)
+    stored = read.number("num_genes")
+    if stored not in (None, len(genes)):
+        cause = f"{len(genes)} genes, the checkpoint was trained with {stored}"
+        raise SheetError(given.genes, cause, "give the gene list of the training")
+    sets = _sets(read, genes, source, given.pathways)
+    pathways = sets.pathways(len(genes))
+    published_model.check_sets(state, sets, pathways, given.pathways or source, source)
+    clusters, features = published_model.shape_of(state, "cluster_index_emb", 2, source)
+    settings = published_model.settings_of(read, features, source, given.heads)
+    model = RNAFM(pathways, features, clusters, settings).eval()
+    rest = published_model.leftovers(model, state, source)
+    mean, sd, origin = _statistics(read, genes, source, given.statistics)
+    with torch.no_grad():
+        orders = [np.argsort(members) for members in sets.members]
+        ordered = convert.reorder(state, orders, np.argsort(sets.background))
+        convert.from_published(model, ordered)
+        model.null.copy_(model.encode_image(rest[NULL], torch.ones(1, clusters))[0])
+        model.gene_mean.copy_(torch.tensor(mean))
+        model.gene_sd.copy_(torch.tensor(sd + SD_ADDED))
+    extra = rest | {
+        "members": torch.from_numpy(np.concatenate(sets.members)),
+        "background": torch.from_numpy(sets.background),
+    }
+    with io.atomic(out / EXTRA) as partial:
+        save_file({name: value.clone() for name, value in extra.items()}, partial)
+    meta: dict[str, Any] = {
+        "version": __version__,
+        "torch": torch.__version__,
+        "settings": {"model": settings},
+        "interpolant": "linear",
+        "genes": genes,
+        "constant_genes": int((sd == 0).sum()),
+        "pathways": {"source": sets.source},
+        "encoder": given.encoder,
+        "features": features,
+        "clusters": clusters,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "converted": {
+            "file": source.name,
+            "sha256": io.sha256sum(source),
+            "weights": given.weights,
+            "statistics": origin,
+        },
+    }
+    checkpoint.save_model(out, model, meta)
+    log.info(
+        "%s weights: %d genes, %d sets, %d background genes, hidden %d, %d blocks, %d heads, "
+        "bags of %d x %d; statistics: %s",
+        *(given.weights, len(genes), len(sets.names), len(sets.background), settings["hidden"]),
+        *(settings["blocks"], settings["heads"], clusters, features, origin),
+    )
+
+
+def to_file(folder: str | Path, out: str | Path) -> None:
+    """Write a converted model's folder as a published checkpoint {"model", "ema", "args"}.
+
+    Both entries are the folder's weights; `args` (plain values) holds the sets and heads.
+
+    Raises
+    ------
+    WeightsError
+        The folder holds no model or one that has no published counterpart, or `out` can't be
+        written.
+    """
+    folder, out = Path(folder), Path(out)
+    if not out.parent.is_dir():
+        raise WeightsError(out, f"there is no folder {out.parent}", "make it first")
+    if out.exists():
+        raise WeightsError(out, "exists", "give a new name or remove it")
+    model, meta = checkpoint.load_model(folder)
+    missing = published_model.without_counterpart(model, meta)
+    if not (folder / EXTRA).is_file():
+        missing.append("a null condition that was learned as a vector")
+    if missing:
+        cause = f"the published layout has no counterpart of {', '.join(missing)}"
+        raise WeightsError(folder, cause, "give a folder that was made from a published checkpoint")
+    rest, members, background = _extra(folder, model.pathways)
+    orders = [np.argsort(np.argsort(genes)) for genes in members]
+    state = convert.reorder(convert.to_published(model), orders, np.argsort(np.argsort(background)))
+    state |= convert.masks(model.pathways) | rest
+    args = {
+        "num_genes": len(meta["genes"]),
+        "num_heads": meta["settings"]["model"]["heads"],
+        "pathway_gene_indices": [torch.from_numpy(genes) for genes in members],
+        "bg_gene": torch.from_numpy(background),
+    }
+    with io.atomic(out) as partial:
+        torch.save({"model": state, "ema": state, "args": args}, partial)
+    log.info("%d tensors written to %s", len(state), out)
+
+
+def _sets(read: Checkpoint, genes: list[str], source: Path, given: Path | None) -> TrainedSets:
+    stored = published_sets.from_args(read, genes, source)
+    if given is None:
+        if stored is None:
+            cause = "holds weights alone, not the sets that they belong to"
+            raise WeightsError(source, cause, "add --pathways with the sets of the training")
+        return stored
+    named = published_sets.read_sets(given, genes)
+    if stored is None:
+        log.warning("the order of the genes in each set is %s's; nothing can check it", given.name)
+        return named
+    return published_sets.agree(named, stored, genes, given)
+
+
+def _statistics(
+    read: Checkpoint, genes: list[str], source: Path, given: Path | None
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Mean and sd per gene and where they are from."""
+    if given is not None:
+        return *published_sets.read_statistics(given, genes), given.name
+    mean, sd = read.values("rna_data_mean"), read.values("rna_data_std")
+    if mean is None or sd is None:
+        log.warning(
+            "no means and sds of genes: draws are standardised and clipped at 0; see --statistics"
+        )
+        return np.zeros(len(genes)), np.ones(len(genes)), "none: 0 and 1"
+    if not len(mean) == len(sd) == len(genes):
+        cause = f"its statistics are of {len(mean)} genes, the gene list has {len(genes)}"
+        raise WeightsError(source, cause, "give the gene list of the training")
+    return mean, sd, "checkpoint (the published code takes the whole cohort, test included)"
+
+
+def _extra(folder: Path, pathways: Pathways) -> tuple[State, list[np.ndarray], np.ndarray]:
+    """The file beside a converted model: leftover tensors, members per set, background."""
+    path = folder / EXTRA
+    try:
+        rest = load_file(path)
+        flat, background = rest.pop("members").numpy(), rest.pop("background").numpy()
+    except (OSError, KeyError, SafetensorError) as error:
+        raise WeightsError(
+            path, f"can't be read ({error})", "convert the checkpoint again"
+        ) from error
+    members = np.split(flat, np.cumsum(pathways.sizes)[:-1])
+    pairs = zip([*members, background], [*pathways.index, pathways.background], strict=True)
+    if not all(np.array_equal(np.sort(one), other) for one, other in pairs):
+        raise WeightsError(path, "isn't of this model", "convert the checkpoint again")
+    return rest, members, background
