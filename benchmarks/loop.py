@@ -2,10 +2,14 @@
 
 Batched over rows, with torch's own layers, under the names of the published layout, so that
 `load_state_dict(convert.to_published(model))` gives it the weights of ours. The cluster-token
-transformer is part of every forward, as published.
+transformer is part of every forward, as published. Attention is softmax(q k' + mask) v as in the
+oracle, or, with `fused`, torch's own fused attention (and its MultiheadAttention in the graph),
+as the published code has it.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from slide2rna.layers import Attention, Block, FeedForward, TimeEmbedder
@@ -37,13 +41,36 @@ class Embedder(nn.Module):
         return torch.stack(tokens, dim=1), outside + self.bg_gene_bias[0]
 
 
+class PlainAttention(Attention):
+    """Attention over (B, N, dim) with all its logits in memory."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        b, n, dim = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        logits = q @ k.transpose(-2, -1) / math.sqrt(dim / self.heads)
+        mixed = torch.softmax(logits, dim=-1) @ v
+        return self.proj(mixed.transpose(1, 2).reshape(x.shape))
+
+
+class GraphAttention(nn.MultiheadAttention):
+    """torch's layer for its parameters, computed plainly."""
+
+    def forward(self, x: Tensor, *_: Tensor, attn_mask: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        b, n, dim = x.shape
+        qkv = x @ self.in_proj_weight.T + self.in_proj_bias
+        q, k, v = qkv.view(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        logits = q @ k.transpose(-2, -1) / math.sqrt(dim / self.num_heads) + attn_mask
+        mixed = torch.softmax(logits, dim=-1) @ v
+        return self.out_proj(mixed.transpose(1, 2).reshape(x.shape)), None
+
+
 class Graph(nn.Module):
-    """Eq. 4 to 7 with torch's attention and a float mask."""
+    """Eq. 4 to 7 with a float mask."""
 
     def __init__(self, hidden: int, heads: int, mlp_ratio: int, adjacency: Tensor) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(hidden)
-        self.attn = nn.MultiheadAttention(hidden, heads, batch_first=True)
+        self.attn = GraphAttention(hidden, heads, batch_first=True)
         self.alpha = nn.Parameter(torch.tensor(0.1))
         self.norm2 = nn.LayerNorm(hidden)
         width = mlp_ratio * hidden
@@ -113,7 +140,11 @@ class LoopModel(nn.Module):
     """x (B, G), t (B,), bags (B, K, d) -> velocity (B, G)."""
 
     def __init__(
-        self, pathways: Pathways, features: int, clusters: int, settings: dict[str, int]
+        self,
+        pathways: Pathways,
+        features: int,
+        clusters: int,
+        settings: dict[str, int],
     ) -> None:
         super().__init__()
         h, heads, ratio = settings["hidden"], settings["heads"], settings["mlp_ratio"]
@@ -131,6 +162,16 @@ class LoopModel(nn.Module):
         self.blocks = nn.ModuleList(Block(h, heads, ratio) for _ in range(settings["blocks"]))
         self.final_layer = Heads([len(genes) for genes in self.sets], h)
         self.bg_head = Background(h, len(self.background))
+        self.fuse(False)
+
+    def fuse(self, fused: bool = True) -> LoopModel:
+        """Take torch's fused attention, or the plain one."""
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.__class__ = Attention if fused else PlainAttention
+            elif isinstance(module, nn.MultiheadAttention):
+                module.__class__ = nn.MultiheadAttention if fused else GraphAttention
+        return self
 
     def forward(self, x: Tensor, t: Tensor, bags: Tensor) -> Tensor:
         image = self.image_embedder(self.transformer(bags + self.cluster_index_emb))

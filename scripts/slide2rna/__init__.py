@@ -14,9 +14,9 @@ STEP_VERSIONS = {
     "tiles": 1,
     "features": 1,
     "bags": 1,
-    "pathways": 1,
-    "train": 1,
-    "sample": 1,
+    "pathways": 2,
+    "train": 2,
+    "sample": 2,
     "evaluate": 1,
     "report": 1,
 }

@@ -93,7 +93,10 @@ def _targets(model: RNAFM) -> State:
 
 def to_published(model: RNAFM) -> State:
     """The published state_dict of a model's weights (copies; sets in the pathways' order)."""
-    published = {name: value.clone() for name, value in _targets(model).items()}
+    published = {
+        name: value.clone(memory_format=torch.contiguous_format)
+        for name, value in _targets(model).items()
+    }
     published[EMBEDDING][model.layout.order] = published[EMBEDDING].clone()
     return published
 

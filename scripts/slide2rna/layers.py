@@ -26,7 +26,8 @@ def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tenso
     """
     shape = x.shape[-1:]
     if len(x) == 1 and not torch.is_grad_enabled():
-        return F.layer_norm(x, shape, 1 + scale.flatten(), shift.flatten(), eps)
+        weight, bias = (value.flatten().to(x.dtype) for value in (1 + scale, shift))
+        return F.layer_norm(x, shape, weight, bias, eps)
     return modulate(F.layer_norm(x, shape, eps=eps), shift, scale)
 
 
@@ -142,6 +143,10 @@ class PathwayGraph(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
+# oneDNN's product with the GELU done on each piece of its result, as torch.compile would use it.
+_PRODUCT_GELU = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+
 class Mlp(nn.Module):
     """Linear, tanh GELU, linear."""
 
@@ -151,7 +156,15 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(width, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return self.fc2(self._widen(x))
+
+    def _widen(self, x: Tensor) -> Tensor:
+        weight, bias = self.fc1.weight, self.fc1.bias
+        sampling = not (torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type))
+        if sampling and _PRODUCT_GELU and x.device.type == "cpu" and x.dtype == torch.float32:
+            fused: Tensor = _PRODUCT_GELU(x, weight, bias, "gelu", [], "tanh")
+            return fused
+        return F.gelu(F.linear(x, weight, bias), approximate="tanh")
 
 
 class Block(nn.Module):

@@ -173,13 +173,13 @@ def test_bags_of_another_k_are_an_error(trained, tmp_path: Path) -> None:  # typ
         )
 
 
-def test_bfloat16_draws_are_near(trained) -> None:  # type: ignore[no-untyped-def]
-    model = trained[2]
-    bagged = trained[4]
+@pytest.mark.parametrize("slides", [1, 2])
+def test_bfloat16_draws_are_near(trained, slides: int) -> None:  # type: ignore[no-untyped-def]
+    model, bagged = trained[2], trained[4]
     image = model.encode_image(
-        torch.from_numpy(bagged.means[:2]), torch.from_numpy(bagged.sizes[:2])
+        torch.from_numpy(bagged.means[:slides]), torch.from_numpy(bagged.sizes[:slides])
     ).detach()
-    x0 = torch.randn(2, 30, model.pathways.n_genes)
+    x0 = torch.randn(slides, 30, model.pathways.n_genes)
     plain, fast = (
         sample.draw(model, image, x0, config.defaults("sample", precision=precision))
         for precision in ("float32", "bfloat16")
