@@ -164,6 +164,12 @@ class LoopModel(nn.Module):
         self.bg_head = Background(h, len(self.background))
         self.fuse(False)
 
+    def to_device(self, device: torch.device) -> LoopModel:
+        """Bring the lists of genes, which are no parameters, to the device."""
+        self.sets[:] = [genes.to(device) for genes in self.sets]
+        self.background = self.gene_embedder.background = self.background.to(device)
+        return self
+
     def fuse(self, fused: bool = True) -> LoopModel:
         """Take torch's fused attention, or the plain one."""
         for module in self.modules():
@@ -186,7 +192,7 @@ class LoopModel(nn.Module):
         """Eq. 8: two scatters per set."""
         total, count = torch.zeros_like(x), torch.zeros_like(x)
         for genes, value in zip([*self.sets, self.background], values, strict=True):
-            index = genes.to(x.device).expand(len(x), -1)
+            index = genes.expand(len(x), -1)
             total.scatter_add_(1, index, value.to(x.dtype))
             count.scatter_add_(1, index, torch.ones_like(value, dtype=x.dtype))
         return total / count

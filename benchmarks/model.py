@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from common import compare, finish, report, seconds
 from loop import LoopModel, guided
-from slide2rna import config, convert, devices, flow
+from slide2rna import config, convert, devices, flow, sample
 from slide2rna.config import Settings
 from slide2rna.model import RNAFM
 from slide2rna.pathways import Pathways
@@ -34,6 +34,7 @@ MODEL = config.defaults(
     "model", hidden=256, skip="none", cluster_weights=False, dropout=0.0, condition_dropout=0.0
 )
 PEAKS = ("weights", "ours", "recompute", "loop", "fused")
+ONE_STEP = config.defaults("sample", steps=1, solver="euler", guidance=2.0)
 SIDE = {"cpu": 2048, "cuda": 8192}
 
 
@@ -61,7 +62,7 @@ def loop_of(model: RNAFM, device: torch.device) -> LoopModel:
     """The loop model with the weights of ours."""
     other = LoopModel(model.pathways, FEATURES, CLUSTERS, MODEL)
     other.load_state_dict(convert.to_published(model))
-    return other.to(device)
+    return other.to(device).to_device(device)
 
 
 def gigaflops(
@@ -158,6 +159,7 @@ def training_step(model: torch.nn.Module, forward: Callable[[], Tensor]) -> Call
     """Forward, backward, clip, AdamW and weight average."""
     parameters = list(model.parameters())
     average = [parameter.detach().clone() for parameter in parameters]
+    fresh = [parameter.detach() for parameter in parameters]
     optimiser = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
 
     def step() -> None:
@@ -165,7 +167,7 @@ def training_step(model: torch.nn.Module, forward: Callable[[], Tensor]) -> Call
         forward().square().mean().backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
-        torch._foreach_lerp_(average, parameters, 0.01)
+        torch._foreach_lerp_(average, fresh, 0.01)
 
     return step
 
@@ -183,11 +185,11 @@ class Work:
             torch.randn(shape, generator=generator).to(device) for shape in shapes
         )
         self.t = t.sigmoid()
-        self.now = self.t[0]
         self.sizes = torch.ones(batch, CLUSTERS, device=device)
         self.empty = torch.randn(1, CLUSTERS, FEATURES, generator=generator).to(device)
         with torch.no_grad():
             self.ours.null.copy_(self.ours.encode_image(self.empty, self.sizes[:1])[0])
+            self.image = self.ours.encode_image(self.bags[:1], self.sizes[:1])
 
     def forward(self) -> Tensor:
         return self.ours(self.x, self.t, self.ours.encode_image(self.bags, self.sizes))
@@ -195,21 +197,18 @@ class Work:
     def loop_forward(self) -> Tensor:
         return self.loop(self.x, self.t, self.bags)
 
-    @torch.inference_mode()
     def draws(self) -> Tensor:
-        """One guided step of draws of one slide; its condition is there already."""
-        return self.ours(self.x, self.now, self.image, 2.0)
-
-    @property
-    def image(self) -> Tensor:
-        return self.ours.encode_image(self.bags[:1], self.sizes[:1])
+        """One guided Euler step of a batch of draws of one slide, from its bag to the end."""
+        with torch.inference_mode():
+            image = self.ours.encode_image(self.bags[:1], self.sizes[:1])
+        return sample.draw(self.ours, image, self.x[None], ONE_STEP)[0]
 
     @torch.inference_mode()
     def loop_draws(self) -> Tensor:
-        t = self.now.expand(self.batch)
+        t = torch.zeros(self.batch, device=self.x.device)
         bags = self.bags[:1].expand(self.batch, -1, -1)
         empty = self.empty.expand(self.batch, -1, -1)
-        return guided(self.loop, self.x, t, bags, empty, 2.0)
+        return self.x + guided(self.loop, self.x, t, bags, empty, 2.0)
 
     @torch.inference_mode()
     def sampler(self) -> Tensor:
@@ -273,18 +272,20 @@ def main_size(machine: Machine) -> list[bool]:
         )
     )
     draw_flop = gigaflops(sets, BATCH, 1, 2)
-    unit = BATCH / STEPS, "draws of 20 steps/s"
+    unit = BATCH, "draws and steps/s"
     pair = ours(work.draws), theirs(work.loop_draws)
-    results.append(compare("model: guided draws of one slide", *pair, yard, draw, *unit))
+    results.append(
+        compare("model: a guided step of 32 draws of one slide", *pair, yard, draw, *unit)
+    )
     work.loop.fuse()
-    compare("model: guided draws of one slide", *pair, fused, 0, *unit)
+    compare("model: a guided step of 32 draws of one slide", *pair, fused, 0, *unit)
     work.loop.fuse(False)
     results += [
-        machine.share("model: guided draws, arithmetic", work.draws, draw_flop, share),
+        machine.share("model: a guided step of 32 draws, arithmetic", work.draws, draw_flop, share),
         compare(
             "model: posterior mean against 20 guided steps",
             *(ours(work.mean), ours(work.sampler), "our own sampler, same batch", 30.0),
-            *(BATCH, "profiles/s", 3),
+            *(BATCH, "profiles/s"),
         ),
     ]
     mine = training_step(work.ours, work.forward)
@@ -297,34 +298,50 @@ def main_size(machine: Machine) -> list[bool]:
 
 
 def go_bp_size(machine: Machine) -> list[bool]:
-    """3,000 sets: share of the rate at batch 4, and peak memory at batch 2."""
-    sets = gene_sets(3000, 225_000, 500)
-    models = [build(sets, machine.device)]
-    x, t = torch.randn(4, GENES), torch.rand(4)
-    bags, sizes = torch.randn(4, CLUSTERS, FEATURES), torch.ones(4, CLUSTERS)
+    """3,000 sets, batch 4: shares of the rate of a whole training step and of a guided step."""
+    sets, batch = gene_sets(3000, 225_000, 500), 4
+    model = build(sets, machine.device).eval()
+    x, t = torch.randn(batch, GENES), torch.rand(batch)
+    bags, sizes = torch.randn(batch, CLUSTERS, FEATURES), torch.ones(batch, CLUSTERS)
     x, t, bags, sizes = (value.to(machine.device) for value in (x, t, bags, sizes))
 
-    def step() -> None:
-        (model,) = models
-        model.zero_grad(set_to_none=True)
-        model(x, t, model.encode_image(bags, sizes)).square().mean().backward()
+    def draws() -> None:
+        with torch.inference_mode():
+            image = model.encode_image(bags[:1], sizes[:1])
+        sample.draw(model, image, x[None], ONE_STEP)
 
     share = 0.35 if machine.device.type == "cuda" else 0.65
-    flop = 3 * gigaflops(sets, 4, 4)
-    results = [machine.share("model: 3,000 sets, forward and backward", step, flop, share)]
-    models.clear()
-    gc.collect()
-    peaks = {kind: peak_of(kind, machine.device) for kind in PEAKS}
-    both = peaks.pop("weights")
+    flop = gigaflops(sets, batch, 1, 2)
+    first = machine.share("model: 3,000 sets, a guided step of 4 draws", draws, flop, share)
+    step = training_step(model, lambda: model(x, t, model.encode_image(bags, sizes)))
+    flop = 3 * gigaflops(sets, batch, batch)
+    return [first, machine.share("model: 3,000 sets, training step at batch 4", step, flop, share)]
+
+
+def go_bp_memory(device: torch.device) -> bool:
+    """3,000 sets, batch 2: peak memory of forward and backward."""
+    peaks = {kind: peak_of(kind, device) for kind in PEAKS}
+    ratio = peaks["loop"] / peaks["ours"]
     line = {"name": "model: 3,000 sets, peak memory at batch 2", "value": round(peaks["ours"])}
     line |= {"unit": "MB", "yardstick": f"loop, {peaks['loop']:.0f} MB"}
+    line |= {"ratio": round(ratio, 2), "target": 2.0, "ok": ratio >= 2}
     line |= {"recomputed": round(peaks["recompute"]), "loop, fused": round(peaks["fused"])}
-    line |= {"weights and gradients": round(both), "ratio": round(peaks["loop"] / peaks["ours"], 2)}
-    beyond = (peaks["loop"] - both) / (peaks["ours"] - both)
-    ok = beyond >= 2
-    line |= {"ratio beyond weights and gradients": round(beyond, 2), "target": 2.0, "ok": ok}
+    line |= {"weights, gradients and torch alone": round(peaks["weights"])}
     print(json.dumps(line), flush=True)
-    return [*results, ok]
+    return ratio >= 2
+
+
+def on_gpu(device: torch.device) -> list[bool]:
+    """Run all of it on the GPU as well; without one, say which claims stay open."""
+    if device.type == "cuda":
+        return []
+    if torch.cuda.is_available():
+        command = [sys.executable, __file__, "--device", "cuda"]
+        return [subprocess.run(command, check=False).returncode == 0]
+    for name, target in (("training step", 20), ("a guided step", 20), ("share of the rate", 0.35)):
+        line = {"name": f"model: {name} on a GPU", "value": None, "unit": "", "yardstick": "loop"}
+        print(json.dumps(line | {"ratio": None, "target": target, "ok": None}), flush=True)
+    return []
 
 
 def peak_of(kind: str, device: torch.device) -> float:
@@ -341,7 +358,12 @@ def print_peak(kind: str, device: torch.device) -> None:
     model: torch.nn.Module
     (usual_memory if kind in ("loop", "fused") else devices.keep_freed_memory)()
     if kind in ("loop", "fused"):
-        model = LoopModel(sets, FEATURES, CLUSTERS, MODEL).fuse(kind == "fused").to(device)
+        model = (
+            LoopModel(sets, FEATURES, CLUSTERS, MODEL)
+            .fuse(kind == "fused")
+            .to(device)
+            .to_device(device)
+        )
         out = model(x, t, bags)
     else:
         model = RNAFM(sets, FEATURES, CLUSTERS, MODEL).to(device)
@@ -373,8 +395,13 @@ def main() -> None:
         print_peak(args.peak, device)
         return
     devices.keep_freed_memory()
+    # First: the others keep the memory that they free.
+    results = [go_bp_memory(device)]
     machine = Machine(device)
-    finish(main_size(machine) + go_bp_size(machine))
+    results += main_size(machine)
+    gc.collect()
+    getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
+    finish(results + go_bp_size(machine) + on_gpu(device))
 
 
 if __name__ == "__main__":

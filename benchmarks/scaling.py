@@ -150,8 +150,9 @@ def fit(columns: np.ndarray, values: np.ndarray, given: np.ndarray | float = 0) 
 
 def show(name: str, errors: np.ndarray, allowed: float, **more: object) -> bool:
     middle = float(np.median(np.abs(errors)))
-    line = {"name": name, "typical error of unseen sizes": round(middle, 3), "allowed": allowed}
-    print(json.dumps(line | more | {"ok": middle <= allowed}), flush=True)
+    line = {"name": name, "value": round(middle, 3), "unit": "typical error of unseen sizes"}
+    line |= {"yardstick": "measured", "ratio": None, "target": allowed, "ok": middle <= allowed}
+    print(json.dumps(line | more), flush=True)
     return middle <= allowed
 
 
@@ -166,7 +167,7 @@ def step_law(machine: Machine) -> list[bool]:
     law = dict(zip(names, weights.round(3), strict=True)) | {"GFLOP/s": round(rate)}
     first = show("scaling: training step", np.array(unseen) - 1, TIME_ERROR, law=law)
 
-    peaks = {size: peak(size, machine.device) for size in [*FITTED[:4], *FITTED[6:10], *UNSEEN[:2]]}
+    peaks = {size: peak(size, machine.device) for size in [*FITTED, *UNSEEN[:2]]}
     fitted = [size for size in peaks if size in FITTED]
     columns = np.array([[known(size), 4 * size.activations() * 1e9 / 2**20, 1] for size in fitted])
     memory = fit(columns, np.array([peaks[size] for size in fitted]))
@@ -179,8 +180,9 @@ def step_law(machine: Machine) -> list[bool]:
     second = show("scaling: memory of a step", errors, MEMORY_ERROR, law=law)
     for name, size in WANTED.items():
         seconds_ = float(np.dot(size.terms(rate), weights))
-        line = {"name": f"scaling: {name}", "s": round(seconds_, 2), "MB": round(megabytes(size))}
-        print(json.dumps(line | {"by": "the law, extrapolated"}), flush=True)
+        line = {"name": f"scaling: {name}, extrapolated by the law", "value": round(seconds_, 2)}
+        line |= {"unit": "s", "yardstick": None, "ratio": None, "target": None, "ok": None}
+        print(json.dumps(line | {"MB": round(megabytes(size))}), flush=True)
     return [first, second]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import shlex
 import shutil
 
 import torch
@@ -54,12 +55,14 @@ def keep_freed_memory() -> None:
     """Have glibc keep freed blocks instead of giving every large one back to the system.
 
     By default each activation of some MB is mapped anew, and the kernel clears its pages one
-    fault at a time: a fifth to a third of a training step. Elsewhere than on glibc nothing
-    happens. https://man7.org/linux/man-pages/man3/mallopt.3.html
+    fault at a time: a fifth of a training step. Other libraries than glibc have no mallopt, and
+    nothing happens. https://man7.org/linux/man-pages/man3/mallopt.3.html
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 2**31 - 1)
+        # glibc before 2.35 takes 32 MB at most, and a refused value would leave 128 kB.
+        if not mallopt(M_MMAP_THRESHOLD, 2**31 - 1):
+            mallopt(M_MMAP_THRESHOLD, 2**25)
         mallopt(M_TRIM_THRESHOLD, -1)
         mallopt(M_TOP_PAD, 2**26)
 
@@ -82,7 +85,7 @@ def compile_model(model: nn.Module, mode: str, device: torch.device) -> None:
     if device.type == "cuda":
         missing = None if importlib.util.find_spec("triton") else "triton"
     else:
-        compiler = os.environ.get("CXX", "g++")
+        compiler = shlex.split(os.environ.get("CXX", "g++"))[0]
         missing = None if shutil.which(compiler) else f"a C++ compiler ({compiler})"
     if missing:
         log.warning("compile: %s is missing, so the model runs uncompiled", missing)

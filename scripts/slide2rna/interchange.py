@@ -204,6 +204,7 @@ def _statistics(
     if not len(mean) == len(sd) == len(genes):
         cause = f"its statistics are of {len(mean)} genes, the gene list has {len(genes)}"
         raise WeightsError(source, cause, "give the gene list of the training")
+    published_sets.check_statistics(mean, sd, genes, source, "give them by --statistics")
     return mean, sd, "checkpoint (the published code takes the whole cohort, test included)"
 
 

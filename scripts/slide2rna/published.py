@@ -121,6 +121,8 @@ def read(path: str | Path, weights: str = "ema") -> Checkpoint:
             kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
             cause = f"tensor {name}: a plain {dtype} tensor is needed, found {kind}"
             raise WeightsError(path, cause, "save the model's state_dict in float32")
+        if not bool(value.isfinite().all()):
+            raise WeightsError(path, f"tensor {name} isn't finite", "train that model again")
     state = {str(name): value.detach() for name, value in state.items()}
     return Checkpoint(state, args if isinstance(args, dict) else {})
 
@@ -155,7 +157,13 @@ def _cause(path: Path, error: Exception) -> str:
 
 
 def _plain(value: Any) -> TypeGuard[Tensor]:
-    return isinstance(value, Tensor) and value.layout == torch.strided and value.is_cpu
+    # Of a size that is there: an expanded view could claim any.
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.is_cpu
+        and value.nbytes <= value.untyped_storage().nbytes()
+    )
 
 
 def _indices(value: Any) -> np.ndarray | None:

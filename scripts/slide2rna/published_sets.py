@@ -223,8 +223,15 @@ def read_statistics(path: str | Path, genes: list[str]) -> tuple[np.ndarray, np.
         raise SheetError(path, f"gene {twice[0]} is there twice", remedy)
     joined = pl.DataFrame({"gene": genes}).join(table, on="gene", how="left", maintain_order="left")
     mean, sd = joined["mean"].to_numpy(), joined["sd"].to_numpy()
+    check_statistics(mean, sd, genes, path, remedy)
+    return mean, sd
+
+
+def check_statistics(
+    mean: np.ndarray, sd: np.ndarray, genes: list[str], where: object, remedy: str
+) -> None:
+    """Raise unless every gene has a finite mean and a finite sd of at least 0."""
     wrong = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(sd) & (sd >= 0)))
     if len(wrong):
         cause = f"gene {genes[wrong[0]]} has no row or no valid mean and sd ({len(wrong)} such)"
-        raise SheetError(path, cause, remedy)
-    return mean, sd
+        raise SheetError(where, cause, remedy)

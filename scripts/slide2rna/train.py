@@ -215,15 +215,15 @@ class Trainer:
         }
         state.log.append(row)
 
+    @torch.no_grad()
     def _average(self, weight: float) -> None:
         average: list[Tensor] = list(self.ema.parameters())
         fresh: list[Tensor] = list(self.model.parameters())
         if self.settings["fused"]:
             torch._foreach_lerp_(average, fresh, weight)
             return
-        with torch.no_grad():
-            for mean, value in zip(average, fresh, strict=True):
-                mean.lerp_(value, weight)
+        for mean, value in zip(average, fresh, strict=True):
+            mean.lerp_(value, weight)
 
     @property
     def finished(self) -> bool:

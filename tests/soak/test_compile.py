@@ -12,26 +12,47 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 import flow_cohort
-from slide2rna import config, devices, fit, sample
+from slide2rna import config, devices, fit, sample, train
+from slide2rna.model import RNAFM
+from torch._dynamo.utils import counters
 
 CPU = torch.device("cpu")
 
 
+def graphs() -> int:
+    """How many graphs torch.compile has made in this process."""
+    return int(counters["stats"]["unique_graphs"])
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
-def test_compiled_equals_eager(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_compiled_equals_eager(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cohort = flow_cohort.make(tmp_path / "cohort", {"train": 12, "val": 3, "cal": 2, "test": 3})
-    eager, compiled = (
-        fit.run(
-            cohort.inputs, tmp_path / mode, flow_cohort.settings(epochs=3, compile=mode), 1, CPU
-        )
-        for mode in ("none", "graphs")
-    )
+    last: list[RNAFM] = []
+    run = train.run
+
+    def remember(trainer: train.Trainer, *rest: object) -> RNAFM:
+        last.append(trainer.model)
+        return run(trainer, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(train, "run", remember)
+    made = []
+    for mode in ("none", "graphs"):
+        before = graphs()
+        settings = flow_cohort.settings(epochs=3, compile=mode)
+        fit.run(cohort.inputs, tmp_path / mode, settings, 1, CPU)
+        made.append(graphs() - before)
+    assert made[0] == 0 < made[1]
     assert "CUDA graphs need a GPU; compiled without them" in caplog.text
+    eager, compiled = last
     for one, two in zip(eager.parameters(), compiled.parameters(), strict=True):
         assert torch.allclose(one, two, atol=1e-5)
 
+    eager.eval()
     x0, image = torch.randn(2, 5, eager.pathways.n_genes), torch.randn(2, eager.null.numel())
     settings = config.defaults("sample", steps=4, guidance=2.0)
-    plain = sample.draw(eager, image, x0, settings)
+    plain, before = sample.draw(eager, image, x0, settings), graphs()
     devices.compile_model(eager, "compile", CPU)
     assert torch.allclose(sample.draw(eager, image, x0, settings), plain, atol=1e-5)
+    assert graphs() > before

@@ -325,6 +325,23 @@ def test_statistics(files: Path) -> None:
     assert meta["converted"]["statistics"].startswith("none")
 
 
+def test_values_that_no_model_has_are_refused(files: Path) -> None:
+    args = stored_args()
+    args.rna_data_std[3] = np.nan
+    state = torch.load(files / "bare.pt", weights_only=True)
+    torch.save({"ema": state, "args": args}, files / "sd.pt")
+    with pytest.raises(UserError, match="gene G03 has no row or no valid mean and sd"):
+        forward(files, "sd.pt", "sd")
+    name = "gene_embedder.gene_pathway_ebd"
+    for value, cause in (
+        (torch.full_like(state[name], torch.nan), "isn't finite"),
+        (torch.zeros(1).expand(4, 8_000_000), "a plain torch.float32 tensor is needed"),
+    ):
+        torch.save(state | {name: value}, files / "bad.pt")
+        with pytest.raises(UserError, match=f"tensor {name}.*{cause}"):
+            forward(files, "bad.pt", "bad")
+
+
 @pytest.mark.parametrize("kind", ["gmt", "parquet", "json"])
 def test_sets_come_in_other_files(files: Path, kind: str) -> None:
     path = files / f"sets.{kind}"

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from slide2rna import checkpoint, config, data, devices, fit, sample, train
 from slide2rna.errors import ConfigError, DeviceError, StageError, WeightsError
+from slide2rna.model import RNAFM
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -220,14 +221,29 @@ def test_bfloat16_trains(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("change", [{"fused": False}, {"recompute": True}], ids=str)
 def test_other_ways_give_the_same_weights(
-    cohort: flow_cohort.FlowCohort, tmp_path: Path, change: dict[str, bool]
+    cohort: flow_cohort.FlowCohort,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, bool],
 ) -> None:
-    usual = fit.run(cohort.inputs, tmp_path / "one", flow_cohort.settings(epochs=3), 1, CPU)
-    other = fit.run(
-        cohort.inputs, tmp_path / "two", flow_cohort.settings(epochs=3, **change), 1, CPU
-    )
-    for one, two in zip(usual.parameters(), other.parameters(), strict=True):
+    trainers: list[train.Trainer] = []
+    run = train.run
+
+    def remember(trainer: train.Trainer, *rest: object) -> RNAFM:
+        trainers.append(trainer)
+        return run(trainer, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(train, "run", remember)
+    for name, changes in (("one", {}), ("two", change)):
+        fit.run(cohort.inputs, tmp_path / name, flow_cohort.settings(epochs=3, **changes), 1, CPU)
+    usual, other = trainers
+    assert (usual.optimiser.defaults["fused"], usual.model.recompute) == (True, False)
+    assert other.optimiser.defaults["fused"] is change.get("fused", True)
+    assert other.model.recompute is change.get("recompute", False)
+    for one, two in zip(usual.model.parameters(), other.model.parameters(), strict=True):
         assert torch.allclose(one, two, atol=1e-5)
+    for trainer in trainers:  # an average that kept its history would grow with every step
+        assert all(mean.grad_fn is None for mean in trainer.ema.parameters())
 
 
 def test_recompute_keeps_no_activations(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:
