@@ -160,7 +160,8 @@ class Mlp(nn.Module):
 
     def _widen(self, x: Tensor) -> Tensor:
         weight, bias = self.fc1.weight, self.fc1.bias
-        sampling = not (torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type))
+        plain = torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
+        sampling = not (plain or torch.compiler.is_compiling())
         if sampling and _PRODUCT_GELU and x.device.type == "cpu" and x.dtype == torch.float32:
             fused: Tensor = _PRODUCT_GELU(x, weight, bias, "gelu", [], "tanh")
             return fused
