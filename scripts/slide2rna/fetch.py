@@ -106,8 +106,13 @@ def fetch_file(
             if is_whole(dest, md5, size):  # Another process had the lock, and finished.
                 _partial(dest).unlink()
                 advance(dest.stat().st_size)
-            else:
+                return
+            try:
                 _Fetch(session, Job(url, dest, md5, size), settings, partial, advance).run()
+            finally:
+                # An empty partial file is no use to the next run.
+                if _is(partial, _partial(dest)) and os.fstat(partial.fileno()).st_size == 0:
+                    _partial(dest).unlink()
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             cause, remedy = "the disk is full", "make room; what has come is kept and goes on"
@@ -257,8 +262,8 @@ class _Fetch:
             self.session, self.job.dest.name, "GET", self.job.url, headers=headers
         ) as response:
             if response.status_code == 416:
-                if self.job.size is None and self.job.md5 is not None and offset:
-                    return  # Perhaps all is there; the md5 will tell.
+                if self.job.md5 and is_whole(_partial(self.job.dest), self.job.md5):
+                    return  # All was there already; only its size wasn't known.
                 raise self._drop("the server refuses to go on from here")
             refuse_page(response)
             self._check_start(response, offset)

@@ -239,8 +239,9 @@ def _check(response: requests.Response, where: object) -> None:
     if status in (401, 403, 407):
         remedy = "it may be controlled: give a valid token (GDC_TOKEN or token_file)"
         raise DownloadError(where, f"access is refused (HTTP status {status})", remedy)
-    said = response.raw.read(200).decode("utf-8", "replace").strip()
-    raise DownloadError(where, f"HTTP status {status}: {said}", "mend the request")
+    kind = response.headers.get("Content-Type", "")
+    said = f": {response.raw.read(200).decode('utf-8', 'replace')}" if "json" in kind else ""
+    raise DownloadError(where, f"the request is refused (HTTP status {status}{said})", "mend it")
 
 
 def _retry_after_s(response: requests.Response) -> float:
