@@ -162,6 +162,21 @@ def read_star(
 
 
 def _star_file(path: Path, column: str) -> pl.DataFrame:
+    """gene_id, gene_name and one column of a file, straight from its bytes where that works."""
+    wanted = [*STAR_COLUMNS, column]
+    types = dict.fromkeys(STAR_COLUMNS, pl.String) | {column: pl.Float32}
+    try:
+        table = pl.read_csv(
+            path, separator="\t", comment_prefix="#", columns=wanted, schema_overrides=types
+        )
+        table = table.filter(~pl.col("gene_id").str.starts_with("N_"))
+    except (OSError, pl.exceptions.PolarsError):
+        return _odd_star_file(path, column)
+    return _odd_star_file(path, column) if table[column].null_count() else table
+
+
+def _odd_star_file(path: Path, column: str) -> pl.DataFrame:
+    """The same for a file in UTF-16, with old line ends or with a fault, which is named."""
     text = read_text(path)
     header = next((line for line in text[:10_000].splitlines() if line[:1] != "#"), "")
     wanted = [*STAR_COLUMNS, column]

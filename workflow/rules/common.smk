@@ -107,16 +107,17 @@ def cohort_files(wildcards):
         return [f"{RESULTS}/{wildcards.cohort}/source/done.json"]
     if block["source"] == "her2st":
         return sorted(str(path) for path in Path(block["path"]).glob("*.tsv*"))
-    return [
-        block[key] for key in ("sheet", "expression", "splits", "genes") if key in block
-    ]
+    # Not the manifest: the rule itself writes it, and a new input would make it run twice.
+    keys = ("sheet", "expression", "splits", "genes", "slide_list", "pathdb_table")
+    return [block[key] for key in keys if block.get(key, "published") != "published"]
 
 
 def source_block(wildcards):
+    """A cohort's block without what only later stages read: those keys must not rerun it."""
     block = CONFIG["cohorts"][wildcards.cohort]
+    later = ("settings", "shards", "keep_slides", "downloads", "token_file")
     return json.dumps(
-        {k: v for k, v in block.items() if k not in ("settings", "shards")},
-        sort_keys=True,
+        {k: v for k, v in block.items() if k not in later}, sort_keys=True
     )
 
 

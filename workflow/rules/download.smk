@@ -1,6 +1,7 @@
 """Slides on disk and checked, one job per shard; then the leak guard over all of them.
 
-Reads slides.parquet. Leaves slides/shard-<i>.parquet (measured md5 and size) and guard.json.
+Reads slides.parquet. Leaves slides/shard-<i>.parquet (path, measured md5 and size) and guard.json.
+Fetched slides go to slides/files, which isn't declared: a job that is killed goes on where it was.
 """
 
 
@@ -18,13 +19,18 @@ rule download:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=mem_mb(1000),
+        # One job at a time asks a server for slides (the profile caps it), `downloads` files each.
+        network=lambda wildcards: int(
+            CONFIG["cohorts"][wildcards.cohort]["source"] == "gdc"
+        ),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["download"],
         shards=lambda wildcards: CONFIG["cohorts"][wildcards.cohort]["shards"],
+        server=server_arguments,
     shell:
         "python {params.scripts}/download.py --slides {input:q} --shard {wildcards.shard}"
-        " --shards {params.shards} --out {output:q} 2> {log:q}"
+        " --shards {params.shards} --out {output:q} {params.server} 2> {log:q}"
 
 
 rule guard:
