@@ -177,7 +177,7 @@ class _Stopped(Exception):
 
 
 def check_room(jobs: Sequence[Job]) -> None:
-    """Refuse a download that can't fit; files of unknown size count as nothing.
+    """Refuse a download that can't fit; what is here, or of unknown size, counts as nothing.
 
     Raises
     ------
@@ -187,8 +187,8 @@ def check_room(jobs: Sequence[Job]) -> None:
     needs: dict[int, tuple[Path, int]] = {}
     for job in jobs:
         folder = next(p for p in job.dest.absolute().parents if p.is_dir())
-        partial = _partial(job.dest)
-        here = partial.stat().st_size if partial.is_file() else 0
+        paths = (job.dest, _partial(job.dest))
+        here = max((path.stat().st_size for path in paths if path.is_file()), default=0)
         device = folder.stat().st_dev
         _, bytes_ = needs.get(device, (folder, 0))
         needs[device] = (folder, bytes_ + max(0, (job.size or 0) - here))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -119,6 +120,23 @@ def source_block(wildcards):
     return json.dumps(
         {k: v for k, v in block.items() if k not in later}, sort_keys=True
     )
+
+
+def downloads(wildcards):
+    """Connections that a download job may hold; slides of one's own need none."""
+    block = CONFIG["cohorts"][wildcards.cohort]
+    return block["downloads"] if block["source"] == "gdc" else 0
+
+
+def server(wildcards):
+    """Where a token may go, and the file that holds it."""
+    block = CONFIG["cohorts"][wildcards.cohort]
+    if block["source"] != "gdc":
+        return ""
+    arguments = ["--api", block["api"]]
+    if block["token_file"] is not None:
+        arguments += ["--token-file", block["token_file"]]
+    return shlex.join(arguments)
 
 
 def tile_manifest(wildcards):

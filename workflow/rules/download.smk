@@ -19,18 +19,17 @@ rule download:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=mem_mb(1000),
-        # One job at a time asks a server for slides (the profile caps it), `downloads` files each.
-        network=lambda wildcards: int(
-            CONFIG["cohorts"][wildcards.cohort]["source"] == "gdc"
-        ),
+        # A resource, since a changed number must not rerun the job; the profile caps the sum.
+        downloads=downloads,
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["download"],
         shards=lambda wildcards: CONFIG["cohorts"][wildcards.cohort]["shards"],
-        server=server_arguments,
+        server=server,
     shell:
         "python {params.scripts}/download.py --slides {input:q} --shard {wildcards.shard}"
-        " --shards {params.shards} --out {output:q} {params.server} 2> {log:q}"
+        " --shards {params.shards} --out {output:q} --downloads {resources.downloads}"
+        " {params.server} 2> {log:q}"
 
 
 rule guard:
