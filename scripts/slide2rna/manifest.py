@@ -13,9 +13,8 @@ import polars as pl
 from slide2rna.cli import log
 from slide2rna.errors import SheetError
 from slide2rna.gdc import SCHEMA as FILE_SCHEMA
-from slide2rna.gdc import sample_code
 from slide2rna.io import atomic
-from slide2rna.sheet import complain, read_table
+from slide2rna.sheet import LINE, complain, read_table, read_text
 
 COLUMNS = (
     "kind",
@@ -110,8 +109,15 @@ def read_gdc(path: str | Path, api: str) -> pl.DataFrame:
         The columns of `gdc.SCHEMA`; patient, sample and sample type come from the barcode that
         the file name starts with.
     """
-    table = read_table(path)
-    table = table.rename({name: name.strip() for name in table.columns})
+    text = read_text(path)
+    if text.startswith("\t"):
+        text = "row" + text  # Lists that went through pandas or R have an unnamed index.
+    try:
+        table = pl.read_csv(text.encode(), separator="\t", infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        cause = str(error).splitlines()[0]
+        raise SheetError(path, cause, "give a manifest as GDC's portal writes it") from error
+    table = table.fill_null("").with_row_index(LINE, offset=2)
     absent = [name for name in GDC_COLUMNS if name not in table.columns]
     if absent:
         cause = f"column '{absent[0]}' is missing"
@@ -121,7 +127,6 @@ def read_gdc(path: str | Path, api: str) -> pl.DataFrame:
     name = pl.col("name")
     bad = table.filter(~name.str.contains(r"^TCGA-\w{2}-\w{4}-\d{2}[A-Z]"))
     complain(path, bad, "the file name has no TCGA barcode", "list TCGA slides only")
-    specimen = name.str.extract(r"^(TCGA-\w{2}-\w{4}-\d{2}[A-Z])")
     diagnostic = name.str.contains(r"^TCGA-\w{2}-\w{4}-\d{2}[A-Z]-\d{2}-DX")
     return table.select(
         pl.lit("slide").alias("kind"),
@@ -132,14 +137,14 @@ def read_gdc(path: str | Path, api: str) -> pl.DataFrame:
         "state",
         pl.format("{}/data/{}", pl.lit(api), pl.col("uuid")).alias("url"),
         name.str.slice(0, 12).alias("patient_id"),
-        specimen.alias("specimen"),
-        specimen.map_elements(lambda text: sample_code(text, None), pl.String).alias("sample_type"),
+        name.str.slice(0, 16).alias("specimen"),
+        name.str.slice(13, 2).alias("sample_type"),
         pl.lit(None, pl.String).alias("aliquot"),
         pl.when(diagnostic)
         .then(pl.lit("Diagnostic Slide"))
         .otherwise(pl.lit("Tissue Slide"))
         .alias("medium"),
-    ).select(FILE_SCHEMA)
+    ).select(list(FILE_SCHEMA))
 
 
 def _unsafe(name: str) -> pl.Expr:

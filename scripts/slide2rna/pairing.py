@@ -89,7 +89,7 @@ def pair(
     expression = _drop(expression, "pairing", pl.col("uuid").is_in(lonely), nothing)
     kept = pl.when(left).then(left.sum().over("patient_id"))
     slides = slides.with_columns(kept.cast(pl.Int64).alias("slides_of_patient"))
-    table = pl.concat([t.select(SCHEMA) for t in (slides, expression)])
+    table = pl.concat([t.select(list(SCHEMA)) for t in (slides, expression)])
     return pl.concat([table, _without_files(table, patients)], how="diagonal")
 
 

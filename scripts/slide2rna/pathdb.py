@@ -66,7 +66,7 @@ def slides(session: fetch.Client, url: str, collection: str, table: Path) -> pl.
     listed = listed.drop("specimen", "sample_type", "medium").join(
         known, left_on="uuid", right_on="slide", how="left"
     )
-    return listed.select(SCHEMA).sort("uuid")
+    return listed.select(list(SCHEMA)).sort("uuid")
 
 
 def read_slide_table(path: Path) -> pl.DataFrame:

@@ -86,7 +86,7 @@ def _whole_sites(units: pl.DataFrame, n: int, seed: int) -> dict[str, int]:
     if len(sites) < n:
         cause = f"{n} folds can't leave out whole sites, there are {len(sites)}"
         raise ConfigError("folds.n", cause, "set fewer folds, or use by: site")
-    load, tested = [0] * n, {}
+    load, tested = [0] * n, dict[str, int]()
     for site, members in sorted(sites, key=lambda s: (-len(s[1]), seed_for(seed, "sites", s[0]))):
         fold = load.index(min(load))
         load[fold] += len(members)
