@@ -14,6 +14,7 @@ import struct
 import subprocess
 import threading
 from collections import defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -51,6 +52,7 @@ class FaultServer:
     certificate: Path | None = None
     script: dict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     requests: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
+    on_request: Callable[[], object] = lambda: None
     sent: int = 0
     connections: int = 0
 
@@ -113,6 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         owner, path = self.server.owner, self.path.split("?")[0]
         faults = owner.script[path]
         fault = faults.popleft() if faults else Fault("none")
+        owner.on_request()
         owner.requests.append((path, dict(self.headers), fault.kind))
         content = owner.files.get(path)
         if content is None:

@@ -104,15 +104,15 @@ def fetch_file(
         dest.parent.mkdir(parents=True, exist_ok=True)
         with _locked(dest) as partial:
             if is_whole(dest, md5, size):  # Another process had the lock, and finished.
-                _partial(dest).unlink()
+                partial_of(dest).unlink()
                 advance(dest.stat().st_size)
                 return
             try:
                 _Fetch(session, Job(url, dest, md5, size), settings, partial, advance).run()
             finally:
                 # An empty partial file is no use to the next run.
-                if _is(partial, _partial(dest)) and os.fstat(partial.fileno()).st_size == 0:
-                    _partial(dest).unlink()
+                if _is(partial, partial_of(dest)) and os.fstat(partial.fileno()).st_size == 0:
+                    partial_of(dest).unlink()
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             cause, remedy = "the disk is full", "make room; what has come is kept and goes on"
@@ -187,7 +187,7 @@ def check_room(jobs: Sequence[Job]) -> None:
     needs: dict[int, tuple[Path, int]] = {}
     for job in jobs:
         folder = next(p for p in job.dest.absolute().parents if p.is_dir())
-        paths = (job.dest, _partial(job.dest))
+        paths = (job.dest, partial_of(job.dest))
         here = max((path.stat().st_size for path in paths if path.is_file()), default=0)
         device = folder.stat().st_dev
         _, bytes_ = needs.get(device, (folder, 0))
@@ -220,7 +220,7 @@ class _Fetch:
         retry(self._once, self.job.dest.name, self.settings)
         self.partial.flush()
         os.fsync(self.partial.fileno())
-        _partial(self.job.dest).replace(self.job.dest)
+        partial_of(self.job.dest).replace(self.job.dest)
 
     def _have(self) -> int:
         return self.partial.seek(0, os.SEEK_END)
@@ -242,7 +242,7 @@ class _Fetch:
         if size is not None and have > size:
             raise self._drop(f"more than the promised {size} bytes came")
         self.partial.flush()
-        if self.job.md5 is not None and md5sum(_partial(self.job.dest)) != self.job.md5.lower():
+        if self.job.md5 is not None and md5sum(partial_of(self.job.dest)) != self.job.md5.lower():
             self.wrong += 1
             fault = self._drop(f"the md5 is wrong, {self.job.md5} was promised")
             if self.wrong < 2:
@@ -262,7 +262,7 @@ class _Fetch:
             self.session, self.job.dest.name, "GET", self.job.url, headers=headers
         ) as response:
             if response.status_code == 416:
-                if self.job.md5 and is_whole(_partial(self.job.dest), self.job.md5):
+                if self.job.md5 and is_whole(partial_of(self.job.dest), self.job.md5):
                     return  # All was there already; only its size wasn't known.
                 raise self._drop("the server refuses to go on from here")
             refuse_page(response)
@@ -295,7 +295,7 @@ class _Fetch:
         self.etag = etag if etag and not etag.startswith("W/") else None
 
 
-def _partial(dest: Path) -> Path:
+def partial_of(dest: Path) -> Path:
     return dest.with_name(f"{dest.name}.partial")
 
 
@@ -303,10 +303,10 @@ def _partial(dest: Path) -> Path:
 def _locked(dest: Path) -> Iterator[IO[bytes]]:
     """The partial file, open for appending and locked against other processes and threads."""
     while True:
-        with open(_partial(dest), "ab") as handle:
+        with open(partial_of(dest), "ab") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             # Whoever held the lock may have renamed the file that was opened here.
-            if _is(handle, _partial(dest)):
+            if _is(handle, partial_of(dest)):
                 yield handle
                 return
 

@@ -32,6 +32,9 @@ COHORTS = list(CONFIG["cohorts"])
 RESULTS = CONFIG["results"]
 SETTINGS = {cohort: configuration.for_cohort(CONFIG, cohort) for cohort in COHORTS}
 GENERATED = [c for c in COHORTS if CONFIG["cohorts"][c]["source"] in ("demo", "law")]
+THROWN = [c for c in COHORTS if not CONFIG["cohorts"][c]["keep_slides"]]
+# Of the other cohorts, as a pattern: download, tiles and features are jobs of their own.
+KEPT = "|".join(re.escape(c) for c in COHORTS if c not in THROWN) or "none"
 for generated in GENERATED:
     if CONFIG["cohorts"][generated]["source"] == "law":
         SETTINGS[generated]["features"] = SETTINGS[generated]["features"] | {

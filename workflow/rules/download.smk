@@ -15,6 +15,8 @@ rule download:
         f"{RESULTS}/{{cohort}}/logs/download-{{shard}}.log",
     benchmark:
         f"{RESULTS}/{{cohort}}/benchmarks/download-{{shard}}.tsv"
+    wildcard_constraints:
+        cohort=KEPT,
     conda:
         "../../envs/cpu.yaml"
     resources:
