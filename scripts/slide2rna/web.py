@@ -1,15 +1,13 @@
-"""One polite HTTP client for all sources: retries, time-outs, certificates and the token."""
+"""One polite HTTP client for all sources: retries, time-outs, certificates."""
 
 from __future__ import annotations
 
 import json as jsonlib
 import os
-import re
 import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -19,10 +17,10 @@ import tenacity
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from slide2rna.access import Settings
 from slide2rna.cli import log
 from slide2rna.errors import DownloadError
 
-GDC = "https://api.gdc.cancer.gov"
 CHUNK_BYTES = 1 << 18
 SLOWEST_BYTES_S = 1024
 LONGEST_WAIT_S = 600.0
@@ -37,47 +35,6 @@ class Transient(Exception):
     def __init__(self, cause: str, after_s: float = 0.0) -> None:
         super().__init__(cause)
         self.after_s = after_s
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to talk to servers.
-
-    `token` goes to the scheme, host and port of `api` alone, in X-Auth-Token
-    (https://docs.gdc.cancer.gov/API/Users_Guide/Getting_Started/#authentication), also after a
-    redirect. `timeout_s` bounds the wait for a connection and for the next bytes; a body that
-    comes slower than 1 kB/s over that time counts as stalled. `ca` is a PEM file of trusted roots.
-    """
-
-    token: str | None = field(default=None, repr=False)
-    parallel: int = 4
-    timeout_s: float = 60.0
-    tries: int = 8
-    backoff_s: float = 1.0
-    ca: str | None = None
-    api: str = GDC
-
-    def __post_init__(self) -> None:
-        # Checked here, since http.client quotes a malformed header in its error.
-        if self.token is not None and not re.fullmatch(r"[\x21-\x7e]+", self.token):
-            raise DownloadError("the token", "it isn't one line of letters", "get a new one")
-
-
-def read_token(token_file: str | Path | None = None) -> str | None:
-    """The token from the file, else from the environment's GDC_TOKEN, else None.
-
-    Raises
-    ------
-    DownloadError
-        The file can't be read.
-    """
-    if token_file is None:
-        return os.environ.get("GDC_TOKEN", "").strip() or None
-    try:
-        return Path(token_file).read_text(encoding="ascii").strip() or None
-    except (OSError, ValueError) as error:
-        cause = f"the token can't be read ({type(error).__name__})"
-        raise DownloadError(token_file, cause, "mend token_file or its permissions") from None
 
 
 class _Adapter(HTTPAdapter):
@@ -114,13 +71,18 @@ def session(settings: Settings) -> Client:
     return Client(settings)
 
 
-def retry(work: Callable[[], T], where: object, settings: Settings) -> T:
+def retry(
+    work: Callable[[], T],
+    where: object,
+    settings: Settings,
+    enough: Callable[[tenacity.RetryCallState], bool] | None = None,
+) -> T:
     """Run `work` until it ends without `Transient`, waiting longer each time, with jitter.
 
     Raises
     ------
     DownloadError
-        After `settings.tries` tries.
+        After `settings.tries` tries, or when `enough` says so.
     """
     backoff = tenacity.wait_exponential(settings.backoff_s, max=60) + tenacity.wait_random(
         0, settings.backoff_s
@@ -134,7 +96,7 @@ def retry(work: Callable[[], T], where: object, settings: Settings) -> T:
 
     again = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(Transient),
-        stop=tenacity.stop_after_attempt(settings.tries),
+        stop=enough or tenacity.stop_after_attempt(settings.tries),
         wait=wait,
         before_sleep=say,
         reraise=True,
@@ -142,7 +104,7 @@ def retry(work: Callable[[], T], where: object, settings: Settings) -> T:
     try:
         return again(work)
     except Transient as error:
-        cause = f"{error}, {settings.tries} times"
+        cause = f"{error}, {settings.tries} times without success"
         raise DownloadError(where, cause, "try again later; it goes on where it was") from None
 
 
@@ -154,7 +116,7 @@ def _error(state: tenacity.RetryCallState) -> BaseException | None:
 def request(
     client: Client, where: object, method: str, url: str, **arguments: Any
 ) -> Iterator[requests.Response]:
-    """Send one request and yield its streamed response; status 2xx and 416 come through.
+    """Send one request and yield its streamed response; status 200, 206 and 416 come through.
 
     Raises
     ------
@@ -184,10 +146,10 @@ def request(
         raise Transient(f"the connection broke ({type(chain[-1]).__name__})") from None
 
 
-def body(response: requests.Response, timeout_s: float) -> Iterator[bytes]:
+def body(response: requests.Response, timeout_s: float, unpack: bool = False) -> Iterator[bytes]:
     """The bytes as they come; `Transient` if they only drip (see `Settings`)."""
     since, received = time.monotonic(), 0
-    while chunk := response.raw.read1(CHUNK_BYTES):
+    while chunk := response.raw.read1(CHUNK_BYTES, decode_content=unpack):
         yield chunk
         received += len(chunk)
         if (elapsed := time.monotonic() - since) > timeout_s:
@@ -211,7 +173,7 @@ def get_json(
     def once() -> Any:
         method = "GET" if json is None else "POST"
         with request(session, where, method, url, params=params, json=json) as response:
-            text = b"".join(body(response, session.settings.timeout_s))
+            text = b"".join(body(response, session.settings.timeout_s, unpack=True))
             refuse_page(response)
         try:
             return jsonlib.loads(text)
@@ -229,7 +191,7 @@ def refuse_page(response: requests.Response) -> None:
 
 def _check(response: requests.Response, where: object) -> None:
     status = response.status_code
-    if response.ok or status == 416:
+    if status in (200, 206, 416):
         return
     if status in PASSING:
         raise Transient(f"HTTP status {status}", _retry_after_s(response))

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from fault_server import PASSING, Fault, FaultServer, md5, self_signed
 from fetch_sequences import run as run_sequences
-from slide2rna import fetch
+from slide2rna import fetch, transfer
 from slide2rna.errors import DownloadError
 
 CONTENT = bytes(range(256)) * 1200
@@ -50,6 +50,10 @@ def partial(dest: Path, content: bytes) -> Path:
     return path
 
 
+def partial_size(dest: Path) -> int:
+    return dest.with_name(f"{dest.name}.partial").stat().st_size
+
+
 @pytest.mark.parametrize("kind", [*PASSING, "corrupt"])
 def test_a_passing_fault_is_survived(kind: str, server: FaultServer, dest: Path) -> None:
     get(server.add("/a", kind), dest)
@@ -77,16 +81,39 @@ def test_it_goes_on_where_it_was(kind: str, server: FaultServer, dest: Path) -> 
 
 
 def test_the_fault_that_stays_is_reported(server: FaultServer, dest: Path) -> None:
-    with pytest.raises(DownloadError, match="HTTP status 503, 4 times; try again later"):
+    with pytest.raises(DownloadError, match=r"HTTP status 503, 4 times .*; try again later"):
         get(server.add("/a", *["status 503"] * 9), dest)
     assert len(server.requests) == FAST.tries
     assert os.listdir(dest.parent) == []
+
+
+def test_tries_count_from_the_last_step_ahead(
+    server: FaultServer, dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = [Fault("short", 0.1)] * (FAST.tries + 2)
+    monkeypatch.setattr(transfer, "STEP_BYTES", SIZE // 100)
+    get(server.add("/a", *faults), dest)
+    assert dest.read_bytes() == CONTENT
+    dest.unlink()
+    monkeypatch.setattr(transfer, "STEP_BYTES", SIZE)
+    with pytest.raises(DownloadError, match="4 times"):
+        get(server.add("/a", *faults), dest)
+    assert partial_size(dest) == pytest.approx(SIZE * (1 - 0.9**FAST.tries), abs=FAST.tries)
 
 
 def test_retry_after_is_honoured(server: FaultServer, dest: Path) -> None:
     start = time.monotonic()
     get(server.add("/a", Fault("status 429", value="1")), dest)
     assert time.monotonic() - start >= 1
+
+
+@pytest.mark.parametrize("status", ["204", "300", "400"])
+def test_an_answer_without_the_file_is_refused(
+    status: str, server: FaultServer, dest: Path
+) -> None:
+    with pytest.raises(DownloadError, match=rf"the request is refused .HTTP status {status}"):
+        get(server.add("/a", f"status {status}"), dest, md5=None, size=None)
+    assert not dest.exists()
 
 
 @pytest.mark.parametrize("status", ["404", "410", "403"])
@@ -147,6 +174,17 @@ def test_a_file_that_changed_is_not_spliced(server: FaultServer, dest: Path) -> 
     get(server.add("/a", "replaced"), dest, md5=None)
     assert dest.read_bytes() == CONTENT[::-1]
     assert server.ranges("/a") == [None, f"bytes={SIZE // 2}-"]
+
+
+def test_a_server_that_splices_is_found_out(server: FaultServer, dest: Path) -> None:
+    get(server.add("/a", "replaced", "if-range ignored"), dest, md5=None)
+    assert dest.read_bytes() == CONTENT[::-1]
+
+
+def test_half_a_range_is_no_end(server: FaultServer, dest: Path) -> None:
+    get(server.add("/a", "short", "range shortened"), dest, md5=None, size=None)
+    assert dest.read_bytes() == CONTENT
+    assert len(server.requests) == 3
 
 
 def test_nothing_at_all_is_known(server: FaultServer, dest: Path) -> None:
@@ -294,6 +332,27 @@ def wait_for(condition: object, process: subprocess.Popen[bytes]) -> None:
         assert process.poll() is None, "the child ended too soon"
         assert time.monotonic() < deadline, "the child never came so far"
         time.sleep(0.01)
+
+
+def test_control_c_ends_at_once_and_keeps_what_came(
+    server: FaultServer, dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = server.add("/a", "drip")
+    real = fetch.fetch_file
+
+    def interrupted(session: fetch.Client, url: str, path: Path, *rest: object) -> None:
+        if path != dest:
+            deadline = time.monotonic() + 60
+            while server.sent < SIZE // 2 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+        real(session, url, path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fetch, "fetch_file", interrupted)
+    jobs = [fetch.Job(url, path, MD5, SIZE) for path in (dest.with_name("b"), dest)]
+    with pytest.raises(KeyboardInterrupt):
+        fetch.fetch_all(jobs, replace(FAST, timeout_s=60))
+    assert SIZE // 2 <= partial_size(dest) < SIZE
 
 
 def test_killed_twice_and_right_in_the_end(repo: Path, server: FaultServer, dest: Path) -> None:
