@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from fault_server import FaultServer, md5
 from polars.testing import assert_frame_equal
 from slide2rna import config, consume, download, encoders, features, fetch, tiles
 from slide2rna.cohort import SCHEMA
+from slide2rna.errors import ConfigError
 from slide_factory import picture, write_slide
 
 COUNT, DOWNLOADS = 7, 3
@@ -163,3 +166,22 @@ def test_other_settings_fetch_again(server: FaultServer, tmp_path: Path) -> None
     consumer = consume.Consumer(manifests(folder), TILES | {"tile_px": 32}, ENCODER, 1, 1, FAST)
     consume.run(folder / "slides.parquet", 0, 1, consumer)
     assert {path for path, _, _ in server.requests} >= {f"/{n}" for n in range(COUNT)}
+
+
+def test_command_line(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("POLARS_MAX_THREADS", "1")
+    folder, token = cohort(server, tmp_path / "thrown"), tmp_path / "token"
+    token.write_text("a-token\n")
+    to, main = manifests(folder), importlib.import_module("consume").main
+    arguments = ["--slides", folder / "slides.parquet", "--shard", 0, "--shards", 1]
+    arguments += ["--slides-manifest", to.slides, "--tiles-manifest", to.tiles]
+    arguments += ["--features-manifest", to.features, "--tile-settings", json.dumps(TILES)]
+    arguments += ["--downloads", 2, "--api", server.url(""), "--token-file", token]
+    color = ["--settings", '{"encoder": "color"}']
+    main([str(argument) for argument in [*arguments, *color]])
+    assert pl.read_parquet(to.features).filter(pl.col("status") == "ok").height == COUNT - 1
+    assert {headers["X-Auth-Token"] for _, headers, _ in server.requests} == {"a-token"}
+    with pytest.raises(ConfigError, match="no slide is read"):
+        main([str(argument) for argument in [*arguments, "--settings", '{"encoder": "files"}']])
