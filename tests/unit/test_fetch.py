@@ -170,6 +170,19 @@ def test_without_md5_no_stranger_is_resumed(server: FaultServer, dest: Path) -> 
     assert server.ranges("/a") == [None, f"bytes={SIZE // 2}-"]
 
 
+def test_without_md5_a_stranger_of_the_right_size_is_not_taken(
+    server: FaultServer, dest: Path
+) -> None:
+    partial(dest, CONTENT[::-1])
+    get(server.url("/a"), dest, md5=None)
+    assert dest.read_bytes() == CONTENT
+
+
+def test_a_page_is_no_file_of_unknown_size(server: FaultServer, dest: Path) -> None:
+    get(server.add("/a", "page"), dest, md5=None, size=None)
+    assert dest.read_bytes() == CONTENT
+
+
 def test_a_file_that_changed_is_not_spliced(server: FaultServer, dest: Path) -> None:
     get(server.add("/a", "replaced"), dest, md5=None)
     assert dest.read_bytes() == CONTENT[::-1]
