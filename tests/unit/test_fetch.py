@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -234,6 +236,21 @@ def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> Non
 def test_a_real_name_is_taken(tmp_path: Path) -> None:
     name = "TCGA-05-4244-01Z-00-DX1.d4ff32cd-38cf-40ea-8213-45c2b100ac01.svs"
     assert fetch.safe_path(tmp_path, name) == tmp_path / name
+
+
+def test_a_tar_is_a_file_and_never_unpacked(server: FaultServer, tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name in ("../evil", "/tmp/evil", "a.svs"):
+            member = tarfile.TarInfo(name)
+            member.size = 4
+            tar.addfile(member, io.BytesIO(b"evil"))
+    content = packed.getvalue()
+    server.files["/data"] = content
+    dest = tmp_path / "files" / "a.svs"
+    get(server.url("/data"), dest, md5=md5(content), size=len(content))
+    assert dest.read_bytes() == content
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [dest]
 
 
 def test_a_full_disk_is_one_line(server: FaultServer, dest: Path) -> None:
