@@ -185,7 +185,11 @@ def _query(
 
 
 def _table(hits: list[dict[str, Any]], kind: str, api: str) -> pl.DataFrame:
-    rows = [_row(hit, kind, api) for hit in hits]
+    try:
+        rows = [_row(hit, kind, api) for hit in hits]
+    except (AttributeError, KeyError, TypeError) as error:
+        cause = f"a file isn't described as GDC describes them ({error})"
+        raise DownloadError(f"{api}/files", cause, "check the key api") from error
     return pl.DataFrame(rows, schema=SCHEMA, orient="row").sort("uuid")
 
 
@@ -194,14 +198,17 @@ def _row(hit: dict[str, Any], kind: str, api: str) -> dict[str, Any]:
     cases = hit.get("cases") or []
     samples = [sample for case in cases for sample in case.get("samples") or []]
     aliquots = [
-        aliquot["submitter_id"]
+        aliquot.get("submitter_id")
         for sample in samples
         for portion in sample.get("portions") or []
         for analyte in portion.get("analytes") or []
         for aliquot in analyte.get("aliquots") or []
     ]
+    specimens = [sample.get("submitter_id") for sample in samples]
     codes = {sample_code(s.get("submitter_id"), s.get("sample_type")) or "" for s in samples}
-    if kind == "slide" and not samples:
+    if kind == "slide" and BARCODE.match(hit["file_name"]):
+        # A TCGA slide says itself which sample it is of.
+        specimens = [hit["file_name"][:16]]
         codes = {sample_code(hit["file_name"], None) or ""}
     uuid = hit.get("file_id") or hit["id"]
     return {
@@ -213,7 +220,7 @@ def _row(hit: dict[str, Any], kind: str, api: str) -> dict[str, Any]:
         "state": hit.get("state"),
         "url": f"{api}/data/{uuid}",
         "patient_id": _joined(case.get("submitter_id") for case in cases),
-        "specimen": _joined(sample.get("submitter_id") for sample in samples),
+        "specimen": _joined(specimens),
         "sample_type": ";".join(sorted(codes)) or None,
         # A slide's sample lists the aliquots that were made of it, which are not the slide's.
         "aliquot": _joined(aliquots) if kind == "expression" else None,

@@ -74,7 +74,7 @@ def read(path: str | Path) -> pl.DataFrame:
     ------
     SheetError
         One line: a missing column, a name that is no plain file name, a bad md5 or size, a file
-        or slide named twice, a kept row without what it needs.
+        or slide named twice, a kept row without what it needs, a slide without its expression.
     """
     table = read_table(path)
     absent = [name for name in COLUMNS if name not in table.columns]
@@ -96,6 +96,10 @@ def read(path: str | Path) -> pl.DataFrame:
         complain(path, rows.filter(_unsafe(name)), f"{name} can't be a file name", REMEDY)
         twice = rows.filter(pl.col(name).is_duplicated())
         complain(path, twice, f"{name} is there twice", "keep one row of it")
+    stars = kept.filter(pl.col("kind") == "expression").select("sample_id", "patient_id")
+    alone = kept.filter(pl.col("kind") == "slide").join(stars, on=stars.columns, how="anti")
+    remedy = "keep the row of its expression, or take the slide out"
+    complain(path, alone, "its patient has no kept expression of this sample_id", remedy)
     whole = pl.col("size", "slides_of_patient").cast(pl.Int64)
     return table.with_columns(whole, pl.col("md5").str.to_lowercase()).select(COLUMNS)
 

@@ -80,7 +80,8 @@ def pair(
     slides = _drop(
         slides,
         "pairing",
-        pl.col("md5").is_not_null() & ~pl.struct("patient_id", "md5").is_first_distinct(),
+        pl.col("md5").is_not_null()
+        & ~pl.struct("patient_id", "md5").is_first_distinct().over(left),
         pl.lit("the same file is there under another name"),
     ).with_columns(pl.when(left).then("paired").alias("sample_id"))
     with_slide = slides.filter(left).select(*KEYS).unique()
@@ -107,7 +108,7 @@ def flow(table: pl.DataFrame, kind: str = "slide") -> list[dict[str, Any]]:
 def dropped(table: pl.DataFrame) -> list[dict[str, Any]]:
     """Every row that left, as the report shows it."""
     gone = table.filter(pl.col("reason").is_not_null())
-    what = pl.coalesce("slide_id", "name").alias("slide_id")
+    what = pl.coalesce("slide_id", "aliquot", "name").alias("slide_id")
     return gone.select(what, "patient_id", "kind", "reason").rows(named=True)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from slide2rna import acquire, cohort, config, web
+from slide2rna import acquire, cohort, config, download, web
 from slide2rna.errors import ConfigError, DownloadError, SheetError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -118,13 +118,22 @@ def test_from_nothing_to_four_tables(server: GdcServer, tmp_path: Path) -> None:
 
 
 def test_had_again_without_a_socket(server: GdcServer, tmp_path: Path, request: Any) -> None:
-    before = contents(build(server, tmp_path))
+    shard = tmp_path / "out" / "slides" / "shard-0.parquet"
+
+    def both_stages() -> dict[str, bytes]:
+        tables = contents(build(server, tmp_path))
+        settings = web.Settings(api=server.url)
+        download.run(tmp_path / "out" / "slides.parquet", 0, 1, shard, settings)
+        assert pl.read_parquet(shard)["status"].to_list() == ["ok"] * 10
+        return tables | {"shard": shard.read_bytes()}
+
+    before = both_stages()
     frozen = (tmp_path / "manifests" / "LUAD.tsv").read_bytes()
     asked = len(server.asked)
-    for name in TABLES:
+    for name in (*TABLES, "slides/shard-0.parquet"):
         (tmp_path / "out" / name).unlink()
     request.getfixturevalue("no_sockets")
-    assert contents(build(server, tmp_path)) == before
+    assert both_stages() == before
     assert (tmp_path / "manifests" / "LUAD.tsv").read_bytes() == frozen
     assert len(server.asked) == asked
 

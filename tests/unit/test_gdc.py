@@ -102,6 +102,21 @@ def test_an_answer_of_another_kind_is_refused(server: GdcServer, answer: Any) ->
         gdc.release(fetch.session(QUICK), server.url)
 
 
+def test_a_slides_own_name_says_which_sample(server: GdcServer) -> None:
+    normal = {"submitter_id": "TCGA-05-0003-11A", "sample_type": "Solid Tissue Normal"}
+    hit = next(hit for hit in server.files if hit["file_name"] == slide_name(3))
+    hit["cases"][0]["samples"].append(normal)
+    table = gdc.slides(fetch.session(QUICK), server.url, PROJECT, "diagnostic")
+    row = table.filter(pl.col("name") == slide_name(3)).row(0, named=True)
+    assert (row["specimen"], row["sample_type"]) == ("TCGA-05-0003-01Z", "01")
+
+
+def test_a_file_without_a_name_is_one_line(server: GdcServer) -> None:
+    del server.files[0]["file_name"]
+    with pytest.raises(DownloadError, match="isn't described as GDC describes them"):
+        gdc.slides(fetch.session(QUICK), server.url, PROJECT, "diagnostic")
+
+
 @pytest.mark.parametrize(
     ("specimen", "name", "code"),
     [

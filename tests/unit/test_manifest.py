@@ -89,6 +89,8 @@ def test_read_is_what_was_written(tmp_path: Path) -> None:
         ("kind", "tar", "kind is not slide, expression or patient"),
         ("url", "", "url is empty"),
         ("sample_id", "", "sample_id is empty"),
+        ("sample_id", "TCGA-05-0001-01A", "its patient has no kept expression of this sample_id"),
+        ("patient_id", "TCGA-05-0001", "its patient has no kept expression of this sample_id"),
     ],
 )
 def test_a_bad_cell_is_one_line(tmp_path: Path, column: str, value: str, cause: str) -> None:

@@ -166,6 +166,13 @@ def test_what_else_leaves() -> None:
     assert lonely == "the patient has no slide of sample type 01"
 
 
+def test_a_copy_replaces_a_slide_that_left() -> None:
+    first = slide(f"{P}-01Z-00-DX1", medium="Tissue Slide")
+    second = slide(f"{P}-01Z-00-DX2", md5=first["md5"])
+    rows = paired([first, second], [star(f"{P}-01A-01R-0946-07")])
+    assert rows[second["name"]]["reason"] is None
+
+
 def test_patients_without_files_are_named() -> None:
     names = [P, "TCGA-05-0007", "TCGA-05-0008", "TCGA-05-0009"]
     rows = paired(
