@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from slide2rna import gdc, pairing
+from slide2rna import gdc, manifest, pairing
 from slide2rna.pairing import pair
 
 SEED = 3
@@ -231,3 +232,28 @@ def test_no_files_at_all() -> None:
         "the project has neither slide nor expression of this patient"
     ]
     assert pairing.flow(result)[-1]["slides"] == 0
+
+
+@pytest.mark.parametrize(
+    ("project", "patients", "kept", "copies"), [("LUAD", 473, 535, 6), ("COAD", 447, 454, 11)]
+)
+def test_real_lists_of_slides(
+    shared_data: Path, project: str, patients: int, kept: int, copies: int
+) -> None:
+    """GDC's real lists, with expression of the published patients.
+
+    The paper counts 536 and 455 slides: one more each, and each list has one slide that isn't of
+    a primary tumour (a recurrence, a metastasis).
+    """
+    path = next((shared_data / "gdc").glob(f"*diagnostic_TCGA-{project}.txt"))
+    split = pl.read_csv(shared_data / "splits" / f"TCGA-{project}.tsv", separator="\t")
+    names = split["patient_id"].unique().sort().to_list()
+    stars = table([star(f"{name}-01A-11R-0946-07") for name in names])
+    result = pair(manifest.read_gdc(path, gdc.API), stars, names)
+    last = pairing.flow(result)[-1]
+    assert (last["slides"], last["patients"]) == (kept, patients)
+    reasons = [row["reason"] for row in pairing.dropped(result) if row["kind"] == "slide"]
+    assert reasons.count("the same file is there under another name") == copies
+    assert sum("was not asked for" in reason for reason in reasons) == 1
+    left = result.filter(pl.col("reason").is_null() & (pl.col("kind") == "slide"))
+    assert left["md5"].is_unique().all()
