@@ -8,9 +8,11 @@ files are those of three jobs; slides of the user's own are never deleted.
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,12 +74,12 @@ class Consumer:
         )
         return found if made.get("key") == key else None
 
-    def get(self, row: Row) -> Row:
+    def get(self, row: Row, stopped: threading.Event) -> Row:
         """Fetch or check one slide; one that nobody needs any more isn't fetched again."""
         remote = download.job_of(row, self.files) is not None
         if remote and (found := self.known(row)) is not None:
             return found
-        got = download.get_rows([row], self.files, self.fetching)[0]
+        got = download.get_rows([row], self.files, self.fetching, stopped)[0]
         if remote and got["status"] == "ok":
             write_json(got, self.record(row))
         return got
@@ -130,27 +132,29 @@ def run(slides_path: Path, shard: int, shards: int, consumer: Consumer) -> None:
     done: list[Row] = []
     tile_tables = [pl.DataFrame(schema=tiles.MANIFEST_SCHEMA)]
     feature_tables = [pl.DataFrame(schema=features.MANIFEST_SCHEMA)]
-    for row, found in _arriving(rows, consumer.get, consumer.fetching.parallel):
-        tiled, made = consumer.digest(found, schema)
-        consumer.discard(row)
-        tile_tables.append(tiled)
-        feature_tables.append(made)
-        done.append(found | {"path": row["path"]})
-        log.info("consume: %d of %d slides", len(done), len(rows))
+    with closing(_arriving(rows, consumer.get, consumer.fetching.parallel)) as arriving:
+        for row, found in arriving:
+            tiled, made = consumer.digest(found, schema)
+            consumer.discard(row)
+            tile_tables.append(tiled)
+            feature_tables.append(made)
+            done.append(found | {"path": row["path"]})
+            log.info("consume: %d of %d slides", len(done), len(rows))
     write_parquet(download.as_table(done, schema), consumer.manifests.slides)
     write_parquet(pl.concat(tile_tables), consumer.manifests.tiles)
     write_parquet(pl.concat(feature_tables), consumer.manifests.features)
 
 
 def _arriving(
-    rows: Sequence[Row], get: Callable[[Row], Row], most: int
-) -> Iterator[tuple[Row, Row]]:
+    rows: Sequence[Row], get: Callable[[Row, threading.Event], Row], most: int
+) -> Generator[tuple[Row, Row]]:
     """Rows in order, got ahead of time; never more than `most` got and not yet worked on."""
     with ThreadPoolExecutor(most) as pool:
         flying: deque[tuple[Row, Future[Row]]] = deque()
+        stopped = threading.Event()
         try:
             for row in rows:
-                flying.append((row, pool.submit(get, row)))
+                flying.append((row, pool.submit(get, row, stopped)))
                 if len(flying) == most:
                     first, future = flying.popleft()
                     yield first, future.result()
@@ -158,5 +162,6 @@ def _arriving(
                 first, future = flying.popleft()
                 yield first, future.result()
         finally:
+            stopped.set()  # Ctrl-C would otherwise wait until these slides are whole.
             for _, future in flying:
                 future.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,10 @@ def job_of(row: dict[str, Any], files: Path) -> fetch.Job | None:
 
 
 def get_rows(
-    rows: Sequence[dict[str, Any]], files: Path, settings: fetch.Settings
+    rows: Sequence[dict[str, Any]],
+    files: Path,
+    settings: fetch.Settings,
+    stopped: threading.Event | None = None,
 ) -> list[dict[str, Any]]:
     """Fetch or check slides; the rows get path, measured md5 and size, status and reason.
 
@@ -97,7 +101,7 @@ def get_rows(
     row, with the reason, and the others go on. A file that several rows share is read once.
     """
     jobs = [job_of(row, files) for row in rows]
-    failures = fetch.fetch_all([job for job in jobs if job], settings)
+    failures = fetch.fetch_all([job for job in jobs if job], settings, stopped)
     measured: dict[tuple[Any, ...], Checked | DownloadError] = {}
     done = []
     for row, job in progress(list(zip(rows, jobs, strict=True)), "check slides"):

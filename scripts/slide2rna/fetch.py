@@ -41,10 +41,13 @@ def safe_path(folder: str | Path, name: str) -> Path:
     return Path(folder) / name
 
 
-def fetch_all(jobs: Sequence[Job], settings: Settings) -> dict[Path, DownloadError | None]:
+def fetch_all(
+    jobs: Sequence[Job], settings: Settings, stopped: threading.Event | None = None
+) -> dict[Path, DownloadError | None]:
     """Fetch many files, `settings.parallel` at a time; a file that fails doesn't stop the others.
 
-    Files that are there are compared with their md5, and nothing is asked for them.
+    Files that are there are compared with their md5, and nothing is asked for them. Another thread
+    may set `stopped`: then `Stopped` is raised with the next bytes that come.
 
     Returns
     -------
@@ -57,14 +60,14 @@ def fetch_all(jobs: Sequence[Job], settings: Settings) -> dict[Path, DownloadErr
         The disk is too small for what is still to come; no byte was asked for.
     """
     check_room(jobs)
+    stopped = stopped or threading.Event()
     total = sum(job.size or 0 for job in jobs)
     results: dict[Path, DownloadError | None] = {}
     with byte_bar(total or None, f"{len(jobs)} files") as advance:
-        stopped = threading.Event()
 
         def advance_or_stop(n: int) -> None:
             if stopped.is_set():
-                raise _Stopped
+                raise Stopped
             advance(n)
 
         def one(job: Job) -> DownloadError | None:
@@ -90,8 +93,8 @@ def fetch_all(jobs: Sequence[Job], settings: Settings) -> dict[Path, DownloadErr
     return results
 
 
-class _Stopped(Exception):
-    pass
+class Stopped(Exception):
+    """The download was interrupted; what has come is kept."""
 
 
 def check_room(jobs: Sequence[Job]) -> None:

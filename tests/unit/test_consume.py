@@ -143,8 +143,10 @@ def test_it_goes_on_with_the_next_slide(
         return real(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(features, "run", dies)
+    server.add("/5", "drip")
     with pytest.raises(KeyboardInterrupt):
         throw_away(thrown)
+    assert not (thrown / "slides" / "files" / "S5.svs").exists()  # Nobody waited for it.
     assert not manifests(thrown).slides.exists()
     left = len(slides_on_disk(thrown))
     assert 0 < left <= DOWNLOADS
@@ -159,13 +161,18 @@ def test_it_goes_on_with_the_next_slide(
     assert {path for path, _, _ in server.requests} == {"/4", "/gone"}
 
 
-def test_other_settings_fetch_again(server: FaultServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [{"tile_px": 32}, {"max_tiles": 3}])
+def test_other_settings_fetch_again(
+    change: dict[str, int], server: FaultServer, tmp_path: Path
+) -> None:
     folder = cohort(server, tmp_path / "thrown")
     throw_away(folder)
     server.requests.clear()
-    consumer = consume.Consumer(manifests(folder), TILES | {"tile_px": 32}, ENCODER, 1, 1, FAST)
+    consumer = consume.Consumer(manifests(folder), TILES | change, ENCODER, 1, 1, FAST)
     consume.run(folder / "slides.parquet", 0, 1, consumer)
     assert {path for path, _, _ in server.requests} >= {f"/{n}" for n in range(COUNT)}
+    made = pl.read_parquet(manifests(folder).features)
+    assert made.filter(pl.col("status") == "ok").height == COUNT - 1
 
 
 def test_command_line(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
