@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from fault_server import PASSING, Fault, FaultServer, md5
-from fetch_sequences import run
+from fetching import run_sequences
 from slide2rna import fetch
 from slide2rna.errors import DownloadError
 
@@ -24,7 +24,7 @@ MB = 1 << 20
 
 @pytest.mark.parametrize("seed", [11, 12])
 def test_random_fault_sequences(seed: int, tmp_path: Path) -> None:
-    counts = run(200, seed, tmp_path)
+    counts = run_sequences(200, seed, tmp_path)
     print(f"\nseed {seed}: 200 sequences, {counts.pop('requests')} requests,", end=" ")
     print(f"{counts.pop('right')} files right, {counts.pop('reported')} reported, 0 wrong")
     faults = {key.removeprefix("fault: "): n for key, n in counts.items()}

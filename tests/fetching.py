@@ -1,4 +1,4 @@
-"""Randomised sequences of faults, for the quick test and for the long one."""
+"""What tests of downloads share: one file, one call, and randomised sequences of faults."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 from fault_server import LASTING, PASSING, Fault, FaultServer, md5
 from slide2rna import fetch
 
+CONTENT = bytes(range(256)) * 1200
+MD5, SIZE = md5(CONTENT), len(CONTENT)
+FAST = fetch.Settings(timeout_s=0.5, tries=4, backoff_s=0.002)
 SETTINGS = fetch.Settings(parallel=8, timeout_s=0.6, tries=12, backoff_s=0.002)
 WORST = 5
 # Bodies that only the md5 can tell from the right one; the others only if no size is known.
@@ -16,7 +19,14 @@ WRONG = {"corrupt"}
 WRONG_UNSIZED = WRONG | {"long", "longer promise", "shorter promise", "page unmarked"}
 
 
-def run(sequences: int, seed: int, folder: Path) -> Counter[str]:
+def get(url: str, dest: Path, settings: fetch.Settings = FAST, **known: object) -> None:
+    """Fetch `CONTENT`, unless the test knows something else of the file."""
+    known = {"md5": MD5, "size": SIZE} | known
+    with fetch.session(settings) as session:
+        fetch.fetch_file(session, url, dest, settings=settings, **known)  # type: ignore[arg-type]
+
+
+def run_sequences(sequences: int, seed: int, folder: Path) -> Counter[str]:
     """Fetch one file per sequence; fails unless each is right at the end or reported.
 
     A sequence whose faults all pass, with at most one wrong body, must end with the file.
