@@ -74,6 +74,7 @@ def acquire(
         column=source["expression_column"],
         genes=gene_list(source, out),
         samples=slides["sample_id"].unique().to_list(),
+        gene_types=source.get("gene_types"),
     )
     audit = {
         "flow": pairing.flow(table),

@@ -140,6 +140,7 @@ def _from_sheet(
         column=source.get("expression_column", "fpkm_uq_unstranded"),
         genes=gene_list(source, out),
         samples=slides["sample_id"].unique().to_list(),
+        gene_types=source.get("gene_types"),
     )
     return slides, expression, [_step("in the sheet", slides), _step("with expression", slides)]
 

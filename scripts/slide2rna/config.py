@@ -104,6 +104,9 @@ def _check_source(name: str, cohort: dict[str, Any], where: str) -> None:
     needs = {"sheet": ("sheet", "expression"), "her2st": ("path",), "gdc": ("project",)}
     if cohort["source"] == "gdc" and cohort.get("project", "").startswith("CPTAC"):
         needs["gdc"] = ("project", "collection")
+    if "genes" in cohort and "gene_types" in cohort:
+        cause = "genes and gene_types are both given"
+        raise ConfigError(f"{where}: cohorts.{name}", cause, "keep one of the two")
     for key in needs.get(cohort["source"], ()):
         if key not in cohort:
             raise ConfigError(

@@ -32,6 +32,7 @@ def read_expression(
     column: str = "fpkm_uq_unstranded",
     genes: list[str] | None = None,
     samples: list[str] | None = None,
+    gene_types: list[str] | None = None,
 ) -> pl.DataFrame:
     """Read expression and bring it to log2(x+1).
 
@@ -51,6 +52,9 @@ def read_expression(
         Keep these; None keeps all.
     samples
         Rows to keep; None keeps all. All of them must be there.
+    gene_types
+        Of STAR-counts files: keep genes with an id of one of GENCODE's types (protein_coding,
+        lncRNA, ...); None keeps all. CPM is over all types. With `genes` it says nothing.
 
     Returns
     -------
@@ -67,6 +71,9 @@ def read_expression(
     if path.is_dir():
         ids, names, values = read_star(path, column, samples)
         unit = "counts" if column == "unstranded" else "linear"
+    elif gene_types:
+        remedy = "remove gene_types, or give genes"
+        raise SheetError(path, "only STAR-counts files say the type of a gene", remedy)
     else:
         ids, names, values = _read_own(path)
         if samples is not None:
@@ -74,6 +81,8 @@ def read_expression(
             ids, values = [ids[i] for i in keep], values[keep]
     _check_values(path, ids, names, values)
     values = to_log2(path, ids, values, unit)
+    if gene_types and genes is None:
+        genes = _genes_of_types(path, gene_types)
     order = _columns_of(path, names, genes)
     rows = sorted(range(len(ids)), key=ids.__getitem__)
     values = np.ascontiguousarray(values[np.ix_(rows, order)].T, dtype=np.float32)
@@ -161,10 +170,25 @@ def read_star(
     return ids, best["gene_name"].to_list(), values[:, best["index"].to_numpy()]
 
 
+def _genes_of_types(folder: Path, gene_types: list[str]) -> list[str]:
+    """Names in the folder's first file with an id of one of these types."""
+    first = min([*folder.glob("*.tsv"), *folder.glob("*.tsv.gz")])
+    table = _star_file(first, "gene_type")
+    known = table["gene_type"].unique().sort().to_list()
+    unknown = [name for name in gene_types if name not in known]
+    if unknown:
+        cause = f"no gene is of type '{unknown[0]}'"
+        raise SheetError(first, cause, f"types there are, e.g., {_names(known)}")
+    real = ~pl.col("gene_id").str.ends_with("_PAR_Y")
+    wanted = table.filter(real & pl.col("gene_type").is_in(gene_types))
+    return wanted["gene_name"].unique().sort().to_list()
+
+
 def _star_file(path: Path, column: str) -> pl.DataFrame:
     """gene_id, gene_name and one column of a file, straight from its bytes where that works."""
     wanted = [*STAR_COLUMNS, column]
-    types = dict.fromkeys(STAR_COLUMNS, pl.String) | {column: pl.Float32}
+    number = pl.String if column == "gene_type" else pl.Float32
+    types = dict.fromkeys(STAR_COLUMNS, pl.String) | {column: number}
     try:
         table = pl.read_csv(
             path, separator="\t", comment_prefix="#", columns=wanted, schema_overrides=types

@@ -27,7 +27,7 @@ from gdc_server import RELEASE, GdcServer
 PATIENTS, GENES = 12, 60
 TUMOUR, NORMAL = "Primary Tumor", "Solid Tissue Normal"
 SETTINGS = {
-    "folds": {"n": 2, "by": "site", "val_share": 0.2, "cal_share": 0.1},
+    "folds": {"n": 1},
     "features": {"encoder": "color"},
     "bags": {"k": 4},
     "pathways": {"source": "adjacent"},
@@ -39,6 +39,10 @@ SETTINGS = {
 TABLES = ("slides.parquet", "expression.parquet", "splits.tsv", "cohort.json", "guard.json")
 
 
+def barcode(i: int) -> str:
+    return f"TCGA-{('05', '44', '55')[i % 3]}-{4000 + i}"
+
+
 def fill(server: GdcServer, folder: Path) -> None:
     """Slides of twelve tumours, two of one; beside them a normal, a second aliquot, tissue."""
     law, rng = truth(), io.rng_for(1, "gdc test")
@@ -46,7 +50,7 @@ def fill(server: GdcServer, folder: Path) -> None:
     values = law.draw(pi, np.array(sites), 1, rng)[:, 0, :GENES]
     genes = list(law.genes[:GENES])
     for i, (shares, site) in enumerate(zip(pi, sites, strict=True)):
-        patient = f"TCGA-{('05', '44', '55')[i % 3]}-{4000 + i}"
+        patient = barcode(i)
         for number in (1, 2) if i == 0 else (1,):
             name = f"{patient}-01Z-00-DX{number}.{i:08X}-26FF-45B4-8DF9-46D40AD8ED79.svs"
             rgb = paint(Plan(name, 1280, 1280, tuple(shares), site), seed=number)[0]
@@ -61,12 +65,20 @@ def fill(server: GdcServer, folder: Path) -> None:
     server.add_star(f"{first}-01B-11R-0946-07", dict.fromkeys(genes, 9.0), "TCGA-LUAD", TUMOUR)
 
 
+def split(path: Path) -> None:
+    """Four patients are tested and two stop; the file has no cal part."""
+    parts = ["test"] * 4 + ["val"] * 2 + ["train"] * (PATIENTS - 6)
+    rows = [f"{barcode(i)}\t0\t{part}" for i, part in enumerate(parts)]
+    path.write_text("\n".join(["patient_id\tfold\tpart", *rows, ""]))
+
+
 def run(repo: Path, folder: Path, api: str, *args: str) -> None:
     cohort = {
         "source": "gdc",
         "project": "TCGA-LUAD",
         "api": api,
         "manifest": str(folder / "manifests" / "LUAD.tsv"),
+        "splits": str(folder / "split.tsv"),
         "shards": 1,
         "settings": SETTINGS,
     }
@@ -92,6 +104,7 @@ def contents(out: Path) -> dict[str, Any]:
 def test_luad_from_nothing(repo: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "LUAD"
     (tmp_path / "made").mkdir()
+    split(tmp_path / "split.tsv")
     with GdcServer(page_limit=5) as server:
         fill(server, tmp_path / "made")
         run(repo, tmp_path, server.url, "--", "LUAD")
@@ -119,7 +132,10 @@ def test_luad_from_nothing(repo: Path, tmp_path: Path) -> None:
     page = (out / "report" / "index.html").read_text()
     assert "TCGA-05-9999" in page
     draws = pl.read_parquet(out / "draws" / "color-flow-adjacent" / "fold-*.parquet")
-    assert set(draws.filter(pl.col("part") == "test")["slide_id"]) == set(slides["slide_id"])
+    tested = slides.filter(pl.col("patient_id").is_in([barcode(i) for i in range(4)]))
+    assert set(draws.filter(pl.col("part") == "test")["slide_id"]) == set(tested["slide_id"])
+    folds = pl.read_csv(out / "splits.tsv", separator="\t")
+    assert folds.filter(pl.col("part") == "cal").height == 1
 
     # The server is gone: whatever would still ask it, fails.
     before = contents(out)

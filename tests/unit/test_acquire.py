@@ -186,6 +186,26 @@ def test_a_missing_gene_is_named(server: GdcServer, tmp_path: Path) -> None:
         build(server, tmp_path, genes=str(tmp_path / "genes.txt"))
 
 
+def test_gene_types(server: GdcServer, tmp_path: Path) -> None:
+    for hit in server.files:
+        body = server.bodies[f"/data/{hit['id']}"]
+        if b"\tESR1\tprotein_coding" in body:
+            body = body.replace(b"\tESR1\tprotein_coding", b"\tESR1\tlncRNA")
+            server.bodies[f"/data/{hit['id']}"] = body
+            hit |= {"md5sum": hashlib.md5(body).hexdigest(), "file_size": len(body)}
+    for types, genes in (
+        (["lncRNA"], ["ESR1"]),
+        (["protein_coding"], ["A1BG", "TP53"]),
+        (["lncRNA", "protein_coding"], ["A1BG", "ESR1", "TP53"]),
+    ):
+        out = build(server, tmp_path, gene_types=types)
+        assert pl.read_parquet(out / "expression.parquet").columns == ["sample_id", *genes]
+    with pytest.raises(SheetError, match="no gene is of type 'mRNA'"):
+        build(server, tmp_path, gene_types=["mRNA"])
+    with pytest.raises(ConfigError, match="genes and gene_types are both given"):
+        build(server, tmp_path, gene_types=["lncRNA"], genes="published")
+
+
 def test_another_column(server: GdcServer, tmp_path: Path) -> None:
     out = build(server, tmp_path, expression_column="unstranded")
     table = pl.read_parquet(out / "expression.parquet")
