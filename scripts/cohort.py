@@ -2,6 +2,8 @@
 
     python scripts/cohort.py --name mine --out results/mine --seed 1 \\
         --source '{"source": "sheet", "sheet": "sheet.tsv", "expression": "rna.parquet"}'
+    python scripts/cohort.py --name LUAD --out results/LUAD \\
+        --source '{"source": "gdc", "project": "TCGA-LUAD", "genes": "published"}'
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -62,6 +63,36 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
         if time.monotonic() - last >= 10:
             last = time.monotonic()
             log.info("%s: %d of %s", what, number, total if total is not None else "?")
+
+
+class _LogLines:
+    """A stream for tqdm whose every line becomes a line of the log."""
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            log.info("%s", line)
+
+    def flush(self) -> None:
+        pass
+
+
+@contextmanager
+def byte_bar(total: int | None, what: str) -> Iterator[Callable[[int], None]]:
+    """Yield a function that counts bytes (any thread may call it): amount, rate and time left.
+
+    A bar on a terminal, or a plain line every ten seconds in a log. `total` is in bytes.
+    """
+    looks: dict[str, Any] = {}
+    if not sys.stderr.isatty():
+        line = "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {remaining} left"
+        looks = {"file": _LogLines(), "bar_format": line, "mininterval": 10, "ncols": 100}
+    with tqdm(desc=what, total=total, unit="B", unit_scale=True, miniters=1, **looks) as bar:
+
+        def advance(n: int) -> None:
+            with bar.get_lock():
+                bar.update(n)
+
+        yield advance
 
 
 def set_threads(threads: int) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import polars as pl
 
 from slide2rna import splits
+from slide2rna.acquire import acquire, gene_list
 from slide2rna.cli import log
 from slide2rna.config import Settings
 from slide2rna.errors import SheetError
-from slide2rna.expression import read_expression, read_genes
+from slide2rna.expression import read_expression
 from slide2rna.her2st import CAVEAT as HER2ST_CAVEAT
 from slide2rna.her2st import read_her2st
 from slide2rna.io import write_json, write_parquet, write_text
@@ -45,8 +46,8 @@ def build(name: str, source: Settings, folds: Settings, seed: int, out: str | Pa
     name
         The cohort's name.
     source
-        The cohort's block of the configuration. `demo` and `law` read what their generator left
-        in `out`/source, as any other sample sheet.
+        The cohort's block of the configuration. `gdc` is frozen in its manifest first; `demo` and
+        `law` read what their generator left in `out`/source, as any other sample sheet.
     folds
         Section `folds`.
     seed
@@ -56,22 +57,29 @@ def build(name: str, source: Settings, folds: Settings, seed: int, out: str | Pa
 
     Raises
     ------
-    SheetError, ConfigError
-        One line that names file, row or key, and the remedy; then nothing is written.
+    SheetError, ConfigError, DownloadError
+        One line that names file, row or key, and the remedy; then no table is written.
     """
     out = Path(out)
     unit_kind = source.get("split_unit", "patient")
-    if source["source"] == "her2st":
-        slides, expression, dropped, flow = _from_her2st(source)
+    audit: dict[str, Any]
+    if source["source"] == "gdc":
+        slides, expression, audit = acquire(name, source, out)
+        origin: str | Path = source["project"]
+        below = CAVEAT
+    elif source["source"] == "her2st":
+        slides, expression, dropped, flow = _from_her2st(source, out)
+        audit = {"flow": flow, "dropped": dropped}
         one_patient = slides["patient_id"].n_unique() == 1
         below = HER2ST_CAVEAT if one_patient else CAVEAT
-        origin: str | Path = source["path"]
+        origin = source["path"]
     else:
         if source["source"] in ("demo", "law"):
             made = {"sheet": str(out / "source" / "sheet.tsv")}
             source = source | made | {"expression": str(out / "source" / "expression.parquet")}
-        slides, expression, flow = _from_sheet(source)
-        dropped, origin, below = [], source["sheet"], CAVEAT
+        slides, expression, flow = _from_sheet(source, out)
+        audit = {"flow": flow, "dropped": []}
+        origin, below = source["sheet"], CAVEAT
     caveat = None if unit_kind == "patient" else below
     slides = _with_units(origin, slides, unit_kind)
     table = _folds(origin, slides, source, folds, seed)
@@ -89,10 +97,9 @@ def build(name: str, source: Settings, folds: Settings, seed: int, out: str | Pa
         "n_samples": expression.height,
         "n_genes": expression.width - 1,
         "n_sites": slides["site"].drop_nulls().n_unique(),
-        "flow": flow,
-        "dropped": dropped,
         "folds": table["fold"].n_unique(),
     }
+    summary |= audit
     _write(out, slides, expression, table, summary)
 
 
@@ -124,25 +131,26 @@ def _step(step: str, slides: pl.DataFrame) -> dict[str, Any]:
 
 
 def _from_sheet(
-    source: Settings,
+    source: Settings, out: Path
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[dict[str, Any]]]:
     slides = read_sheet(source["sheet"])
     expression = read_expression(
         source["expression"],
         unit=source.get("expression_unit", "log2"),
         column=source.get("expression_column", "fpkm_uq_unstranded"),
-        genes=read_genes(source["genes"]) if source.get("genes") else None,
+        genes=gene_list(source, out),
         samples=slides["sample_id"].unique().to_list(),
+        gene_types=source.get("gene_types"),
     )
     return slides, expression, [_step("in the sheet", slides), _step("with expression", slides)]
 
 
 def _from_her2st(
-    source: Settings,
+    source: Settings, out: Path
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[dict[str, str]], list[dict[str, Any]]]:
     slides, expression, dropped = read_her2st(source["path"])
-    if source.get("genes"):
-        genes = read_genes(source["genes"])
+    genes = gene_list(source, out)
+    if genes is not None:
         lost = [gene for gene in genes if gene not in expression.columns]
         if lost:
             cause = f"{len(lost)} listed genes are not in the cohort, first {lost[0]}"

@@ -79,7 +79,7 @@ def validate(config: dict[str, Any], where: str = "config.yaml") -> dict[str, An
         _check_source(name, cohort, where)
         for key, field in _schema()["$defs"]["cohort"]["properties"].items():
             if "default" in field:
-                cohort.setdefault(key, field["default"])
+                cohort.setdefault(key, copy.deepcopy(field["default"]))
     return full
 
 
@@ -101,7 +101,12 @@ def for_cohort(config: dict[str, Any], cohort: str) -> dict[str, Any]:
 
 
 def _check_source(name: str, cohort: dict[str, Any], where: str) -> None:
-    needs = {"sheet": ("sheet", "expression"), "her2st": ("path",)}
+    needs = {"sheet": ("sheet", "expression"), "her2st": ("path",), "gdc": ("project",)}
+    if cohort["source"] == "gdc" and cohort.get("project", "").startswith("CPTAC"):
+        needs["gdc"] = ("project", "collection")
+    if "genes" in cohort and "gene_types" in cohort:
+        cause = "genes and gene_types are both given"
+        raise ConfigError(f"{where}: cohorts.{name}", cause, "keep one of the two")
     for key in needs.get(cohort["source"], ()):
         if key not in cohort:
             raise ConfigError(

@@ -1,17 +1,36 @@
-"""Stage 2: see that every slide of a shard is there, whole, and the file that was promised."""
+"""Stage 2: fetch the slides of a shard; see that each is whole and what was promised."""
 
 from __future__ import annotations
 
+import argparse
+import re
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import polars as pl
 
+from slide2rna import fetch
 from slide2rna.cli import log, progress
 from slide2rna.errors import DownloadError
 from slide2rna.io import md5sum, shard_of, write_parquet
 
 Checked = tuple[str | None, int | None]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of a command that downloads."""
+    parser.add_argument("--downloads", type=int, default=4, help="files at a time")
+    parser.add_argument("--token-file", help="GDC token; default: the variable GDC_TOKEN")
+    parser.add_argument("--api", default=fetch.Settings.api, help="the server that gets the token")
+
+
+def settings_of(args: argparse.Namespace) -> fetch.Settings:
+    """The settings that those options give."""
+    token = fetch.read_token(args.token_file)
+    return fetch.Settings(token=token, parallel=max(1, args.downloads), api=args.api)
 
 
 def check_file(path: str, md5: str | None = None, size: int | None = None) -> Checked:
@@ -46,37 +65,75 @@ def check_file(path: str, md5: str | None = None, size: int | None = None) -> Ch
     return found_md5, found_size
 
 
-def check_shard(slides: pl.DataFrame, shard: int, shards: int) -> pl.DataFrame:
-    """The rows of one shard with md5 and size measured, status and reason.
+def rows_of(slides: pl.DataFrame, shard: int, shards: int) -> list[dict[str, Any]]:
+    """The rows of one shard, in the order of their slides."""
+    rows = slides.sort("slide_id").iter_rows(named=True)
+    return [row for row in rows if shard_of(row["slide_id"], shards) == shard]
 
-    A row without a path brings only features and passes; a slide that fails keeps its row, with
-    the reason, and the others go on. A file that several rows share is read once.
+
+def job_of(row: dict[str, Any], files: Path) -> fetch.Job | None:
+    """What to fetch for a slide that has a url and no path of its own.
+
+    The file is named by the slide, so that two never share one; OpenSlide goes by the content.
+
+    Raises
+    ------
+    DownloadError
+        The slide's name can't be a file's name.
     """
-    rows = [
-        row for row in slides.iter_rows(named=True) if shard_of(row["slide_id"], shards) == shard
-    ]
+    if row["url"] is None or row["path"] is not None:
+        return None
+    suffix = Path(urlsplit(row["url"]).path).suffix
+    suffix = suffix if re.fullmatch(r"\.[A-Za-z][A-Za-z0-9]{1,7}", suffix) else ".svs"
+    dest = fetch.safe_path(files, row["slide_id"] + suffix)
+    return fetch.Job(row["url"], dest, row["md5"], row["size"])
+
+
+def get_rows(
+    rows: Sequence[dict[str, Any]],
+    files: Path,
+    settings: fetch.Settings,
+    stopped: threading.Event | None = None,
+) -> list[dict[str, Any]]:
+    """Fetch or check slides; the rows get path, measured md5 and size, status and reason.
+
+    A row without a path and a url brings only features and passes; a slide that fails keeps its
+    row, with the reason, and the others go on. A file that several rows share is read once.
+    """
+    jobs = [job_of(row, files) for row in rows]
+    failures = fetch.fetch_all([job for job in jobs if job], settings, stopped)
     measured: dict[tuple[Any, ...], Checked | DownloadError] = {}
-    for row in progress(rows, f"check slides, shard {shard}"):
-        key = (row["path"], row["md5"], row["size"])
+    done = []
+    for row, job in progress(list(zip(rows, jobs, strict=True)), "check slides"):
+        path = str(job.dest) if job else row["path"]
+        key = (path, row["md5"], row["size"])
         if key not in measured:
-            measured[key] = _measure(row)
+            measured[key] = (failures[job.dest] if job else None) or _measure(path, row, bool(job))
         result = measured[key]
+        found: dict[str, Any]
         if isinstance(result, DownloadError):
             log.info("slide %s: %s", row["slide_id"], result)
-            row |= {"md5": None, "size": None, "status": "failed", "reason": _reason(result)}
+            found = {"md5": None, "size": None, "status": "failed", "reason": _reason(result)}
         else:
-            row |= {"md5": result[0], "size": result[1], "status": "ok", "reason": None}
-    schema = dict(slides.schema) | {"status": pl.String(), "reason": pl.String()}
+            found = {"md5": result[0], "size": result[1], "status": "ok", "reason": None}
+            found["path"] = path
+        done.append(row | found)
+    return done
+
+
+def as_table(rows: Sequence[dict[str, Any]], schema: dict[str, Any]) -> pl.DataFrame:
+    """Rows of `get_rows` as the stage's table; `schema` is that of slides.parquet."""
+    schema = dict(schema) | {"status": pl.String(), "reason": pl.String()}
     return pl.DataFrame(rows, schema=schema, orient="row").sort("slide_id")
 
 
-def _measure(row: dict[str, Any]) -> Checked | DownloadError:
-    if row["path"] is None and row["url"] is None:
+def _measure(path: str | None, row: dict[str, Any], fetched: bool) -> Checked | DownloadError:
+    if path is None:
         return None, None
+    if fetched and row["md5"]:  # It has just been compared; reading a slide again takes seconds.
+        return row["md5"], Path(path).stat().st_size
     try:
-        if row["path"] is None:
-            raise DownloadError(row["url"], "only a url is known", "put the slide on disk")
-        return check_file(row["path"], row["md5"], row["size"])
+        return check_file(path, row["md5"], row["size"])
     except DownloadError as error:
         return error
 
@@ -86,9 +143,24 @@ def _reason(error: DownloadError) -> str:
     return f"{Path(error.where).name}: {error.reason}"
 
 
-def run(slides_path: str | Path, shard: int, shards: int, out: str | Path) -> None:
-    """Check one shard of slides.parquet and write its manifest."""
-    table = check_shard(pl.read_parquet(slides_path), shard, shards)
+def run(
+    slides_path: str | Path, shard: int, shards: int, out: str | Path, settings: fetch.Settings
+) -> None:
+    """Fetch or check one shard of slides.parquet and write its manifest.
+
+    Fetched slides go to the folder `files` beside the manifest.
+
+    Raises
+    ------
+    DownloadError
+        The disk is too small for what the whole cohort still needs; nothing was fetched.
+    """
+    slides, files = pl.read_parquet(slides_path), Path(out).parent / "files"
+    ours = rows_of(slides, shard, shards)
+    if any(job_of(row, files) for row in ours):
+        jobs = [job_of(row, files) for row in slides.iter_rows(named=True)]
+        fetch.check_room([job for job in jobs if job])
+    table = as_table(get_rows(ours, files, settings), slides.schema)
     write_parquet(table, out)
     failed = table.filter(pl.col("status") == "failed").height
     log.info("shard %d: %d slides, %d failed", shard, table.height, failed)

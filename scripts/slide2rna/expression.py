@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slide2rna.cli import log, progress
+from slide2rna.cli import log
 from slide2rna.errors import SheetError
 from slide2rna.sheet import MISSING, read_text, repeated, separator_of
+from slide2rna.star import genes_of_types, read_star, rows_of
 
 ID_NAMES = ("sample_id", "patient_id")
 # log2(x+1) of 50 would be 1e15 transcripts: no measurement, so the table is linear.
 MAX_LOG2 = 50.0
-STAR_COLUMNS = ("gene_id", "gene_name")
 GENE_HEADERS = ("gene", "genes", "gene_name", "symbol", "gene_symbol")
 # As polars reads numbers; Python's float() also takes 1_000.
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
@@ -32,6 +32,7 @@ def read_expression(
     column: str = "fpkm_uq_unstranded",
     genes: list[str] | None = None,
     samples: list[str] | None = None,
+    gene_types: list[str] | None = None,
 ) -> pl.DataFrame:
     """Read expression and bring it to log2(x+1).
 
@@ -51,6 +52,9 @@ def read_expression(
         Keep these; None keeps all.
     samples
         Rows to keep; None keeps all. All of them must be there.
+    gene_types
+        Of STAR-counts files: keep genes with an id of one of GENCODE's types (protein_coding,
+        lncRNA, ...); None keeps all. CPM is over all types. With `genes` it says nothing.
 
     Returns
     -------
@@ -67,13 +71,18 @@ def read_expression(
     if path.is_dir():
         ids, names, values = read_star(path, column, samples)
         unit = "counts" if column == "unstranded" else "linear"
+    elif gene_types:
+        remedy = "remove gene_types, or give genes"
+        raise SheetError(path, "only STAR-counts files say the type of a gene", remedy)
     else:
         ids, names, values = _read_own(path)
         if samples is not None:
-            keep = _rows_of(path, samples, ids, names)
+            keep = rows_of(path, samples, ids, names)
             ids, values = [ids[i] for i in keep], values[keep]
     _check_values(path, ids, names, values)
     values = to_log2(path, ids, values, unit)
+    if gene_types and genes is None:
+        genes = genes_of_types(path, gene_types)
     order = _columns_of(path, names, genes)
     rows = sorted(range(len(ids)), key=ids.__getitem__)
     values = np.ascontiguousarray(values[np.ix_(rows, order)].T, dtype=np.float32)
@@ -118,75 +127,6 @@ def read_genes(path: str | Path) -> list[str]:
     if not names or not all(names):
         raise SheetError(path, "no genes, or a line without one", "give one gene a line")
     return sorted(set(names))
-
-
-def read_star(
-    folder: Path, column: str, samples: list[str] | None = None
-) -> tuple[list[str], list[str], np.ndarray]:
-    """One column of a folder of STAR-counts files, as (sample ids, gene names, values).
-
-    The N_ rows (unmapped reads and their like) and the PAR_Y copies of genes on both sex
-    chromosomes are dropped. A gene name with several ids keeps the id with the highest mean over
-    the samples (of equals the first in id order). Layout:
-    https://docs.gdc.cancer.gov/Data/Bioinformatics_Pipelines/Expression_mRNA_Pipeline/
-    """
-    files = sorted([*folder.glob("*.tsv"), *folder.glob("*.tsv.gz")])
-    ids = [file.name.split(".")[0] for file in files]
-    if not files:
-        raise SheetError(folder, "no .tsv or .tsv.gz file in it", "give the folder of STAR counts")
-    twice = repeated(ids)
-    if twice:
-        remedy = "a file's name up to the first dot is its sample: keep one file per sample"
-        raise SheetError(folder, f"sample {_names(twice)} has several files", remedy)
-    if samples is not None:
-        keep = _rows_of(folder, samples, ids, [])
-        files, ids = [files[i] for i in keep], [ids[i] for i in keep]
-    first = _star_file(files[0], column)
-    values = np.empty((len(files), first.height), dtype=np.float32)
-    for row, file in enumerate(progress(files, "expression files")):
-        table = first if row == 0 else _star_file(file, column)
-        if table.height != first.height or not (table["gene_id"] == first["gene_id"]).all():
-            cause = f"its genes are not those of {files[0].name}"
-            raise SheetError(file, cause, "give files of one GENCODE release")
-        values[row] = table[column].to_numpy()
-    choice = first.select("gene_id", "gene_name").with_columns(
-        pl.Series("mean", values.mean(axis=0, dtype=np.float64)),
-        pl.int_range(pl.len()).alias("index"),
-    )
-    real = ~pl.col("gene_id").str.ends_with("_PAR_Y")
-    best = choice.filter(real).sort(
-        ["gene_name", "mean", "gene_id"], descending=[False, True, False]
-    )
-    best = best.unique("gene_name", keep="first", maintain_order=True)
-    return ids, best["gene_name"].to_list(), values[:, best["index"].to_numpy()]
-
-
-def _star_file(path: Path, column: str) -> pl.DataFrame:
-    text = read_text(path)
-    header = next((line for line in text[:10_000].splitlines() if line[:1] != "#"), "")
-    wanted = [*STAR_COLUMNS, column]
-    absent = [name for name in wanted if name not in header.split("\t")]
-    if absent:
-        cause = f"column '{absent[0]}' is missing"
-        raise SheetError(path, cause, "give GDC 'augmented_star_gene_counts' TSV files")
-    try:
-        table = pl.read_csv(
-            stdio.BytesIO(text.encode()),
-            separator="\t",
-            comment_prefix="#",
-            columns=wanted,
-            schema_overrides=dict.fromkeys(wanted, pl.String),
-        )
-    except pl.exceptions.PolarsError as error:
-        cause = str(error).splitlines()[0]
-        raise SheetError(path, cause, "download the file again") from error
-    table = table.filter(~pl.col("gene_id").str.starts_with("N_"))
-    numbers = table[column].cast(pl.Float32, strict=False)
-    if numbers.null_count():
-        line = table.filter(numbers.is_null()).select(wanted).row(0)
-        cause = f"gene {line[1]} ({line[0]}) has the value '{line[2]}' in {column}"
-        raise SheetError(path, cause, "download the file again")
-    return table.with_columns(numbers.alias(column))
 
 
 def _read_own(path: Path) -> tuple[list[str], list[str], np.ndarray]:
@@ -277,20 +217,6 @@ def _name_text_cell(path: Path, text: str, separator: str, names: list[str], key
             ):
                 cause = f"gene {names[index]} of sample {row[where]} is '{cell[:30]}', not a number"
                 raise SheetError(f"{path} line {reader.line_num}", cause, "mend or remove it")
-
-
-def _rows_of(path: Path, samples: list[str], ids: list[str], genes: list[str]) -> list[int]:
-    """Rows of `samples`; an error names those without a row."""
-    index = {name: row for row, name in enumerate(ids)}
-    lost = sorted(set(samples) - index.keys())
-    if not lost:
-        return [index[name] for name in sorted(set(samples))]
-    if set(samples) & set(genes):
-        raise SheetError(path, "the samples are its columns", "transpose it: a row per sample")
-    cause = f"no expression for {_names(lost)}"
-    if len(lost) == len(set(samples)):
-        cause += f" (none of the sheet's samples; its ids look like {_names(sorted(ids)[:2])})"
-    raise SheetError(path, cause, "add the row, or take the slides out of the sheet")
 
 
 def _check_values(path: Path, ids: list[str], genes: list[str], values: np.ndarray) -> None:

@@ -178,6 +178,20 @@ def _ahead(work: Callable[[Any], Any], items: list[Any], workers: int) -> Iterat
                 future.cancel()
 
 
+def slide_key(
+    row: dict[str, Any], mpp: float, table: pl.DataFrame, encoder: Encoder, tile_settings: Settings
+) -> str:
+    """Fingerprint of everything that a slide's features depend on."""
+    return fingerprint(
+        STEP_VERSIONS["features"],
+        encoder.identity,
+        row["md5"] or row["size"],
+        mpp,
+        json.dumps([tile_settings["tile_px"], tile_settings["min_contrast"]]),
+        fingerprint(table.write_csv()),
+    )
+
+
 def run(
     shard: Path,
     tiles: Path,
@@ -202,14 +216,7 @@ def run(
     def one(slide_id: str, mpp: float) -> dict[str, Any]:
         table = pl.read_parquet(tiles / f"{slide_id}.parquet")
         row, target = paths[slide_id], out / f"{slide_id}.h5"
-        key = fingerprint(
-            STEP_VERSIONS["features"],
-            encoder.identity,
-            row["md5"] or row["size"],
-            mpp,
-            json.dumps([tile_settings["tile_px"], tile_settings["min_contrast"]]),
-            fingerprint(table.write_csv()),
-        )
+        key = slide_key(row, mpp, table, encoder, tile_settings)
         known = attributes_of(target)
         if known.get("key") != key:
             with open_slide(row["path"], row["mpp"]) as slide:

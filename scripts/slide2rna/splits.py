@@ -30,7 +30,7 @@ def draw(units: pl.DataFrame, settings: Settings, seed: int) -> pl.DataFrame:
     units
         unit, site (may be null); a row per unit, in any order.
     settings
-        Section `folds`: n, val_share, cal_share.
+        Section `folds`: n, by, val_share, cal_share.
     seed
         The run's seed. A unit's place depends on it, on the unit's name and on which other units
         there are, never on their order.
@@ -42,31 +42,59 @@ def draw(units: pl.DataFrame, settings: Settings, seed: int) -> pl.DataFrame:
 
     Notes
     -----
-    Test parts are dealt round robin within each site, so a site's counts differ by at most one
-    between folds. With as many folds as units (leave one out), units go by name: fold i tests
-    unit i and unit i+1 is val. With fewer than six units outside test, val is one unit and cal
-    is empty; otherwise val has at least two and cal, if asked for, at least one.
+    `by: site` deals test parts round robin within each site, so a site's counts differ by at most
+    one between folds; `by: patient` does the same without looking at sites. `by: leave-site-out`
+    gives each site, the largest first, to the fold that tests fewest units so far; a tested
+    site is in no other part of its fold. With as many folds as units (leave one out), units go by
+    name: fold i tests unit i and unit i+1 is val. With fewer than six units outside test, val is
+    one unit and cal is empty; otherwise val has at least two and cal, if asked for, at least one.
 
     Raises
     ------
     ConfigError
-        Fewer units than folds, or nothing left to train on.
+        Fewer units than folds, or nothing left to train on; leave-site-out with too few sites or
+        with units whose site isn't known.
     """
     n, names = settings["n"], units["unit"].sort().to_list()
     _check_counts(len(names), settings)
-    if n == len(names):
+    one_each = n == len(names) and settings["by"] != "leave-site-out"
+    if settings["by"] == "patient":
+        units = units.with_columns(pl.lit(None, pl.String).alias("site"))
+    if settings["by"] == "leave-site-out":
+        tested = _whole_sites(units, n, seed)
+    elif one_each:
         tested = {unit: fold for fold, unit in enumerate(names)}
-        order = names
     else:
         order = _by_site(units, seed, "folds")
         tested = {unit: index % n for index, unit in enumerate(order)}
     rows = []
     for fold in range(n):
         rest = units.filter(pl.col("unit").is_in([u for u in names if tested[u] != fold]))
-        first = [names[(fold + 1) % n]] if n == len(names) else []
+        first = [names[(fold + 1) % n]] if one_each else []
         parts = _divide(rest, settings, seed, fold, first)
         rows += [(unit, fold, parts.get(unit, "test")) for unit in names]
     return _table(rows)
+
+
+def _whole_sites(units: pl.DataFrame, n: int, seed: int) -> dict[str, int]:
+    """The fold that tests each unit, whole sites together."""
+    unknown = units.filter(pl.col("site").is_null())["unit"].sort().to_list()
+    if unknown:
+        cause = f"leave-site-out needs every site, and that of {_names(unknown)} isn't known"
+        raise ConfigError("folds.by", cause, "fill the column site, or use by: patient")
+    sites = units.group_by("site").agg("unit").rows()
+    if len(sites) < n:
+        cause = f"{n} folds can't leave out whole sites, there are {len(sites)}"
+        raise ConfigError("folds.n", cause, "set fewer folds, or use by: site")
+    load, tested = [0] * n, dict[str, int]()
+    for site, members in sorted(sites, key=lambda s: (-len(s[1]), seed_for(seed, "sites", s[0]))):
+        fold = load.index(min(load))
+        load[fold] += len(members)
+        tested |= dict.fromkeys(members, fold)
+        if units.height - load[fold] < 2:
+            cause = f"site {site} has {len(members)} of {units.height} split units"
+            raise ConfigError("folds.by", cause, "use by: site")
+    return tested
 
 
 def _check_counts(count: int, settings: Settings) -> None:

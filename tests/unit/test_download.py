@@ -1,24 +1,33 @@
-"""Local slides: measured, compared with what was promised, and failed one by one."""
+"""Slides of a shard: fetched, measured, compared with what was promised, failed one by one."""
 
 from __future__ import annotations
 
 import hashlib
+import shutil
+import socket
 from pathlib import Path
 
 import polars as pl
 import pytest
-from slide2rna import download
+from fault_server import FaultServer
+from slide2rna import download, fetch
 from slide2rna.cohort import SCHEMA
 from slide2rna.errors import DownloadError
 from slide2rna.io import shard_of
 
 TEXT = b"a slide"
+FAST = fetch.Settings(tries=2, timeout_s=0.5, backoff_s=0.002)
 MD5 = hashlib.md5(TEXT, usedforsecurity=False).hexdigest()
 
 
 def table(*rows: dict[str, object]) -> pl.DataFrame:
     full = [dict.fromkeys(SCHEMA) | {"patient_id": "P", "unit": "P"} | row for row in rows]
     return pl.DataFrame(full, schema=SCHEMA, orient="row")
+
+
+def check_shard(rows: pl.DataFrame, shard: int, shards: int) -> pl.DataFrame:
+    found = download.get_rows(download.rows_of(rows, shard, shards), Path("none"), FAST)
+    return download.as_table(found, rows.schema)
 
 
 @pytest.fixture
@@ -29,14 +38,14 @@ def slide(tmp_path: Path) -> Path:
 
 
 def test_slides_are_measured(slide: Path) -> None:
-    result = download.check_shard(table({"slide_id": "S", "path": str(slide)}), 0, 1)
+    result = check_shard(table({"slide_id": "S", "path": str(slide)}), 0, 1)
     assert result.columns == [*SCHEMA, "status", "reason"]
     row = result.row(0, named=True)
     assert (row["md5"], row["size"], row["status"], row["reason"]) == (MD5, 7, "ok", None)
 
 
 def test_features_only_slides_pass() -> None:
-    row = download.check_shard(table({"slide_id": "S"}), 0, 1).row(0, named=True)
+    row = check_shard(table({"slide_id": "S"}), 0, 1).row(0, named=True)
     assert (row["status"], row["md5"], row["size"]) == ("ok", None, None)
 
 
@@ -50,11 +59,8 @@ def test_one_bad_slide_does_not_stop_the_others(slide: Path, tmp_path: Path) -> 
         {"slide_id": "gone", "path": str(tmp_path / "gone.svs")},
         {"slide_id": "empty", "path": str(empty)},
         {"slide_id": "folder", "path": str(tmp_path)},
-        {"slide_id": "url", "url": "https://example.org/a.svs"},
     )
-    result = {
-        row["slide_id"]: row for row in download.check_shard(rows, 0, 1).iter_rows(named=True)
-    }
+    result = {row["slide_id"]: row for row in check_shard(rows, 0, 1).iter_rows(named=True)}
     assert [name for name, row in result.items() if row["status"] == "ok"] == ["good"]
     for name, word in [
         ("md5", "was promised"),
@@ -62,7 +68,6 @@ def test_one_bad_slide_does_not_stop_the_others(slide: Path, tmp_path: Path) -> 
         ("gone", "not there"),
         ("empty", "empty"),
         ("folder", "not there"),
-        ("url", "only a url"),
     ]:
         assert word in result[name]["reason"]
         assert str(tmp_path) not in result[name]["reason"]
@@ -71,14 +76,14 @@ def test_one_bad_slide_does_not_stop_the_others(slide: Path, tmp_path: Path) -> 
 
 def test_shards_share_out_the_slides(slide: Path) -> None:
     rows = table(*({"slide_id": f"S{i}", "path": str(slide)} for i in range(50)))
-    shards = [download.check_shard(rows, shard, 4) for shard in range(4)]
+    shards = [check_shard(rows, shard, 4) for shard in range(4)]
     assert pl.concat(shards).sort("slide_id")["slide_id"].to_list() == sorted(rows["slide_id"])
     for number, shard in enumerate(shards):
         assert all(shard_of(name, 4) == number for name in shard["slide_id"])
 
 
 def test_an_empty_shard_keeps_its_columns() -> None:
-    result = download.check_shard(table({"slide_id": "S"}), 1 - shard_of("S", 2), 2)
+    result = check_shard(table({"slide_id": "S"}), 1 - shard_of("S", 2), 2)
     assert result.is_empty()
     assert result.schema == SCHEMA | {"status": pl.String, "reason": pl.String}
 
@@ -92,7 +97,7 @@ def test_a_shared_file_is_read_once(slide: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(download, "md5sum", count)
     rows = table(*({"slide_id": f"S{i}", "path": str(slide)} for i in range(5)))
-    assert (download.check_shard(rows, 0, 1)["md5"] == MD5).all()
+    assert (check_shard(rows, 0, 1)["md5"] == MD5).all()
     assert len(calls) == 1
 
 
@@ -103,3 +108,73 @@ def test_an_unreadable_file_is_named(slide: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(download, "md5sum", refuse)
     with pytest.raises(DownloadError, match=r"can't be read .Permission denied."):
         download.check_file(str(slide))
+
+
+def cohort_of(server: FaultServer, tmp_path: Path) -> Path:
+    """slides.parquet of four slides on a server: good, without md5, withdrawn, and wrong."""
+    rows = table(
+        {"slide_id": "A", "url": server.url("/data/1"), "md5": MD5, "size": 7},
+        {"slide_id": "B", "url": server.url("/b.tiff?x=1")},
+        {"slide_id": "C", "url": server.url("/data/3"), "md5": MD5, "size": 7},
+        {"slide_id": "D", "url": server.url("/data/1"), "md5": "0" * 32, "size": 7},
+    )
+    path = tmp_path / "slides.parquet"
+    rows.write_parquet(path)
+    return path
+
+
+def test_slides_are_fetched_and_failures_named(tmp_path: Path) -> None:
+    out = tmp_path / "slides" / "shard-0.parquet"
+    with FaultServer({"/data/1": TEXT, "/b.tiff": TEXT}) as server:
+        slides = cohort_of(server, tmp_path)
+        download.run(slides, 0, 1, out, FAST)
+        found = {row["slide_id"]: row for row in pl.read_parquet(out).iter_rows(named=True)}
+        files = tmp_path / "slides" / "files"
+        assert sorted(path.name for path in files.iterdir()) == ["A.svs", "B.tiff"]
+        for name, file in [("A", "A.svs"), ("B", "B.tiff")]:
+            row = found[name]
+            assert (row["status"], row["path"], row["md5"]) == ("ok", str(files / file), MD5)
+            assert row["size"] == 7
+        for name, word in [("C", "HTTP status 404"), ("D", "md5 is wrong")]:
+            row = found[name]
+            assert (row["status"], row["path"], row["md5"]) == ("failed", None, None)
+            assert word in row["reason"]
+            assert str(tmp_path) not in row["reason"]
+
+
+def test_with_all_on_disk_no_socket_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "slides" / "shard-0.parquet"
+    with FaultServer({"/data/1": TEXT, "/b.tiff": TEXT}) as server:
+        slides = pl.read_parquet(cohort_of(server, tmp_path))[:2]
+        slides.write_parquet(tmp_path / "slides.parquet")
+        download.run(tmp_path / "slides.parquet", 0, 1, out, FAST)
+    first = pl.read_parquet(out)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    download.run(tmp_path / "slides.parquet", 0, 1, out, FAST)
+    assert pl.read_parquet(out).equals(first)
+
+
+def test_the_room_of_the_whole_cohort_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        {"slide_id": f"S{i}", "url": f"http://127.0.0.1:9/{i}", "md5": MD5, "size": 100}
+        for i in range(10)
+    ]
+    path = tmp_path / "slides.parquet"
+    table(*rows).write_parquet(path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 999))
+    with pytest.raises(DownloadError, match="GB are to come and only"):
+        download.run(path, 0, 2, tmp_path / "slides" / "shard-0.parquet", FAST)
+
+
+def test_a_slide_can_not_be_named_out_of_its_folder(tmp_path: Path) -> None:
+    rows = table({"slide_id": "../a", "url": "http://127.0.0.1:9/1"})
+    with pytest.raises(DownloadError, match="isn't a plain name"):
+        check_shard(rows, 0, 1)

@@ -229,3 +229,66 @@ def test_published_splits_load(shared_data: Path, name: str) -> None:
     table = splits.from_file(path, units, FOLDS, 1)
     assert table.filter(pl.col("part") == "test").height == len(names)
     assert (table.filter(pl.col("part") == "cal").group_by("fold").len()["len"] > 20).all()
+
+
+def test_by_patient_looks_at_no_site() -> None:
+    chosen = config.defaults("folds", by="patient")
+    sites = pl.DataFrame(
+        {"unit": [f"P{i:03d}" for i in range(30)], "site": ["a"] * 10 + ["b"] * 20}
+    )
+    other = sites.with_columns(pl.lit("c").alias("site"))
+    assert splits.draw(sites, chosen, 1).equals(splits.draw(other, chosen, 1))
+    assert not splits.draw(sites, FOLDS, 1).equals(splits.draw(sites, chosen, 1))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(1, 12), min_size=5, max_size=20), st.integers(0, 9))
+def test_leave_site_out(sizes: list[int], seed: int) -> None:
+    rows = [(f"S{site}-{i}", f"S{site}") for site, size in enumerate(sizes) for i in range(size)]
+    sites = pl.DataFrame(rows, schema=["unit", "site"], orient="row")
+    chosen = config.defaults("folds", by="leave-site-out")
+    table = splits.draw(sites, chosen, seed)
+    assert table.equals(splits.draw(sites.sample(fraction=1, shuffle=True, seed=1), chosen, seed))
+    tested = table.filter(pl.col("part") == "test").join(sites, on="unit")
+    assert tested["unit"].is_unique().all()
+    assert tested.height == sites.height
+    assert tested.group_by("site").agg(pl.col("fold").n_unique())["fold"].max() == 1
+    assert tested["fold"].n_unique() == 5
+    load = tested["fold"].value_counts()["count"]
+    assert load.max() - load.min() <= max(sizes)
+
+
+@pytest.mark.parametrize(
+    ("sites", "message"),
+    [
+        (["a", None, "b", "c", "d", "e"], "that of P001 isn't known"),
+        (["a", "a", "b", "b", "c", "d"], "5 folds can't leave out whole sites, there are 4"),
+        (["a"] * 20 + ["b", "c", "d", "e"], None),
+    ],
+)
+def test_leave_site_out_refuses(sites: list[str | None], message: str | None) -> None:
+    units = pl.DataFrame({"unit": [f"P{i:03d}" for i in range(len(sites))], "site": sites})
+    chosen = config.defaults("folds", by="leave-site-out")
+    if message is None:
+        assert splits.draw(units, chosen, 1)["fold"].n_unique() == 5
+        return
+    with pytest.raises(ConfigError, match=message):
+        splits.draw(units, chosen, 1)
+
+
+@pytest.mark.parametrize("project", ["BRCA", "COAD", "LUAD"])
+def test_a_published_split_gets_a_calibration_part(shared_data: Path, project: str) -> None:
+    path = shared_data / "splits" / f"TCGA-{project}.tsv"
+    given_parts = pl.read_csv(path, separator="\t").rename({"patient_id": "unit"})
+    units = (
+        given_parts.select("unit")
+        .unique()
+        .with_columns(pl.col("unit").str.slice(5, 2).alias("site"))
+    )
+    table = splits.from_file(path, units, FOLDS, 1)
+    assert table["fold"].n_unique() == 5
+    both = table.join(given_parts, on=["unit", "fold"], suffix="_given")
+    moved = both.filter(pl.col("part") != pl.col("part_given"))
+    assert moved.select("part_given", "part").unique().rows() == [("train", "cal")]
+    share = moved.height / given_parts.filter(pl.col("part") == "train").height
+    assert 0.08 < share < 0.12

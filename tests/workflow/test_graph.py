@@ -71,6 +71,17 @@ def test_shards_come_from_the_config_and_leave_other_stages_alone(
     assert [counts[rule] for rule in ("download", "tiles", "features", "bags")] == [7, 7, 7, 1]
 
 
+def test_throw_away_mode_is_one_job_per_shard(repo: Path, tmp_path: Path) -> None:
+    config = tmp_path / "thrown.yaml"
+    demo = {"source": "demo", "shards": 3, "keep_slides": False}
+    config.write_text(yaml.safe_dump({"cohorts": {"demo": demo, "kept": {"source": "demo"}}}))
+    done = snakemake(repo, tmp_path, "-n", "--configfile", str(config), "--", "demo", "kept")
+    assert done.returncode == 0, done.stderr
+    counts = job_counts(done.stdout + done.stderr)
+    stages = ("consume_demo", "download", "tiles", "features", "bags")
+    assert [counts[rule] for rule in stages] == [3, 1, 1, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("cohorts", "message"),
     [

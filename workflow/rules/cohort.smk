@@ -1,7 +1,8 @@
 """The cohort, frozen before anything else runs.
 
-Reads a sample sheet and an expression table, the her2st folder, or the generator's output.
-Leaves slides.parquet, expression.parquet, splits.tsv and cohort.json.
+Reads a sample sheet and an expression table, the her2st folder, the generator's output, or GDC.
+Leaves slides.parquet, expression.parquet, splits.tsv and cohort.json; for GDC also the frozen
+manifest (outside the results, and no output: Snakemake would delete it) and star/.
 """
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -31,6 +32,9 @@ COHORTS = list(CONFIG["cohorts"])
 RESULTS = CONFIG["results"]
 SETTINGS = {cohort: configuration.for_cohort(CONFIG, cohort) for cohort in COHORTS}
 GENERATED = [c for c in COHORTS if CONFIG["cohorts"][c]["source"] in ("demo", "law")]
+THROWN = [c for c in COHORTS if not CONFIG["cohorts"][c]["keep_slides"]]
+# Of the other cohorts, as a pattern: download, tiles and features are jobs of their own.
+KEPT = "|".join(re.escape(c) for c in COHORTS if c not in THROWN) or "none"
 for generated in GENERATED:
     if CONFIG["cohorts"][generated]["source"] == "law":
         SETTINGS[generated]["features"] = SETTINGS[generated]["features"] | {
@@ -107,17 +111,35 @@ def cohort_files(wildcards):
         return [f"{RESULTS}/{wildcards.cohort}/source/done.json"]
     if block["source"] == "her2st":
         return sorted(str(path) for path in Path(block["path"]).glob("*.tsv*"))
-    return [
-        block[key] for key in ("sheet", "expression", "splits", "genes") if key in block
-    ]
+    # Not the manifest: the rule itself writes it, and a new input would make it run twice.
+    keys = ("sheet", "expression", "splits", "genes", "slide_list", "pathdb_table")
+    return [block[key] for key in keys if block.get(key, "published") != "published"]
 
 
 def source_block(wildcards):
+    """A cohort's block without what only later stages read: those keys must not rerun it."""
     block = CONFIG["cohorts"][wildcards.cohort]
+    later = ("settings", "shards", "keep_slides", "downloads", "token_file")
     return json.dumps(
-        {k: v for k, v in block.items() if k not in ("settings", "shards")},
-        sort_keys=True,
+        {k: v for k, v in block.items() if k not in later}, sort_keys=True
     )
+
+
+def downloads(wildcards):
+    """Connections that a download job may hold; slides of one's own need none."""
+    block = CONFIG["cohorts"][wildcards.cohort]
+    return block["downloads"] if block["source"] == "gdc" else 0
+
+
+def server(wildcards):
+    """Where a token may go, and the file that holds it."""
+    block = CONFIG["cohorts"][wildcards.cohort]
+    if block["source"] != "gdc":
+        return ""
+    arguments = ["--api", block["api"]]
+    if block["token_file"] is not None:
+        arguments += ["--token-file", block["token_file"]]
+    return shlex.join(arguments)
 
 
 def tile_manifest(wildcards):

@@ -1,6 +1,7 @@
 """Slides on disk and checked, one job per shard; then the leak guard over all of them.
 
-Reads slides.parquet. Leaves slides/shard-<i>.parquet (measured md5 and size) and guard.json.
+Reads slides.parquet. Leaves slides/shard-<i>.parquet (path, measured md5 and size) and guard.json.
+Fetched slides go to slides/files, which isn't declared: a job that is killed goes on where it was.
 """
 
 
@@ -14,17 +15,23 @@ rule download:
         f"{RESULTS}/{{cohort}}/logs/download-{{shard}}.log",
     benchmark:
         f"{RESULTS}/{{cohort}}/benchmarks/download-{{shard}}.tsv"
+    wildcard_constraints:
+        cohort=KEPT,
     conda:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=mem_mb(1000),
+        # A resource, since a changed number must not rerun the job; the profile caps the sum.
+        downloads=downloads,
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["download"],
         shards=lambda wildcards: CONFIG["cohorts"][wildcards.cohort]["shards"],
+        server=server,
     shell:
         "python {params.scripts}/download.py --slides {input:q} --shard {wildcards.shard}"
-        " --shards {params.shards} --out {output:q} 2> {log:q}"
+        " --shards {params.shards} --out {output:q} --downloads {resources.downloads}"
+        " {params.server} 2> {log:q}"
 
 
 rule guard:

@@ -15,6 +15,8 @@ rule features:
         f"{RESULTS}/{{cohort}}/logs/features-{{encoder}}-{{shard}}.log",
     benchmark:
         f"{RESULTS}/{{cohort}}/benchmarks/features-{{encoder}}-{{shard}}.tsv"
+    wildcard_constraints:
+        cohort=KEPT,
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG["threads"]["features"]

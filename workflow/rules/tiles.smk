@@ -14,6 +14,8 @@ rule tiles:
         f"{RESULTS}/{{cohort}}/logs/tiles-{{shard}}.log",
     benchmark:
         f"{RESULTS}/{{cohort}}/benchmarks/tiles-{{shard}}.tsv"
+    wildcard_constraints:
+        cohort=KEPT,
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG["threads"]["tiles"]

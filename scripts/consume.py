@@ -1,0 +1,54 @@
+"""Fetch, tile, encode and delete the slides of a shard one after the other (keep_slides: false).
+
+Leaves the manifests of the stages download, tiles and features. A rerun goes on with the next
+slide; a slide that fails is named in the manifests. Slides of your own are never deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from slide2rna import cli, config, download
+from slide2rna.errors import ConfigError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--slides", type=Path, required=True, help="slides.parquet of the cohort")
+    parser.add_argument("--shard", type=int, required=True, help="number of this shard, from 0")
+    parser.add_argument("--shards", type=int, required=True, help="how many shards there are")
+    for stage in ("slides", "tiles", "features"):
+        parser.add_argument(f"--{stage}-manifest", type=Path, required=True, help="to be written")
+    parser.add_argument("--settings", default="{}", help="section features as JSON")
+    parser.add_argument("--tile-settings", default="{}", help="section tiles as JSON")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--threads", type=int, default=2)
+    download.add_arguments(parser)
+    args = parser.parse_args(argv)
+    if not 0 <= args.shard < args.shards:
+        parser.error(f"--shard must be 0 to {args.shards - 1}")
+    settings = config.parse_settings("features", args.settings)
+    if settings["encoder"] == "files":
+        cause = "with encoder files no slide is read, so there is none to throw away"
+        raise ConfigError("keep_slides: false", cause, "choose another encoder, or keep_slides")
+    tile_settings = config.parse_settings("tiles", args.tile_settings)
+    cli.set_threads(args.threads)
+
+    from slide2rna import consume, devices, encoders
+
+    device = devices.choose(args.device)
+    consumer = consume.Consumer(
+        consume.Manifests(args.slides_manifest, args.tiles_manifest, args.features_manifest),
+        tile_settings,
+        encoders.load(settings, device.type, args.threads, tile_settings["tile_px"]),
+        args.seed,
+        args.threads,
+        download.settings_of(args),
+    )
+    consume.run(args.slides, args.shard, args.shards, consumer)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,108 @@
+"""The HTTP client against a real server on loopback: answers, waits, tokens and certificates."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fault_server import Fault, FaultServer, self_signed
+from fetching import CONTENT, FAST, get
+from slide2rna import fetch
+from slide2rna.errors import DownloadError
+
+TOKEN = "a-secret-token"
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with FaultServer({"/a": CONTENT}) as running:
+        yield running
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    return tmp_path / "files" / "a.svs"
+
+
+def test_retry_after_is_honoured(server: FaultServer, dest: Path) -> None:
+    start = time.monotonic()
+    get(server.add("/a", Fault("status 429", value="1")), dest)
+    assert time.monotonic() - start >= 1
+
+
+@pytest.mark.parametrize("status", ["204", "300", "400"])
+def test_an_answer_without_the_file_is_refused(
+    status: str, server: FaultServer, dest: Path
+) -> None:
+    with pytest.raises(DownloadError, match=rf"the request is refused .HTTP status {status}"):
+        get(server.add("/a", f"status {status}"), dest, md5=None, size=None)
+    assert not dest.exists()
+
+
+@pytest.mark.parametrize("status", ["404", "410", "403"])
+def test_a_file_that_was_withdrawn_is_not_asked_for_again(
+    status: str, server: FaultServer, dest: Path
+) -> None:
+    word = "token" if status == "403" else "withdrawn"
+    with pytest.raises(DownloadError, match=rf"HTTP status {status}.*{word}"):
+        get(server.add("/a", f"status {status}"), dest)
+    assert len(server.requests) == 1
+
+
+def test_the_token_goes_to_one_server_only(
+    server: FaultServer, dest: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with FaultServer({"/b": CONTENT}) as other:
+        settings = replace(FAST, token=TOKEN, api=server.url(""))
+        server.add("/a", Fault("redirect", value=other.url("/b")), "status 403")
+        get(server.url("/a"), dest, settings)
+        with pytest.raises(DownloadError) as error:
+            get(server.url("/a"), dest.with_name("b"), settings)
+        tokens = [headers.get("X-Auth-Token") for _, headers, _ in server.requests]
+        assert tokens == [TOKEN, TOKEN]
+        assert "X-Auth-Token" not in other.requests[0][1]
+    assert TOKEN not in f"{caplog.text} {error.value} {settings!r}"
+
+
+def test_a_token_is_read_and_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GDC_TOKEN", f" {TOKEN}\n")
+    assert fetch.read_token() == TOKEN
+    (tmp_path / "token").write_text("from a file\n")
+    assert fetch.read_token(tmp_path / "token") == "from a file"
+    with pytest.raises(DownloadError, match="isn't one line") as error:
+        fetch.Settings(token=fetch.read_token(tmp_path / "token"))
+    assert "from a file" not in str(error.value)
+    monkeypatch.delenv("GDC_TOKEN")
+    assert fetch.read_token() is None
+    with pytest.raises(DownloadError, match="FileNotFoundError"):
+        fetch.read_token(tmp_path / "gone")
+
+
+def test_json_is_had_and_pages_are_refused(server: FaultServer) -> None:
+    server.files |= {"/json": b'{"hits": [1]}', "/text": b"hits"}
+    with fetch.session(FAST) as session:
+        url = server.add("/json", "page", "status 502", "short", "drip")
+        assert fetch.get_json(session, url, {"size": 1}) == {"hits": [1]}
+        assert fetch.get_json(session, url, json={"size": 1}) == {"hits": [1]}
+        for path, word in [("/text", "isn't JSON, 4 times"), ("/gone", "status 404")]:
+            with pytest.raises(DownloadError, match=word):
+                fetch.get_json(session, server.url(path))
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command")
+def test_an_unknown_certificate_is_fatal(tmp_path: Path, dest: Path) -> None:
+    pem = self_signed(tmp_path)
+    with FaultServer({"/a": CONTENT}, certificate=pem) as server:
+        with pytest.raises(DownloadError, match=r"certificate of 127.0.0.1 isn't trusted; name"):
+            get(server.url("/a"), dest)
+        assert (server.connections, server.requests) == (1, [])
+        get(server.url("/a"), dest, replace(FAST, ca=str(pem)))
+        assert dest.read_bytes() == CONTENT
+    with pytest.raises(DownloadError, match="CA bundle isn't there"):
+        fetch.session(replace(FAST, ca=str(tmp_path / "gone")))
