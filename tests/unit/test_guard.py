@@ -9,8 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from slide2rna import config, guard, splits
-from slide2rna.download import check_shard
+from slide2rna import config, download, fetch, guard, splits
 from slide2rna.errors import LeakError, StageError
 from slide2rna.io import write_parquet
 
@@ -26,7 +25,8 @@ def slides_of(folder: Path, count: int = 10, copy: bool = False) -> pl.DataFrame
     table = table.with_columns(
         url=pl.lit(None, pl.String), md5=pl.lit(None, pl.String), size=pl.lit(None, pl.Int64)
     )
-    return check_shard(table, 0, 1)
+    found = download.get_rows(download.rows_of(table, 0, 1), folder / "files", fetch.Settings())
+    return download.as_table(found, table.schema)
 
 
 def folds_of(slides: pl.DataFrame) -> pl.DataFrame:
