@@ -9,7 +9,7 @@ import pytest
 import yaml
 from gdc_server import GdcServer
 from polars.testing import assert_frame_equal
-from test_gdc_chain import PATIENTS, fill, run
+from test_gdc_chain import PATIENTS, fill, run, split
 
 GOALS = ("bags/color.safetensors", "guard.json")
 
@@ -17,6 +17,7 @@ GOALS = ("bags/color.safetensors", "guard.json")
 @pytest.mark.timeout(600)
 def test_bags_are_the_same_and_slides_are_gone(repo: Path, tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
+    split(tmp_path / "split.tsv")
     with GdcServer(page_limit=50) as server:
         fill(server, tmp_path / "made")
         for name, keep in (("kept", True), ("thrown", False)):
