@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -91,7 +89,7 @@ def stage(folder: Path) -> None:
     spent = time.perf_counter() - began
     schema = pl.read_parquet_schema(folder / "out" / "expression.parquet")
     assert len(schema) == LISTED + 1, len(schema)
-    print(json.dumps([spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6]))
+    print(json.dumps([spent, common.peak_mb() * 2**20 / 1e9]))
 
 
 def main() -> None:
@@ -99,9 +97,7 @@ def main() -> None:
         folder = Path(name)
         (folder / "genes.txt").write_text("\n".join(f"GENE{i}" for i in range(LISTED)))
         spent = plan(folder)
-        command = [sys.executable, __file__, "--stage", name]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        seconds, gigabytes = json.loads(done.stdout.splitlines()[-1])
+        seconds, gigabytes = json.loads(common.in_own_process(__file__, "--stage", name))
     size = f"{SAMPLES} slides, {LISTED} genes x {SAMPLES} samples"
     results = [
         line("planning", spent, "s", f"{size}: from query to manifest", LIMIT_S),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +22,22 @@ def seconds(work: Callable[[], Any]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
+
+
+def in_own_process(script: str, *arguments: str) -> str:
+    """The last line that a script prints when it runs in a process of its own."""
+    command = [sys.executable, script, *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.splitlines()[-1]
+
+
+def peak_mb() -> float:
+    """Highest resident memory of this process so far, MB.
+
+    Not ru_maxrss, which a child takes over from the process that started it.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**10
 
 
 def interval(ratios: list[float], share: float = 0.9, resamples: int = 2000) -> tuple[float, float]:

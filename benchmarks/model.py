@@ -4,7 +4,7 @@ Size: 380 sets with 231,000 memberships of 20,820 genes, h = 256, 7 blocks, bags
 models have the same weights; ours keeps freed memory as its commands do, the loop has glibc's
 usual thresholds. The limit is the rate of one large matrix product, measured before and after
 everything that is compared with it; arithmetic counts every membership once, padding not at all.
-Peak memory is that of a process of its own: forward and backward at 3,000 sets.
+Peak memory is in memory.py.
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ import numpy as np
 import torch
 from common import compare, finish, report, seconds
 from loop import LoopModel, guided
+from numerics import difference, operations
 from slide2rna import config, convert, devices, flow, sample
 from slide2rna.config import Settings
 from slide2rna.model import RNAFM
 from slide2rna.pathways import Pathways
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 GENES, FEATURES, CLUSTERS, BATCH, STEPS = 20_820, 1024, 100, 32, 20
 MODEL = config.defaults(
     "model", hidden=256, skip="none", cluster_weights=False, dropout=0.0, condition_dropout=0.0
 )
-PEAKS = ("weights", "ours", "recompute", "loop", "fused")
 ONE_STEP = config.defaults("sample", steps=1, solver="euler", guidance=2.0)
 SIDE = {"cpu": 2048, "cuda": 8192}
 
@@ -45,6 +44,11 @@ def gene_sets(sets: int, memberships: int, largest: int, genes: int = GENES) -> 
     sizes = (raw * memberships / raw.sum()).astype(int).clip(10, largest)
     index = [np.sort(rng.choice(genes - 2300, size, replace=False)) for size in sizes]
     return Pathways([f"set{i}" for i in range(sets)], index, genes)
+
+
+def many_sets() -> Pathways:
+    """As many as GO biological process has, about."""
+    return gene_sets(3000, 225_000, 500)
 
 
 def build(sets: Pathways, device: torch.device, settings: Settings = MODEL) -> RNAFM:
@@ -139,22 +143,6 @@ class Machine:
         return report(name, value, "GFLOP/s", yard, shares, target)
 
 
-class Counter(TorchDispatchMode):
-    """Counts dispatched operations."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        self.count += 1
-        return func(*args, **(kwargs or {}))
-
-
-def operations(work: Callable[[], object]) -> int:
-    with Counter() as counter, torch.no_grad():
-        work()
-    return counter.count
-
-
 def training_step(model: torch.nn.Module, forward: Callable[[], Tensor]) -> Callable[[], None]:
     """Forward, backward, clip, AdamW and weight average."""
     parameters = list(model.parameters())
@@ -237,10 +225,6 @@ class Work:
         return self.x[:, : MODEL["hidden"]]
 
 
-def difference(one: Tensor, other: Tensor) -> float:
-    return float(((one - other).abs() / other.abs().clamp(min=1)).max())
-
-
 def main_size(machine: Machine) -> list[bool]:
     """380 sets, batch 32."""
     sets = gene_sets(380, 231_000, 16_000)
@@ -297,7 +281,7 @@ def main_size(machine: Machine) -> list[bool]:
 
 def go_bp_size(machine: Machine) -> list[bool]:
     """3,000 sets, batch 4: shares of the rate of a whole training step and of a guided step."""
-    sets, batch = gene_sets(3000, 225_000, 500), 4
+    sets, batch = many_sets(), 4
     model = build(sets, machine.device).eval()
     x, t = torch.randn(batch, GENES), torch.rand(batch)
     bags, sizes = torch.randn(batch, CLUSTERS, FEATURES), torch.ones(batch, CLUSTERS)
@@ -316,87 +300,30 @@ def go_bp_size(machine: Machine) -> list[bool]:
     return [first, machine.share("model: 3,000 sets, training step at batch 4", step, flop, share)]
 
 
-def go_bp_memory(device: torch.device) -> bool:
-    """3,000 sets, batch 2: peak memory of forward and backward."""
-    peaks = {kind: peak_of(kind, device) for kind in PEAKS}
-    ratio = peaks["loop"] / peaks["ours"]
-    line = {"name": "model: 3,000 sets, peak memory at batch 2", "value": round(peaks["ours"])}
-    line |= {"unit": "MB", "yardstick": f"loop, {peaks['loop']:.0f} MB"}
-    line |= {"ratio": round(ratio, 2), "target": 2.0, "ok": ratio >= 2}
-    line |= {"recomputed": round(peaks["recompute"]), "loop, fused": round(peaks["fused"])}
-    line |= {"weights, gradients and torch alone": round(peaks["weights"])}
-    print(json.dumps(line), flush=True)
-    return ratio >= 2
-
-
 def on_gpu(device: torch.device) -> list[bool]:
     """Run all of it on the GPU as well; without one, say which claims stay open."""
     if device.type == "cuda":
         return []
     if torch.cuda.is_available():
-        command = [sys.executable, __file__, "--device", "cuda"]
-        return [subprocess.run(command, check=False).returncode == 0]
+        scripts = (__file__, str(Path(__file__).with_name("memory.py")))
+        commands = [[sys.executable, script, "--device", "cuda"] for script in scripts]
+        return [subprocess.run(command, check=False).returncode == 0 for command in commands]
     for name, target in (("training step", 20), ("a guided step", 20), ("share of the rate", 0.35)):
         line = {"name": f"model: {name} on a GPU", "value": None, "unit": "", "yardstick": "loop"}
         print(json.dumps(line | {"ratio": None, "target": target, "ok": None}), flush=True)
     return []
 
 
-def peak_of(kind: str, device: torch.device) -> float:
-    """Peak memory of forward and backward at 3,000 sets, measured in a process of its own, MB."""
-    command = [sys.executable, __file__, "--device", device.type, "--peak", kind]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout.split()[-1])
-
-
-def print_peak(kind: str, device: torch.device) -> None:
-    sets = gene_sets(3000, 225_000, 500)
-    x, t = torch.randn(2, GENES, device=device), torch.rand(2, device=device)
-    bags = torch.randn(2, CLUSTERS, FEATURES, device=device)
-    model: torch.nn.Module
-    (usual_memory if kind in ("loop", "fused") else devices.keep_freed_memory)()
-    if kind in ("loop", "fused"):
-        model = (
-            LoopModel(sets, FEATURES, CLUSTERS, MODEL)
-            .fuse(kind == "fused")
-            .to(device)
-            .to_device(device)
-        )
-        out = model(x, t, bags)
-    else:
-        model = RNAFM(sets, FEATURES, CLUSTERS, MODEL).to(device)
-        model.recompute = kind == "recompute"
-        sizes = torch.ones(2, CLUSTERS, device=device)
-        with torch.set_grad_enabled(kind != "weights"):
-            out = model(x, t, model.encode_image(bags, sizes))
-    if kind == "weights":
-        for parameter in model.parameters():
-            parameter.grad = torch.ones_like(parameter)
-    else:
-        out.square().mean().backward()
-    if device.type == "cuda":
-        print(torch.cuda.max_memory_allocated() / 2**20)
-    else:
-        status = Path("/proc/self/status").read_text()
-        print(int(status.split("VmHWM:")[1].split()[0]) / 2**10)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--peak", choices=PEAKS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
-    if args.peak:
-        print_peak(args.peak, device)
-        return
     devices.keep_freed_memory()
-    # First: the others keep the memory that they free.
-    results = [go_bp_memory(device)]
     machine = Machine(device)
-    results += main_size(machine)
+    results = main_size(machine)
     gc.collect()
     getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
     finish(results + go_bp_size(machine) + on_gpu(device))

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
-from common import finish, seconds
+from common import finish, in_own_process, seconds
+from memory import device_peak_mb
 from model import CLUSTERS, FEATURES, GENES, MODEL, Machine, build, gene_sets, gigaflops
 from scipy.optimize import nnls
 from slide2rna import devices, flow
@@ -116,26 +114,8 @@ def measure(size: Size, machine: Machine) -> tuple[float, float]:
 
 def peak(size: Size, device: torch.device) -> float:
     """Peak memory of a step in a process of its own, MB."""
-    command = [
-        sys.executable,
-        __file__,
-        "--device",
-        device.type,
-        "--peak",
-        json.dumps(asdict(size)),
-    ]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout.split()[-1])
-
-
-def print_peak(size: Size, device: torch.device) -> None:
-    devices.keep_freed_memory()
-    Machine(device).ours(step_of(size, device))()
-    if device.type == "cuda":
-        print(torch.cuda.max_memory_allocated() / 2**20)
-    else:
-        status = Path("/proc/self/status").read_text()
-        print(int(status.split("VmHWM:")[1].split()[0]) / 2**10)
+    own = ("--device", device.type, "--peak", json.dumps(asdict(size)))
+    return float(in_own_process(__file__, *own))
 
 
 def known(size: Size) -> float:
@@ -226,7 +206,9 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
     if args.peak:
-        print_peak(Size(**json.loads(args.peak)), device)
+        devices.keep_freed_memory()
+        Machine(device).ours(step_of(Size(**json.loads(args.peak)), device))()
+        print(device_peak_mb(device))
         return
     machine = Machine(device)
     finish(step_law(machine) + sampling_law(machine))

@@ -15,9 +15,7 @@ from slide2rna.errors import ConfigError
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("--slides", type=Path, required=True, help="slides.parquet of the cohort")
-    parser.add_argument("--shard", type=int, required=True, help="number of this shard, from 0")
-    parser.add_argument("--shards", type=int, required=True, help="how many shards there are")
+    download.add_arguments(parser)
     for stage in ("slides", "tiles", "features"):
         parser.add_argument(f"--{stage}-manifest", type=Path, required=True, help="to be written")
     parser.add_argument("--settings", default="{}", help="section features as JSON")
@@ -25,10 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=2)
-    download.add_arguments(parser)
-    args = parser.parse_args(argv)
-    if not 0 <= args.shard < args.shards:
-        parser.error(f"--shard must be 0 to {args.shards - 1}")
+    args = download.parse(parser, argv)
     settings = config.parse_settings("features", args.settings)
     if settings["encoder"] == "files":
         cause = "with encoder files no slide is read, so there is none to throw away"

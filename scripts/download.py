@@ -16,14 +16,9 @@ from slide2rna import cli, download
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("--slides", required=True, help="slides.parquet of the cohort")
-    parser.add_argument("--shard", type=int, required=True, help="number of this shard, from 0")
-    parser.add_argument("--shards", type=int, required=True, help="how many shards there are")
-    parser.add_argument("--out", required=True, help="manifest of the shard (Parquet)")
     download.add_arguments(parser)
-    args = parser.parse_args(argv)
-    if not 0 <= args.shard < args.shards:
-        parser.error(f"--shard must be 0 to {args.shards - 1}")
+    parser.add_argument("--out", required=True, help="manifest of the shard (Parquet)")
+    args = download.parse(parser, argv)
     download.run(args.slides, args.shard, args.shards, args.out, download.settings_of(args))
 
 

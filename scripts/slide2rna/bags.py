@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from slide2rna import STEP_VERSIONS
 from slide2rna.cli import progress
 from slide2rna.config import Settings
-from slide2rna.errors import SlideError, StageError
+from slide2rna.errors import SlideError, StageError, listing
 from slide2rna.featurefile import read
 from slide2rna.io import atomic, seed_for
 
@@ -204,13 +204,16 @@ def run(
     table = pl.concat([pl.read_parquet(path) for path in manifests]).sort("slide_id")
     twice = table.filter(pl.col("slide_id").is_duplicated())["slide_id"].unique().sort()
     if len(twice):
-        raise StageError(folder, f"slides in two shards: {_names(twice.to_list())}", "rerun it")
+        raise StageError(
+            folder, f"slides in two shards: {listing(twice.to_list(), 10)}", "rerun it"
+        )
     failed = table.filter(pl.col("status") != "ok")
     if failed.height > max_failed:
+        names = listing(failed["slide_id"].to_list(), 10)
         reasons = "; ".join(str(reason) for reason in failed["reason"][:3])
         raise StageError(
             folder,
-            f"{failed.height} slides failed ({_names(failed['slide_id'].to_list())}): {reasons}",
+            f"{failed.height} slides failed ({names}): {reasons}",
             f"mend or leave them out, or raise max_failed_slides (now {max_failed})",
         )
     table = table.filter(pl.col("status") == "ok")
@@ -296,7 +299,3 @@ def load(path: str | Path) -> Bags:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise StageError(path, f"not a bags file ({error})", "run the stage bags again") from error
     return Bags(**arrays, slide_ids=ids, encoder=encoder, k=k)
-
-
-def _names(names: list[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

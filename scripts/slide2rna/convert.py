@@ -22,6 +22,7 @@ from slide2rna.published import MASK
 State = dict[str, Tensor]
 
 EMBEDDING = "gene_embedder.gene_pathway_ebd"
+MASKS = (MASK, "pathway_graph.add_mask")
 # What the published mask adds to the logits of two sets that share no gene.
 BLOCKED = -1e4
 
@@ -161,7 +162,5 @@ def reorder(published: State, orders: Sequence[np.ndarray], background: np.ndarr
 def masks(pathways: Pathways) -> State:
     """The published graph's buffers: true, and -1e4, where two sets share no gene; (P, P)."""
     blocked = torch.from_numpy(~pathways.adjacency)
-    return {
-        MASK: blocked,
-        "pathway_graph.add_mask": torch.zeros(blocked.shape).masked_fill(blocked, BLOCKED),
-    }
+    added = torch.zeros(blocked.shape).masked_fill(blocked, BLOCKED)
+    return dict(zip(MASKS, (blocked, added), strict=True))

@@ -21,10 +21,21 @@ Checked = tuple[str | None, int | None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of a command that downloads."""
+    """The options of a command that downloads a shard."""
+    parser.add_argument("--slides", type=Path, required=True, help="slides.parquet of the cohort")
+    parser.add_argument("--shard", type=int, required=True, help="number of this shard, from 0")
+    parser.add_argument("--shards", type=int, required=True, help="how many shards there are")
     parser.add_argument("--downloads", type=int, default=4, help="files at a time")
     parser.add_argument("--token-file", help="GDC token; default: the variable GDC_TOKEN")
     parser.add_argument("--api", default=fetch.Settings.api, help="the server that gets the token")
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command line with those options; a shard that there isn't is a usage error."""
+    args = parser.parse_args(argv)
+    if not 0 <= args.shard < args.shards:
+        parser.error(f"--shard must be 0 to {args.shards - 1}")
+    return args
 
 
 def settings_of(args: argparse.Namespace) -> fetch.Settings:

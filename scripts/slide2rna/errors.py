@@ -5,6 +5,14 @@ Every message names the file, row or key, the cause, and the remedy, in one line
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+
+def listing(names: Sequence[str], most: int = 5) -> str:
+    """Names for a message: the first few, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
 
 class UserError(Exception):
     """Base of all errors that a user can mend; printed as one line, exit status 2."""

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from slide2rna.cli import log
-from slide2rna.errors import SheetError
+from slide2rna.errors import SheetError, listing
 from slide2rna.sheet import MISSING, read_text, repeated, separator_of
 from slide2rna.star import genes_of_types, read_star, rows_of
 
@@ -111,22 +111,33 @@ def to_log2(where: object, ids: list[str], values: np.ndarray, unit: str) -> np.
         total = values.sum(axis=1, dtype=np.float64, keepdims=True)
         empty = [ids[i] for i in np.flatnonzero(total[:, 0] == 0)]
         if empty:
-            cause = f"sample {_names(empty)} has no counts at all"
+            cause = f"sample {listing(empty)} has no counts at all"
             raise SheetError(where, cause, "leave it out of the table and the sheet")
         values = values * (1e6 / total)
     return np.log2(values + 1)
 
 
 def read_genes(path: str | Path) -> list[str]:
-    """A gene list: the first cell of each line; a first line `gene` (or symbol ...) is a header."""
+    """The genes of a list, sorted, each once."""
+    return sorted(set(listed_genes(path)))
+
+
+def listed_genes(path: str | Path) -> list[str]:
+    """A gene list as it stands: the first cell of each line; a first line `gene` is a header.
+
+    Raises
+    ------
+    SheetError
+        The file can't be read, is empty, or has a line without a gene.
+    """
     lines = [line for line in read_text(path).splitlines() if line.strip()]
-    separator = separator_of(lines[0])
+    separator = separator_of(lines[0]) if lines else ","
     names = [line.split(separator)[0].strip().strip('"') for line in lines]
-    if names[0].lower() in GENE_HEADERS:
+    if names and names[0].lower() in GENE_HEADERS:
         names = names[1:]
     if not names or not all(names):
         raise SheetError(path, "no genes, or a line without one", "give one gene a line")
-    return sorted(set(names))
+    return names
 
 
 def _read_own(path: Path) -> tuple[list[str], list[str], np.ndarray]:
@@ -158,7 +169,7 @@ def _read_own(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     twice = ids.filter(ids.is_duplicated()).unique().sort().to_list()
     if twice:
         remedy = "keep one row per sample (or average them yourself)"
-        raise SheetError(path, f"sample {_names(twice)} has several rows", remedy)
+        raise SheetError(path, f"sample {listing(twice)} has several rows", remedy)
     # polars fills integer columns' nulls with NaN here, which the value check then names.
     values = table.select(pl.col(genes).cast(pl.Float32)).to_numpy()
     return ids.to_list(), genes, values
@@ -177,7 +188,7 @@ def _read_csv(path: Path) -> pl.DataFrame:
         raise SheetError(f"{path} line 1", cause, "name the gene or remove the column")
     twice = repeated(names)
     if twice:
-        raise SheetError(path, f"gene {_names(twice)} has several columns", "keep one of them")
+        raise SheetError(path, f"gene {listing(twice)} has several columns", "keep one of them")
     key = next((name for name in ID_NAMES if name in names), names[0])
     kinds = {name: pl.String if name == key else pl.Float32 for name in names}
     if not body.strip():
@@ -240,10 +251,6 @@ def _columns_of(path: Path, names: list[str], genes: list[str] | None) -> list[i
     if genes is not None:
         lost = [name for name in sorted(set(genes)) if name not in index]
         if lost:
-            cause = f"{len(lost)} of {len(set(genes))} listed genes are missing: {_names(lost)}"
+            cause = f"{len(lost)} of {len(set(genes))} listed genes are missing: {listing(lost)}"
             raise SheetError(path, cause, "mend the gene list or use the same gene annotation")
     return [index[name] for name in sorted(set(names) if genes is None else set(genes))]
-
-
-def _names(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -16,7 +16,6 @@ from slide2rna import fetch
 from slide2rna.cli import log
 from slide2rna.errors import ConfigError, DownloadError
 
-API = "https://api.gdc.cancer.gov"
 PAGE = 1000
 STRATEGIES = {
     "diagnostic": ["Diagnostic Slide"],
@@ -63,7 +62,7 @@ SAMPLE_TYPES = {
 BARCODE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}-(\d{2})[A-Z]")
 
 
-def release(session: fetch.Client, api: str = API) -> str:
+def release(session: fetch.Client, api: str) -> str:
     """GDC's data release, from `/status`.
 
     https://docs.gdc.cancer.gov/API/Users_Guide/Search_and_Retrieval/#status-endpoint

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -124,11 +125,26 @@ def _symbols(path: Path, genes: Sequence[str]) -> list[str]:
 
 
 def gmt(path: Path, genes: Sequence[str]) -> GeneSets:
-    """Sets of a GMT file: name, description, then gene symbols, separated by tabs."""
+    """Sets of a GMT file over these genes."""
     position = {gene: i for i, gene in enumerate(genes)}
+    names, descriptions, listed = gmt_lists(path)
+    index = [
+        np.array(sorted({position[g] for g in line if g in position}), "int64") for line in listed
+    ]
+    return GeneSets(names, descriptions, index, f"sha256:{io.sha256sum(path)[:16]}")
+
+
+def gmt_lists(path: Path) -> tuple[list[str], list[str], list[list[str]]]:
+    """Names, descriptions and gene symbols of a GMT file, as its lines have them.
+
+    Raises
+    ------
+    PathwayError
+        A line with fewer than three fields separated by tabs, or a second set of one name.
+    """
     names: list[str] = []
     descriptions: list[str] = []
-    index: list[np.ndarray] = []
+    listed: list[list[str]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
@@ -145,8 +161,24 @@ def gmt(path: Path, genes: Sequence[str]) -> GeneSets:
             )
         names.append(fields[0])
         descriptions.append(fields[1])
-        index.append(np.array(sorted({position[g] for g in fields[2:] if g in position}), "int64"))
-    return GeneSets(names, descriptions, index, f"sha256:{io.sha256sum(path)[:16]}")
+        listed.append(fields[2:])
+    return names, descriptions, listed
+
+
+def json_lists(path: Path) -> dict[str, list[Any]]:
+    """The lists of an index file, {name: [gene index or name, ...]}.
+
+    Raises
+    ------
+    ValueError
+        Not JSON.
+    PathwayError
+        Not an object of lists.
+    """
+    content = io.read_json(path)
+    if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
+        raise PathwayError(path, "not an object of lists", "give {set name: [genes]}")
+    return content
 
 
 def index_json(path: Path, genes: Sequence[str]) -> GeneSets:
@@ -162,11 +194,9 @@ def index_json(path: Path, genes: Sequence[str]) -> GeneSets:
         Not such a file, or indices with another gene list.
     """
     try:
-        content = io.read_json(path)
+        content = json_lists(path)
     except ValueError as error:
         raise PathwayError(path, str(error), "give a JSON object of gene lists") from error
-    if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
-        raise PathwayError(path, "not an object of lists", "give {set name: [genes]}")
     position = {gene: i for i, gene in enumerate(genes)}
     numbers = any(isinstance(member, int) for members in content.values() for member in members)
     if numbers:

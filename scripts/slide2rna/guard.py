@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from slide2rna.cli import log
-from slide2rna.errors import LeakError, StageError
+from slide2rna.errors import LeakError, StageError, listing
 from slide2rna.io import write_json
 
 
@@ -39,14 +39,14 @@ def check(slides: pl.DataFrame, splits: pl.DataFrame) -> dict[str, Any]:
     leaking = parts.filter(pl.col("part").list.len() > 1).sort("fold", "unit")
     if leaking.height:
         found = [f"{r['unit']} ({' and '.join(r['part'])})" for r in leaking.rows(named=True)]
-        cause = f"split unit in two parts of a fold: {_names(found)}"
+        cause = f"split unit in two parts of a fold: {listing(found)}"
         raise LeakError(f"fold {leaking['fold'][0]}", cause, "mend the split")
     folds = splits["fold"].unique().sort().to_list()
     for fold in folds:
         known = splits.filter(pl.col("fold") == fold)["unit"].to_list()
         lost = slides.filter(~pl.col("unit").is_in(known))["slide_id"].sort().to_list()
         if lost:
-            cause = f"slides without a part: {_names(lost)}"
+            cause = f"slides without a part: {listing(lost)}"
             raise StageError(f"fold {fold}", cause, "make the cohort again")
     file = pl.coalesce("md5", "path").alias("file")
     placed = slides.with_columns(file).filter(pl.col("file").is_not_null()).join(splits, on="unit")
@@ -58,7 +58,7 @@ def check(slides: pl.DataFrame, splits: pl.DataFrame) -> dict[str, Any]:
             (pl.col("file") == first["file"]) & (pl.col("fold") == first["fold"])
         ).rows(named=True)
         found = [f"{r['slide_id']} of {r['patient_id']} ({r['part']})" for r in group]
-        cause = f"the same file in two parts: {_names(found)}"
+        cause = f"the same file in two parts: {listing(found)}"
         raise LeakError(f"fold {first['fold']}", cause, "keep one of the copies in the sheet")
     return {
         "ok": True,
@@ -82,7 +82,3 @@ def run(shards: Sequence[str | Path], splits: str | Path, out: str | Path) -> No
     log.info(
         "no leak: %d units, %d slides, %d folds", *(result[k] for k in ("units", "slides", "folds"))
     )
-
-
-def _names(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -18,7 +18,6 @@ from slide2rna.errors import ConfigError, DownloadError, SheetError
 from slide2rna.gdc import SCHEMA
 from slide2rna.sheet import read_table
 
-URL = "https://pathdb.cancerimagingarchive.net"
 # Case_ID, Slide_ID, Specimen_ID, Specimen_Type and Embedding_Medium of all CPTAC slides.
 TABLE = "system/files/collectionmetadata/202407/cptac_metadata_07-09-2024.csv"
 COLUMNS = ("Case_ID", "Slide_ID", "Specimen_ID", "Specimen_Type", "Embedding_Medium")

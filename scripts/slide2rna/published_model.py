@@ -102,9 +102,8 @@ def check_sets(
 
 def leftovers(model: RNAFM, state: State, source: Path) -> State:
     """The tensors that the network here has no place for, after all others were checked."""
-    buffers = convert.masks(model.pathways)
     rest = convert.check(model, state, source)
-    rest = {name: value for name, value in rest.items() if name not in buffers}
+    rest = {name: value for name, value in rest.items() if name not in convert.MASKS}
     unused = ("gene_embedder.bg_", "bg_head.") if not len(model.pathways.background) else ()
     clusters = model.condition.cluster_index_emb
     assert clusters is not None

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slide2rna import genesets, io, pathways
+from slide2rna import genesets, pathways
 from slide2rna.errors import PathwayError, SheetError
-from slide2rna.expression import GENE_HEADERS
+from slide2rna.expression import listed_genes
 from slide2rna.genesets import BACKGROUND
 from slide2rna.pathways import Pathways
 from slide2rna.published import Checkpoint
@@ -55,20 +55,14 @@ class TrainedSets:
 
 
 def read_genes(path: str | Path) -> list[str]:
-    """A gene list in its order: the first cell of each line; a first line `gene` is a header.
+    """A gene list in its order.
 
     Raises
     ------
     SheetError
         The file can't be read, is empty, or names a gene twice.
     """
-    lines = [line for line in read_text(path).splitlines() if line.strip()]
-    separator = separator_of(lines[0]) if lines else ","
-    names = [line.split(separator)[0].strip().strip('"') for line in lines]
-    if names and names[0].lower() in GENE_HEADERS:
-        names = names[1:]
-    if not names or not all(names):
-        raise SheetError(path, "no genes, or a line without one", "give one gene a line")
+    names = listed_genes(path)
     if twice := repeated(names):
         raise SheetError(path, f"gene {twice[0]} is there twice", "give the list of the training")
     return names
@@ -107,17 +101,15 @@ def read_sets(path: str | Path, genes: list[str]) -> TrainedSets:
 
 def _gmt(path: Path, genes: list[str]) -> tuple[list[str], list[np.ndarray]]:
     position = {gene: i for i, gene in enumerate(genes)}
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    members = [[position[g] for g in line.split("\t")[2:] if g in position] for line in lines]
-    return genesets.gmt(path, genes).names, [np.array(m, dtype=np.int64) for m in members]
+    names, _, listed = genesets.gmt_lists(path)
+    members = [[position[gene] for gene in line if gene in position] for line in listed]
+    return names, [np.array(m, dtype=np.int64) for m in members]
 
 
 def _index_json(
     path: Path, genes: list[str]
 ) -> tuple[list[str], list[np.ndarray], np.ndarray | None]:
-    content = io.read_json(path)
-    if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
-        raise PathwayError(path, "not an object of lists", "give {set name: [genes]}")
+    content = genesets.json_lists(path)
     position = {gene: i for i, gene in enumerate(genes)}
 
     def positions(name: str) -> np.ndarray:

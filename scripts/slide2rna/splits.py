@@ -13,7 +13,7 @@ import polars as pl
 
 from slide2rna.cli import log
 from slide2rna.config import Settings
-from slide2rna.errors import ConfigError, SheetError
+from slide2rna.errors import ConfigError, SheetError, listing
 from slide2rna.io import seed_for
 from slide2rna.sheet import LINE, complain, read_table
 
@@ -80,7 +80,7 @@ def _whole_sites(units: pl.DataFrame, n: int, seed: int) -> dict[str, int]:
     """The fold that tests each unit, whole sites together."""
     unknown = units.filter(pl.col("site").is_null())["unit"].sort().to_list()
     if unknown:
-        cause = f"leave-site-out needs every site, and that of {_names(unknown)} isn't known"
+        cause = f"leave-site-out needs every site, and that of {listing(unknown)} isn't known"
         raise ConfigError("folds.by", cause, "fill the column site, or use by: patient")
     sites = units.group_by("site").agg("unit").rows()
     if len(sites) < n:
@@ -184,7 +184,7 @@ def from_file(path: str | Path, units: pl.DataFrame, settings: Settings, seed: i
         given = dict(table.filter(pl.col("fold") == fold).select("unit", "part").rows())
         lost = [unit for unit in units["unit"].sort() if unit not in given]
         if lost:
-            cause = f"fold {fold} doesn't name {_names(lost)}"
+            cause = f"fold {fold} doesn't name {listing(lost)}"
             raise SheetError(path, cause, "give every unit of the cohort a part in every fold")
         rows += _with_cal(str(path), units, given, fold, settings, seed)
     return _table(rows)
@@ -202,7 +202,7 @@ def from_column(
     """
     mixed = units.filter((pl.col("split").list.len() != 1) | pl.col("split").list.first().is_null())
     if mixed.height:
-        cause = f"{_names(mixed['unit'].sort().to_list())} has several or missing split values"
+        cause = f"{listing(mixed['unit'].sort().to_list())} has several or missing split values"
         raise SheetError(path, cause, "give all slides of a unit the same split, and all units one")
     given = dict(units.select("unit", pl.col("split").list.first()).sort("unit").rows())
     if all(value in PARTS for value in given.values()):
@@ -244,10 +244,6 @@ def _with_cal(
         for unit in _spread(_by_site(train, seed, "cal", fold), min(count, train.height - 1)):
             parts[unit] = "cal"
     return [(unit, fold, part) for unit, part in parts.items()]
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _table(rows: list[tuple[str, int, str]]) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from slide2rna.cli import progress
-from slide2rna.errors import SheetError
+from slide2rna.errors import SheetError, listing
 from slide2rna.sheet import read_text, repeated
 
 STAR_COLUMNS = ("gene_id", "gene_name")
@@ -34,7 +34,7 @@ def read_star(
     twice = repeated(ids)
     if twice:
         remedy = "a file's name up to the first dot is its sample: keep one file per sample"
-        raise SheetError(folder, f"sample {_names(twice)} has several files", remedy)
+        raise SheetError(folder, f"sample {listing(twice)} has several files", remedy)
     if samples is not None:
         keep = rows_of(folder, samples, ids, [])
         files, ids = [files[i] for i in keep], [ids[i] for i in keep]
@@ -66,7 +66,7 @@ def genes_of_types(folder: Path, gene_types: list[str]) -> list[str]:
     unknown = [name for name in gene_types if name not in known]
     if unknown:
         cause = f"no gene is of type '{unknown[0]}'"
-        raise SheetError(first, cause, f"types there are, e.g., {_names(known)}")
+        raise SheetError(first, cause, f"types there are, e.g., {listing(known)}")
     real = ~pl.col("gene_id").str.ends_with("_PAR_Y")
     wanted = table.filter(real & pl.col("gene_type").is_in(gene_types))
     return wanted["gene_name"].unique().sort().to_list()
@@ -124,11 +124,7 @@ def rows_of(path: Path, samples: list[str], ids: list[str], genes: list[str]) ->
         return [index[name] for name in sorted(set(samples))]
     if set(samples) & set(genes):
         raise SheetError(path, "the samples are its columns", "transpose it: a row per sample")
-    cause = f"no expression for {_names(lost)}"
+    cause = f"no expression for {listing(lost)}"
     if len(lost) == len(set(samples)):
-        cause += f" (none of the sheet's samples; its ids look like {_names(sorted(ids)[:2])})"
+        cause += f" (none of the sheet's samples; its ids look like {listing(sorted(ids)[:2])})"
     raise SheetError(path, cause, "add the row, or take the slides out of the sheet")
-
-
-def _names(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -23,19 +23,11 @@ from slide2rna.paint import Plan, paint
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from gdc_server import RELEASE, GdcServer
+from test_sheet_chain import SETTINGS as SMALL
 
 PATIENTS, GENES = 12, 60
 TUMOUR, NORMAL = "Primary Tumor", "Solid Tissue Normal"
-SETTINGS = {
-    "folds": {"n": 1},
-    "features": {"encoder": "color"},
-    "bags": {"k": 4},
-    "pathways": {"source": "adjacent"},
-    "model": {"hidden": 16, "blocks": 1, "heads": 2, "graph_heads": 2, "cluster_layers": 1},
-    "train": {"epochs": 3, "batch": 4},
-    "sample": {"draws": 20, "steps": 2, "mean_pairs": 1},
-    "evaluate": {"bootstrap": 20, "permutations": 5, "top": [20]},
-}
+SETTINGS = SMALL | {"folds": {"n": 1}}
 TABLES = ("slides.parquet", "expression.parquet", "splits.tsv", "cohort.json", "guard.json")
 
 

@@ -12,8 +12,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 import flow_cohort
-from slide2rna import config, devices, fit, sample, train
-from slide2rna.model import RNAFM
+from slide2rna import config, devices, fit, sample
 from torch._dynamo.utils import counters
 
 CPU = torch.device("cpu")
@@ -29,14 +28,7 @@ def test_compiled_equals_eager(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cohort = flow_cohort.make(tmp_path / "cohort", {"train": 12, "val": 3, "cal": 2, "test": 3})
-    last: list[RNAFM] = []
-    run = train.run
-
-    def remember(trainer: train.Trainer, *rest: object) -> RNAFM:
-        last.append(trainer.model)
-        return run(trainer, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(train, "run", remember)
+    trainers = flow_cohort.remembered(monkeypatch)
     made = []
     for mode in ("none", "graphs"):
         before = graphs()
@@ -45,7 +37,7 @@ def test_compiled_equals_eager(
         made.append(graphs() - before)
     assert made[0] == 0 < made[1]
     assert "CUDA graphs need a GPU; compiled without them" in caplog.text
-    eager, compiled = last
+    eager, compiled = (trainer.model for trainer in trainers)
     for one, two in zip(eager.parameters(), compiled.parameters(), strict=True):
         assert torch.allclose(one, two, atol=1e-5)
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from slide2rna import bags, config, fit, io, pathways
+import pytest
+from slide2rna import bags, config, fit, io, pathways, train
+from slide2rna.model import RNAFM
 
 
 @dataclass(frozen=True)
@@ -98,3 +100,16 @@ def settings(**train: object) -> dict[str, config.Settings]:
         "model": config.defaults("model", **small),
         "train": config.defaults("train", **(quick | train)),
     }
+
+
+def remembered(monkeypatch: pytest.MonkeyPatch) -> list[train.Trainer]:
+    """A list that every later training adds its trainer to."""
+    trainers: list[train.Trainer] = []
+    run = train.run
+
+    def remember(trainer: train.Trainer, *rest: object) -> RNAFM:
+        trainers.append(trainer)
+        return run(trainer, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(train, "run", remember)
+    return trainers

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from numerics import difference
 from published_files import (
     BACKGROUND,
     GENES,
@@ -32,7 +33,7 @@ from published_files import (
 )
 from slide2rna import checkpoint, convert, io
 from slide2rna.errors import UserError, WeightsError
-from test_model import CASES, build, difference, fast, inputs, pathways
+from test_model import CASES, build, fast, inputs, pathways
 
 torch.set_num_threads(1)
 __all__ = ["files"]  # the fixture

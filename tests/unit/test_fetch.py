@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,17 +20,6 @@ from fault_server import PASSING, Fault, FaultServer, md5
 from fetching import CONTENT, FAST, MD5, SIZE, get, run_sequences
 from slide2rna import fetch, transfer
 from slide2rna.errors import DownloadError
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with FaultServer({"/a": CONTENT}) as running:
-        yield running
-
-
-@pytest.fixture
-def dest(tmp_path: Path) -> Path:
-    return tmp_path / "files" / "a.svs"
 
 
 def partial(dest: Path, content: bytes) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from slide2rna import fetch, gdc, pathdb
+from slide2rna import access, fetch, gdc, pathdb
 from slide2rna.errors import ConfigError, DownloadError, SheetError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -157,12 +157,12 @@ def test_recorded_hits_are_understood(shared_data: Path) -> None:
     path = shared_data / "gdc" / "gdc_docs_real_responses.json"
     answers = json.loads(path.read_text())
     hits = answers["resp_10"]["data"]["hits"]
-    table = gdc._table(hits, "slide", gdc.API)
+    table = gdc._table(hits, "slide", access.GDC)
     row = table.filter(pl.col("uuid") == "d570eccc-3c1c-4c4f-ae04-96be71fbe016").row(0, named=True)
     assert row["patient_id"] == "TCGA-AN-A0FL"
     assert row["sample_type"] == "01"
     assert row["size"] == 1055798681
-    assert row["url"] == f"{gdc.API}/data/{row['uuid']}"
+    assert row["url"] == f"{access.GDC}/data/{row['uuid']}"
     sample = answers["resp_11"]["data"]["cases"][0]["samples"][0]
     assert gdc.sample_code(sample["submitter_id"], sample["sample_type"]) == "10"
     assert gdc.SAMPLE_TYPES[sample["sample_type"]] == sample["sample_type_id"]

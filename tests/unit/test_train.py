@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file
 from slide2rna import checkpoint, config, data, devices, fit, sample, train
 from slide2rna.errors import ConfigError, DeviceError, StageError, WeightsError
-from slide2rna.model import RNAFM
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -226,14 +225,7 @@ def test_other_ways_give_the_same_weights(
     monkeypatch: pytest.MonkeyPatch,
     change: dict[str, bool],
 ) -> None:
-    trainers: list[train.Trainer] = []
-    run = train.run
-
-    def remember(trainer: train.Trainer, *rest: object) -> RNAFM:
-        trainers.append(trainer)
-        return run(trainer, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(train, "run", remember)
+    trainers = flow_cohort.remembered(monkeypatch)
     for name, changes in (("one", {}), ("two", change)):
         fit.run(cohort.inputs, tmp_path / name, flow_cohort.settings(epochs=3, **changes), 1, CPU)
     usual, other = trainers

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,17 +15,6 @@ from slide2rna import fetch
 from slide2rna.errors import DownloadError
 
 TOKEN = "a-secret-token"
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with FaultServer({"/a": CONTENT}) as running:
-        yield running
-
-
-@pytest.fixture
-def dest(tmp_path: Path) -> Path:
-    return tmp_path / "files" / "a.svs"
 
 
 def test_retry_after_is_honoured(server: FaultServer, dest: Path) -> None:
