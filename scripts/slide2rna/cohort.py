@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from slide2rna import splits
+from slide2rna import published_splits, splits
 from slide2rna.acquire import acquire, gene_list
 from slide2rna.cli import log
 from slide2rna.config import Settings
@@ -82,7 +82,11 @@ def build(name: str, source: Settings, folds: Settings, seed: int, out: str | Pa
         origin, below = source["sheet"], CAVEAT
     caveat = None if unit_kind == "patient" else below
     slides = _with_units(origin, slides, unit_kind)
-    table = _folds(origin, slides, source, folds, seed)
+    if source.get("splits") == published_splits.NAME:
+        slides, table = _published_folds(origin, slides, source, folds, seed, audit)
+        expression = expression.filter(pl.col("sample_id").is_in(slides["sample_id"].implode()))
+    else:
+        table = _folds(origin, slides, source, folds, seed)
     slides = slides.select(
         pl.col(column).cast(kind) if column in slides.columns else pl.lit(None, kind).alias(column)
         for column, kind in SCHEMA.items()
@@ -180,18 +184,49 @@ def _folds(
     origin: str | Path, slides: pl.DataFrame, source: Settings, folds: Settings, seed: int
 ) -> pl.DataFrame:
     """The folds from the given file, from the sheet's column, or drawn."""
+    units, has_column = _units(origin, slides, source)
+    if source.get("splits"):
+        return splits.from_file(source["splits"], units, folds, seed)
+    if has_column:
+        return splits.from_column(origin, units, folds, seed)
+    return splits.draw(units, folds, seed)
+
+
+def _published_folds(
+    origin: str | Path,
+    slides: pl.DataFrame,
+    source: Settings,
+    folds: Settings,
+    seed: int,
+    audit: dict[str, Any],
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The slides that the published folds name, and those folds; `audit` says what was left out."""
+    units, _ = _units(origin, slides, source)
+    path = source["published_splits"]
+    table, lost = published_splits.read(path, units, folds, seed)
+    if lost:
+        log.info("%s: it doesn't name %d units of the cohort, left out", path, len(lost))
+    gone = pl.col("unit").is_in(lost)
+    left = slides.filter(gone).sort("slide_id").select("slide_id", "patient_id")
+    reason = f"not in the published folds ({Path(path).name})"
+    audit["dropped"] = audit["dropped"] + [
+        row | {"kind": "slide", "reason": reason} for row in left.rows(named=True)
+    ]
+    slides = slides.filter(~gone)
+    audit["flow"] = [*audit["flow"], _step("in the published folds", slides)]
+    audit["published_splits"] = published_splits.facts(path, table)
+    return slides, table
+
+
+def _units(origin: str | Path, slides: pl.DataFrame, source: Settings) -> tuple[pl.DataFrame, bool]:
+    """Split units with their site and what the sheet's column says; whether it says anything."""
     has_column = "split" in slides.columns and slides["split"].is_not_null().any()
+    if has_column and source.get("splits"):
+        cause = "a split is given twice: the column split and the key splits"
+        raise SheetError(origin, cause, "keep one of the two")
     if "site" not in slides.columns:
         slides = slides.with_columns(pl.lit(None, pl.String).alias("site"))
     columns = [pl.col("site").drop_nulls().sort().first()]
     if has_column:
         columns.append(pl.col("split").unique().sort())
-    units = slides.group_by("unit").agg(columns).sort("unit")
-    if source.get("splits"):
-        if has_column:
-            cause = "a split is given twice: the column split and the key splits"
-            raise SheetError(origin, cause, "keep one of the two")
-        return splits.from_file(source["splits"], units, folds, seed)
-    if has_column:
-        return splits.from_column(origin, units, folds, seed)
-    return splits.draw(units, folds, seed)
+    return slides.group_by("unit").agg(columns).sort("unit"), bool(has_column)

@@ -156,6 +156,30 @@ def from_file(path: str | Path, units: pl.DataFrame, settings: Settings, seed: i
     ConfigError
         The file's number of folds is not `folds.n`.
     """
+    given = read_given(path)
+    folds = given["fold"].n_unique()
+    for fold in range(folds):
+        named = given.filter(pl.col("fold") == fold)["unit"].implode()
+        lost = units.filter(~pl.col("unit").is_in(named))["unit"].sort().to_list()
+        if lost:
+            cause = f"fold {fold} doesn't name {listing(lost)}"
+            raise SheetError(path, cause, "give every unit of the cohort a part in every fold")
+    return place(path, given, units, settings, seed)
+
+
+def read_given(path: str | Path) -> pl.DataFrame:
+    """A split file as it stands, checked.
+
+    Returns
+    -------
+    polars.DataFrame
+        unit, fold, part; each unit once per fold, folds numbered 0, 1, ...
+
+    Raises
+    ------
+    SheetError
+        A column is missing, a wrong part or fold, or a unit that a fold names twice.
+    """
     table = read_table(path)
     key = next((name for name in ("unit", "patient_id") if name in table.columns), None)
     absent = [name for name in ("fold", "part") if name not in table.columns]
@@ -172,21 +196,33 @@ def from_file(path: str | Path, units: pl.DataFrame, settings: Settings, seed: i
     bad = table.filter(pl.struct("unit", "fold").is_duplicated())
     shown = f"{bad['unit'][0]} in fold {bad['fold'][0]}" if bad.height else ""
     complain(path, bad, f"{shown} has more than one row", "name each unit once per fold")
-    extra = table.filter(~pl.col("unit").is_in(units["unit"].to_list()))["unit"].n_unique()
-    if extra:
-        log.info("%s: %d units that are not in the cohort are left out", path, extra)
     folds = table["fold"].unique().sort().to_list()
     if folds != list(range(len(folds))):
         raise SheetError(path, f"folds are numbered {folds[:6]}", "number them 0, 1, ...")
-    _check_number(path, len(folds), settings)
+    return table.drop(LINE)
+
+
+def place(
+    path: str | Path, given: pl.DataFrame, units: pl.DataFrame, settings: Settings, seed: int
+) -> pl.DataFrame:
+    """The parts of the cohort's units by a given split that names all of them in every fold.
+
+    Raises
+    ------
+    SheetError
+        A fold without train, val or test.
+    ConfigError
+        The split's number of folds is not `folds.n`.
+    """
+    extra = given.filter(~pl.col("unit").is_in(units["unit"].implode()))["unit"].n_unique()
+    if extra:
+        log.info("%s: %d units that are not in the cohort are left out", path, extra)
+    folds = given["fold"].n_unique()
+    _check_number(path, folds, settings)
     rows: list[tuple[str, int, str]] = []
-    for fold in folds:
-        given = dict(table.filter(pl.col("fold") == fold).select("unit", "part").rows())
-        lost = [unit for unit in units["unit"].sort() if unit not in given]
-        if lost:
-            cause = f"fold {fold} doesn't name {listing(lost)}"
-            raise SheetError(path, cause, "give every unit of the cohort a part in every fold")
-        rows += _with_cal(str(path), units, given, fold, settings, seed)
+    for fold in range(folds):
+        parts = dict(given.filter(pl.col("fold") == fold).select("unit", "part").rows())
+        rows += _with_cal(str(path), units, parts, fold, settings, seed)
     return _table(rows)
 
 
