@@ -1,4 +1,4 @@
-"""Draw expression profiles for the cal and test slides of a fold; posterior means for val too.
+"""Draw expression profiles for the cal and test slides of a fold; point predictions for val too.
 
 Leaves the draws (zarr) and their summary (Parquet). An interrupted run goes on with the next slide
 when the same command is given again. Example:
@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, help=text)
     parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument("--label", default="flow", help="the run's name among the models")
     parser.add_argument("--settings", default="{}", help="section sample, as JSON")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         settings,
         args.seed,
         args.fold,
+        args.label,
         args.out,
         args.summary,
         device,

@@ -1,4 +1,4 @@
-"""Train one fold's model: RNA-FM on the train slides, stopped by the val slides.
+"""Train one fold's network on the train slides, stopped by the val slides.
 
 An interrupted run goes on from OUT/checkpoint when the same command is given again. Example:
 
@@ -10,6 +10,7 @@ An interrupted run goes on from OUT/checkpoint when the same command is given ag
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,14 +31,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, help=text)
     parser.add_argument("--fold", type=int, required=True)
-    parser.add_argument("--model", default="{}", help="section model, as JSON")
+    parser.add_argument("--name", default="flow", help="flow, or a network of section baselines")
+    parser.add_argument("--model", default="{}", help="section model, or the network's, as JSON")
     parser.add_argument("--settings", default="{}", help="section train, as JSON")
+    parser.add_argument("--search", default="[]", help="further configurations, as JSON")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)
-    model_settings = config.parse_settings("model", args.model)
-    settings = config.parse_settings("train", args.settings)
+    settings = config.training(args.name, args.model, args.settings) | {
+        "search": json.loads(args.search)
+    }
     if not args.guard.is_file():
         raise StageError(args.guard, "no such file", "run scripts/guard.py first")
     cli.set_threads(args.threads)
@@ -51,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     fit.run(
         fit.Inputs(args.bags, args.expression, args.splits, args.slides, args.pathways, args.fold),
         args.out,
-        {"model": model_settings, "train": settings},
+        settings,
         args.seed,
         device,
     )

@@ -15,8 +15,8 @@ STEP_VERSIONS = {
     "features": 1,
     "bags": 1,
     "pathways": 2,
-    "train": 2,
-    "sample": 2,
-    "evaluate": 1,
-    "report": 1,
+    "train": 3,
+    "sample": 3,
+    "evaluate": 2,
+    "report": 2,
 }

@@ -19,15 +19,16 @@ from slide2rna import io
 from slide2rna.errors import WeightsError
 from slide2rna.model import RNAFM
 from slide2rna.pathways import Pathways
+from slide2rna.regressor import Regressor
 
-FORMAT = 1
+FORMAT = 2
 
 
-def save_model(folder: str | Path, model: RNAFM, meta: dict[str, Any]) -> None:
+def save_model(folder: str | Path, model: RNAFM | Regressor, meta: dict[str, Any]) -> None:
     """Write model.safetensors, then model.json; the folder needs nothing else.
 
-    `meta` must have the keys genes, features, clusters, settings (with the section `model`) and
-    interpolant; the gene sets are added here.
+    `meta` must have the keys model (its name), genes, features, clusters, settings (with the
+    section `model`) and interpolant; the gene sets of a flow are added here.
     """
     folder = Path(folder)
     weights = {
@@ -35,13 +36,15 @@ def save_model(folder: str | Path, model: RNAFM, meta: dict[str, Any]) -> None:
     }
     with io.atomic(folder / "model.safetensors") as partial:
         save_file(weights, partial)
-    pathways = {
-        "names": model.pathways.names,
-        "index": [genes.tolist() for genes in model.pathways.index],
-    }
-    if model.pathways.outside is not None:
-        pathways["outside"] = model.pathways.outside.tolist()
-    content = meta | {"format": FORMAT, "pathways": meta.get("pathways", {}) | pathways}
+    content = meta | {"format": FORMAT}
+    if isinstance(model, RNAFM):
+        pathways = {
+            "names": model.pathways.names,
+            "index": [genes.tolist() for genes in model.pathways.index],
+        }
+        if model.pathways.outside is not None:
+            pathways["outside"] = model.pathways.outside.tolist()
+        content["pathways"] = meta.get("pathways", {}) | pathways
     io.write_text(
         json.dumps(content, sort_keys=True, ensure_ascii=False) + "\n", folder / "model.json"
     )
@@ -49,7 +52,7 @@ def save_model(folder: str | Path, model: RNAFM, meta: dict[str, Any]) -> None:
 
 def load_model(
     folder: str | Path, device: torch.device | str = "cpu"
-) -> tuple[RNAFM, dict[str, Any]]:
+) -> tuple[RNAFM | Regressor, dict[str, Any]]:
     """Read a model's folder.
 
     Returns
@@ -72,21 +75,7 @@ def load_model(
         raise WeightsError(folder, f"no model to read ({error})", "train it first") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise WeightsError(folder / "model.json", "not this version's format", "train it again")
-    sets = meta["pathways"]
-    outside = sets.get("outside")
-    pathways = Pathways(
-        sets["names"],
-        [np.array(genes, dtype=np.int64) for genes in sets["index"]],
-        len(meta["genes"]),
-        None if outside is None else np.array(outside, dtype=np.int64),
-    )
-    model = RNAFM(
-        pathways,
-        meta["features"],
-        meta["clusters"],
-        meta["settings"]["model"],
-        meta["interpolant"],
-    )
+    model = _network(meta)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -95,6 +84,21 @@ def load_model(
             folder, f"weights don't fit model.json ({cause})", "train it again"
         ) from error
     return model.to(device).eval(), meta
+
+
+def _network(meta: dict[str, Any]) -> RNAFM | Regressor:
+    genes, settings = len(meta["genes"]), meta["settings"]["model"]
+    if meta["model"] != "flow":
+        return Regressor(meta["model"], meta["features"], meta["clusters"], genes, settings)
+    sets = meta["pathways"]
+    outside = sets.get("outside")
+    pathways = Pathways(
+        sets["names"],
+        [np.array(members, dtype=np.int64) for members in sets["index"]],
+        genes,
+        None if outside is None else np.array(outside, dtype=np.int64),
+    )
+    return RNAFM(pathways, meta["features"], meta["clusters"], settings, meta["interpolant"])
 
 
 def save_state(path: str | Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:

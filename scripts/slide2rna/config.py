@@ -23,9 +23,13 @@ SECTIONS = (
     "pathways",
     "model",
     "train",
+    "baselines",
     "sample",
     "evaluate",
+    "leak_audit",
 )
+# Keys without sections; a cohort's own value takes the place of the file's as a whole.
+SINGLE = ("max_failed_slides", "models", "seeds", "search", "ablations", "extras")
 
 Settings = dict[str, Any]
 
@@ -35,18 +39,33 @@ def _schema() -> dict[str, Any]:
     return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
 
 
+def _default(field: dict[str, Any]) -> Any:
+    """The default of a key; that of an object is made of its keys' own, at any depth."""
+    if "properties" in field:
+        return {key: _default(inner) for key, inner in field["properties"].items()}
+    return copy.deepcopy(field["default"])
+
+
+def _on_top(base: Settings, changes: Settings) -> Settings:
+    """`base` with `changes`, at any depth: an object changes key by key, a list as a whole."""
+    merged = {
+        key: _on_top(base[key], value) if isinstance(value, dict) else value
+        for key, value in changes.items()
+    }
+    return base | merged
+
+
 def defaults(section: str, **changes: Any) -> Settings:
-    """The schema's defaults of one section, with `changes` on top.
+    """The schema's defaults of one section, with `changes` on top, at any depth.
 
     Raises
     ------
     ConfigError
         A change names an unknown key or has a wrong value.
     """
-    fields = _schema()["$defs"][section]["properties"]
-    values = {key: copy.deepcopy(field["default"]) for key, field in fields.items()} | changes
-    _check(values, _schema()["$defs"][section], section)
-    return values
+    schema = _schema()["$defs"][section]
+    _check(changes, schema, section)
+    return _on_top(_default(schema), changes)
 
 
 def parse_settings(section: str, text: str) -> Settings:
@@ -58,6 +77,33 @@ def parse_settings(section: str, text: str) -> Settings:
     if not isinstance(changes, dict):
         raise ConfigError(f"--settings of {section}", "not an object", "give a JSON object")
     return defaults(section, **changes)
+
+
+def training(name: str, model: str, train: str) -> dict[str, Any]:
+    """What training needs: `name`, `model` and `train`, from JSON of a command line.
+
+    Parameters
+    ----------
+    name
+        flow, whose JSON is section `model`, or a network of `baselines`, whose JSON is its object
+        there; the training keys of that object come before those of section `train`.
+
+    Raises
+    ------
+    ConfigError
+        No network has this name, or the JSON names an unknown key or a wrong value.
+    """
+    fitted = parse_settings("train", train)
+    if name == "flow":
+        network = parse_settings("model", model)
+    else:
+        known = defaults("baselines")
+        if name not in known:
+            raise ConfigError(f"--name {name}", "no such network", f"use flow, {', '.join(known)}")
+        network = parse_settings("baselines", f"{{{json.dumps(name)}: {model}}}")[name]
+        fitted |= {key: value for key, value in network.items() if key in fitted}
+    without = [{k: v for k, v in one.items() if k != "search"} for one in (network, fitted)]
+    return {"name": name, "model": without[0], "train": without[1]}
 
 
 def validate(config: dict[str, Any], where: str = "config.yaml") -> dict[str, Any]:
@@ -74,12 +120,13 @@ def validate(config: dict[str, Any], where: str = "config.yaml") -> dict[str, An
         if "default" in field:
             full.setdefault(key, copy.deepcopy(field["default"]))
         elif key != "cohorts":
-            full[key] = defaults(key) | full.get(key, {})
+            full[key] = defaults(key, **full.get(key, {}))
     for name, cohort in full["cohorts"].items():
         _check_source(name, cohort, where)
         for key, field in _schema()["$defs"]["cohort"]["properties"].items():
             if "default" in field:
                 cohort.setdefault(key, copy.deepcopy(field["default"]))
+    _check_external(full, where)
     return full
 
 
@@ -95,9 +142,8 @@ def load(path: str | Path) -> dict[str, Any]:
 def for_cohort(config: dict[str, Any], cohort: str) -> dict[str, Any]:
     """A cohort's own settings: the file's sections with the cohort's `settings` on top."""
     own = config["cohorts"][cohort].get("settings", {})
-    merged = {section: config[section] | own.get(section, {}) for section in SECTIONS}
-    merged["max_failed_slides"] = own.get("max_failed_slides", config["max_failed_slides"])
-    return merged
+    merged = {section: _on_top(config[section], own.get(section, {})) for section in SECTIONS}
+    return merged | {key: own.get(key, config[key]) for key in SINGLE}
 
 
 def _check_source(name: str, cohort: dict[str, Any], where: str) -> None:
@@ -107,6 +153,10 @@ def _check_source(name: str, cohort: dict[str, Any], where: str) -> None:
     if "genes" in cohort and "gene_types" in cohort:
         cause = "genes and gene_types are both given"
         raise ConfigError(f"{where}: cohorts.{name}", cause, "keep one of the two")
+    if (cohort.get("splits") == "published") != ("published_splits" in cohort):
+        cause = "splits: published and published_splits go together"
+        remedy = "give both, published_splits: a TSV with patient_id, fold, part; or neither"
+        raise ConfigError(f"{where}: cohorts.{name}", cause, remedy)
     for key in needs.get(cohort["source"], ()):
         if key not in cohort:
             raise ConfigError(
@@ -114,6 +164,26 @@ def _check_source(name: str, cohort: dict[str, Any], where: str) -> None:
                 f"source {cohort['source']} needs the key '{key}'",
                 "add it",
             )
+
+
+def _check_external(config: dict[str, Any], where: str) -> None:
+    """Models of one cohort can be scored on another if both see slides the same way."""
+    for pair in config["external"]:
+        place = f"{where}: external: {pair['train']} on {pair['test']}"
+        for name in pair.values():
+            if name not in config["cohorts"]:
+                known = f"cohorts are {', '.join(config['cohorts'])}"
+                raise ConfigError(place, f"there is no cohort '{name}'", known)
+        if pair["train"] == pair["test"]:
+            raise ConfigError(place, "a cohort isn't external to itself", "name another cohort")
+        of_train, of_test = (for_cohort(config, pair[role]) for role in ("train", "test"))
+        for section, key in (("features", "encoder"), ("bags", "k")):
+            ours, theirs = of_train[section][key], of_test[section][key]
+            if ours != theirs:
+                cause = (
+                    f"{section}.{key} is {ours} in {pair['train']} and {theirs} in {pair['test']}"
+                )
+                raise ConfigError(place, cause, "give both cohorts the same")
 
 
 def _check(value: Any, schema: dict[str, Any], where: str) -> None:

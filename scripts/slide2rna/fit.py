@@ -1,21 +1,28 @@
-"""From the files of a cohort to one fold's trained model."""
+"""From the files of a cohort to one fold's trained network, the best of a few configurations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 
-from slide2rna import STEP_VERSIONS, __version__, bags, data, pathways, train
+from slide2rna import STEP_VERSIONS, __version__, bags, checkpoint, data, io, pathways, train
 from slide2rna.cli import log
 from slide2rna.config import Settings
 from slide2rna.errors import ConfigError, StageError
 from slide2rna.io import seed_for
-from slide2rna.model import RNAFM
+from slide2rna.model import RNAFM, ClusterEncoder
+from slide2rna.objective import FlowObjective, Objective, Part, SquaredError
+from slide2rna.pathways import Pathways
+from slide2rna.regressor import Regressor
+from slide2rna.start import start_from_ridge
 
 
 @dataclass(frozen=True)
@@ -30,14 +37,36 @@ class Inputs:
     fold: int
 
 
+@dataclass(frozen=True)
+class Slides:
+    """Slides of a part: means (N, K, d), sizes (N, K), values (N, G) log2(x+1), sample names."""
+
+    means: np.ndarray
+    sizes: np.ndarray
+    values: np.ndarray
+    sample_ids: list[str]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a network is trained on: a fold's train and val slides, genes and gene sets."""
+
+    train: Slides
+    val: Slides
+    genes: list[str]
+    sets: Pathways | None
+    fold: int
+    seed: int
+
+
 def run(
     inputs: Inputs,
     out: Path,
-    settings: dict[str, Settings],
+    settings: dict[str, Any],
     seed: int,
     device: torch.device,
     after_epoch: Callable[[int], None] | None = None,
-) -> RNAFM:
+) -> train.Network:
     """Train one fold and write its model's folder.
 
     Every slide of the train part is a row, so a patient with two slides counts twice in the loss,
@@ -46,7 +75,9 @@ def run(
     Parameters
     ----------
     settings
-        Sections `model` and `train`.
+        `name` of the network, its section `model` (for other networks than the flow, their object
+        of `baselines`), section `train`, and `search`: overrides of single keys of the two, one
+        further configuration each.
     after_epoch
         Called with the number of each finished epoch, for tests.
 
@@ -57,78 +88,129 @@ def run(
     """
     bagged = bags.load(inputs.bags)
     genes = data.gene_names(inputs.expression)
-    sets = pathways.load(inputs.pathways, genes)
     rows = data.fold_rows(bagged.slide_ids, inputs.slides, inputs.splits, inputs.fold)
-    fitted, held = rows.of("train"), rows.of("val")
-    for name, found in (("train", fitted), ("val", held)):
+    parts = {}
+    for name in ("train", "val"):
+        found = rows.of(name)
         if not found.slide_ids:
             raise StageError(
                 f"fold {inputs.fold}", f"no slide in part {name}", "use more slides or fewer folds"
             )
-    check_heads(settings["model"])
-    torch.manual_seed(seed_for(seed, "init", inputs.fold))
-    model = RNAFM(
-        sets,
-        bagged.means.shape[2],
-        bagged.k,
-        settings["model"],
-        settings["train"]["interpolant"],
-    )
-    values = data.expression(inputs.expression, fitted.sample_ids)
-    mean, sd = data.gene_statistics(values, fitted.sample_ids)
-    feature_mean, feature_scale = data.feature_statistics(
-        bagged.means[fitted.bag], bagged.sizes[fitted.bag]
-    )
-    for buffer, value in (
-        (model.gene_mean, mean),
-        (model.gene_sd, sd),
-        (model.condition.feature_mean, feature_mean),
-        (model.condition.feature_scale, feature_scale),
-    ):
-        buffer.copy_(torch.from_numpy(np.asarray(value)))
-
-    def part(rows: data.Rows, values: np.ndarray) -> train.Part:
-        return train.Part(
-            torch.from_numpy(bagged.means[rows.bag]),
-            torch.from_numpy(bagged.sizes[rows.bag]),
-            model.standardise(torch.from_numpy(values)),
+        values = data.expression(inputs.expression, found.sample_ids)
+        parts[name] = Slides(
+            bagged.means[found.bag], bagged.sizes[found.bag], values, found.sample_ids
         )
-
-    trainer = train.Trainer(
-        model,
-        part(fitted, values),
-        part(held, data.expression(inputs.expression, held.sample_ids)),
-        settings["train"],
-        settings["model"]["condition_dropout"],
-        seed,
-        inputs.fold,
-        device,
-    )
-    log.info(
-        "fold %d: %d train and %d val slides, %d genes, %d sets, %.1f M parameters",
-        *(inputs.fold, len(fitted.slide_ids), len(held.slide_ids), len(genes), len(sets.index)),
-        sum(p.numel() for p in model.parameters()) / 1e6,
-    )
-    meta: dict[str, Any] = {
+    sets = pathways.load(inputs.pathways, genes) if settings["name"] == "flow" else None
+    task = Task(parts["train"], parts["val"], genes, sets, inputs.fold, seed)
+    meta = {
         "version": __version__,
         "step_version": STEP_VERSIONS["train"],
         "torch": torch.__version__,
-        "settings": settings,
-        "interpolant": settings["train"]["interpolant"],
-        "genes": genes,
-        "constant_genes": int((sd == 0).sum()),
         "pathways": {"source": inputs.pathways.stem},
         "encoder": bagged.encoder,
-        "features": bagged.means.shape[2],
-        "clusters": bagged.k,
-        "fold": inputs.fold,
-        "seed": seed,
         "device": device.type,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "slides": {"train": len(fitted.slide_ids), "val": len(held.slide_ids)},
-        "samples": {"train": len(set(fitted.sample_ids)), "val": len(set(held.sample_ids))},
     }
-    return train.run(trainer, out, meta, after_epoch)
+    return fit_network(task, settings, out, device, meta, after_epoch)
+
+
+def fit_network(
+    task: Task,
+    settings: dict[str, Any],
+    out: Path,
+    device: torch.device,
+    meta: dict[str, Any],
+    after_epoch: Callable[[int], None] | None = None,
+) -> train.Network:
+    """Train every configuration, keep the one with the least val loss, and write its folder.
+
+    Leaves model.safetensors, model.json, log.parquet (of the configuration that was kept) and
+    search.parquet, a row per configuration. Checkpoints lie in `checkpoint/` until all are done.
+    """
+    tried, best = [], None
+    for number, override in enumerate([{}, *settings.get("search", [])]):
+        own = _overridden(settings, override)
+        torch.manual_seed(seed_for(task.seed, "init", task.fold))
+        model = build(task, own)
+        fitted, held = (_part(model, slides, device) for slides in (task.train, task.val))
+        objective: Objective
+        if isinstance(model, RNAFM):
+            objective = FlowObjective(held, own, task.seed, task.fold, device)
+        else:
+            objective = SquaredError(held, own["train"], device)
+        parameters = sum(p.numel() for p in model.parameters())
+        log.info(
+            "fold %d, %s, configuration %d %s: %d train and %d val slides, %d genes, "
+            "%.1f M parameters",
+            *(task.fold, own["name"], number, json.dumps(override), len(task.train.values)),
+            *(len(task.val.values), len(task.genes), parameters / 1e6),
+        )
+        trainer = train.Trainer(
+            model, fitted, objective, own["train"], task.seed, task.fold, device
+        )
+        state = out / "checkpoint" / f"configuration-{number}.safetensors"
+        result = train.run(trainer, state, [meta, own["name"], own["model"]], after_epoch)
+        tried.append((override, result))
+        if best is None or result.loss < best[1].loss:
+            best = (own, result)
+    assert best is not None
+    own, result = best
+    _write_log(out, tried, result)
+    mean = task.train.means.shape
+    model = result.model
+    facts = meta | {
+        "model": own["name"],
+        "settings": {key: own[key] for key in ("model", "train")},
+        "interpolant": own["train"]["interpolant"],
+        "genes": task.genes,
+        "constant_genes": int((model.gene_sd == 0).sum()),
+        "features": mean[2],
+        "clusters": mean[1],
+        "fold": task.fold,
+        "seed": task.seed,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "slides": {"train": len(task.train.values), "val": len(task.val.values)},
+        "samples": {
+            name: len(set(slides.sample_ids))
+            for name, slides in (("train", task.train), ("val", task.val))
+        },
+        "configurations": len(tried),
+        "best_epoch": result.progress.best_epoch,
+        "epochs": result.progress.epoch,
+        "val_loss": result.loss,
+        **result.facts,
+    }
+    checkpoint.save_model(out, model, facts)
+    shutil.rmtree(out / "checkpoint", ignore_errors=True)
+    return model
+
+
+def build(task: Task, settings: dict[str, Any]) -> train.Network:
+    """A network at its start, with the statistics of the train slides."""
+    means, sizes = task.train.means, task.train.sizes
+    clusters, features = means.shape[1:]
+    model: train.Network
+    statistics: ClusterEncoder | Regressor
+    if settings["name"] == "flow":
+        assert task.sets is not None
+        check_heads(settings["model"])
+        interpolant = settings["train"]["interpolant"]
+        model = RNAFM(task.sets, features, clusters, settings["model"], interpolant)
+        statistics = model.condition
+    else:
+        model = Regressor(settings["name"], features, clusters, len(task.genes), settings["model"])
+        statistics = model
+    mean, sd = data.gene_statistics(task.train.values, task.train.sample_ids)
+    feature_mean, feature_scale = data.feature_statistics(means, sizes)
+    for buffer, value in (
+        (model.gene_mean, mean),
+        (model.gene_sd, sd),
+        (statistics.feature_mean, feature_mean),
+        (statistics.feature_scale, feature_scale),
+    ):
+        buffer.copy_(torch.from_numpy(np.asarray(value)))
+    if isinstance(model, RNAFM) and model.linear is not None:
+        start_from_ridge(model, task.train, task.val)
+    return model
 
 
 def check_heads(settings: Settings) -> None:
@@ -140,3 +222,38 @@ def check_heads(settings: Settings) -> None:
                 f"{settings[key]} heads don't divide model.hidden {settings['hidden']}",
                 "choose a divisor",
             )
+
+
+def _overridden(settings: dict[str, Any], override: Settings) -> dict[str, Any]:
+    """Settings with an override's keys in the section that has them."""
+    own = {"name": settings["name"]}
+    for section in ("model", "train"):
+        known = settings[section]
+        own[section] = known | {key: value for key, value in override.items() if key in known}
+    return own
+
+
+def _part(model: train.Network, slides: Slides, device: torch.device) -> Part:
+    z = model.standardise(torch.from_numpy(slides.values))
+    return Part(torch.from_numpy(slides.means), torch.from_numpy(slides.sizes), z).to(device)
+
+
+def _write_log(
+    out: Path, tried: Iterable[tuple[Settings, train.Result]], kept: train.Result
+) -> None:
+    log_rows = kept.progress.log
+    schema = {name: pl.Int64 if name == "epoch" else pl.Float64 for name in log_rows[0]}
+    io.write_parquet(pl.DataFrame(log_rows, schema=schema), out / "log.parquet")
+    rows = [
+        {
+            "configuration": number,
+            "settings": json.dumps(override, sort_keys=True),
+            "epochs": result.progress.epoch,
+            "best_epoch": result.progress.best_epoch,
+            "val_loss": result.loss,
+            "seconds": sum(row["seconds"] for row in result.progress.log),
+            "chosen": result is kept,
+        }
+        for number, (override, result) in enumerate(tried)
+    ]
+    io.write_parquet(pl.DataFrame(rows), out / "search.parquet")

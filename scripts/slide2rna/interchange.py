@@ -112,6 +112,7 @@ def to_folder(source: str | Path, out: str | Path, given: Given) -> None:
     meta: dict[str, Any] = {
         "version": __version__,
         "torch": torch.__version__,
+        "model": "flow",
         "settings": {"model": settings},
         "interpolant": "linear",
         "genes": genes,
@@ -154,6 +155,9 @@ def to_file(folder: str | Path, out: str | Path) -> None:
     if out.exists():
         raise WeightsError(out, "exists", "give a new name or remove it")
     model, meta = checkpoint.load_model(folder)
+    if not isinstance(model, RNAFM):
+        cause = f"it is a model {meta['model']}; the published layout is that of the flow"
+        raise WeightsError(folder, cause, "give the folder of a flow")
     missing = published_model.without_counterpart(model, meta)
     if not (folder / EXTRA).is_file():
         missing.append("a null condition that was learned as a vector")

@@ -52,8 +52,11 @@ class ClusterEncoder(nn.Module):
         self.feature_mean: Tensor
         self.feature_scale: Tensor
 
+    def standardise(self, means: Tensor) -> Tensor:
+        return (means - self.feature_mean) / self.feature_scale
+
     def forward(self, means: Tensor, sizes: Tensor) -> Tensor:
-        y = (means - self.feature_mean) / self.feature_scale
+        y = self.standardise(means)
         if self.project is not None:
             y = self.project(y)
         if self.cluster_index_emb is not None:
@@ -94,6 +97,9 @@ class RNAFM(nn.Module):
     exact velocity has F = m(y): what the network must learn is the conditional mean, without noise
     and bounded for all t. At theta = 0 and F = 0 (the start) the draws are N(0, 1), the marginal
     law of the standardised training genes; and x0 + v(x0, 0) = F for the linear path.
+
+    `skip: ridge` adds a linear function of the bag's mean to F, which training starts from a ridge
+    (fit.py): with few hundred slides a network alone finds less of m(y) than a ridge does.
     """
 
     def __init__(
@@ -133,8 +139,13 @@ class RNAFM(nn.Module):
         )
         self.final_layer = GeneHeads(layout, pathways.background, h)
         self.theta: nn.Parameter | None = None
-        if settings["skip"] == "gaussian":
+        if settings["skip"] != "none":
             self.theta = nn.Parameter(torch.zeros(pathways.n_genes))
+        self.linear: nn.Linear | None = None
+        if settings["skip"] == "ridge":
+            self.linear = nn.Linear(features, pathways.n_genes)
+            nn.init.zeros_(self.linear.weight)
+            nn.init.zeros_(self.linear.bias)
         self.register_buffer("gene_mean", torch.zeros(pathways.n_genes))
         self.register_buffer("gene_sd", torch.ones(pathways.n_genes))
         self.gene_mean: Tensor
@@ -152,8 +163,16 @@ class RNAFM(nn.Module):
         return self.theta.exp().clamp(*SD_RANGE)
 
     def encode_image(self, means: Tensor, sizes: Tensor) -> Tensor:
-        """Bags (S, K, d), sizes (S, K) -> (S, h); once per slide, never per draw or step."""
-        return self.condition(means, sizes)
+        """Bags (S, K, d), sizes (S, K) -> condition; once per slide, never per draw or step.
+
+        (S, h), with the linear mean (S, h + G): h numbers for the blocks, then a mean per gene.
+        """
+        encoded = self.condition(means, sizes)
+        if self.linear is None:
+            return encoded
+        share = sizes / sizes.sum(dim=1, keepdim=True)
+        mean = (self.condition.standardise(means) * share[..., None]).sum(dim=1)
+        return torch.cat([encoded, self.linear(mean)], dim=1)
 
     def velocity(self, x: Tensor, t: Tensor, c_image: Tensor, guidance: float = 1.0) -> Tensor:
         """Velocity in standardised units, guided (Eq. 14) if `guidance` isn't 1.
@@ -178,10 +197,11 @@ class RNAFM(nn.Module):
             (S * D, G).
         """
         time = self.t_embedder(t.reshape(-1))
+        h = time.shape[1]
         tokens, outside = self.gene_embedder(x)
         if self.pathway_graph is not None:
             tokens = self.pathway_graph(tokens)
-        moved = self._branch(tokens, outside, time + c_image)
+        moved = self._branch(tokens, outside, time + c_image[:, :h])
         if guidance != 1:
             null = self._branch(tokens, outside, time + self.null)
             moved = [torch.lerp(n, m, guidance) for n, m in zip(null, moved, strict=True)]
@@ -190,7 +210,10 @@ class RNAFM(nn.Module):
             return out
         k, gain = self.path.gaussian(t.expand(len(c_image))[:, None], self.residual_sd())
         grouped = (len(c_image), -1, x.shape[1])
-        skip = k.unsqueeze(1) * x.view(grouped) + gain.unsqueeze(1) * out.reshape(grouped)
+        mean = out.reshape(grouped)
+        if self.linear is not None:
+            mean = mean + guidance * c_image[:, None, h:]
+        skip = k.unsqueeze(1) * x.view(grouped) + gain.unsqueeze(1) * mean
         return skip.view(x.shape)
 
     def _branch(self, tokens: Tensor, outside: Tensor | None, c: Tensor) -> list[Tensor]:
@@ -204,8 +227,11 @@ class RNAFM(nn.Module):
     forward = velocity
 
     def null_condition(self, rows: int) -> Tensor:
-        """(rows, h) copies of the learned null condition."""
-        return self.null.expand(rows, -1)
+        """(rows, h) copies of the learned null condition; its linear mean is 0."""
+        null: Tensor = self.null
+        if self.linear is not None:
+            null = F.pad(null, (0, self.pathways.n_genes))
+        return null.expand(rows, -1)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by treatment: `decay` (matrices), `plain` (biases, embeddings), `sd`."""

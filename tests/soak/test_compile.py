@@ -42,7 +42,7 @@ def test_compiled_equals_eager(
         assert torch.allclose(one, two, atol=1e-5)
 
     eager.eval()
-    x0, image = torch.randn(2, 5, eager.pathways.n_genes), torch.randn(2, eager.null.numel())
+    x0, image = torch.randn(2, 5, eager.pathways.n_genes), eager.null_condition(2)
     settings = config.defaults("sample", steps=4, guidance=2.0)
     plain, before = sample.draw(eager, image, x0, settings), graphs()
     devices.compile_model(eager, "compile", CPU)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 from slide2rna import bags, config, fit, io, pathways, train
-from slide2rna.model import RNAFM
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,12 @@ def make(
     return FlowCohort(inputs, folder / "guard.json", mean, noise_sd, expression, patients)
 
 
-def settings(**train: object) -> dict[str, config.Settings]:
-    """A network that trains in seconds."""
+def settings(**train: object) -> dict[str, Any]:
+    """A flow that trains in seconds."""
     small = {"hidden": 16, "blocks": 1, "heads": 2, "graph_heads": 2, "cluster_layers": 1}
     quick = {"learning_rate": 3e-3, "batch": 16, "epochs": 6, "patience": 20, "val_noise": 4}
     return {
+        "name": "flow",
         "model": config.defaults("model", **small),
         "train": config.defaults("train", **(quick | train)),
     }
@@ -107,7 +108,7 @@ def remembered(monkeypatch: pytest.MonkeyPatch) -> list[train.Trainer]:
     trainers: list[train.Trainer] = []
     run = train.run
 
-    def remember(trainer: train.Trainer, *rest: object) -> RNAFM:
+    def remember(trainer: train.Trainer, *rest: object) -> train.Result:
         trainers.append(trainer)
         return run(trainer, *rest)  # type: ignore[arg-type]
 

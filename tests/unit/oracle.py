@@ -107,8 +107,9 @@ def velocity(
     heads: int,
     graph_heads: int,
     theta: Tensor | None = None,
+    mean: Tensor | float = 0,
 ) -> Tensor:
-    """One row: x (G,), t (), y_emb (h,) -> v (G,), linear path."""
+    """One row: x (G,), t (), y_emb (h,) -> v (G,), linear path; `mean` (G,) is the linear one."""
     c = time_embedding(state, t) + y_emb
     tokens = []
     for i, genes in enumerate(sets):  # Eq. 1, 2
@@ -163,4 +164,4 @@ def velocity(
     sd = torch.exp(theta)
     spread = t**2 * sd**2 + (1 - t) ** 2
     k = (t * sd**2 - (1 - t)) / spread
-    return k * x + (1 - k * t) * out
+    return k * x + (1 - k * t) * (out + mean)

@@ -40,6 +40,37 @@ def test_every_key_is_described() -> None:
     for section in (*config.SECTIONS, "cohort"):
         for key, field in schema["$defs"][section]["properties"].items():
             assert field.get("description"), f"{section}.{key}"
+            for name, inner in field.get("properties", {}).items():
+                place = f"{section}.{key}.{name}"
+                assert section == "cohort" or "default" in inner, place
+                assert section == "cohort" or inner.get("description"), place
+
+
+def test_a_models_settings_are_filled_and_lie_over_each_other_key_by_key() -> None:
+    block = {"source": "demo", "settings": {"baselines": {"abmil": {"dropout": 0.1}}}}
+    given = {"abmil": {"hidden": 64, "search": [{"dropout": 0.5}]}}
+    full = config.validate({"cohorts": {"demo": block}, "baselines": given})
+    plain = config.defaults("baselines")
+    assert full["baselines"] == plain | {"abmil": plain["abmil"] | given["abmil"]}
+    assert list(full["baselines"]) == list(plain)
+    assert block["settings"] == {"baselines": {"abmil": {"dropout": 0.1}}}
+    own = config.for_cohort(full, "demo")["baselines"]
+    assert own["abmil"] == plain["abmil"] | given["abmil"] | {"dropout": 0.1}
+    assert own["sequoia"] == plain["sequoia"]
+    text = json.dumps({"abmil": {"hidden": 64}})
+    assert config.parse_settings("baselines", text) == config.defaults(
+        "baselines", abmil={"hidden": 64}
+    )
+    assert config.defaults("baselines", abmil={"hidden": 64})["abmil"]["attention"] == 128
+
+
+@pytest.mark.parametrize("name", config.defaults("baselines"))
+def test_configurations_to_search_are_valid_and_differ(name: str) -> None:
+    settings = config.defaults("baselines")[name]
+    tried = [settings | changes for changes in ({}, *settings["search"])]
+    for one in tried:
+        config.defaults("baselines", **{name: one})
+    assert len({json.dumps(one, sort_keys=True) for one in tried}) == 3
 
 
 def test_a_cohorts_own_settings_go_on_top() -> None:
@@ -72,6 +103,29 @@ def with_cohort(**block: Any) -> dict[str, Any]:
         (changed(tiles={"mpp": 0}), ["tiles.mpp"]),
         (changed(folds={"n": 0}), ["folds.n"]),
         (changed(folds={"val_share": 1}), ["folds.val_share"]),
+        (
+            changed(baselines={"abmil": {"hiden": 5}}),
+            ["baselines.abmil", "unknown key 'hiden'", "did you mean 'hidden'"],
+        ),
+        (changed(baselines={"abmill": {}}), ["baselines", "unknown key 'abmill'", "'abmil'"]),
+        (changed(baselines={"abmil": 3}), ["baselines.abmil", "3", "type object"]),
+        (changed(baselines={"abmil": {"hidden": 0}}), ["baselines.abmil.hidden", "0"]),
+        (
+            changed(baselines={"sequoia": {"search": [{}, {"rate": 1}]}}),
+            ["baselines.sequoia.search.0", "{}"],
+        ),
+        (
+            changed(baselines={"sequoia": {"search": [{"epoch": 1}]}}),
+            ["baselines.sequoia.search.0", "unknown key 'epoch'", "'epochs'"],
+        ),
+        (
+            changed(baselines={"sequoia": {"search": [{"search": []}]}}),
+            ["baselines.sequoia.search.0", '"search" is not allowed'],
+        ),
+        (
+            with_cohort(source="demo", settings={"baselines": {"he2rna": {"ks": [0]}}}),
+            ["cohorts.mine.settings.baselines.he2rna.ks.0", "0"],
+        ),
         ({}, ["cohorts"]),
         ({"cohorts": {}}, ["cohorts"]),
         ({"cohorts": {"a b": {"source": "demo"}}}, ["a b"]),

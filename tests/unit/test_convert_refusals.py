@@ -242,8 +242,9 @@ def save(folder: Path, interpolant: str = "linear", features: int = D, **changes
     settings = config.defaults("model", **(small | changes))
     sets = Pathways(list(SETS), [np.sort(genes) for genes in SETS.values()], len(GENES))
     model = RNAFM(sets, features, K, settings, interpolant)
-    meta = {"genes": GENES, "features": features, "clusters": K, "interpolant": interpolant}
-    checkpoint.save_model(folder, model, meta | {"settings": {"model": settings}})
+    meta = {"model": "flow", "genes": GENES, "features": features, "clusters": K}
+    meta |= {"interpolant": interpolant, "settings": {"model": settings}}
+    checkpoint.save_model(folder, model, meta)
     return model
 
 

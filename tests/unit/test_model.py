@@ -77,6 +77,11 @@ def plain(
     rows = []
     for row in range(len(x)):
         y = oracle.image(published, means[row], sizes[row], heads, encoder.weighted, extras)
+        mean: Tensor | float = 0
+        if model.linear is not None:
+            features = (means[row] - encoder.feature_mean) / encoder.feature_scale
+            pooled = (features * sizes[row][:, None]).sum(0) / sizes[row].sum()
+            mean = model.linear.weight @ pooled + model.linear.bias
         rows.append(
             oracle.velocity(
                 published,
@@ -88,6 +93,7 @@ def plain(
                 heads,
                 graph_heads,
                 model.theta,
+                mean,
             )
         )
     return torch.stack(rows)
@@ -103,7 +109,7 @@ def fast(model: RNAFM, x: Tensor, t: Tensor, means: Tensor, sizes: Tensor) -> Te
     [
         {},
         {"skip": "none", "cluster_weights": False},
-        {"graph": False, "blocks": 0, "cluster_layers": 0},
+        {"skip": "gaussian", "graph": False, "blocks": 0, "cluster_layers": 0},
         {"features": 18},
     ],
     ids=["default", "published", "bare", "projected"],
@@ -149,6 +155,9 @@ def test_gradients_equal_oracle(
     assert exact.theta is not None
     assert difference(x.grad, x_plain.grad) < tolerance
     assert difference(model.theta.grad, exact.theta.grad) < tolerance
+    assert model.linear is not None
+    assert exact.linear is not None
+    assert difference(model.linear.weight.grad, exact.linear.weight.grad) < tolerance
     # Our gradients, brought into the published layout by the same map as the weights.
     grads = build(pathways(*CASES[case]), cluster_weights=False).to(dtype)
     with torch.no_grad():
@@ -162,7 +171,7 @@ def test_gradients_equal_oracle(
 
 
 @pytest.mark.parametrize("slides", [1, 3])
-@pytest.mark.parametrize("skip", ["gaussian", "none"])
+@pytest.mark.parametrize("skip", ["ridge", "gaussian", "none"])
 def test_guided_velocity_equals_both_branches(slides: int, skip: str) -> None:
     """Eq. 14, for one slide's draws (where the norm takes the modulation) and for several."""
     model = build(pathways(*CASES["ragged"]), skip=skip)
@@ -296,12 +305,12 @@ def test_start_is_the_standard_normal_field() -> None:
     sets = pathways(*CASES["ragged"])
     settings = config.defaults("model", hidden=16, blocks=1, heads=4, graph_heads=2)
     x, t = torch.randn(3, 20), torch.tensor([0.0, 0.3, 1.0])
-    image = torch.zeros(3, 16)
     model = RNAFM(sets, 8, 5, settings).eval()
+    image = model.encode_image(torch.randn(3, 5, 8), torch.ones(3, 5))
     k = (2 * t - 1) / (t**2 + (1 - t) ** 2)
     assert torch.allclose(model.velocity(x, t, image), k[:, None] * x, atol=1e-6)
     published = RNAFM(sets, 8, 5, settings | {"skip": "none"}).eval()
-    assert not published.velocity(x, t, image).any()
+    assert not published.velocity(x, t, image[:, :16]).any()
 
 
 def test_initial_weights_follow_true_sizes() -> None:
@@ -356,7 +365,7 @@ def test_parameter_groups() -> None:
 
 def test_full_size_takes_a_step() -> None:
     """7 blocks, 20,820 genes, K = 100, d = 1024: one training step and one draw."""
-    from slide2rna import flow, sample, train
+    from slide2rna import flow, objective, sample
 
     rng = np.random.default_rng(0)
     sizes = rng.lognormal(3.7, 0.8, 300).astype(int).clip(10, 500)
@@ -364,10 +373,10 @@ def test_full_size_takes_a_step() -> None:
     settings = config.defaults("model", hidden=256)
     model = RNAFM(pathways(sets, 20_820), 1024, 100, settings)
     assert model.layout.waste <= 0.15
-    part = train.Part(torch.randn(1, 100, 1024), torch.rand(1, 100), torch.randn(1, 20_820))
-    optimiser = train.optimiser(model, config.defaults("train", learning_rate=1e-3))
+    part = objective.Part(torch.randn(1, 100, 1024), torch.rand(1, 100), torch.randn(1, 20_820))
+    optimiser = objective.optimiser(model, config.defaults("train", learning_rate=1e-3))
     before = model.final_layer.out_bias[0].detach().clone()
-    loss = train.train_step_loss(model, part, 0.1, torch.Generator().manual_seed(0))
+    loss = objective.train_step_loss(model, part, 0.1, torch.Generator().manual_seed(0))
     loss.backward()
     optimiser.step()
     assert torch.isfinite(loss)

@@ -37,7 +37,7 @@ def run(trained, out: Path, **changes: object) -> zarr.Group:  # type: ignore[no
     _, _, model, meta, bagged, rows = trained
     arrays = (bagged.means, bagged.sizes)
     sample.run(
-        *(model, meta, arrays, rows, OPTIONS | changes, 1, 0),
+        *(model, meta, arrays, rows, OPTIONS | changes, 1, 0, "flow"),
         *(out / "fold-0.zarr", out / "fold-0.parquet", CPU),
     )
     return zarr.open_group(out / "fold-0.zarr", mode="r")
@@ -157,7 +157,7 @@ def test_other_encoder_is_an_error(trained, tmp_path: Path) -> None:  # type: ig
     _, _, model, meta, bagged, rows = trained
     with pytest.raises(StageError, match="5 features, the model has 12"):
         sample.run(
-            *(model, meta, (bagged.means[..., :5], bagged.sizes), rows, OPTIONS, 1, 0),
+            *(model, meta, (bagged.means[..., :5], bagged.sizes), rows, OPTIONS, 1, 0, "flow"),
             *(tmp_path / "a.zarr", tmp_path / "a.parquet", CPU),
         )
     assert not list(tmp_path.iterdir())
@@ -168,7 +168,7 @@ def test_bags_of_another_k_are_an_error(trained, tmp_path: Path) -> None:  # typ
     k = meta["clusters"]
     with pytest.raises(StageError, match=f"{k - 1} clusters per slide, the model has {k}"):
         sample.run(
-            *(model, meta, (bagged.means[:, 1:], bagged.sizes[:, 1:]), rows, OPTIONS, 1, 0),
+            *(model, meta, (bagged.means[:, 1:], bagged.sizes[:, 1:]), rows, OPTIONS, 1, 0, "flow"),
             *(tmp_path / "a.zarr", tmp_path / "a.parquet", CPU),
         )
 

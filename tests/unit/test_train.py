@@ -12,8 +12,11 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
-from slide2rna import checkpoint, config, data, devices, fit, sample, train
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
+from slide2rna import checkpoint, config, data, devices, fit, objective, sample, train
 from slide2rna.errors import ConfigError, DeviceError, StageError, WeightsError
+from slide2rna.model import RNAFM
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -87,7 +90,7 @@ def test_resume_gives_the_same_bits(cohort: flow_cohort.FlowCohort, tmp_path: Pa
         (tmp_path / "whole" / "model.json").read_bytes()
     ) == 2
     assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == [
-        *("log.parquet", "model.json", "model.safetensors"),
+        *("log.parquet", "model.json", "model.safetensors", "search.parquet"),
     ]
 
 
@@ -149,13 +152,67 @@ def test_folder_is_self_contained(cohort: flow_cohort.FlowCohort, tmp_path: Path
         checkpoint.load_model(tmp_path / "absent")
 
 
+def test_search_keeps_the_configuration_that_val_prefers(
+    cohort: flow_cohort.FlowCohort, tmp_path: Path
+) -> None:
+    settings = flow_cohort.settings(epochs=4)
+    useless, wide = {"learning_rate": 1e-9}, {"hidden": 24, "learning_rate": 5e-3}
+    fit.run(cohort.inputs, tmp_path / "all", settings | {"search": [useless, wide]}, 1, CPU)
+    tried = pl.read_parquet(tmp_path / "all" / "search.parquet")
+    assert tried["configuration"].to_list() == [0, 1, 2]
+    assert [json.loads(text) for text in tried["settings"]] == [{}, useless, wide]
+    best = int(np.argmin(tried["val_loss"].to_numpy()))
+    assert best != 1
+    assert tried["chosen"].to_list() == [number == best for number in range(3)]
+    model, meta = checkpoint.load_model(tmp_path / "all")
+    assert (meta["configurations"], meta["val_loss"]) == (3, tried["val_loss"].min())
+    # The same as if it had been trained alone.
+    own = [{}, useless, wide][best]
+    alone = flow_cohort.settings(**({"epochs": 4} | {k: own[k] for k in own if k != "hidden"}))
+    alone["model"] |= {key: own[key] for key in own if key == "hidden"}
+    single = fit.run(cohort.inputs, tmp_path / "alone", alone, 1, CPU)
+    weights = zip(model.parameters(), single.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in weights)
+
+
+def test_ridge_start_is_the_ridge(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:
+    """A training that moves nothing leaves the closed-form ridge as the point prediction."""
+    settings = flow_cohort.settings(epochs=1, learning_rate=1e-12)
+    model = fit.run(cohort.inputs, tmp_path, settings, 1, CPU)
+    assert isinstance(model, RNAFM)
+    bagged = fit.bags.load(cohort.inputs.bags)
+    rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    x, y = {}, {}
+    for part in ("train", "val", "test"):
+        own = rows.of(part)
+        sizes = bagged.sizes[own.bag].astype(np.float64)[..., None]
+        x[part] = (bagged.means[own.bag] * sizes).sum(axis=1) / sizes.sum(axis=1)
+        values = torch.from_numpy(data.expression(cohort.inputs.expression, own.sample_ids))
+        y[part] = model.standardise(values).numpy()
+    scaler = StandardScaler().fit(x["train"])
+    fits = [
+        Ridge(alpha=len(x["train"]) * penalty).fit(scaler.transform(x["train"]), y["train"])
+        for penalty in np.logspace(-4, 5, 19)
+    ]
+    errors = [np.square(f.predict(scaler.transform(x["val"])) - y["val"]).mean() for f in fits]
+    expected = fits[int(np.argmin(errors))].predict(scaler.transform(x["test"]))
+    test = rows.of("test")
+    with torch.no_grad():
+        image = model.encode_image(
+            torch.from_numpy(bagged.means[test.bag]), torch.from_numpy(bagged.sizes[test.bag])
+        )
+        start = torch.zeros(len(expected), expected.shape[1])
+        mean = start + model.velocity(start, torch.tensor(0.0), image)
+    assert np.allclose(mean[:, :-1].numpy(), expected[:, :-1], atol=2e-4)
+
+
 def test_val_points_are_stratified_and_fixed() -> None:
-    times, noise = train.val_points(5, 3, 8, 1)
+    times, noise = objective.val_points(5, 3, 8, 1)
     assert times.shape == (5, 8)
     assert noise.shape == (5, 8, 3)
     assert ((times * 8).floor() == torch.arange(8)).all()
     assert torch.allclose(times.flatten().sort().values, (torch.arange(40) + 0.5) / 40, atol=1e-6)
-    again, _ = train.val_points(5, 3, 8, 1)
+    again, _ = objective.val_points(5, 3, 8, 1)
     assert torch.equal(times, again)
 
 
@@ -169,7 +226,7 @@ def test_condition_dropout_is_per_sample(cohort: flow_cohort.FlowCohort) -> None
     settings = flow_cohort.settings()
     sets = fit.pathways.load(cohort.inputs.pathways, data.gene_names(cohort.inputs.expression))
     torch.manual_seed(0)
-    model = train.RNAFM(sets, 12, 6, settings["model"]).eval()
+    model = RNAFM(sets, 12, 6, settings["model"]).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -178,9 +235,9 @@ def test_condition_dropout_is_per_sample(cohort: flow_cohort.FlowCohort) -> None
     for drop in (0.0, 1.0):
         for seed in (0, 1):
             means = torch.randn(4, 6, 12, generator=torch.Generator().manual_seed(seed))
-            batch = train.Part(means, torch.ones(4, 6), z)
+            batch = objective.Part(means, torch.ones(4, 6), z)
             generator = torch.Generator().manual_seed(7)
-            losses[drop, seed] = train.train_step_loss(model, batch, drop, generator).item()
+            losses[drop, seed] = objective.train_step_loss(model, batch, drop, generator).item()
     assert losses[1.0, 0] == losses[1.0, 1]
     assert losses[0.0, 0] != losses[0.0, 1]
 
@@ -293,7 +350,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped
     folder = tmp_path_factory.mktemp("law")
     cohort = flow_cohort.make(folder, {"train": 130, "val": 30, "test": 40}, genes=120, seed=3)
     models = {}
-    for skip in ("gaussian", "none"):
+    for skip in ("ridge", "gaussian", "none"):
         settings = flow_cohort.settings(epochs=60, patience=12, learning_rate=2e-3, val_noise=8)
         settings["model"]["skip"] = skip
         fit.run(cohort.inputs, folder / skip, settings, 1, CPU)
@@ -301,9 +358,10 @@ def fitted(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped
     return cohort, models
 
 
-def test_flow_beats_constant_and_covers(fitted) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("skip", ["ridge", "gaussian"])
+def test_flow_beats_constant_and_covers(fitted, skip: str) -> None:  # type: ignore[no-untyped-def]
     cohort, models = fitted
-    model, _ = models["gaussian"]
+    model, _ = models[skip]
     bagged = fit.bags.load(cohort.inputs.bags)
     rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     rows = rows.of("test")

@@ -1,0 +1,51 @@
+"""Where training of `model.skip: ridge` starts: a ridge on the bag's mean, in closed form.
+
+With few hundred slides a network alone finds less of the conditional mean than a ridge. Starting
+there, it learns what the ridge leaves; val decides whether that is anything.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from slide2rna.cli import log
+from slide2rna.model import RNAFM, SD_RANGE
+from slide2rna.models.ridge import PENALTIES, Ridge, mean_of_bags
+
+if TYPE_CHECKING:
+    from slide2rna.fit import Slides
+
+
+def start_from_ridge(model: RNAFM, train: Slides, val: Slides) -> None:
+    """Set the linear mean to a ridge of train with val's penalty, and sds to its residuals'.
+
+    Parameters
+    ----------
+    model
+        With the statistics of train in its buffers; `linear` and `theta` are set in place.
+    """
+    assert model.linear is not None
+    assert model.theta is not None
+    x, x_val = (mean_of_bags(part.means, part.sizes) for part in (train, val))
+    z, z_val = (
+        model.standardise(torch.from_numpy(part.values)).double().numpy() for part in (train, val)
+    )
+    ridge = Ridge.fit(x, z)
+    penalties = [float(penalty) for penalty in PENALTIES * len(z)]
+    errors = [float(np.square(ridge.predict(x_val, p) - z_val).mean()) for p in penalties]
+    penalty = penalties[int(np.argmin(errors))]
+    weight, bias = ridge.affine(penalty)
+    residual = np.sqrt(np.square(ridge.predict(x, penalty) - z).mean(axis=0))
+    # The model sees features that its own buffers standardise.
+    mean, scale = (
+        buffer.double().numpy()
+        for buffer in (model.condition.feature_mean, model.condition.feature_scale)
+    )
+    with torch.no_grad():
+        model.linear.weight.copy_(torch.from_numpy(weight.T * scale))
+        model.linear.bias.copy_(torch.from_numpy(bias + mean @ weight))
+        model.theta.copy_(torch.from_numpy(np.log(np.clip(residual, *SD_RANGE))))
+    log.info("ridge: penalty %.3g per slide, val error %.4f", penalty / len(z), min(errors))
