@@ -52,23 +52,37 @@ class PccBootstrap:
         self.counts = counts / np.float32(counts.shape[1])
         self.y = _scaled(observed)
         self.mean = self.counts @ self.y
-        self.variance = self.counts @ self.y**2 - self.mean**2
+        self.inverse_sd = self._inverse_sd(self.y, self.mean)
 
     def __call__(self, predicted: Array) -> NDArray[np.float32]:
         """Correlations (B, G); 0 where prediction or truth has no variance in a resample."""
         x = _scaled(predicted)
         mean = self.counts @ x
-        variance = self.counts @ x**2 - mean**2
-        covariance = self.counts @ (x * self.y) - mean * self.mean
-        degenerate = (variance <= NO_VARIANCE) | (self.variance <= NO_VARIANCE)
-        scale = np.sqrt(np.where(degenerate, np.float32(1), variance * self.variance))
-        return np.where(degenerate, np.float32(0), np.clip(covariance / scale, -1, 1))
+        # In place: these arrays are far larger than a cache, and new ones cost more than the sums.
+        scale = self._inverse_sd(x, mean)
+        scale *= self.inverse_sd
+        r = self.counts @ (x * self.y)
+        mean *= self.mean
+        r -= mean
+        r *= scale
+        return np.clip(r, -1, 1, out=r)
+
+    def _inverse_sd(self, x: Array, mean: Array) -> Array:
+        """1 / sd per resample (B, G); 0 where there is no variance."""
+        variance = self.counts @ np.square(x)
+        variance -= np.square(mean)
+        none = variance <= NO_VARIANCE
+        if not none.any():
+            return np.reciprocal(np.sqrt(variance, out=variance), out=variance)
+        return np.where(none, np.float32(0), 1 / np.sqrt(np.where(none, np.float32(1), variance)))
 
 
 def bootstrap_rmse(counts: Counts, predicted: Array, observed: Array) -> NDArray[np.float32]:
     """RMSE per resample and gene (B, G)."""
     squared = (predicted.astype(np.float32) - observed.astype(np.float32)) ** 2
-    return np.sqrt(counts @ squared / np.float32(counts.shape[1]))
+    mean = counts @ squared
+    mean /= np.float32(counts.shape[1])
+    return np.sqrt(mean, out=mean)
 
 
 def bootstrap_mean(counts: Counts, values: Array) -> Array:

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from slide2rna import bootstrap, metrics
+from slide2rna import bootstrap, metrics, ranks
 from slide2rna.bootstrap import Counts
 from slide2rna.draws import PIT_BINS, DrawScores
 
@@ -59,7 +59,8 @@ def table(
     `kind` is draws, or the null that stands beside them.
     """
     rows: list[dict[str, Any]] = []
-    for column, name in enumerate(set_names):
+    # A model of points alone has no draws to calibrate.
+    for column, name in enumerate(set_names if scores else []):
         rows += _coverage(scores, sets, counts, column, name)
         rows += _pit(scores, counts, column, name)
         rows += _nll(scores, truths, sets, train, counts, column, name)
@@ -188,12 +189,13 @@ def _spearman(
         variance.append(score.variance[:, used])
         constant.append(np.broadcast_to(sd[used] ** 2, variance[-1].shape))
         if len(truth) > 3:
-            within.append(metrics.spearman_columns(variance[-1], error[-1]))
-    flat_error = np.concatenate([e.ravel() for e in error])
+            within.append(ranks.spearman_columns(variance[-1], error[-1]))
+    of_error = ranks.ranks(np.concatenate([e.ravel() for e in error]))
     base = {"gene_set": name, "quantity": "spearman", "n": sum(len(e) for e in error)}
     rows = []
     for kind, values in (("draws", variance), ("constant-variance", constant)):
-        r = metrics.spearman(np.concatenate([v.ravel() for v in values]), flat_error)
+        of_variance = ranks.ranks(np.concatenate([v.ravel() for v in values]))
+        r = ranks.correlate_ranks(of_variance, of_error)
         rows.append(base | {"kind": kind, "within": "pooled", "value": r})
     if within:
         low, middle, high = np.quantile(np.concatenate(within), [0.05, 0.5, 0.95])

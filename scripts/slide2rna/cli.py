@@ -27,6 +27,34 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
 
 
+def scoring_parser(description: str | None) -> argparse.ArgumentParser:
+    """The options of the commands that score a run; the paths are fields of `scoring.Inputs`."""
+    found = parser(description)
+    for name, text in (
+        ("draws", "the run's fold-*.zarr"),
+        ("models", "its fold-* folders"),
+        ("others", "fold-*.zarr of other runs on the same folds"),
+    ):
+        needed = name != "others"
+        found.add_argument(
+            f"--{name}", nargs="+", default=[], type=Path, required=needed, help=text
+        )
+    for name, text in (
+        ("bags", "bags of the cohort"),
+        ("expression", "samples x genes, log2(x+1)"),
+        ("slides", "slides.parquet"),
+        ("splits", "unit, fold, part"),
+        ("cohort", "cohort.json"),
+        ("pathways", "gene sets"),
+        ("out", "folder for the tables"),
+    ):
+        found.add_argument(f"--{name}", type=Path, required=True, help=text)
+    found.add_argument("--settings", default="{}", help="section evaluate as JSON")
+    found.add_argument("--seed", type=int, default=1)
+    found.add_argument("--threads", type=int, default=2)
+    return found
+
+
 def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> None:
     """Run a stage's main; a `UserError` becomes one line on stderr and exit status 2.
 

@@ -14,43 +14,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from slide2rna import bootstrap, metrics
-from slide2rna.bootstrap import Counts
+from slide2rna.foldscores import Averages, FoldPredictions, Key, score_block, set_weights
+from slide2rna.parallel import ordered_map
 
 Array = NDArray[np.floating]
 
-BLOCK = 1024
-# The published ratio RMSE / mean explodes for genes that are hardly expressed.
-LEAST_MEAN = 0.1
+BLOCK = 512
 MIN_PATIENTS = 20
-
-
-@dataclass
-class FoldPredictions:
-    """What is scored in one fold.
-
-    Attributes
-    ----------
-    truth : (n, G)
-    test : predictions (n, G) by name; the model's own come first.
-    variants : further point predictions of the model, scored by correlation only.
-    sets : (G, K) gene sets by name of the prediction that ranked them.
-    eligible : (G,) genes that vary in train.
-    train_mean : (G,)
-    counts : (B + 1, n)
-    varies : (G,) genes that vary among the scored patients; filled in here.
-    """
-
-    truth: Array
-    test: dict[str, Array]
-    variants: dict[str, Array]
-    sets: dict[str, NDArray[np.bool_]]
-    eligible: NDArray[np.bool_]
-    train_mean: Array
-    counts: Counts
-    varies: NDArray[np.bool_] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.varies = ~metrics.is_flat(self.truth)
 
 
 @dataclass
@@ -62,13 +32,15 @@ class Comparison:
     scores : (name, metric, owner of the sets) -> (F, B + 1, K); row 0 is the value.
     r : name -> (F, G) correlations on test.
     rmse : name -> (F, G)
+    within : (F, G) the model's correlations within sites.
     gene_r, gene_low, gene_high, weight : (G,) the model's correlation over folds.
     pathway : (B + 1, P) mean correlation of a pathway's genes.
     """
 
-    scores: dict[tuple[str, str, str], Array] = field(default_factory=dict)
+    scores: dict[Key, Array] = field(default_factory=dict)
     r: dict[str, Array] = field(default_factory=dict)
     rmse: dict[str, Array] = field(default_factory=dict)
+    within: Array = field(default_factory=lambda: np.empty(0))
     gene_r: Array = field(default_factory=lambda: np.empty(0))
     gene_low: Array = field(default_factory=lambda: np.empty(0))
     gene_high: Array = field(default_factory=lambda: np.empty(0))
@@ -103,13 +75,9 @@ def gene_sets(
     return sets & eligible[:, None]
 
 
-def set_weights(sets: NDArray[np.bool_], usable: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Weights (G, K) that average the usable genes of each set."""
-    kept = sets & usable[:, None]
-    return kept.astype(np.float32) / np.maximum(kept.sum(axis=0), 1).astype(np.float32)
-
-
-def compare(folds: Sequence[FoldPredictions], members: sparse.csr_matrix) -> Comparison:
+def compare(
+    folds: Sequence[FoldPredictions], members: sparse.csr_matrix, threads: int = 1
+) -> Comparison:
     """Score all predictions of all folds, a block of genes at a time.
 
     Parameters
@@ -117,73 +85,39 @@ def compare(folds: Sequence[FoldPredictions], members: sparse.csr_matrix) -> Com
     members : (P, G) pathway membership, rows summing to 1.
     """
     model = next(iter(folds[0].test))
-    names, variants = list(folds[0].test), list(folds[0].variants)
     genes, resamples = folds[0].truth.shape[1], folds[0].counts.shape[0]
-    columns = folds[0].sets[model].shape[1]
     patients = np.array([fold.truth.shape[0] for fold in folds])
     out = Comparison(pathway=np.zeros((resamples, members.shape[0])))
-    for name in names:
+    for name in folds[0].test:
         out.r[name], out.rmse[name] = np.full((2, len(folds), genes), np.nan)
-        for metric in ("pcc", "rmse", "nrmse"):
-            for owner in {name, model}:
-                out.scores[name, metric, owner] = np.zeros((len(folds), resamples, columns))
-    for name in variants:
-        out.scores[model, name, model] = np.zeros((len(folds), resamples, columns))
+    out.within = np.full((len(folds), genes), np.nan)
     out.gene_r, out.gene_low, out.gene_high, out.weight = np.full((4, genes), np.nan)
     by_pathway = members.tocsc()
+    averages = [Averages(fold, model) for fold in folds]
 
-    for start in range(0, genes, BLOCK):
-        block = slice(start, min(start + BLOCK, genes))
-        of_model = np.stack(
-            [_score_block(out, index, fold, block, model) for index, fold in enumerate(folds)]
-        )
-        combined, out.weight[block] = _combine(of_model, patients)
-        out.gene_r[block] = combined[0]
+    def work(block: slice) -> tuple[dict[Key, list[Array]], Array]:
+        of_model = []
+        sums: dict[Key, list[Array]] = {}
+        for index, (fold, average) in enumerate(zip(folds, averages, strict=True)):
+            scored = score_block(fold, average, block, model)
+            for key, values in scored.sums.items():
+                sums.setdefault(key, [np.zeros_like(values)] * len(folds))[index] = values
+            for name in fold.test:
+                out.r[name][index, block] = scored.r[name]
+                out.rmse[name][index, block] = scored.rmse[name]
+            out.within[index, block] = scored.within
+            of_model.append(scored.resampled)
+        combined, weight = metrics.fisher_combine(np.stack(of_model), patients)
+        out.gene_r[block], out.weight[block] = combined[0], weight[0]
         out.gene_low[block], out.gene_high[block] = bootstrap.interval_r(combined)
-        out.pathway += (by_pathway[:, block] @ np.nan_to_num(combined).T).T
+        return sums, (by_pathway[:, block] @ np.nan_to_num(combined).T).T
+
+    blocks = [slice(start, min(start + BLOCK, genes)) for start in range(0, genes, BLOCK)]
+    for sums, pathway in ordered_map(work, blocks, threads):
+        out.pathway += pathway
+        for key, values in sums.items():
+            out.scores[key] = out.scores.get(key, 0.0) + np.array(values, dtype=np.float64)
     return out
-
-
-def _combine(r: Array, patients: Array) -> tuple[Array, Array]:
-    combined, weight = metrics.fisher_combine(r, patients)
-    return combined, weight[0]
-
-
-def _score_block(
-    out: Comparison, index: int, fold: FoldPredictions, block: slice, model: str
-) -> Array:
-    """Add a block of genes to the scores; returns the model's correlations (B + 1, genes)."""
-    truth = fold.truth[:, block]
-    usable = (fold.eligible & fold.varies)[block]
-    mean = fold.train_mean[block]
-    high = mean >= LEAST_MEAN
-    correlate = bootstrap.PccBootstrap(fold.counts, truth)
-    # A set's mean runs over its genes in all blocks, so the divisor is that of the whole set.
-    dense = fold.train_mean >= LEAST_MEAN
-    of_model = np.empty(0)
-    for name, prediction in fold.test.items():
-        r = correlate(prediction[:, block])
-        error = bootstrap.bootstrap_rmse(fold.counts, prediction[:, block], truth)
-        out.r[name][index, block] = np.where(usable, r[0], np.nan)
-        out.rmse[name][index, block] = error[0]
-        for owner in {name, model}:
-            sets = fold.sets[owner]
-            weights = {
-                "pcc": set_weights(sets, fold.varies)[block],
-                "rmse": set_weights(sets, np.ones_like(dense))[block],
-                "nrmse": set_weights(sets, dense)[block]
-                / np.where(high, mean, 1.0).astype(np.float32)[:, None],
-            }
-            out.scores[name, "pcc", owner][index] += r @ weights["pcc"]
-            out.scores[name, "rmse", owner][index] += error @ weights["rmse"]
-            out.scores[name, "nrmse", owner][index] += error @ weights["nrmse"]
-        if name == model:
-            of_model = np.where(usable, r, np.nan)
-            weights_model = set_weights(fold.sets[model], fold.varies)[block]
-    for name, prediction in fold.variants.items():
-        r = correlate(prediction[:, block])
-        out.scores[model, name, model][index] += r @ weights_model
-    return of_model
 
 
 def over_folds(scores: Array, patients: Sequence[int], correlation: bool) -> Array:

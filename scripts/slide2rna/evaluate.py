@@ -1,4 +1,6 @@
-"""The clean protocol: val ranks the genes, test is scored once, patients are the unit.
+"""The tables of an evaluation: val ranks the genes, test is scored once, patients are the unit.
+
+The published protocol stands beside it in the summary, marked as such.
 
 Every table says how many patients stand behind a number, carries an interval over patients
 where there is one, and the caveat of the cohort where it has one.
@@ -6,22 +8,44 @@ where there is one, and the caveat of the cohort where it has one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
 from slide2rna import calibration, io, patients, scoring, tables
 from slide2rna.config import Settings
+from slide2rna.errors import StageError
+from slide2rna.gene_catalogue import gene_table
 from slide2rna.scoring import Inputs
 from slide2rna.summary import summary_table
 
 PROTOCOL = "clean"
+SEARCH_SCHEMA = pl.Schema(
+    {
+        "model": pl.String,
+        "fold": pl.Int64,
+        "configuration": pl.Int64,
+        "settings": pl.String,
+        "epochs": pl.Int64,
+        "best_epoch": pl.Int64,
+        "val_loss": pl.Float64,
+        "seconds": pl.Float64,
+        "chosen": pl.Boolean,
+    }
+)
 
 
 def evaluate(
-    inputs: Inputs, run: str, out: str | Path, settings: Settings, seed: int, threads: int
+    inputs: Inputs,
+    run: str,
+    out: str | Path,
+    settings: Settings,
+    seed: int,
+    threads: int,
+    searches: Sequence[Path] = (),
 ) -> None:
-    """Write summary, genes, calibration, pathways, samples and examples as Parquet.
+    """Write summary, genes, calibration, pathways, samples, examples and search as Parquet.
 
     Raises
     ------
@@ -36,7 +60,7 @@ def evaluate(
     found = scoring.score(cohort, inputs, members, settings, seed, threads)
     made = {
         "summary": summary_table(found),
-        "genes": tables.gene_table(found),
+        "genes": gene_table(found, names, members),
         "calibration": calibration.table(
             found.draws,
             [fold.truth for fold in found.inputs],
@@ -48,12 +72,36 @@ def evaluate(
         "pathways": tables.pathway_table(found, names, members),
         "samples": tables.sample_table(found),
         "examples": tables.example_table(found),
+        "search": search_table(searches, cohort.bags.encoder, inputs.pathways.stem),
     }
     for name, table in made.items():
         stamp = {"cohort": cohort.info["name"], "run": run, "protocol": PROTOCOL}
         stamped = table.select(
-            *(pl.lit(value).alias(key) for key, value in stamp.items()),
+            *(pl.lit(value).alias(key) for key, value in stamp.items() if key not in table.columns),
             pl.all(),
             pl.lit(cohort.info.get("caveat"), dtype=pl.String).alias("caveat"),
         )
         io.write_parquet(stamped, Path(out) / f"{name}.parquet")
+
+
+def search_table(paths: Sequence[Path], encoder: str, pathways: str) -> pl.DataFrame:
+    """What each model's search tried: the tables that training left, a model and fold each.
+
+    Parameters
+    ----------
+    paths : models/<run>/fold-<k>/search.parquet.
+    encoder, pathways : what the names of the runs begin and end with.
+    """
+    found = [pl.DataFrame(schema=SEARCH_SCHEMA)]
+    for path in paths:
+        fold, run = path.parent, path.parent.parent.name
+        label = run.removeprefix(f"{encoder}-").removesuffix(f"-{pathways}")
+        keys = {"model": label, "fold": int(fold.name.removeprefix("fold-"))}
+        table = pl.read_parquet(path).with_columns(
+            pl.lit(value, dtype=SEARCH_SCHEMA[key]).alias(key) for key, value in keys.items()
+        )
+        missing = [name for name in SEARCH_SCHEMA if name not in table.columns]
+        if missing:
+            raise StageError(path, f"no column {missing[0]}", "train this model anew")
+        found.append(table.select(list(SEARCH_SCHEMA)).cast(SEARCH_SCHEMA))
+    return pl.concat(found).sort("model", "fold", "configuration")

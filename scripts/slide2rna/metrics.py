@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 Array = NDArray[np.floating]
 
 # A column whose sd is below this share of its size is constant up to rounding.
 FLAT = 1e-6
+BLOCK = 128
 
 
 def is_flat(values: Array, axis: int = 0) -> NDArray[np.bool_]:
@@ -28,10 +29,18 @@ def standardise(values: Array) -> Array:
     -------
     (n, G) float64; a column without variance is 0 throughout.
     """
-    centred = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
-    norm = np.sqrt((centred**2).sum(axis=0))
-    flat = is_flat(values)
-    return np.where(flat, 0.0, centred / np.where(flat, 1.0, norm))
+    out = np.empty(values.shape, dtype=np.float64)
+    # A block at a time: what fits into the cache is gone through several times for free.
+    for start in range(0, values.shape[1], BLOCK):
+        block = slice(start, start + BLOCK)
+        of_block = values[:, block].astype(np.float64)
+        mean = of_block.mean(axis=0)
+        of_block -= mean
+        norm = np.sqrt(np.einsum("ng,ng->g", of_block, of_block))
+        flat = norm <= FLAT * np.sqrt(len(values)) * np.maximum(1.0, np.abs(mean))
+        of_block *= np.where(flat, 0.0, 1.0 / np.where(flat, 1.0, norm))
+        out[:, block] = of_block
+    return out
 
 
 def pcc(predicted: Array, observed: Array) -> tuple[Array, NDArray[np.bool_]]:
@@ -46,9 +55,28 @@ def pcc(predicted: Array, observed: Array) -> tuple[Array, NDArray[np.bool_]]:
     r : (G,) float64; 0 where the prediction has no variance, NaN where the truth has none.
     flat : (G,) True where the prediction has no variance.
     """
-    r = (standardise(predicted) * standardise(observed)).sum(axis=0)
-    r = np.clip(r, -1.0, 1.0)
-    return np.where(is_flat(observed), np.nan, r), is_flat(predicted)
+    genes = predicted.shape[1]
+    r, flat = np.empty(genes), np.empty(genes, dtype=bool)
+    for start in range(0, genes, BLOCK):
+        block = slice(start, start + BLOCK)
+        x, y = standardise(predicted[:, block]), standardise(observed[:, block])
+        r[block] = np.clip(np.einsum("ng,ng->g", x, y), -1.0, 1.0)
+        flat[block] = ~x.any(axis=0)
+        r[block][~y.any(axis=0)] = np.nan
+    return r, flat
+
+
+def pcc_test(predicted: Array, observed: Array) -> tuple[Array, Array]:
+    """Correlations as `pcc` gives them, and their two-sided p values, (G,) each.
+
+    Exact for normal data, as in scipy.stats.pearsonr: r sqrt((n - 2) / (1 - r^2)) follows
+    Student's t with n - 2 degrees of freedom.
+    """
+    r, flat = pcc(predicted, observed)
+    df = len(predicted) - 2
+    with np.errstate(divide="ignore"):
+        t = np.abs(r) * np.sqrt(df / ((1.0 - r) * (1.0 + r)))
+    return r, np.where(flat, 1.0, 2.0 * special.stdtr(df, -t))
 
 
 def rmse(predicted: Array, observed: Array) -> Array:
@@ -170,19 +198,6 @@ def gaussian_nll(mean: Array, variance: Array, observed: Array, floor: Array | f
     return 0.5 * (np.log(2.0 * np.pi * variance) + (observed - mean) ** 2 / variance)
 
 
-def spearman(a: Array, b: Array) -> float:
-    """Spearman correlation of two flat arrays; 0 if either is constant."""
-    x, y = stats.rankdata(a), stats.rankdata(b)
-    r, _ = pcc(x[:, None], y[:, None])
-    return float(np.nan_to_num(r[0]))
-
-
-def spearman_columns(a: Array, b: Array) -> Array:
-    """Spearman correlation per column of (n, G) arrays; 0 where either is constant."""
-    r, _ = pcc(stats.rankdata(a, axis=0), stats.rankdata(b, axis=0))
-    return np.nan_to_num(r)
-
-
 def fisher_combine(r: Array, n: Array) -> tuple[Array, Array]:
     """Combine correlations over folds: mean of atanh(r) with weights n - 3.
 
@@ -196,11 +211,17 @@ def fisher_combine(r: Array, n: Array) -> tuple[Array, Array]:
     r : (...) NaN where no fold counts.
     weight : (...) sum of n - 3; the standard error of atanh(r) is its inverse square root.
     """
-    weight = np.maximum(np.asarray(n, dtype=np.float64) - 3.0, 0.0)
-    weight = weight.reshape((-1,) + (1,) * (r.ndim - 1)) * np.isfinite(r)
-    total = weight.sum(axis=0)
-    z = np.arctanh(np.clip(np.nan_to_num(r), -1 + 1e-7, 1 - 1e-7))
-    combined = np.tanh((weight * z).sum(axis=0) / np.where(total > 0, total, 1.0))
+    weights = np.maximum(np.asarray(n, dtype=np.float64) - 3.0, 0.0)
+    total, combined = np.zeros((2, *r.shape[1:]))
+    for of_fold, weight in zip(r, weights, strict=True):
+        z = np.arctanh(np.clip(of_fold, -1 + 1e-7, 1 - 1e-7))
+        known = np.isfinite(z)
+        if not known.all():
+            z[~known] = 0.0
+        total += weight * known
+        combined += weight * z
+    combined /= np.where(total > 0, total, 1.0)
+    np.tanh(combined, out=combined)
     return np.where(total > 0, combined, np.nan), total
 
 

@@ -1,4 +1,4 @@
-"""From slides to patients: truth, points and draws of a fold, a row per scored sample.
+"""From slides to patients: what was measured, a row per scored sample.
 
 A sample is a row of the expression table: a patient in ordinary cohorts, a region where the
 cohort's split unit lies below the patient. Slides of one sample count as one: their points are
@@ -7,14 +7,12 @@ averaged, and their draws pooled as a mixture in equal shares.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import zarr
 from numpy.typing import NDArray
 
 from slide2rna import bags, io
@@ -53,6 +51,7 @@ class Part:
     ----------
     slide_ids : S slides.
     sites : (S,) site per slide, or None.
+    bags : the cohort's bags.
     bag_rows : (S,) rows in the bags.
     samples : n sample names, sorted.
     pool : (n, S) shares that average slides to samples; each row sums to 1.
@@ -61,6 +60,7 @@ class Part:
 
     slide_ids: list[str]
     sites: list[str | None]
+    bags: bags.Bags
     bag_rows: NDArray[np.int64]
     samples: list[str]
     pool: NDArray[np.float32]
@@ -74,52 +74,13 @@ class Part:
         """Slide rows (S, ...) averaged to sample rows (n, ...)."""
         return self.pool @ values
 
+    def first_slide(self) -> NDArray[np.int64]:
+        """Column of each sample's first slide (n,)."""
+        return self.pool.argmax(axis=1)
 
-@dataclass(frozen=True)
-class Fold:
-    """One fold: its parts, and the file with the draws of val, cal and test."""
-
-    number: int
-    train: Part
-    val: Part
-    test: Part
-    path: Path
-    store: zarr.Group
-    rows: dict[str, int]
-
-    def read(self, name: str, part: Part) -> NDArray[np.float32]:
-        """An array of slide rows (S, G), averaged to samples (n, G)."""
-        rows = np.array([self.rows[slide] for slide in part.slide_ids])
-        values = np.asarray(self.array(name).oindex[rows])
-        return np.asarray(part.average(values), dtype=np.float32)
-
-    def array(self, name: str) -> zarr.Array:
-        """An array of the draws file.
-
-        Raises
-        ------
-        StageError
-            It isn't there.
-        """
-        found = self.store.get(name)
-        if not isinstance(found, zarr.Array):
-            raise StageError(self.path, f"no array '{name}'", "sample this fold anew")
-        return found
-
-    def test_draws(self) -> Iterator[tuple[int, NDArray[np.float16]]]:
-        """Yield (row of the sample, its draws (slides, D, G)), a few slides in memory at a time."""
-        array = self.array("draws")
-        step, start = array.chunks[0], -1
-        block = np.empty(0, dtype=np.float16)
-        for row in range(len(self.test.samples)):
-            parts = []
-            for column in np.flatnonzero(self.test.pool[row]):
-                index = self.rows[self.test.slide_ids[column]]
-                if start < 0 or not start <= index < start + step:
-                    start = index - index % step
-                    block = np.asarray(array[start : start + step])
-                parts.append(block[index - start])
-            yield row, np.stack(parts)
+    def sample_sites(self) -> list[str | None]:
+        """Site of each sample (n,), that of its first slide."""
+        return [self.sites[column] for column in self.first_slide()]
 
 
 def load_cohort(
@@ -165,56 +126,10 @@ def load_cohort(
     )
 
 
-def load_fold(cohort: Cohort, path: str | Path) -> Fold:
-    """The parts of a fold that have bags and a measured sample, with its draws.
-
-    Raises
-    ------
-    StageError
-        The draws are of other genes, or a slide of val or test lies in another part.
-    """
-    path = Path(path)
-    store = zarr.open_group(path, mode="r")
-    number = int(str(store.attrs["fold"]))
-    if read_genes(path) != cohort.genes:
-        raise StageError(path, "its genes differ from the other folds'", "sample all folds anew")
-    rows = {str(slide): index for index, slide in enumerate(_strings(store, "slide_ids"))}
-    stored = dict(zip(rows, _strings(store, "parts"), strict=True))
-    parts = {}
-    for name in ("train", "val", "test"):
-        parts[name] = _part(cohort, number, name, None if name == "train" else rows)
-        for slide in parts[name].slide_ids if name != "train" else []:
-            if stored[slide] != name:
-                raise StageError(
-                    path,
-                    f"slide {slide} is '{stored[slide]}' here and '{name}' in the splits",
-                    "sample this fold anew",
-                )
-    empty = [name for name, part in parts.items() if not part.samples]
-    if empty:
-        raise StageError(
-            path, f"no measured sample in part {' and '.join(empty)}", "use fewer folds"
-        )
-    return Fold(number=number, path=path, store=store, rows=rows, **parts)
-
-
-def read_genes(path: str | Path) -> list[str]:
-    """Gene order of a draws file."""
-    return _strings(zarr.open_group(path, mode="r"), "genes")
-
-
-def _strings(store: zarr.Group, name: str) -> list[str]:
-    value = store.attrs[name]
-    return json.loads(value) if isinstance(value, str) else list(value)  # type: ignore[arg-type]
-
-
-def _part(cohort: Cohort, fold: int, part: str, drawn: dict[str, int] | None) -> Part:
-    units = cohort.splits.filter((pl.col("fold") == fold) & (pl.col("part") == part))["unit"]
+def part_of(cohort: Cohort, slides: pl.DataFrame) -> Part:
+    """Those of the cohort's slides (rows of `Cohort.slides`) that have a bag, and their samples."""
     in_bags = {slide: row for row, slide in enumerate(cohort.bags.slide_ids)}
-    usable = [slide for slide in in_bags if drawn is None or slide in drawn]
-    slides = cohort.slides.filter(
-        pl.col("unit").is_in(units.implode()) & pl.col("slide_id").is_in(usable)
-    )
+    slides = slides.filter(pl.col("slide_id").is_in(list(in_bags)))
     samples = sorted(set(slides["sample_id"]))
     position = {sample: index for index, sample in enumerate(samples)}
     pool = np.zeros((len(samples), slides.height), dtype=np.float32)
@@ -224,6 +139,7 @@ def _part(cohort: Cohort, fold: int, part: str, drawn: dict[str, int] | None) ->
     return Part(
         slide_ids=list(slides["slide_id"]),
         sites=list(slides["site"]),
+        bags=cohort.bags,
         bag_rows=np.array([in_bags[slide] for slide in slides["slide_id"]], dtype=np.int64),
         samples=samples,
         pool=pool,

@@ -1,9 +1,10 @@
-"""Score a run: read its folds, fit the nulls, rank the genes by val, and bootstrap the test."""
+"""Score a run beside all other models on the same folds."""
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,23 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from slide2rna import bootstrap, compare, draws, io, metrics, nulls, patients
+from slide2rna import (
+    compare,
+    dependent,
+    draws,
+    folds,
+    foldscores,
+    gather,
+    io,
+    patients,
+    published_protocol,
+)
 from slide2rna.cli import log, progress
 from slide2rna.config import Settings
+from slide2rna.draws import DrawMoments, DrawScores
 from slide2rna.errors import StageError
+from slide2rna.parallel import ordered_map
+from slide2rna.sample_scores import Standardiser
 
 Array = NDArray[np.floating]
 
@@ -23,7 +37,13 @@ EXAMPLES = 6
 
 @dataclass(frozen=True)
 class Inputs:
-    """Paths of an evaluation's inputs."""
+    """Paths of an evaluation's inputs.
+
+    Attributes
+    ----------
+    draws, models : of the evaluated model, per fold.
+    others : draws files of other models on the same folds, in any order.
+    """
 
     draws: list[Path]
     models: list[Path]
@@ -33,20 +53,45 @@ class Inputs:
     splits: Path
     cohort: Path
     pathways: Path
+    others: list[Path] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, args: Namespace) -> Inputs:
+        """From the options of `cli.scoring_parser`."""
+        return cls(**{name.name: getattr(args, name.name) for name in fields(cls)})
 
 
 @dataclass
 class Evaluated:
-    """All that the tables are made from; lists run over folds."""
+    """All that the tables are made from; lists run over folds.
+
+    Attributes
+    ----------
+    cohort : genes, truth, slides.
+    model : label of the evaluated model; networks : it and the others that come with files.
+    draws : per fold; empty if the model gives points alone.
+    moments : per model with draws, per fold.
+    better : one-sided p values (G,) that the first of a pair beats the second.
+    pooled : by model and kind, for the published protocol.
+    notes, absent : by model, how it was fitted, or why it can't be had.
+    floors : by model, (permutations, K).
+    train : per fold, mean and sd of each gene among the train samples.
+    spread : per fold, spread of the points and their distance from the mean of draws.
+    """
 
     cohort: patients.Cohort
     model: str
-    folds: list[patients.Fold]
-    inputs: list[compare.FoldPredictions]
-    draws: list[draws.DrawScores]
+    networks: list[str]
+    folds: list[folds.Fold]
+    inputs: list[foldscores.FoldPredictions]
+    draws: list[DrawScores]
+    moments: dict[str, list[DrawMoments]]
     comparison: compare.Comparison
+    better: dict[tuple[str, str], Array]
+    pooled: dict[tuple[str, str], published_protocol.Pooled]
     set_names: list[str]
     sizes: list[int]
+    top: list[int]
     notes: dict[str, str]
     absent: dict[str, str]
     floors: dict[str, Array]
@@ -64,91 +109,111 @@ def score(
     seed: int,
     threads: int,
 ) -> Evaluated:
-    """Read all folds, fit the nulls, rank the genes by val, score the draws, and bootstrap."""
-    folds = [patients.load_fold(cohort, path) for path in inputs.draws]
-    folds.sort(key=lambda fold: fold.number)
-    model = _model_name(inputs.models)
+    """Read all folds, fit the closed forms, rank the genes by val, score the draws, bootstrap."""
+    run = gather.gather(cohort, inputs.draws, inputs.others, _model_name(inputs))
     sizes = compare.shown_sizes(
-        settings["top"], len(cohort.genes), [len(fold.test.samples) for fold in folds]
+        settings["top"], len(cohort.genes), [len(fold.test.samples) for fold in run.folds]
     )
-    absent: dict[str, str] = {}
-    notes: dict[str, list[str]] = {}
-    predictions, val_r, spread, train = [], [], [], []
-    for fold in progress(folds, "nulls"):
-        baselines, missing = nulls.fit_nulls(cohort, fold, seed)
-        absent |= missing
-        val = {model: fold.read("point", fold.val)}
-        val |= {name: null.val for name, null in baselines.items()}
-        test = {model: fold.read("point", fold.test)}
-        test |= {name: null.test for name, null in baselines.items()}
-        mean = fold.train.truth.mean(axis=0, dtype=np.float64)
-        sd = fold.train.truth.std(axis=0, dtype=np.float64)
-        eligible = ~metrics.is_flat(fold.train.truth)
-        sets = {
-            name: compare.gene_sets(values, fold.val.truth, eligible, sizes)
-            for name, values in val.items()
-            if name != "constant"
-        }
-        # The constant ranks nothing: it is scored on the model's genes.
-        sets["constant"] = sets[model]
-        r, _ = metrics.pcc(val[model], fold.val.truth)
-        val_r.append(np.where(eligible, np.nan_to_num(r), -1.0))
-        rng = io.rng_for(seed, "bootstrap", fold.number)
-        counts = bootstrap.resample_counts(rng, len(fold.test.samples), settings["bootstrap"])
-        predictions.append(
-            compare.FoldPredictions(fold.test.truth, test, {}, sets, eligible, mean, counts)
-        )
-        train.append((mean, sd))
-        for name, null in baselines.items():
-            notes.setdefault(name, []).append(null.note)
-    # A null that one fold can't have is left out of all, or its mean would be over fewer folds.
-    for fold_inputs in predictions:
-        for name in absent:
-            fold_inputs.test.pop(name, None)
+    given = gather.predict(run, sizes, settings["bootstrap"], seed, threads)
+    return score_gathered(cohort, run, given, sizes, members, settings, seed, threads)
 
-    examples = np.argsort(-np.mean(val_r, axis=0), kind="stable")[:EXAMPLES]
-    of_draws = []
-    for fold, given, (mean, sd) in progress(
-        list(zip(folds, predictions, train, strict=True)), "draws"
-    ):
-        scale = np.where(given.eligible, 1.0 / np.where(given.eligible, sd, 1.0), 0.0)
-        standardiser = draws.Standardiser(mean.astype("f4"), scale.astype("f4"), members)
-        scored = draws.score_draws(
-            fold, given.sets[model], settings["levels"], standardiser, examples, seed, threads
-        )
-        of_draws.append(scored)
-        given.variants |= {"pcc_draw_mean": scored.mean, "pcc_one_draw": scored.one}
-        off = (given.test[model] - scored.mean)[:, given.eligible]
-        inside = np.sqrt(scored.variance.mean(axis=0))[given.eligible]
-        off_share = float(np.sqrt((off**2).mean(axis=0)).mean() / max(inside.mean(), 1e-12))
-        noise = fold.read("point_spread", fold.test)[:, given.eligible].mean()
-        spread.append((float(noise), off_share))
-    floors = {}
-    for name in predictions[0].test:
-        per_fold = []
-        for fold, given in zip(folds, predictions, strict=True):
-            rng = io.rng_for(seed, "permutations", fold.number)
-            n = len(fold.test.samples)
-            orders = np.array([rng.permutation(n) for _ in range(settings["permutations"])])
-            per_fold.append(compare.noise_floor(given, name, orders))
-        floors[name] = np.mean(per_fold, axis=0)
+
+def score_gathered(
+    cohort: patients.Cohort,
+    run: gather.Gathered,
+    given: gather.Predicted,
+    sizes: list[int],
+    members: sparse.csr_matrix,
+    settings: Settings,
+    seed: int,
+    threads: int,
+) -> Evaluated:
+    """Score predictions and draws that are at hand, and bootstrap."""
+    examples = np.argsort(-np.mean(given.val_r, axis=0), kind="stable")[:EXAMPLES]
+    of_draws, spread = [], []
+    if run.draws_of(run.model):
+        for index, fold in enumerate(progress(run.folds, "draws")):
+            fold_inputs, (mean, sd) = given.folds[index], given.train[index]
+            scale = np.where(fold_inputs.eligible, 1 / np.where(fold_inputs.eligible, sd, 1), 0)
+            standardiser = Standardiser(mean.astype("f4"), scale.astype("f4"), members)
+            scored = draws.score_draws(
+                fold,
+                fold_inputs.sets[run.model],
+                settings["levels"],
+                standardiser,
+                examples,
+                seed,
+                threads,
+            )
+            of_draws.append(scored)
+            spread.append(_spread(fold, fold_inputs, scored, run.model))
+    moments: dict[str, list[DrawMoments]] = {run.model: list(of_draws)} if of_draws else {}
+    for name in run.networks[1:]:
+        if run.draws_of(name):
+            of_model = progress(run.of[name], f"draws of {name}")
+            moments[name] = [draws.draw_moments(fold, threads) for fold in of_model]
+    gather.add_draws(given, run, moments)
+    floors = _floors(run.folds, given.folds, settings["permutations"], seed, threads)
+    log.info("bootstrap")
+    comparison = compare.compare(given.folds, members, threads)
+    pairs = gather.tested_pairs(run, list(given.folds[0].test))
     return Evaluated(
         cohort=cohort,
-        model=model,
-        folds=folds,
-        inputs=predictions,
+        model=run.model,
+        networks=run.networks,
+        folds=run.folds,
+        inputs=given.folds,
         draws=of_draws,
-        comparison=compare.compare(predictions, members),
+        moments=moments,
+        comparison=comparison,
+        better=dependent.better(
+            [fold.truth for fold in given.folds], [fold.test for fold in given.folds], pairs
+        ),
+        pooled=given.pooled,
         set_names=["all", *(f"T{k}" for k in sizes)],
         sizes=sizes,
-        notes={name: _merge(text) for name, text in notes.items()},
-        absent=absent,
+        top=list(settings["top"]),
+        notes={name: _merge(text) for name, text in given.notes.items()},
+        absent=given.absent,
         floors=floors,
         examples=examples,
-        train=train,
+        train=given.train,
         spread=spread,
         seed=seed,
     )
+
+
+def _spread(
+    fold: folds.Fold, given: foldscores.FoldPredictions, scored: DrawScores, model: str
+) -> tuple[float, float]:
+    """Mean spread of the points, and their distance from the mean of draws in sds of these."""
+    off = (given.test[model] - scored.mean)[:, given.eligible]
+    inside = np.sqrt(scored.variance.mean(axis=0))[given.eligible]
+    off_share = float(np.sqrt((off**2).mean(axis=0)).mean() / max(inside.mean(), 1e-12))
+    noise = fold.read("point_spread", fold.test)[:, given.eligible].mean()
+    return float(noise), off_share
+
+
+def _floors(
+    of: Sequence[folds.Fold],
+    given: Sequence[foldscores.FoldPredictions],
+    permutations: int,
+    seed: int,
+    threads: int,
+) -> dict[str, Array]:
+    """Noise floor (permutations, K) of every model, a mean over folds; the constant has none."""
+
+    def work(name: str) -> tuple[str, Array]:
+        rows = []
+        for fold, fold_inputs in zip(of, given, strict=True):
+            rng = io.rng_for(seed, "permutations", fold.number)
+            n = len(fold.test.samples)
+            orders = np.array([rng.permutation(n) for _ in range(permutations)])
+            rows.append(compare.noise_floor(fold_inputs, name, orders))
+        return name, np.mean(rows, axis=0)
+
+    names = [name for name in given[0].test if name != "constant"]
+    return dict(ordered_map(work, names, threads))
 
 
 def load_members(path: str | Path, genes: Sequence[str]) -> tuple[pl.DataFrame, sparse.csr_matrix]:
@@ -167,7 +232,7 @@ def load_members(path: str | Path, genes: Sequence[str]) -> tuple[pl.DataFrame, 
 
 
 def model_genes(inputs: Inputs) -> list[str]:
-    genes = patients.read_genes(inputs.draws[0])
+    genes = folds.read_genes(inputs.draws[0])
     for folder in inputs.models:
         if list(io.read_json(folder / "model.json")["genes"]) != genes:
             raise StageError(
@@ -177,10 +242,13 @@ def model_genes(inputs: Inputs) -> list[str]:
     return genes
 
 
-def _model_name(folders: Sequence[Path]) -> str:
-    names = {io.read_json(folder / "model.json")["settings"]["model"]["name"] for folder in folders}
+def _model_name(inputs: Inputs) -> str:
+    """Label of the evaluated model."""
+    names = {folds.model_of(path) for path in inputs.draws}
     if len(names) > 1:
-        raise StageError(folders[0], f"folds of different models: {sorted(names)}", "train anew")
+        raise StageError(
+            inputs.draws[0], f"folds of different models: {sorted(map(str, names))}", "train anew"
+        )
     return str(names.pop())
 
 

@@ -8,12 +8,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from slide2rna import bootstrap, compare, metrics
+from slide2rna import bootstrap, compare, metrics, pairs, published_protocol
 from slide2rna.scoring import Evaluated
 
 Array = NDArray[np.floating]
 
 SCHEMA = {
+    "protocol": pl.String,
     "model": pl.String,
     "gene_set": pl.String,
     "metric": pl.String,
@@ -26,109 +27,135 @@ SCHEMA = {
     "note": pl.String,
 }
 UNCLAIMED = "no coverage is claimed"
-CORRELATIONS = ("pcc", "pcc_draw_mean", "pcc_one_draw")
+CORRELATIONS = ("pcc", "pcc_draw_mean", "pcc_one_draw", "pcc_within_site")
+NO_SITES = "no fold has more than three samples that share their site with another"
+
+
+class Scores:
+    """Bootstrapped scores (B + 1, K), averaged over folds."""
+
+    def __init__(self, found: Evaluated) -> None:
+        self.found = found
+        self.patients = [len(fold.truth) for fold in found.inputs]
+        self.crps = _crps(found)
+
+    def __call__(self, name: str, metric: str, owner: str) -> Array:
+        """A model's scores on the gene sets of `owner`."""
+        scores = self.found.comparison.scores
+        if metric == "crps":
+            return self.crps[name]
+        if metric == "rmse_ratio":
+            own, base = scores[name, "rmse", owner], scores["constant", "rmse", owner]
+            return compare.over_folds(own / np.maximum(base, 1e-12), self.patients, False)
+        counted = self.patients
+        if metric == "pcc_within_site":
+            counted = [fold.sites.effective for fold in self.found.inputs]
+        return compare.over_folds(scores[name, metric, owner], counted, metric in CORRELATIONS)
 
 
 def summary_table(found: Evaluated) -> pl.DataFrame:
-    """All scores of all models.
+    """All scores of all models, by both protocols.
 
     Metrics
     -------
     pcc : of the point prediction; pcc_draw_mean, pcc_one_draw : of the mean of draws, of one.
+    pcc_within_site : of profile and prediction less their site's mean over the test samples of
+        the fold; resamples keep these means.
     rmse : in log2 units; rmse_ratio : divided by the RMSE of the train mean, set by set;
     nrmse : as published, divided by the gene's train mean, for genes with a mean of 0.1 or more.
     crps : of the draws; for constant, of the train profiles taken as draws.
     pcc_floor : after permuting the patients' profiles; mean, 5th and 95th percentile.
-    pcc_minus:NULL, rmse_minus:NULL, crps_minus:NULL : paired differences on the model's genes.
+    The rows that compare models are described in `pairs`, those of the published protocol in
+    `published_protocol`.
     """
-    patients = [len(fold.truth) for fold in found.inputs]
-    columns = len(found.set_names)
-    scores = found.comparison.scores
-    rows: list[dict[str, Any]] = []
+    scores = Scores(found)
     genes = _gene_counts(found)
-    few = caution(found, patients)
-
-    def add(model: str, metric: str, values: Array, note: str) -> None:
-        low, high = bootstrap.interval(values)
-        for column in range(columns):
-            rows.append(
-                {
-                    "model": model,
-                    "gene_set": found.set_names[column],
-                    "metric": metric,
-                    "value": float(values[0, column]),
-                    "low": float(low[column]),
-                    "high": float(high[column]),
-                    "n_genes": genes[column],
-                    "note": note,
-                }
-            )
-
-    def averaged(name: str, metric: str, owner: str) -> Array:
-        if metric == "rmse_ratio":
-            own, base = scores[name, "rmse", owner], _constant_rmse(found, owner)
-            return compare.over_folds(own / np.maximum(base, 1e-12), patients, False)
-        of_correlation = metric in CORRELATIONS
-        return compare.over_folds(scores[name, metric, owner], patients, of_correlation)
-
-    crps = _crps(found)
+    few = caution(found, scores.patients)
+    rows: list[dict[str, Any]] = []
     for name in found.inputs[0].test:
         note = "; ".join(filter(None, [found.notes.get(name, ""), few]))
-        for metric in ("pcc", "rmse", "rmse_ratio", "nrmse"):
-            add(name, metric, averaged(name, metric, name), note)
-        if name == found.model:
-            for metric in ("pcc_draw_mean", "pcc_one_draw"):
-                add(name, metric, averaged(name, metric, name), note)
-        if name in crps:
-            add(name, "crps", crps[name], note)
+        measured = ["pcc", "rmse", "rmse_ratio", "nrmse"]
+        if name in found.moments:
+            measured += ["pcc_draw_mean", "pcc_one_draw"]
+        if name in scores.crps:
+            measured.append("crps")
+        for metric in measured:
+            rows += interval_rows(found, name, metric, scores(name, metric, name), genes, note)
+        rows += _within_site(found, scores, name, genes, note)
         rows += _floor(found, name, genes)
-    for name in found.inputs[0].test:
-        if name == found.model:
-            continue
-        note = "; ".join(filter(None, ["paired, on the model's own gene sets", few]))
-        for metric in ("pcc", "rmse"):
-            ours = averaged(found.model, metric, found.model)
-            add(
-                found.model,
-                f"{metric}_minus:{name}",
-                ours - averaged(name, metric, found.model),
-                note,
-            )
-        if name in crps:
-            add(found.model, f"crps_minus:{name}", crps[found.model] - crps[name], note)
+    rows += pairs.rows(found, scores, genes, few)
     rows += _point_rows(found, genes[0])
     for name, reason in sorted(found.absent.items()):
         rows.append({"model": name, "gene_set": "all", "metric": "absent", "note": reason})
+    clean = {
+        row["gene_set"]: (row["value"], row["n_genes"])
+        for row in rows
+        if (row["model"], row["metric"]) == (found.model, "pcc")
+    }
+    published = published_protocol.rows(
+        found.pooled,
+        found.cohort.truth.mean(axis=0, dtype=np.float64),
+        found.top,
+        found.model,
+        clean,
+        [fold.sets[found.model] for fold in found.inputs],
+        found.set_names,
+    )
     units = {unit for fold in found.folds for unit in fold.test.samples}
     slides = found.cohort.slides.filter(pl.col("sample_id").is_in(list(units)))
     counts = {"n_patients": slides["patient_id"].n_unique(), "n_samples": len(units)}
-    return pl.DataFrame([row | counts for row in rows], schema=SCHEMA).with_columns(
+    stamped = [{"protocol": "clean"} | row | counts for row in rows]
+    stamped += [{"protocol": "published"} | row | counts for row in published]
+    return pl.DataFrame(stamped, schema=SCHEMA).with_columns(
         pl.col("value", "low", "high").fill_nan(None)
     )
 
 
-def _constant_rmse(found: Evaluated, owner: str) -> Array:
-    """RMSE of the train mean on the owner's gene sets, under the same resamples."""
-    known = found.comparison.scores.get(("constant", "rmse", owner))
-    if known is not None:
-        return known
-    per_fold = []
-    for fold in found.inputs:
-        error = bootstrap.bootstrap_rmse(fold.counts, fold.test["constant"], fold.truth)
-        weights = compare.set_weights(fold.sets[owner], np.ones_like(fold.eligible))
-        per_fold.append(error @ weights)
-    return np.array(per_fold)
+def interval_rows(
+    found: Evaluated, model: str, metric: str, values: Array, genes: list[int], note: str
+) -> list[dict[str, Any]]:
+    """A row per gene set from bootstrapped values (B + 1, K)."""
+    low, high = bootstrap.interval(values)
+    return [
+        {
+            "model": model,
+            "gene_set": gene_set,
+            "metric": metric,
+            "value": float(values[0, column]),
+            "low": float(low[column]),
+            "high": float(high[column]),
+            "n_genes": genes[column],
+            "note": note,
+        }
+        for column, gene_set in enumerate(found.set_names)
+    ]
+
+
+def _within_site(
+    found: Evaluated, scores: Scores, name: str, genes: list[int], note: str
+) -> list[dict[str, Any]]:
+    kept = [fold.sites for fold in found.inputs if fold.compares_sites]
+    base = {"model": name, "gene_set": "all", "metric": "pcc_within_site"}
+    if not kept:
+        return [base | {"note": NO_SITES}]
+    samples, sites = sum(len(fold.rows) for fold in kept), sum(fold.count for fold in kept)
+    text = f"{samples} samples in {sites} groups of one site and fold; {note}".rstrip("; ")
+    values = scores(name, "pcc_within_site", name)
+    return interval_rows(found, name, "pcc_within_site", values, genes, text)
 
 
 def _crps(found: Evaluated) -> dict[str, Array]:
-    """CRPS (B + 1, K) of the draws and of the train profiles, both on the model's gene sets."""
+    """CRPS (B + 1, K) of all draws and of the train profiles, on the evaluated model's sets."""
+    if not found.moments:
+        return {}
     patients = [len(fold.truth) for fold in found.inputs]
-    both: dict[str, list[Array]] = {found.model: [], "constant": []}
-    for fold, given, scored in zip(found.folds, found.inputs, found.draws, strict=True):
+    both: dict[str, list[Array]] = {"constant": [], **{name: [] for name in found.moments}}
+    for index, (fold, given) in enumerate(zip(found.folds, found.inputs, strict=True)):
         weights = compare.set_weights(given.sets[found.model], np.ones_like(given.eligible))
-        climatology = metrics.climatology_crps(fold.train.truth, given.truth)
-        for name, values in ((found.model, scored.crps), ("constant", climatology)):
-            both[name].append(bootstrap.bootstrap_mean(given.counts, values @ weights))
+        values = {name: scored[index].crps for name, scored in found.moments.items()}
+        values["constant"] = metrics.climatology_crps(fold.train.truth, given.truth)
+        for name, of_genes in values.items():
+            both[name].append(bootstrap.bootstrap_mean(given.counts, of_genes @ weights))
     return {
         name: compare.over_folds(np.array(values), patients, False) for name, values in both.items()
     }
@@ -155,6 +182,8 @@ def _floor(found: Evaluated, name: str, genes: list[int]) -> list[dict[str, Any]
 
 
 def _point_rows(found: Evaluated, genes: int) -> list[dict[str, Any]]:
+    if not found.spread:
+        return []
     noise, off = np.mean(found.spread, axis=0)
     notes = {
         "point_spread": (noise, "standard error of the one-step posterior mean, log2 units"),
@@ -178,7 +207,7 @@ def caution(found: Evaluated, patients: list[int]) -> str:
         parts.append(f"too few for per-gene claims ({min(patients)} in the smallest test fold)")
     if min(patients) <= 3:
         parts.append("folds of three or fewer are left out of correlations")
-    guided = {float(str(fold.store.attrs["guidance"])) for fold in found.folds} - {1.0}
+    guided = {fold.guidance for fold in found.folds} - {1.0}
     if guided:
         parts.append(f"drawn with guidance {max(guided):g}, not from p(x given y): {UNCLAIMED}")
     fewest_val = min(len(fold.val.samples) for fold in found.folds)

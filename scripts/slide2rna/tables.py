@@ -1,132 +1,119 @@
-"""Tables per gene, pathway and sample."""
+"""Tables per pathway and sample."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import sparse, stats
+from scipy import sparse
 
-from slide2rna import bootstrap, draws, io, metrics
+from slide2rna import bootstrap, metrics
+from slide2rna.draws import DrawScores
+from slide2rna.sample_scores import Standardiser
 from slide2rna.scoring import Evaluated
 
 Array = NDArray[np.floating]
 
-
-def gene_table(found: Evaluated) -> pl.DataFrame:
-    """A row per gene: correlation with interval and FDR, errors, calibration, set membership."""
-    comparison, folds = found.comparison, found.inputs
-    patients_of = np.array([len(fold.truth) for fold in folds])
-    z = np.arctanh(np.clip(comparison.gene_r, -1 + 1e-7, 1 - 1e-7))
-    p = stats.norm.sf(z * np.sqrt(comparison.weight))
-    truth = np.concatenate([fold.truth for fold in folds])
-    # Errors of all patients, so that folds of different size weigh as their patients do.
-    squared = {
-        name: (values**2 * patients_of[:, None]).sum(axis=0)
-        for name, values in comparison.rmse.items()
-    }
-    constant = squared["constant"]
-    level = int(np.argmin(np.abs(found.draws[0].levels - 0.9)))
-    hits = sum(scored.covered_gene[level] for scored in found.draws)
-    table = {
-        "gene": found.cohort.genes,
-        "r": comparison.gene_r,
-        "r_low": comparison.gene_low,
-        "r_high": comparison.gene_high,
-        "p": p,
-        "fdr": metrics.benjamini_hochberg(p),
-        "rmse": np.sqrt(squared[found.model] / patients_of.sum()),
-        "rmse_ratio": np.sqrt(squared[found.model] / np.where(constant > 0, constant, np.nan)),
-        "crps": np.concatenate([scored.crps for scored in found.draws]).mean(axis=0),
-        "mean": truth.mean(axis=0),
-        "sd": truth.std(axis=0),
-        "covered90": hits / patients_of.sum(),
-        "width90": np.average(
-            [scored.width[level] for scored in found.draws], axis=0, weights=patients_of
-        ),
-        "flat_prediction": np.any(
-            [metrics.is_flat(fold.test[found.model]) for fold in folds], axis=0
-        ),
-        "constant_in_train": ~np.all([fold.eligible for fold in folds], axis=0),
-    }
-    for name, r in comparison.r.items():
-        if name not in (found.model, "constant"):
-            table[f"r_{name}"] = metrics.fisher_combine(r, patients_of)[0]
-    table["r_floor"] = _floor_r(found, patients_of)
-    frame = pl.DataFrame(table).with_columns(pl.selectors.float().cast(pl.Float64).fill_nan(None))
-    for column, k in enumerate(found.sizes, start=1):
-        inside = np.array([fold.sets[found.model][:, column] for fold in folds])
-        numbers = np.array([fold.number for fold in found.folds])
-        lists = [numbers[row].tolist() for row in inside.T]
-        frame = frame.with_columns(pl.Series(f"in_T{k}", lists, dtype=pl.List(pl.Int64)))
-    return frame.with_columns(pl.lit(int(patients_of.sum())).alias("n_samples"))
-
-
-def _floor_r(found: Evaluated, patients_of: Array) -> Array:
-    """Correlations of one permutation of the test profiles, combined as the real ones are."""
-    rows = []
-    for fold, given, r in zip(
-        found.folds, found.inputs, found.comparison.r[found.model], strict=True
-    ):
-        rng = io.rng_for(found.seed, "floor", fold.number)
-        order = rng.permutation(len(given.truth))
-        permuted, _ = metrics.pcc(given.test[found.model], given.truth[order])
-        rows.append(np.where(np.isfinite(r), permuted, np.nan))
-    return metrics.fisher_combine(np.array(rows), patients_of)[0]
+DRAW_MEAN = "mean of draws"
 
 
 def pathway_table(
     found: Evaluated, names: pl.DataFrame, members: sparse.csr_matrix
 ) -> pl.DataFrame:
     """A row per pathway: its score (mean z of its genes) and its genes' mean correlation."""
-    patients_of = np.array([len(fold.truth) for fold in found.inputs])
-    boot: dict[str, list[Array]] = {}
-    squared, inside = [], []
-    for given, scored, (mean, sd) in zip(found.inputs, found.draws, found.train, strict=True):
-        scale = np.where(given.eligible, 1.0 / np.where(given.eligible, sd, 1.0), 0.0)
-        standardiser = draws.Standardiser(mean, scale, members)
-        truth = standardiser.score(given.truth.T).T
-        correlate = bootstrap.PccBootstrap(given.counts, truth)
-        point = standardiser.score(given.test[found.model].T).T
-        boot.setdefault("point", []).append(correlate(point))
-        boot.setdefault("draws", []).append(correlate(scored.score)[:1])
-        ridge = standardiser.score(given.test["ridge"].T).T
-        boot.setdefault("ridge", []).append(correlate(ridge)[:1])
-        squared.append((point - truth) ** 2)
-        inside.append(scored.score_covered)
-    combined = {
-        name: metrics.fisher_combine(np.stack(values), patients_of)[0]
-        for name, values in boot.items()
-    }
-    low, high = bootstrap.interval_r(combined["point"])
-    genes_low, genes_high = bootstrap.interval(found.comparison.pathway)
-    columns = {
-        "r": combined["point"][0],
-        "r_low": low,
-        "r_high": high,
-        "r_draw_mean": combined["draws"][0],
-        "r_ridge": combined["ridge"][0],
-        "rmse": np.sqrt(np.concatenate(squared).mean(axis=0)),
-        "covered90": np.concatenate(inside).mean(axis=0),
-        "r_genes": found.comparison.pathway[0],
-        "r_genes_low": genes_low,
-        "r_genes_high": genes_high,
-    }
+    resampled = {*found.networks, "ridge", DRAW_MEAN}
+    combined, rmse = pathway_scores(found, members, resampled)
+    difference = combined[found.model] - combined["ridge"]
+    unknown = np.full(names.height, np.nan)
+    of_draws = {"crps": unknown, "covered90": unknown}
+    if found.draws:
+        for name, field in (("crps", "score_crps"), ("covered90", "score_covered")):
+            values = [getattr(scored, field) for scored in found.draws]
+            of_draws[name] = np.concatenate(values).mean(axis=0)
+
+    def r(column: str, name: str) -> dict[str, Array]:
+        values = combined.get(name)
+        if values is None:
+            return {column: unknown, f"{column}_low": unknown, f"{column}_high": unknown}
+        if name not in resampled:
+            return {column: values[0]}
+        return _spread(column, values[0], bootstrap.interval_r(values))
+
+    columns = r("r", found.model) | r("r_draw_mean", DRAW_MEAN)
+    for name in _others(found):
+        columns |= r(f"r_{name}", name)
+    columns |= _spread("r_minus_ridge", difference[0], bootstrap.interval(difference))
+    columns |= {"rmse": rmse[found.model]} | {f"rmse_{name}": rmse[name] for name in _others(found)}
+    columns |= of_draws
+    of_genes = found.comparison.pathway
+    columns |= _spread("r_genes", of_genes[0], bootstrap.interval(of_genes))
     frame = names.with_columns(
         *(pl.Series(name, np.asarray(values, dtype=float)) for name, values in columns.items()),
-        pl.lit(int(patients_of.sum())).alias("n_samples"),
+        pl.lit(sum(len(fold.truth) for fold in found.inputs)).alias("n_samples"),
     )
     return frame.with_columns(pl.selectors.float().fill_nan(None)).sort(
         "r", "pathway", descending=[True, False], nulls_last=True
     )
 
 
+def pathway_scores(
+    found: Evaluated, members: sparse.csr_matrix, resampled: Collection[str]
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Correlations and errors of every model's pathway scores (mean z of a pathway's genes).
+
+    Parameters
+    ----------
+    members : (P, G), rows summing to 1.
+    resampled : models to bootstrap; of the others the value alone is computed.
+
+    Returns
+    -------
+    r : by model, (B + 1, P) or (1, P), folds combined by Fisher z; also of the mean of draws.
+    rmse : by model, (P,).
+    """
+    patients_of = np.array([len(fold.truth) for fold in found.inputs])
+    boot: dict[str, list[Array]] = {}
+    squared: dict[str, list[Array]] = {}
+    for index, (given, (mean, sd)) in enumerate(zip(found.inputs, found.train, strict=True)):
+        scale = np.where(given.eligible, 1.0 / np.where(given.eligible, sd, 1.0), 0.0)
+        standardiser = Standardiser(mean, scale, members)
+        truth = standardiser.score(given.truth.T).T
+        correlate = bootstrap.PccBootstrap(given.counts, truth)
+        value = bootstrap.PccBootstrap(given.counts[:1], truth)
+        for name, prediction in given.test.items():
+            score = standardiser.score(prediction.T).T
+            boot.setdefault(name, []).append((correlate if name in resampled else value)(score))
+            squared.setdefault(name, []).append((score - truth) ** 2)
+        if found.draws:
+            resample = correlate if DRAW_MEAN in resampled else value
+            boot.setdefault(DRAW_MEAN, []).append(resample(found.draws[index].score))
+    combined = {
+        name: metrics.fisher_combine(np.stack(values), patients_of)[0]
+        for name, values in boot.items()
+    }
+    return combined, {name: _root(values) for name, values in squared.items()}
+
+
+def _spread(column: str, value: Array, ends: tuple[Array, Array]) -> dict[str, Array]:
+    return {column: value, f"{column}_low": ends[0], f"{column}_high": ends[1]}
+
+
+def _others(found: Evaluated) -> list[str]:
+    return [name for name in found.inputs[0].test if name != found.model]
+
+
+def _root(squared: list[Array]) -> Array:
+    return np.sqrt(np.concatenate(squared).mean(axis=0))
+
+
 def sample_table(found: Evaluated) -> pl.DataFrame:
     """A row per scored sample: its fold, slides, tiles, and its own errors and coverage."""
     cohort, rows = found.cohort, []
     patient = dict(cohort.slides.select("sample_id", "patient_id").iter_rows())
-    for fold, given, scored in zip(found.folds, found.inputs, found.draws, strict=True):
-        level = int(np.argmin(np.abs(scored.levels - 0.9)))
+    for index, (fold, given) in enumerate(zip(found.folds, found.inputs, strict=True)):
+        scored = found.draws[index] if found.draws else None
         error = (given.test[found.model] - given.truth)[:, given.eligible]
         for row, sample in enumerate(fold.test.samples):
             slides = np.flatnonzero(fold.test.pool[row])
@@ -139,17 +126,27 @@ def sample_table(found: Evaluated) -> pl.DataFrame:
                     "n_slides": len(slides),
                     "n_tiles": int(cohort.bags.n_tiles[fold.test.bag_rows[slides]].sum()),
                     "rmse": float(np.sqrt((error[row] ** 2).mean())),
-                    "crps": float(scored.crps[row, given.eligible].mean()),
-                    "covered90": float(scored.covered[level, row, 0]),
+                    "crps": scored and float(scored.crps[row, given.eligible].mean()),
+                    "covered90": scored and _covered90(scored, row),
                 }
             )
-    return pl.DataFrame(rows, infer_schema_length=None).sort("sample_id", "fold")
+    return pl.DataFrame(
+        rows,
+        infer_schema_length=None,
+        schema_overrides={"site": pl.String, "crps": pl.Float64, "covered90": pl.Float64},
+    ).sort("sample_id", "fold")
+
+
+def _covered90(scored: DrawScores, row: int) -> float:
+    level = int(np.argmin(np.abs(scored.levels - 0.9)))
+    return float(scored.covered[level, row, 0])
 
 
 def example_table(found: Evaluated) -> pl.DataFrame:
     """Measured and predicted values of the genes that val ranks best, for the figure."""
     rows = []
-    for fold, given, scored in zip(found.folds, found.inputs, found.draws, strict=True):
+    for number, (fold, given) in enumerate(zip(found.folds, found.inputs, strict=True)):
+        scored = found.draws[number] if found.draws else None
         for index, gene in enumerate(found.examples):
             rows.append(
                 pl.DataFrame(
@@ -160,9 +157,10 @@ def example_table(found: Evaluated) -> pl.DataFrame:
                         "fold": fold.number,
                         "measured": given.truth[:, gene],
                         "point": given.test[found.model][:, gene],
-                        "low90": scored.example_low[:, index],
-                        "high90": scored.example_high[:, index],
-                    }
+                        "low90": scored.example_low[:, index] if scored else None,
+                        "high90": scored.example_high[:, index] if scored else None,
+                    },
+                    schema_overrides={"low90": pl.Float64, "high90": pl.Float64},
                 )
             )
     return pl.concat(rows).sort("rank", "sample_id")

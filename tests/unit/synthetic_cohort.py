@@ -118,6 +118,7 @@ def make(
                 "genes": _genes(genes),
                 "fold": fold,
                 "guidance": guidance,
+                "model": "flow",
                 "steps": 20,
                 "solver": "euler",
             }

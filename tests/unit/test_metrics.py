@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from slide2rna import bootstrap, metrics
+from slide2rna import bootstrap, metrics, ranks
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -144,10 +144,10 @@ def test_nll_equals_scipy_above_the_floor() -> None:
 def test_spearman_equals_scipy_and_is_zero_for_a_constant() -> None:
     rng = np.random.default_rng(7)
     a, b = rng.integers(0, 5, size=(2, 40, 3)).astype(float)
-    assert metrics.spearman(a[:, 0], b[:, 0]) == pytest.approx(stats.spearmanr(a[:, 0], b[:, 0])[0])
+    assert ranks.spearman(a[:, 0], b[:, 0]) == pytest.approx(stats.spearmanr(a[:, 0], b[:, 0])[0])
     expected = [stats.spearmanr(a[:, g], b[:, g])[0] for g in range(3)]
-    np.testing.assert_allclose(metrics.spearman_columns(a, b), expected)
-    assert metrics.spearman(np.ones(9), np.arange(9.0)) == 0
+    np.testing.assert_allclose(ranks.spearman_columns(a, b), expected)
+    assert ranks.spearman(np.ones(9), np.arange(9.0)) == 0
 
 
 def test_fisher_weights_by_n_minus_3_and_leaves_out_small_folds() -> None:
@@ -216,3 +216,22 @@ def test_interval_always_holds_the_value_and_stays_within_bounds_for_r() -> None
     assert -1 < low[0] <= 0.97 <= high[0] < 1
     low, high = bootstrap.interval(np.concatenate([[5.0], np.linspace(1, 2, 50)]))
     assert low <= 5.0 <= high
+
+
+def test_correlations_with_p_values_equal_scipy() -> None:
+    rng = np.random.default_rng(10)
+    x, y = rng.normal(size=(2, 40, 300))
+    y += rng.uniform(-2, 2, 300) * x
+    x[:, 5] = 3.0
+    r, p = metrics.pcc_test(x, y)
+    assert (r[5], p[5]) == (0, 1)
+    known = np.arange(300) != 5
+    expected = stats.pearsonr(x[:, known], y[:, known], axis=0)
+    np.testing.assert_allclose(r[known], expected.statistic, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(p[known], expected.pvalue, rtol=1e-7, atol=1e-12)
+
+
+def test_pooled_ranks_equal_scipy() -> None:
+    values = np.random.default_rng(11).integers(0, 50, 400).astype(np.float32)
+    got = ranks.ranks(values)
+    np.testing.assert_allclose(got + 200.5, stats.rankdata(values))
