@@ -29,14 +29,9 @@ P = ParamSpec("P")
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 YELLOW, SKY, GREY, INK = "#E69F00", "#56B4E9", "#8A8F98", "#22262E"
-COLORS = {
-    "ridge": ORANGE,
-    "color-ridge": YELLOW,
-    "site-mean": GREEN,
-    "permuted": PINK,
-    "constant": GREY,
-}
 STYLE: Any = {
+    # As saved: text is laid out a little wider or narrower at another resolution.
+    "figure.dpi": 150,
     "font.size": 9.5,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
@@ -54,6 +49,7 @@ STYLE: Any = {
     "grid.linewidth": 0.8,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.08,
     "svg.hashsalt": "slide2rna",
 }
 
@@ -83,7 +79,10 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapped
 
 
-def _axes(count: int, width: float, height: float, columns: int = 0) -> tuple[Figure, list[Axes]]:
+def axes_for(
+    count: int, width: float, height: float, columns: int = 0
+) -> tuple[Figure, list[Axes]]:
+    """A figure `width` inches wide with rows `height` inches high, and its first `count` axes."""
     columns = columns or count
     rows = math.ceil(count / columns)
     figure, grid = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False)
@@ -94,43 +93,10 @@ def _axes(count: int, width: float, height: float, columns: int = 0) -> tuple[Fi
 
 
 @styled
-def models(summary: pl.DataFrame, model: str, gene_sets: Sequence[str]) -> Figure:
-    """Correlation of the model and of every null, with 95 % intervals and the noise floor."""
-    figure, axes = _axes(len(gene_sets), 2.2 + 2.5 * len(gene_sets), 2.9)
-    names = [name for name in (model, *COLORS) if name in set(summary["model"])]
-    for axis, gene_set in zip(axes, gene_sets, strict=True):
-        rows = summary.filter(pl.col("gene_set") == gene_set)
-        floor = rows.filter((pl.col("metric") == "pcc_floor") & (pl.col("model") == model))
-        for low, high in floor.select("low", "high").iter_rows():
-            axis.axvspan(low, high, color="#ECEEF1", label="noise floor (5–95 %)")
-        axis.axvline(0, color="#9AA0A8", linewidth=0.8)
-        scores = rows.filter(pl.col("metric") == "pcc")
-        for position, name in enumerate(reversed(names)):
-            for value, low, high in (
-                scores.filter(pl.col("model") == name).select("value", "low", "high").iter_rows()
-            ):
-                if value is None:
-                    continue
-                color = COLORS.get(name, BLUE)
-                axis.plot([low, high], [position] * 2, color=color, linewidth=2.2)
-                axis.plot(value, position, "o", color=color, markersize=7)
-        axis.set_yticks(range(len(names)), list(reversed(names)))
-        axis.set_ylim(-0.6, len(names) - 0.4)
-        if axis is not axes[0]:
-            axis.set_yticklabels([])
-        axis.grid(axis="y", visible=False)
-        axis.set_xlabel("PCC over patients")
-        axis.set_title("All genes" if gene_set == "all" else gene_set)
-    if axes[0].get_legend_handles_labels()[0]:
-        axes[0].legend(loc="lower right", fontsize=8)
-    return figure
-
-
-@styled
 def examples(table: pl.DataFrame, genes: pl.DataFrame) -> Figure:
     """Predicted against measured for the genes that validation ranks best."""
     names = table.sort("rank")["gene"].unique(maintain_order=True).to_list()
-    figure, axes = _axes(len(names), 9.6, 3.1, columns=min(3, len(names)))
+    figure, axes = axes_for(len(names), 9.6, 3.1, columns=min(3, len(names)))
     r = dict(genes.select("gene", "r").iter_rows())
     for axis, name in zip(axes, names, strict=True):
         rows = table.filter(pl.col("gene") == name)
@@ -151,7 +117,7 @@ def examples(table: pl.DataFrame, genes: pl.DataFrame) -> Figure:
 @styled
 def pcc_histogram(genes: pl.DataFrame) -> Figure:
     """Correlations of all genes, against the same after permuting the patients' profiles."""
-    figure, (axis,) = _axes(1, 6.4, 3.4)
+    figure, (axis,) = axes_for(1, 6.4, 3.4)
     r, floor = genes["r"].drop_nulls().to_numpy(), genes["r_floor"].drop_nulls().to_numpy()
     both = np.concatenate([r, floor, [0.0]])
     bins = np.linspace(both.min(), max(both.max(), both.min() + 0.1), 61).tolist()
@@ -167,7 +133,7 @@ def pcc_histogram(genes: pl.DataFrame) -> Figure:
 @styled
 def reliability(calibration: pl.DataFrame, gene_sets: Sequence[str]) -> Figure:
     """Nominal against observed coverage of the draws' central intervals."""
-    figure, (axis,) = _axes(1, 4.6, 4.3)
+    figure, (axis,) = axes_for(1, 4.6, 4.3)
     axis.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfect")
     rows = calibration.filter((pl.col("quantity") == "coverage") & (pl.col("within") == "pooled"))
     for name, color, shift in zip(
@@ -190,7 +156,7 @@ def reliability(calibration: pl.DataFrame, gene_sets: Sequence[str]) -> Figure:
 @styled
 def pit(calibration: pl.DataFrame, gene_sets: Sequence[str]) -> Figure:
     """Histogram of the probability integral transform: flat for a calibrated model."""
-    figure, axes = _axes(len(gene_sets), 4.6, 2.15, columns=1)
+    figure, axes = axes_for(len(gene_sets), 4.6, 2.15, columns=1)
     for axis, name in zip(axes, gene_sets, strict=True):
         rows = calibration.filter((pl.col("quantity") == "pit") & (pl.col("gene_set") == name))
         rows = rows.sort("interval")
@@ -216,7 +182,7 @@ def pit(calibration: pl.DataFrame, gene_sets: Sequence[str]) -> Figure:
 @styled
 def training(logs: dict[int, pl.DataFrame]) -> Figure:
     """Train and val loss of every fold."""
-    figure, axes = _axes(2, 9.0, 3.2)
+    figure, axes = axes_for(2, 9.0, 3.2)
     for axis, column, title in zip(
         axes, ("train_loss", "val_loss"), ("Train loss", "Val loss (averaged weights)"), strict=True
     ):
@@ -225,33 +191,16 @@ def training(logs: dict[int, pl.DataFrame]) -> Figure:
         ):
             axis.plot(log["epoch"], log[column], color=color, linewidth=1.3, label=f"fold {fold}")
         axis.set_xlabel("epoch")
-        axis.set_ylabel("flow-matching loss")
+        axis.set_ylabel("loss")
         axis.set_title(title)
     axes[1].legend(fontsize=8, ncols=2 if len(logs) > 5 else 1)
     return figure
 
 
 @styled
-def pathways(table: pl.DataFrame, count: int = 15) -> Figure:
-    """The pathways whose score is predicted best, beside the ridge's score."""
-    rows = table.filter(pl.col("r").is_not_null()).head(count)
-    figure, (axis,) = _axes(1, 8.4, 0.9 + 0.27 * rows.height)
-    y = np.arange(rows.height)[::-1]
-    axis.hlines(y, rows["r_low"], rows["r_high"], color=BLUE, linewidth=2)
-    axis.plot(rows["r"], y, "o", color=BLUE, label="model")
-    axis.plot(rows["r_ridge"], y, "D", color=ORANGE, markersize=4.5, label="ridge", alpha=0.9)
-    names = [name if len(name) <= 52 else name[:50] + " …" for name in rows["name"]]
-    axis.set_yticks(y, names, fontsize=8.5)
-    axis.grid(axis="y", visible=False)
-    axis.set_xlabel("PCC of the pathway's mean z over patients")
-    figure.legend(loc="outside lower right", ncols=2, fontsize=8.5)
-    return figure
-
-
-@styled
 def flow(steps: Sequence[dict]) -> Figure:
     """Slides and patients after each step of the cohort."""
-    figure, (axis,) = _axes(1, 7.6, 0.9 + 0.42 * max(len(steps), 1))
+    figure, (axis,) = axes_for(1, 7.6, 0.9 + 0.42 * max(len(steps), 1))
     y = np.arange(len(steps))[::-1]
     slides = [step["slides"] for step in steps]
     sick = [step["patients"] for step in steps]
@@ -271,7 +220,7 @@ def flow(steps: Sequence[dict]) -> Figure:
 def gallery(pictures: dict[str, Path]) -> Figure:
     """Slides with their tissue mask and the tiles that were kept."""
     columns = min(4, len(pictures))
-    figure, axes = _axes(len(pictures), 2.5 * columns, 2.3, columns=columns)
+    figure, axes = axes_for(len(pictures), 2.5 * columns, 2.3, columns=columns)
     for axis, (name, path) in zip(axes, pictures.items(), strict=True):
         with Image.open(path) as image:
             image.thumbnail((420, 420))

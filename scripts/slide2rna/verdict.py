@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
+from slide2rna import lineup
+from slide2rna.page import number
 from slide2rna.summary import UNCLAIMED
 
-WORDS = {
-    "constant": "predicting the train mean",
-    "color-ridge": "a ridge on six colour numbers",
-    "ridge": "a ridge on the bag's mean",
-    "site-mean": "the mean of the patient's site, which ignores the image",
-    "permuted": "a ridge trained on permuted profiles",
-}
 # A 90 % interval that covers less or more is called too narrow or too wide.
 TOLERANCE = 0.05
+# Two models that differ by a factor correlate alike, but for rounding.
+ROUNDING = 1e-6
 LABELS = {"good": "better", "bad": "worse", "open": "unclear"}
+PHRASES = {"good": "better", "bad": "worse", "open": "no clear difference"}
 
 
 @dataclass(frozen=True)
@@ -35,22 +34,29 @@ def pick(table: pl.DataFrame, **values: object) -> dict | None:
     return rows.row(0, named=True) if rows.height else None
 
 
-def headline_set(gene_sets: list[str]) -> str | None:
-    """T100, or the nearest larger set that is shown, or the largest there is."""
-    sizes = sorted(int(name[1:]) for name in gene_sets if name.startswith("T"))
-    if not sizes:
+def tone(row: dict | None, lower_is_better: bool = False) -> str | None:
+    """good or bad where the interval of a difference lies on one side of 0, else open."""
+    if row is None or row["low"] is None or row["high"] is None:
         return None
-    return f"T{next((size for size in sizes if size >= 100), sizes[-1])}"
-
-
-def named(gene_set: str) -> str:
-    return "all genes" if gene_set == "all" else gene_set
+    if row["low"] <= ROUNDING and row["high"] >= -ROUNDING:
+        return "open"
+    return "good" if (row["low"] > 0) != lower_is_better else "bad"
 
 
 def sentences(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -> list[Sentence]:
-    """The verdict: accuracy, each null by the paired interval, CRPS, and calibration."""
-    sets = summary["gene_set"].unique(maintain_order=True).to_list()
-    shown = [name for name in ("all", headline_set(sets)) if name is not None]
+    """The verdict from the clean rows: signal, losses first, then the rest, CRPS, calibration."""
+    sets = lineup.gene_sets(summary)
+    shown = lineup.shown_sets(sets)
+    out = _signals(summary, model, shown)
+    out += _against_all(summary, model, sets, shown)
+    out += _within_site(summary, model)
+    out += _crps(summary, model)
+    score = pick(summary, model=model, gene_set="all", metric="pcc")
+    claimed = score is None or UNCLAIMED not in (score["note"] or "")
+    return out + _calibrated(calibration, claimed)
+
+
+def _signals(summary: pl.DataFrame, model: str, shown: list[str]) -> list[Sentence]:
     out = []
     for gene_set in shown:
         score = pick(summary, model=model, gene_set=gene_set, metric="pcc")
@@ -61,63 +67,128 @@ def sentences(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -> l
         genes = f"{score['n_genes']:,} genes"
         out.append(
             Sentence(
-                f"Mean correlation over {named(gene_set)} ({genes}, {score['n_samples']} samples): "
-                f"{_span(score)}; permuted profiles reach {floor['high']:.3f} in 5 % of cases.",
+                f"Mean correlation of {model} over {lineup.named(gene_set)} ({genes}, "
+                f"{score['n_samples']} samples): {spread(score)}; permuted profiles reach "
+                f"{floor['high']:.3f} in 5 % of cases.",
                 "good" if clear else "bad",
                 "signal" if clear else "no signal",
             )
         )
-    for null, words in WORDS.items():
-        out += _against(summary, model, null, words, shown)
-    out += _crps(summary, model)
-    score = pick(summary, model=model, gene_set="all", metric="pcc")
-    claimed = score is None or UNCLAIMED not in (score["note"] or "")
-    return out + _calibrated(calibration, claimed)
+    return out
+
+
+def _against_all(
+    summary: pl.DataFrame, model: str, sets: list[str], shown: list[str]
+) -> list[Sentence]:
+    """At most one sentence per outcome, so that ten models don't make ten sentences."""
+    groups: dict[str, list[str]] = {"worse": [], "partly worse": [], "unclear": [], "better": []}
+    for other in lineup.order(summary, model):
+        if other != model and (found := _against(summary, model, other, sets, shown)):
+            groups[found[0]].append(found[1])
+    opening = {
+        "worse": ("bad", "Worse than"),
+        "partly worse": ("bad", "Worse in part than"),
+        "unclear": ("open", "No clear difference from"),
+        "better": ("good", "Better than"),
+    }
+    where = " and ".join(lineup.named(name) for name in shown)
+    out = []
+    for label, parts in groups.items():
+        if parts:
+            grade, start = opening[label]
+            end = f", on {where}; in brackets the difference on all genes" * (label == "better")
+            listed = _listed(parts) if label == "better" else "; ".join(parts)
+            out.append(Sentence(f"{start} {listed}{end}.", grade, label))
+    absent = summary.filter(pl.col("metric") == "absent").select("model", "note").unique()
+    if absent.height:
+        reasons = [f"{name}: {note}" for name, note in absent.sort("model").iter_rows()]
+        out.append(Sentence(f"Not available ({'; '.join(reasons)}).", "open", "absent"))
+    return out
 
 
 def _against(
-    summary: pl.DataFrame, model: str, null: str, words: str, shown: list[str]
-) -> list[Sentence]:
-    parts, tones = [], []
+    summary: pl.DataFrame, model: str, other: str, sets: list[str], shown: list[str]
+) -> tuple[str, str] | None:
+    """The outcome against another model, and the words for it."""
     # The constant has no correlation; its error is what a model must lower.
-    metric, unit = ("rmse", "RMSE") if null == "constant" else ("pcc", "PCC")
-    for gene_set in shown:
-        row = pick(summary, model=model, gene_set=gene_set, metric=f"{metric}_minus:{null}")
-        if row is None or row["value"] is None:
-            continue
-        sign = -1 if metric == "rmse" else 1
-        low, high = sorted((sign * row["low"], sign * row["high"]))
-        tones.append("good" if low > 0 else "bad" if high < 0 else "open")
-        what = {"good": "better", "bad": "worse", "open": "no clear difference"}[tones[-1]]
-        parts.append(f"{what} on {named(gene_set)} ({unit} difference {_span(row, signed=True)})")
-    if not parts:
-        reason = pick(summary, model=null, metric="absent")
-        if reason is None:
-            return []
-        return [Sentence(f"Against {words}: not available ({reason['note']}).", "open", "absent")]
-    tone = tones[0] if len(set(tones)) == 1 else "open"
-    return [Sentence(f"Against {words}: {'; '.join(parts)}.", tone, LABELS[tone])]
+    metric = "rmse" if other == "constant" else "pcc"
+    found = {s: _difference(summary, model, other, metric, s) for s in sets}
+    rows = {s: row for s, row in found.items() if row is not None}
+    tones = {s: grade for s, row in rows.items() if (grade := tone(row, metric == "rmse"))}
+    seen = [s for s in shown if s in tones]
+    if not seen:
+        return None
+    unit = metric.upper()
+    error = _difference(summary, model, other, "rmse", "all")
+    lost_error = metric == "pcc" and tone(error, True) == "bad"
+    lost = [s for s in sets if tones.get(s) == "bad"]
+    if not lost and not lost_error:
+        if all(tones[s] == "good" for s in seen):
+            return "better", f"{other} ({unit} {number(rows[seen[0]]['value'], signed=True)})"
+        mixed = any(tones[s] == "good" for s in seen)
+        told = f"{unit} " + ", ".join(_on(rows, tones, s, mixed) for s in seen)
+        return "unclear", f"{other} ({told})"
+    wholly = all(tones[s] == "bad" for s in seen)
+    told = f"{unit} " + ", ".join(_on(rows, tones, s, not wholly) for s in seen)
+    further = [s for s in lost if s not in seen]
+    if further:
+        everywhere = wholly and all(grade == "bad" for grade in tones.values())
+        told += (
+            "; on every other set too" if everywhere else f"; worse also on {', '.join(further)}"
+        )
+    if lost_error and error is not None and not wholly:
+        told += f"; RMSE {spread(error, True)} on all genes: worse"
+    return "worse" if wholly else "partly worse", f"{other} ({told})"
+
+
+def _on(rows: dict, tones: dict[str, str], gene_set: str, said: bool = True) -> str:
+    text = f"{spread(rows[gene_set], True)} on {lineup.named(gene_set)}"
+    return f"{text}: {PHRASES[tones[gene_set]]}" if said else text
+
+
+def _difference(
+    summary: pl.DataFrame, model: str, other: str, metric: str, gene_set: str
+) -> dict | None:
+    row = pick(summary, model=model, gene_set=gene_set, metric=f"{metric}_minus:{other}")
+    return row if row is not None and row["value"] is not None else None
+
+
+def _within_site(summary: pl.DataFrame, model: str) -> list[Sentence]:
+    row = pick(summary, model=model, gene_set="all", metric="pcc_within_site")
+    if row is None or row["value"] is None or row["low"] is None:
+        return []
+    clear = row["low"] > 0
+    text = (
+        "Within sites, where neither batch nor case mix can help, the mean correlation over all "
+        f"genes is {spread(row)}."
+    )
+    return [Sentence(text, "good" if clear else "bad", "signal" if clear else "no signal")]
 
 
 def _crps(summary: pl.DataFrame, model: str) -> list[Sentence]:
-    row = pick(summary, model=model, gene_set="all", metric="crps_minus:constant")
-    base = pick(summary, model="constant", gene_set="all", metric="crps")
-    if row is None or base is None or not base["value"]:
-        return []
-    gain = -row["value"] / base["value"]
-    tone = "good" if row["high"] < 0 else "bad" if row["low"] > 0 else "open"
-    word = "lower" if gain >= 0 else "higher"
-    return [
-        Sentence(
-            f"As a distribution: CRPS {percent(abs(gain))} {word} than that of the train profiles "
-            f"(difference {_span(row, signed=True)}).",
-            tone,
-            LABELS[tone],
+    """Against the train profiles, and against every other model that has draws."""
+    out = []
+    for other in lineup.order(summary, model):
+        row = _difference(summary, model, other, "crps", "all")
+        base = pick(summary, model=other, gene_set="all", metric="crps")
+        grade = tone(row, True)
+        if row is None or grade is None or base is None or not base["value"]:
+            continue
+        gain = -row["value"] / base["value"]
+        word = "lower" if gain >= 0 else "higher"
+        whose = "the train profiles" if other == "constant" else other
+        text = (
+            f"As a distribution: CRPS {percent(abs(gain))} {word} than that of {whose} "
+            f"(difference {spread(row, signed=True)})."
         )
-    ]
+        out.append(Sentence(text, grade, LABELS[grade]))
+    return out
 
 
 def _calibrated(calibration: pl.DataFrame, claimed: bool) -> list[Sentence]:
+    if not calibration.height:
+        text = "A point prediction: it says nothing about its uncertainty."
+        return [Sentence(text, "open", "absent")]
     row = pick(
         calibration, gene_set="all", quantity="coverage", within="pooled", kind="draws", nominal=0.9
     )
@@ -137,10 +208,14 @@ def _calibrated(calibration: pl.DataFrame, claimed: bool) -> list[Sentence]:
     return [Sentence(text, "good" if abs(off) <= TOLERANCE else "bad", word)]
 
 
-def _span(row: dict, signed: bool = False) -> str:
-    form = "+.3f" if signed else ".3f"
-    text = f"{row['value']:{form}} [{row['low']:{form}}, {row['high']:{form}}]"
-    return text.replace("-", "−")
+def spread(row: dict, signed: bool = False) -> str:
+    """A value with its interval in brackets."""
+    value, low, high = (number(row[key], signed=signed) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def percent(share: float) -> str:

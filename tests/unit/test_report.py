@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import contract_tables
 import polars as pl
 import pytest
 import synthetic_cohort
-from slide2rna import config, evaluate, report, verdict
+from slide2rna import (
+    config,
+    evaluate,
+    figures,
+    page,
+    report,
+    report_cohort,
+    report_protocols,
+    verdict,
+)
 from slide2rna.errors import StageError
 
 CAVEAT = "within one patient, adjacent sections: no claim about patients"
@@ -36,10 +48,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def full(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run with everything that a report can show."""
+    copy = tmp_path_factory.mktemp("full") / "cohort"
+    shutil.copytree(folder, copy)
+    contract_tables.add(copy, synthetic_cohort.RUN)
+    figures.save(
+        figures.pcc_histogram(load(copy).tables["genes"]), copy / "leak_audit", "leak_audit"
+    )
+    report.write(load(copy), copy / "report")
+    return copy
+
+
 class Page(HTMLParser):
     """Collects tags, references, and ids; checks that tags are closed in order."""
 
-    VOID = frozenset({"meta", "link", "img", "br"})
+    VOID = frozenset({"meta", "link", "img", "br", "input"})
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -65,17 +90,24 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_page_is_well_formed_and_needs_no_network(folder: Path) -> None:
+@pytest.mark.parametrize("kind", ["plain", "full"])
+def test_page_is_well_formed_and_needs_no_network(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue({"plain": "folder", "full": "full"}[kind])
     text = (folder / "report/index.html").read_text()
     page = Page(text)
     assert page.open == []
-    assert page.images >= 8 + 3
+    assert page.images >= 7 + 3
     assert page.without_alt == 0
     for reference in page.references:
-        assert reference.startswith(("data:", "#")), reference[:60]
+        assert reference.startswith(("data:", "#", "../evaluation/")), reference[:60]
         if reference.startswith("#"):
             assert reference[1:] in page.ids
-    assert "<script" not in text
+        if reference.startswith(".."):
+            assert (folder / "report" / reference).is_file()
+    for word in ("fetch(", "XMLHttpRequest", "import(", "://"):
+        assert word not in text, word
     assert "url(" not in text
     assert "@import" not in text
 
@@ -95,9 +127,11 @@ def test_page_names_caveat_failures_counts_and_nulls(folder: Path) -> None:
 def test_figures_are_png_and_svg(folder: Path) -> None:
     names = {path.stem for path in (folder / "report/figures").glob("*.png")}
     assert names == {path.stem for path in (folder / "report/figures").glob("*.svg")}
-    assert names == {
-        "models", "examples", "pcc_histogram", "reliability", "pit", "pathways", "flow",
-        "training", "slides",
+    stepped = load(folder).tables["summary"]["metric"].str.starts_with("pcc_step:").any()
+    assert ("protocols" in names) == stepped
+    assert names - {"protocols"} == {
+        "models", "examples", "pcc_histogram", "reliability", "pit", "pathways", "pathway_bars",
+        "flow", "training", "slides",
     }  # fmt: skip
 
 
@@ -109,7 +143,7 @@ def test_same_tables_same_bytes(folder: Path, tmp_path: Path) -> None:
 
 
 def test_failures_are_named_once_at_the_stage_where_they_happened(folder: Path) -> None:
-    found = report.failures(load(folder))
+    found = report_cohort.failures(load(folder))
     assert [row["stage"] for row in found] == ["tiles", "tiles"]
     assert [row["slide"] for row in found] == ["P043-A", "P044-A"]
 
@@ -121,7 +155,7 @@ def test_a_cohort_without_tiles_and_caveat_has_a_report_too(tmp_path: Path) -> N
     text = report.write(load(tmp_path), tmp_path / "report").read_text()
     assert 'id="slides"' not in text
     assert "The draws are guided: no coverage is claimed." in text
-    assert "not available (slides without colour statistics" in text
+    assert "Not available (color-ridge: slides without colour statistics" in text
 
 
 def test_missing_tables_are_refused(folder: Path) -> None:
@@ -138,6 +172,7 @@ def test_verdict_says_better_worse_and_unclear() -> None:
     summary = pl.DataFrame(
         [
             row("pcc", 0.05, 0.2),
+            *(row("pcc", 0.0, 0.2, name) for name in ("constant", "color-ridge", "ridge")),
             row("pcc_floor", -0.1, 0.1),
             row("rmse_minus:constant", -0.2, -0.1),
             row("pcc_minus:color-ridge", -0.1, 0.1),
@@ -149,15 +184,145 @@ def test_verdict_says_better_worse_and_unclear() -> None:
         [coverage | {"nominal": 0.9, "covered": 0.7, "low": 0.68, "high": 0.72}]
     )
     found = verdict.sentences(summary, calibration, "flow")
-    assert [line.label for line in found] == [
-        "no signal", "better", "unclear", "worse", "too narrow",
+    assert [(line.label, line.tone) for line in found] == [
+        ("no signal", "bad"), ("worse", "bad"), ("unclear", "open"), ("better", "good"),
+        ("too narrow", "bad"),
     ]  # fmt: skip
+    assert found[1].text == "Worse than ridge (PCC −0.250 [−0.300, −0.200] on all genes)."
+    assert found[2].text.startswith("No clear difference from color-ridge (PCC +0.000 [")
+    assert "constant (RMSE −0.150)" in found[3].text
     assert "70.0 %" in found[-1].text
 
 
+# The table that a section needs, and what is on the page with it alone.
+SECTIONS = {
+    "leak": ('id="leak"', "Leak audit"),
+    "ablations": ('id="ablations"', "minus base"),
+    "aspects": ("GO aspects", "r, GO-MF"),
+    "search": ("What was spent on each network", "Wall time"),
+}
+
+
+def text_of(run: report.Run) -> str:
+    """The page without its figures, which take most of the time."""
+    return page.render("report.html.j2", report.context(run) | {"figure": {}})
+
+
+@pytest.mark.parametrize("name", sorted(SECTIONS))
+def test_a_section_is_there_only_with_its_table(name: str, full: Path) -> None:
+    run, marks = load(full), SECTIONS[name]
+    text = (full / "report/index.html").read_text()
+    assert all(mark in text for mark in marks)
+    less = text_of(dataclasses.replace(run, extra=run.extra | {name: None}))
+    assert not any(mark in less for mark in marks)
+
+
+def test_a_run_of_before_has_no_empty_sections(folder: Path) -> None:
+    text = (folder / "report/index.html").read_text()
+    for marks in SECTIONS.values():
+        assert not any(mark in text for mark in marks)
+    assert "with other seeds" not in text
+
+
+def test_pathway_bars_show_the_best_network_ridge_and_the_best_null(full: Path) -> None:
+    run = load(full)
+    table = run.tables["pathways"]
+    nulls = ("site-mean", "color-ridge", "permuted")
+    best = max(nulls, key=lambda name: float(table[f"r_{name}"].mean()))
+    assert report.rivals_of(run) == ["abmil", "ridge", best]
+
+
+def test_full_page_says_who_is_better_and_shows_the_tables_numbers(full: Path) -> None:
+    text = (full / "report/index.html").read_text()
+    run = load(full)
+    worse = re.search(r'<span class="tag bad">worse</span><span>(.*?)</span>', text)
+    assert worse is not None
+    assert worse[1].startswith("Worse than abmil (PCC −0.040 [−0.050, −0.030] on all genes")
+    assert "Better than he2rna (PCC +0.050)" in text
+    shown = re.findall(r'<tr class="(?:own)?(?: rule)?"><th scope="row">(.*?)</th>(.*?)</tr>', text)
+    first = [name for name, _ in shown[:11]]
+    assert first == [
+        "flow", "he2rna", "trnasformer", "sequoia", "abmil", "ridge", "site-mean", "color-ridge",
+        "permuted", "constant", "noise floor",
+    ]  # fmt: skip
+    cells = dict(shown[:10])
+    for name, value, low, high in (
+        run.summary.filter((pl.col("metric") == "pcc") & (pl.col("gene_set") == "all"))
+        .select("model", "value", "low", "high")
+        .iter_rows()
+    ):
+        bold = f"<b>{page.number(value)}</b>"
+        interval = f'<span class="ci">{page.span({"low": low, "high": high})}</span>'
+        assert cells[name].startswith(f"<td>{bold}{interval}</td>"), name
+    for step in ("slides pooled over folds", "genes ranked by their test", "one draw scored"):
+        assert step in text
+
+
+def test_a_point_model_has_a_report_without_calibration(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "cohort"
+    shutil.copytree(folder, copy)
+    evaluation = copy / "evaluation" / synthetic_cohort.RUN
+    for name, columns in {
+        "examples": ["low90", "high90"],
+        "genes": ["crps", "covered90", "width90"],
+        "pathways": ["covered90", "r_draw_mean"],
+        "samples": ["crps", "covered90"],
+    }.items():
+        table = pl.read_parquet(evaluation / f"{name}.parquet")
+        empty = [pl.lit(None, dtype=table.schema[c]).alias(c) for c in columns]
+        table.with_columns(empty).write_parquet(evaluation / f"{name}.parquet")
+    calibration = pl.read_parquet(evaluation / "calibration.parquet")
+    calibration.clear().write_parquet(evaluation / "calibration.parquet")
+    summary = pl.read_parquet(evaluation / "summary.parquet")
+    drawn = pl.col("metric").str.contains("draw|crps|point_")
+    summary.filter(~drawn).write_parquet(evaluation / "summary.parquet")
+    text = report.write(load(copy), tmp_path / "report").read_text()
+    assert "A point prediction: it says nothing about its uncertainty." in text
+    assert 'id="calibration"' not in text
+    assert "flow has no draws" in text
+    assert Page(text).open == []
+
+
+def test_published_numbers_stand_beside_ours_only_for_their_cohort(
+    full: Path, tmp_path: Path
+) -> None:
+    table = pl.DataFrame(
+        {
+            "table": ["1", "1", "4", "1"],
+            "cohort": ["TCGA-LUAD"] * 3 + ["TCGA-BRCA"],
+            "method": ["RNA-FM", "RNA-FM", "w/o graph", "RNA-FM"],
+            "encoder": ["UNI"] * 4,
+            "gene_set": ["T1000", "T50", "T50", "T50"],
+            "pcc": [0.729, 0.865, 0.8, 0.856],
+            "nrmse": [0.074, 0.05, 0.06, 0.048],
+        }
+    )
+    path = tmp_path / "numbers.tsv"
+    table.write_csv(path, separator="\t")
+    numbers, summary = report_protocols.load_numbers(path), load(full).tables["summary"]
+    of = {"name": "mine", "source": "TCGA-LUAD"}
+    found = report_protocols.numbers(numbers, of, summary, "flow")
+    assert found is not None
+    assert found["matched"] == "TCGA-LUAD"
+    (block,) = found["blocks"]
+    assert [row["name"] for row in block["rows"]] == ["RNA-FM", "flow, ours", "flow, ours"]
+    assert block["rows"][0]["cells"] == [(0.729, 0.074), (0.865, 0.05)]
+    draw = verdict.pick(
+        summary, protocol="published", model="flow", metric="pcc_one_draw", gene_set="T50"
+    )
+    assert draw is not None
+    assert block["rows"][1]["cells"][1][0] == draw["value"]
+    other = report_protocols.numbers(numbers, {"name": "x", "source": "sheet"}, summary, "flow")
+    assert other is not None
+    assert other["matched"] is None
+    assert [block["cohort"] for block in other["blocks"]] == ["TCGA-LUAD", "TCGA-BRCA"]
+    assert not any(row["ours"] for block in other["blocks"] for row in block["rows"])
+    assert report_protocols.load_numbers(tmp_path / "none.tsv") is None
+
+
 def test_numbers_have_a_true_minus_and_no_negative_zero() -> None:
-    assert report.number(-0.25, 2) == "−0.25"
-    assert report.number(-0.0001) == "0.000"
-    assert report.number(None) == "–"
-    assert report.number(float("nan")) == "–"
-    assert report.span({"low": -0.5, "high": 0.5}, 1) == "−0.5 to 0.5"
+    assert page.number(-0.25, 2) == "−0.25"
+    assert page.number(-0.0001) == "0.000"
+    assert page.number(None) == "–"
+    assert page.number(float("nan")) == "–"
+    assert page.span({"low": -0.5, "high": 0.5}, 1) == "−0.5 to 0.5"

@@ -1,0 +1,81 @@
+"""Facts about a run that are no results: counts, slides that failed, pictures, parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+if TYPE_CHECKING:
+    from slide2rna.report import Run
+
+STAGES = {"slides": "download", "tiles": "tiles", "features": "features"}
+
+
+def counts(run: Run) -> dict[str, int]:
+    """Patients, slides, genes, folds and tiles."""
+    n_tiles, samples = run.bags.n_tiles, run.tables["samples"]
+    return {
+        "slides": len(run.bags.slide_ids),
+        "samples": samples.height,
+        "patients": samples["patient_id"].n_unique(),
+        "genes": run.tables["genes"].height,
+        "folds": samples["fold"].n_unique(),
+        "k": run.bags.k,
+        "above": int((n_tiles > 2 * run.bags.k).sum()),
+        "median_tiles": int(np.median(n_tiles)),
+    }
+
+
+def failures(run: Run) -> list[dict[str, str]]:
+    """Slides that a stage gave up: slide, stage, reason; each at the first stage that failed."""
+    seen: dict[str, dict[str, str]] = {}
+    for stage, name in STAGES.items():
+        folder = run.folder / stage / (run.encoder if stage == "features" else "")
+        for path in sorted(folder.glob("shard-*.parquet")):
+            table = pl.read_parquet(path, columns=["slide_id", "status", "reason"])
+            for slide, _, reason in table.filter(pl.col("status") != "ok").iter_rows():
+                seen.setdefault(slide, {"slide": slide, "stage": name, "reason": reason or ""})
+    return sorted(seen.values(), key=lambda row: row["slide"])
+
+
+def parameters(run: Run) -> list[tuple[str, str]]:
+    """Scalars of the first fold's model.json, nested names joined; epochs of all folds."""
+    if not run.models:
+        return []
+    found: list[tuple[str, str]] = []
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key in sorted(value):
+                walk(f"{prefix}.{key}" if prefix else key, value[key])
+        elif value is None or isinstance(value, bool | int | float | str):
+            text = f"{value:.6g}" if isinstance(value, float) else str(value)
+            if len(text) <= 80:
+                found.append((prefix, text))
+
+    per_fold = ("best_epoch", "epochs", "val_loss", "fold")
+    first = run.models[min(run.models)]
+    walk("", {key: value for key, value in first.items() if key not in per_fold})
+    for key in per_fold[:3]:
+        values = [run.models[fold].get(key) for fold in sorted(run.models)]
+        if any(value is not None for value in values):
+            text = ", ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in values)
+            found.append((f"{key} per fold", text))
+    return found
+
+
+def thumbnails(run: Run) -> dict[str, Path]:
+    """Overviews of the slides that have one, by slide."""
+    paths = {name: run.folder / "tiles" / f"{name}.jpg" for name in run.slides["slide_id"].sort()}
+    return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def slide_facts(run: Run, slide: str) -> dict[str, Any]:
+    """Tiles and site of a slide."""
+    site = run.slides.filter(pl.col("slide_id") == slide)["site"][0]
+    if slide not in run.bags.slide_ids:
+        return {"tiles": None, "site": site}
+    return {"tiles": int(run.bags.n_tiles[run.bags.slide_ids.index(slide)]), "site": site}
