@@ -15,6 +15,7 @@ SCRIPTS = os.path.relpath(PACKAGE)
 
 from slide2rna import STEP_VERSIONS
 from slide2rna import config as configuration
+from slide2rna import runs
 from slide2rna.errors import UserError
 
 # Jobs take the interpreter that runs Snakemake, activated or not; a conda environment comes first.
@@ -30,16 +31,37 @@ except UserError as error:
 
 COHORTS = list(CONFIG["cohorts"])
 RESULTS = CONFIG["results"]
-SETTINGS = {cohort: configuration.for_cohort(CONFIG, cohort) for cohort in COHORTS}
 GENERATED = [c for c in COHORTS if CONFIG["cohorts"][c]["source"] in ("demo", "law")]
 THROWN = [c for c in COHORTS if not CONFIG["cohorts"][c]["keep_slides"]]
 # Of the other cohorts, as a pattern: download, tiles and features are jobs of their own.
 KEPT = "|".join(re.escape(c) for c in COHORTS if c not in THROWN) or "none"
 for generated in GENERATED:
     if CONFIG["cohorts"][generated]["source"] == "law":
-        SETTINGS[generated]["features"] = SETTINGS[generated]["features"] | {
-            "path": f"{RESULTS}/{generated}/source/features"
-        }
+        block = CONFIG["cohorts"][generated].setdefault("settings", {})
+        features = f"{RESULTS}/{generated}/source/features"
+        block["features"] = block.get("features", {}) | {"path": features}
+SETTINGS = {cohort: configuration.for_cohort(CONFIG, cohort) for cohort in COHORTS}
+try:
+    COMPARED = {cohort: runs.compared(CONFIG, cohort) for cohort in COHORTS}
+    ABLATIONS = {cohort: runs.ablations(CONFIG, cohort) for cohort in COHORTS}
+    for planned in COHORTS:
+        for run in [*COMPARED[planned], *ABLATIONS[planned].values()]:
+            run.search()
+except UserError as error:
+    sys.exit(f"error: {error}")
+RUNS = {
+    cohort: {run.name: run for run in [*ABLATIONS[cohort].values(), *COMPARED[cohort]]}
+    for cohort in COHORTS
+}
+# By the names that paths give them; ablations bring encoders and gene sets of their own.
+FEATURES = {
+    cohort: {run.encoder: run.settings["features"] for run in RUNS[cohort].values()}
+    for cohort in COHORTS
+}
+SETS = {
+    cohort: {run.pathways: run.settings["pathways"] for run in RUNS[cohort].values()}
+    for cohort in COHORTS
+}
 # With no GPU on this host, or none wanted, nothing waits for one.
 GPU = int(
     CONFIG["device"] == "cuda"
@@ -63,25 +85,29 @@ def settings(section):
     )
 
 
-def slug(text):
-    """A file name's stem or a word, as part of a run's name."""
-    return (
-        re.sub(r"[^A-Za-z0-9]+", "-", Path(text).name.split(".")[0]).strip("-").lower()
+def run_of(wildcards):
+    """The run that a path names."""
+    return RUNS[wildcards.cohort][wildcards.run]
+
+
+def run_settings(section):
+    """As `settings`, of a run: an ablation has its own."""
+    return lambda wildcards: json.dumps(
+        run_of(wildcards).settings[section], sort_keys=True
     )
 
 
 def encoder(cohort):
-    return slug(SETTINGS[cohort]["features"]["encoder"])
+    return COMPARED[cohort][0].encoder
 
 
 def pathway_set(cohort):
-    return slug(SETTINGS[cohort]["pathways"]["source"])
+    return COMPARED[cohort][0].pathways
 
 
 def run_name(cohort):
-    return (
-        f"{encoder(cohort)}-{SETTINGS[cohort]['model']['name']}-{pathway_set(cohort)}"
-    )
+    """The run that a cohort's report is about."""
+    return COMPARED[cohort][0].name
 
 
 def shards(cohort, stage):
@@ -112,7 +138,10 @@ def cohort_files(wildcards):
     if block["source"] == "her2st":
         return sorted(str(path) for path in Path(block["path"]).glob("*.tsv*"))
     # Not the manifest: the rule itself writes it, and a new input would make it run twice.
-    keys = ("sheet", "expression", "splits", "genes", "slide_list", "pathdb_table")
+    keys = (
+        *("sheet", "expression", "splits", "published_splits", "genes"),
+        *("slide_list", "pathdb_table"),
+    )
     return [block[key] for key in keys if block.get(key, "published") != "published"]
 
 
@@ -144,7 +173,7 @@ def server(wildcards):
 
 def tile_manifest(wildcards):
     """Own features need no tiles."""
-    if SETTINGS[wildcards.cohort]["features"]["encoder"] == "files":
+    if FEATURES[wildcards.cohort][wildcards.encoder]["encoder"] == "files":
         return []
     return f"{RESULTS}/{wildcards.cohort}/tiles/shard-{wildcards.shard}.parquet"
 
@@ -157,15 +186,23 @@ def tile_arguments(wildcards, input):
 
 def pathway_file(wildcards):
     """A GMT or JSON file of the user's; the named sources need none."""
-    source = SETTINGS[wildcards.cohort]["pathways"]["source"]
+    source = SETS[wildcards.cohort][wildcards.set]["source"]
     return [] if source in ("go-bp", "go-mf", "adjacent") else source
 
 
 def fold_paths(pattern):
+    """Input function: a path of each fold of the run that the output names."""
     return lambda wildcards: [
-        pattern.format(
-            results=RESULTS, cohort=wildcards.cohort, run=wildcards.run, fold=fold
-        )
+        pattern.format(cohort=wildcards.cohort, run=wildcards.run, fold=fold)
+        for fold in folds(wildcards.cohort)
+    ]
+
+
+def of_runs(pattern, wanted):
+    """Input function: a path of each fold of the runs that `wanted` gives for a cohort."""
+    return lambda wildcards: [
+        pattern.format(cohort=wildcards.cohort, run=run.name, fold=fold)
+        for run in wanted(wildcards.cohort)
         for fold in folds(wildcards.cohort)
     ]
 
@@ -176,10 +213,15 @@ def report_inputs(wildcards):
     tables = ["summary", "genes", "calibration", "pathways", "samples", "examples"]
     logs = [f"{base}/models/{run}/fold-{fold}/log.parquet" for fold in folds(cohort)]
     own = SETTINGS[cohort]["features"]["encoder"] == "files"
+    further = {
+        "ablations": f"{base}/ablations/{run}/ablations.parquet",
+        "leak_audit": f"{base}/leak_audit/audit.parquet",
+    }
     return (
-        [f"{base}/evaluation/{run}/{table}.parquet" for table in tables]
+        [f"{base}/evaluation/{run}/{table}.parquet" for table in [*tables, "search"]]
         + logs
         + ([] if own else shards(cohort, "tiles"))
         + shards(cohort, f"features/{encoder(cohort)}")
         + [f"{base}/cohort.json", f"{base}/pathways/{pathway_set(cohort)}.json"]
+        + [further[section] for section in SETTINGS[cohort]["extras"]]
     )

@@ -26,7 +26,9 @@ rule features:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["features"],
-        settings=settings("features"),
+        settings=lambda wildcards: json.dumps(
+            FEATURES[wildcards.cohort][wildcards.encoder], sort_keys=True
+        ),
         tile_settings=settings("tiles"),
         tiles=tile_arguments,
         out=subpath(output[0], parent=True),

@@ -22,7 +22,9 @@ rule pathways:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["pathways"],
-        settings=settings("pathways"),
+        settings=lambda wildcards: json.dumps(
+            SETS[wildcards.cohort][wildcards.set], sort_keys=True
+        ),
     shell:
         "python {params.scripts}/pathways.py --expression {input.expression:q} --out {output.sets:q}"
         " --settings {params.settings:q} 2> {log:q}"

@@ -1,4 +1,4 @@
-"""Draws and posterior means for the val, cal and test slides of a fold.
+"""Draws and points for the val, cal and test slides of a fold.
 
 Reads a fold's model and the bags. Leaves draws/<run>/fold-<k>.zarr and its summary.
 """
@@ -6,9 +6,9 @@ Reads a fold's model and the bags. Leaves draws/<run>/fold-<k>.zarr and its summ
 
 rule sample:
     input:
-        model=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.json",
-        weights=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.safetensors",
-        bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{encoder(wildcards.cohort)}.safetensors",
+        model=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/models/{run_of(wildcards).trained}/fold-{wildcards.fold}/model.json",
+        weights=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/models/{run_of(wildcards).trained}/fold-{wildcards.fold}/model.safetensors",
+        bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{run_of(wildcards).encoder}.safetensors",
         slides=f"{RESULTS}/{{cohort}}/slides.parquet",
         splits=f"{RESULTS}/{{cohort}}/splits.tsv",
     output:
@@ -28,11 +28,12 @@ rule sample:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["sample"],
         model=subpath(input.model, parent=True),
-        settings=settings("sample"),
-        seed=CONFIG["seed"],
+        label=lambda wildcards: run_of(wildcards).label,
+        settings=run_settings("sample"),
+        seed=lambda wildcards: run_of(wildcards).seed,
         device=CONFIG["device"],
     shell:
         "python {params.scripts}/sample.py --model {params.model:q} --bags {input.bags:q}"
         " --slides {input.slides:q} --splits {input.splits:q} --fold {wildcards.fold}"
-        " --out {output.draws:q} --summary {output.summary:q} --settings {params.settings:q}"
+        " --label {params.label} --out {output.draws:q} --summary {output.summary:q} --settings {params.settings:q}"
         " --seed {params.seed} --device {params.device} --threads {threads} 2> {log:q}"

@@ -1,23 +1,24 @@
-"""The flow-matching model, one job per fold.
+"""A network of a run, one job per fold.
 
 Reads bags, expression, splits and pathways, once the guard has passed them. Leaves
-models/<run>/fold-<k>/ with model.safetensors, model.json and log.parquet. The checkpoint beside
-them is not declared: a killed job resumes from it.
+models/<run>/fold-<k>/ with model.safetensors, model.json, log.parquet and search.parquet. The
+checkpoint beside them is not declared: a killed job resumes from it.
 """
 
 
 rule train:
     input:
-        bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{encoder(wildcards.cohort)}.safetensors",
+        bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{run_of(wildcards).encoder}.safetensors",
         expression=f"{RESULTS}/{{cohort}}/expression.parquet",
         splits=f"{RESULTS}/{{cohort}}/splits.tsv",
         slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-        pathways=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/pathways/{pathway_set(wildcards.cohort)}.parquet",
+        pathways=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/pathways/{run_of(wildcards).pathways}.parquet",
         guard=f"{RESULTS}/{{cohort}}/guard.json",
     output:
         weights=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.safetensors",
         model=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.json",
         log=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/log.parquet",
+        search=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/search.parquet",
     log:
         f"{RESULTS}/{{cohort}}/logs/train-{{run}}-{{fold}}.log",
     benchmark:
@@ -31,14 +32,17 @@ rule train:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["train"],
-        model=settings("model"),
-        settings=settings("train"),
+        name=lambda wildcards: run_of(wildcards).model,
+        model=lambda wildcards: json.dumps(run_of(wildcards).network(), sort_keys=True),
+        settings=run_settings("train"),
+        search=lambda wildcards: json.dumps(run_of(wildcards).search(), sort_keys=True),
         out=subpath(output.model, parent=True),
-        seed=CONFIG["seed"],
+        seed=lambda wildcards: run_of(wildcards).seed,
         device=CONFIG["device"],
     shell:
         "python {params.scripts}/train.py --bags {input.bags:q} --expression {input.expression:q}"
         " --splits {input.splits:q} --slides {input.slides:q} --pathways {input.pathways:q}"
         " --guard {input.guard:q} --fold {wildcards.fold} --out {params.out:q}"
-        " --model {params.model:q} --settings {params.settings:q} --seed {params.seed}"
+        " --name {params.name} --model {params.model:q} --settings {params.settings:q}"
+        " --search {params.search:q} --seed {params.seed}"
         " --device {params.device} --threads {threads} 2> {log:q}"

@@ -1,0 +1,58 @@
+"""Score the models of cohort A on cohort B: `units`, then sample.py per fold, then `score`.
+
+  python scripts/external.py units --slides results/B/slides.parquet --folds 5 --out splits.tsv
+  python scripts/external.py score --train results/A --test results/B --encoder uni \\
+      --draws results/A/draws/uni-flow-go-bp/fold-*.zarr --external fold-*.zarr \\
+      --splits splits.tsv --pathways results/A/pathways/go-bp.parquet \\
+      --run uni-flow-go-bp --out out
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from slide2rna import cli
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    steps = parser.add_subparsers(dest="step", required=True)
+    units = steps.add_parser("units", help="a split in which every slide of a cohort is test")
+    units.add_argument("--slides", type=Path, required=True, help="slides.parquet")
+    units.add_argument("--folds", type=int, required=True, help="number of fold models")
+    units.add_argument("--out", type=Path, required=True)
+    score = steps.add_parser("score", help="tables and page")
+    score.add_argument("--train", type=Path, required=True, help="results/<training cohort>")
+    score.add_argument("--test", type=Path, required=True, help="results/<test cohort>")
+    score.add_argument("--encoder", required=True, help="name of the features of both")
+    score.add_argument(
+        "--draws", nargs="+", type=Path, required=True, help="of the training cohort"
+    )
+    score.add_argument("--external", nargs="+", type=Path, required=True, help="of B")
+    score.add_argument("--splits", type=Path, required=True, help="what `units` wrote")
+    score.add_argument("--pathways", type=Path, required=True, help="gene sets of the models")
+    score.add_argument("--run", required=True, help="name of the run, for the tables")
+    score.add_argument("--out", type=Path, required=True, help="folder for tables and page")
+    score.add_argument("--settings", default="{}", help="section evaluate as JSON")
+    score.add_argument("--seed", type=int, default=1)
+    score.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args(argv)
+    if args.step == "score":
+        cli.set_threads(args.threads)
+
+    from slide2rna import config, external, external_page
+
+    if args.step == "units":
+        external.units(args.slides, args.folds, args.out)
+        return
+    inputs = external.Inputs(
+        args.train, args.test, args.encoder, args.draws, args.external, args.splits, args.pathways
+    )
+    settings = config.parse_settings("evaluate", args.settings)
+    facts = external.evaluate(inputs, args.run, args.out, settings, args.seed, args.threads)
+    cli.log.info("page: %s", external_page.write(facts, args.out))
+
+
+if __name__ == "__main__":
+    cli.run(main)

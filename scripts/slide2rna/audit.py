@@ -1,0 +1,163 @@
+"""What a leak is worth: the same models under the clean and under the published fold pairing.
+
+Both pairings test the same folds. The clean one trains on the fold's own train and picks by its
+own val. The published one trains on what the published loader hands it (`published_splits.pairs`)
+and picks by the test fold itself, as that code does. The guard refuses such a split for every
+model of the workflow; here, and nowhere else, it is used, to be measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from slide2rna import audit_table, bootstrap, compare, data, io, metrics, models, patients
+from slide2rna.audit_runs import CLEAN, PUBLISHED, Run, clean_runs, published_runs
+from slide2rna.audit_table import Scored
+from slide2rna.cli import log, progress
+from slide2rna.config import Settings
+from slide2rna.errors import ConfigError
+
+Array = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+Fit = Callable[[str, patients.Part, patients.Part, int, int], models.Fitted]
+
+
+def check(names: Sequence[str]) -> list[str]:
+    """Those of the names that are networks.
+
+    Raises
+    ------
+    ConfigError
+        A name that no model has.
+    """
+    networks = ["flow", *models.NETWORKS]
+    for name in names:
+        if name not in models.CLOSED_FORM and name not in networks:
+            allowed = f"allowed are {', '.join([*models.CLOSED_FORM, *networks])}"
+            raise ConfigError("leak_audit.models", f"no model '{name}'", allowed)
+    return [name for name in names if name in networks]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Paths of the audited cohort."""
+
+    bags: Path
+    expression: Path
+    slides: Path
+    splits: Path
+    cohort: Path
+
+
+def audit(
+    inputs: Inputs,
+    names: Sequence[str],
+    settings: Settings,
+    seed: int,
+    networks: Fit | None = None,
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Fit every model under both pairings and score it on the same test folds.
+
+    Parameters
+    ----------
+    names
+        Models of the registries.
+    settings
+        Section `evaluate`: top, bootstrap.
+    networks
+        Fits the names that are networks; see `audit_networks`.
+
+    Returns
+    -------
+    table : a row per pairing, model, run (null: over the runs) and gene set (`audit_table.SCHEMA`).
+        `all` is every gene; `T<k>` are ranked by what the run picks by, `T<k>-test` by the pooled
+        test patients, and `all-pooled` and `T<k>-pooled` correlate over the pooled test patients
+        as the published tables do. Pairing `difference` is published minus clean, paired over
+        patients.
+    info : cohort.json.
+
+    Raises
+    ------
+    ConfigError
+        No model that these slides allow.
+    StageError
+        A run without a measured sample in one of its parts.
+    """
+    cohort = patients.load_cohort(
+        data.gene_names(inputs.expression),
+        inputs.bags,
+        inputs.expression,
+        inputs.slides,
+        inputs.splits,
+        inputs.cohort,
+    )
+    runs = {CLEAN: list(clean_runs(cohort)), PUBLISHED: list(published_runs(cohort))}
+    eligible = np.all(
+        [~metrics.is_flat(run.train.truth) for pairing in runs.values() for run in pairing], axis=0
+    )
+    fewest = [len(run.test.samples) for run in runs[CLEAN]]
+    sizes = compare.shown_sizes(settings["top"], len(cohort.genes), fewest)
+    counts = [
+        bootstrap.resample_counts(io.rng_for(seed, "audit", fold), n, settings["bootstrap"])
+        for fold, n in enumerate(fewest)
+    ]
+    rows: list[dict[str, Any]] = []
+    for name in progress(names, "leak audit"):
+        fit = models.fit if name in models.CLOSED_FORM or networks is None else networks
+        try:
+            scored = {
+                pairing: _score(fit, name, runs[pairing], eligible, sizes, counts, seed)
+                for pairing in (CLEAN, PUBLISHED)
+            }
+        except models.Unavailable as reason:
+            rows.append({"pairing": CLEAN, "model": name, "gene_set": "all", "note": str(reason)})
+            continue
+        for pairing, found in scored.items():
+            rows += audit_table.rows(name, runs[pairing], found, eligible, sizes)
+        rows.append(audit_table.difference(name, scored, eligible))
+        log.info("%s: published minus clean %+.3f", name, rows[-1]["value"])
+    table = pl.DataFrame(rows, schema=audit_table.SCHEMA)
+    if table["value"].is_null().all():
+        raise ConfigError("leak_audit.models", table["note"][0], "add a model that can be had here")
+    return table, cohort.info
+
+
+def _score(
+    fit: Fit,
+    name: str,
+    runs: Sequence[Run],
+    eligible: Mask,
+    sizes: Sequence[int],
+    counts: Sequence[bootstrap.Counts],
+    seed: int,
+) -> Scored:
+    found = Scored([], [], [])
+    for run, weights in zip(runs, counts, strict=True):
+        fitted = fit(name, run.train, run.pick, seed, run.number)
+        picked = run.pick.average(fitted.predict(run.pick))
+        test = run.test.average(fitted.predict(run.test))
+        sets = compare.gene_sets(picked, run.pick.truth, eligible, sizes)
+        found.test.append(test)
+        found.ranks.append(metrics.pcc(test, run.test.truth)[0])
+        found.resampled.append(resampled_means(weights, test, run.test.truth, sets))
+    return found
+
+
+def resampled_means(
+    counts: bootstrap.Counts, predicted: Array, observed: Array, sets: Mask
+) -> Array:
+    """Mean correlation (B + 1, K) of each gene set (G, K) in each resample of the patients."""
+    weights = compare.set_weights(sets, ~metrics.is_flat(observed))
+    out = np.zeros((len(counts), sets.shape[1]))
+    for start in range(0, len(sets), compare.BLOCK):
+        block = slice(start, start + compare.BLOCK)
+        r = bootstrap.PccBootstrap(counts, observed[:, block])(predicted[:, block])
+        out += r @ weights[block]
+    return out

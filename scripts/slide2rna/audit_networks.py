@@ -1,0 +1,117 @@
+"""Networks of the leak audit: trained as everywhere, on whatever parts they are given, not kept."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slide2rna import config, data, devices, fit, pathways, sample
+from slide2rna.config import Settings
+from slide2rna.errors import ConfigError
+from slide2rna.model import RNAFM
+from slide2rna.models import Fitted
+from slide2rna.pathways import Pathways
+from slide2rna.patients import Part
+from slide2rna.train import Network
+
+# As `sample.mean_pairs` by default: antithetic noise pairs of the flow's one-step mean.
+PAIRS = 4
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Trains networks by name.
+
+    Attributes
+    ----------
+    settings : per network what `config.training` gives.
+    genes : names, in the order of the parts' truth.
+    sets : gene sets; only the flow needs them.
+    device : where to train.
+    """
+
+    settings: dict[str, dict[str, Any]]
+    genes: list[str]
+    sets: Pathways | None
+    device: torch.device
+
+    def fit(self, name: str, train: Part, pick: Part, seed: int, fold: int) -> Fitted:
+        """Train on `train`; `pick` stops the training and picks the epoch."""
+        task = fit.Task(_slides(train), _slides(pick), self.genes, self.sets, fold, seed)
+        with tempfile.TemporaryDirectory() as folder:
+            model = fit.fit_network(task, self.settings[name], Path(folder), self.device, {})
+        model = model.to(self.device).eval()
+
+        def predict(part: Part) -> NDArray[np.float32]:
+            rows = _points(model, part, seed, fold, self.device)
+            return np.concatenate([row.cpu().numpy() for row in rows]).astype(np.float32)
+
+        return Fitted("trained with the settings of the config", predict)
+
+
+def load(
+    settings: dict[str, dict[str, Settings]],
+    expression: Path,
+    sets: Path | None,
+    device: str,
+    threads: int,
+) -> Networks:
+    """Trainers of these networks.
+
+    Parameters
+    ----------
+    settings
+        Per network its sections `model` (for others than the flow, their object of `baselines`)
+        and `train`; what isn't given takes its default.
+    sets
+        The flow's gene sets.
+
+    Raises
+    ------
+    ConfigError
+        A wrong setting, or the flow without gene sets.
+    """
+    torch.set_num_threads(threads)
+    devices.keep_freed_memory()
+    genes = data.gene_names(expression)
+    if "flow" in settings and sets is None:
+        raise ConfigError("--pathways", "the flow needs gene sets", "give a table of gene sets")
+    trained = {
+        name: config.training(name, *(json.dumps(own.get(key, {})) for key in ("model", "train")))
+        for name, own in settings.items()
+    }
+    found = pathways.load(sets, genes) if sets is not None else None
+    return Networks(trained, genes, found, devices.choose(device))
+
+
+def _slides(part: Part) -> fit.Slides:
+    samples = [part.samples[row] for row in part.pool.argmax(axis=0)]
+    rows = part.bag_rows
+    return fit.Slides(part.bags.means[rows], part.bags.sizes[rows], part.slide_truth(), samples)
+
+
+@torch.inference_mode()
+def _points(
+    model: Network, part: Part, seed: int, fold: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Points of a part's slides in log2(x+1), a slide at a time (1, G)."""
+    for row, slide in zip(part.bag_rows, part.slide_ids, strict=True):
+        means, sizes = (
+            torch.from_numpy(array[row : row + 1]).to(device)
+            for array in (part.bags.means, part.bags.sizes)
+        )
+        if isinstance(model, RNAFM):
+            x0 = sample.noise(seed, fold, slide, PAIRS, len(model.active), "mean")
+            mean, _ = sample.point(model, model.encode_image(means, sizes), x0.to(device))
+            yield mean[None]
+        else:
+            yield model.restore(model(means, sizes))
