@@ -20,9 +20,12 @@ from slide2rna import io
 from slide2rna.errors import PathwayError
 
 OBO = "go-2022-07-01.obo.xz"
-ANNOTATIONS = "human_gene2go_bp_direct.tsv.gz"
 SYMBOLS = "symbol_ensembl_entrez.tsv.gz"
-NAMESPACE = "biological_process"
+# Source of gene sets: annotations, and the aspect's name in the ontology.
+ASPECTS = {
+    "go-bp": ("human_gene2go_bp_direct.tsv.gz", "biological_process"),
+    "go-mf": ("human_gene2go_mf_direct.tsv.gz", "molecular_function"),
+}
 # sha256 of the sorted 20,820 names, one a line: the list that the published indices refer to.
 PUBLISHED_SHA256 = "de9c397d6ed4201a26234207ea17058df4a4b7e7c262bc32c5e3d037ba802e34"
 # Entries of a published index file that together are the background and no sets.
@@ -48,8 +51,8 @@ class GeneSets:
         )
 
 
-def go_bp(folder: Path, genes: Sequence[str]) -> GeneSets:
-    """GO biological processes with their genes, propagated up all relations.
+def gene_ontology(folder: Path, genes: Sequence[str], source: str) -> GeneSets:
+    """GO terms of one aspect (a key of ASPECTS) with their genes, propagated up all relations.
 
     Direct annotations (symbol, GO id, evidence) go up along is_a, part_of and the three
     regulates relations (goatools `get_all_upper`); evidence ND (no data) is left out, and so is
@@ -63,12 +66,13 @@ def go_bp(folder: Path, genes: Sequence[str]) -> GeneSets:
     # goatools takes a quarter of a second to import, and only GO needs it.
     from goatools.obo_parser import GODag
 
+    annotations, namespace = ASPECTS[source]
     try:
         with tempfile.NamedTemporaryFile(suffix=".obo") as plain:
             plain.write(lzma.decompress((folder / OBO).read_bytes()))
             plain.flush()
             dag = GODag(plain.name, optional_attrs={"relationship"}, prt=None)
-        direct = _annotations(folder / ANNOTATIONS)
+        direct = _annotations(folder / annotations)
         symbols = _symbols(folder / SYMBOLS, genes)
     except (OSError, lzma.LZMAError, EOFError) as error:
         raise PathwayError(
@@ -79,7 +83,7 @@ def go_bp(folder: Path, genes: Sequence[str]) -> GeneSets:
     targets = sorted(
         term
         for term in set().union(*upper.values())
-        if dag[term].namespace == NAMESPACE and dag[term].level > 0
+        if dag[term].namespace == namespace and dag[term].level > 0
     )
     column = {term: i for i, term in enumerate(targets)}
     up = _binary([[column[t] for t in upper[term] if t in column] for term in terms], len(targets))

@@ -150,18 +150,12 @@ def build(
 
 
 def _read(source: str, genes: list[str], go: Path) -> GeneSets:
-    if source == "go-bp":
-        return genesets.go_bp(go, genes)
-    if source == "go-mf":
-        raise PathwayError(
-            "pathways.source: go-mf",
-            "the pinned snapshot has annotations for biological processes only",
-            "give the path of a GMT file (MSigDB C5 GO:MF) or of the published index JSON",
-        )
+    if source in genesets.ASPECTS:
+        return genesets.gene_ontology(go, genes, source)
     path = Path(source)
     if not path.is_file():
         raise PathwayError(
-            path, "no such file", "pathways.source is go-bp, adjacent, a GMT or a JSON file"
+            path, "no such file", "pathways.source is go-bp, go-mf, adjacent, a GMT or a JSON file"
         )
     return genesets.index_json(path, genes) if path.suffix == ".json" else genesets.gmt(path, genes)
 

@@ -274,7 +274,7 @@ def test_modules_share_annotations(truth: Law, repo: Path) -> None:
     Every module gene is below one of its module's roots and no `none` gene is; each module's best
     root is enriched beyond what chance among 16,000 terms could explain.
     """
-    sets = genesets.go_bp(repo / "resources" / "go", truth.genes)
+    sets = genesets.gene_ontology(repo / "resources" / "go", truth.genes, "go-bp")
     members = dict(zip(sets.descriptions, sets.index, strict=True))
     modules = np.array(truth.modules)
     for module, (roots, size) in demo_genes.MODULES.items():
@@ -298,7 +298,7 @@ def test_modules_share_annotations(truth: Law, repo: Path) -> None:
 
 def chosen(repo: Path, gene_list: Path) -> list[tuple[str, str]]:
     go = repo / "resources" / "go"
-    return demo_genes.choose(go / genesets.OBO, go / genesets.ANNOTATIONS, gene_list)
+    return demo_genes.choose(go / genesets.OBO, go / genesets.ASPECTS["go-bp"][0], gene_list)
 
 
 def test_chooser_keeps_its_own_choice(truth: Law, repo: Path, tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_chooser_repeats_the_file(repo: Path, shared_data: Path, tmp_path: Path)
     go, out = repo / "resources" / "go", tmp_path / "genes.tsv"
     gene_list = shared_data / "genes" / "gene_list_20820.csv"
     demo_genes.main(
-        str(go / genesets.OBO), str(go / genesets.ANNOTATIONS), str(gene_list), str(out)
+        str(go / genesets.OBO), str(go / genesets.ASPECTS["go-bp"][0]), str(gene_list), str(out)
     )
     assert out.read_bytes() == (law.FILE.parent / "genes.tsv").read_bytes()
     with open(out, encoding="utf-8", newline="") as handle:

@@ -45,6 +45,19 @@ def test_go_propagates_all_relations(go: Path) -> None:
     assert set(sets.names) == {name for name in sets.names if name.startswith("GO:")}
 
 
+def test_go_molecular_functions(go: Path) -> None:
+    """MDM2 is a ubiquitin ligase, EGFR a kinase; what EGFR's term is a kind of has both genes."""
+    genes = ["MDM2", "EGFR", "no such gene"]
+    sets, names, report = pathways.build(options(source="go-mf", max_jaccard=1), genes, go)
+    by_name = {name: index.tolist() for name, index in zip(names, sets.index, strict=True)}
+    assert by_name["protein tyrosine kinase activity"] == [1]
+    assert by_name["ubiquitin protein ligase activity"] == [0]
+    assert by_name["catalytic activity"] == [0, 1]
+    assert "molecular_function" not in names
+    assert "cell population proliferation" not in names
+    assert report["source"] == "go-mf"
+
+
 def test_go_takes_ensembl_ids(go: Path) -> None:
     one, _, _ = pathways.build(options(), ["TP53", "EGFR"], go)
     other, _, _ = pathways.build(options(), ["ENSG00000141510.16", "ENSG00000146648"], go)
@@ -150,7 +163,6 @@ def test_indices_need_the_published_gene_list(tmp_path: Path, go: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "text", "message"),
     [
-        ("go-mf", None, "biological processes only; give the path of a GMT"),
         ("nowhere.gmt", None, "no such file"),
         ("x.gmt", "one\tdescription\n", "line 1: fewer than three fields"),
         ("x.gmt", "one\td\tA\none\td\tB\n", "line 2: a second set 'one'"),
