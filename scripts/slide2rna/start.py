@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 def start_from_ridge(model: RNAFM, train: Slides, val: Slides) -> None:
     """Set the linear mean to a ridge of train with val's penalty, and sds to its residuals'.
 
+    Residuals are those of slides left out: a ridge that follows its slides closely would
+    otherwise look certain.
+
     Parameters
     ----------
     model
@@ -38,7 +41,7 @@ def start_from_ridge(model: RNAFM, train: Slides, val: Slides) -> None:
     errors = [float(np.square(ridge.predict(x_val, p) - z_val).mean()) for p in penalties]
     penalty = penalties[int(np.argmin(errors))]
     weight, bias = ridge.affine(penalty)
-    residual = np.sqrt(np.square(ridge.predict(x, penalty) - z).mean(axis=0))
+    residual = np.sqrt(np.square(ridge.left_out(x, z, penalty)).mean(axis=0))
     # The model sees features that its own buffers standardise.
     mean, scale = (
         buffer.double().numpy()

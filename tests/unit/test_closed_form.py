@@ -152,3 +152,18 @@ def test_a_cohort_without_colour_or_sites_says_so(tmp_path: Path, fold: folds.Fo
     alone = replace(plain.train, sites=["west"] * len(plain.train.sites))
     with pytest.raises(models.Unavailable, match="two sites"):
         models.fit("site-mean", alone, plain.val, 1, 0)
+
+
+def test_left_out_residuals_equal_refits() -> None:
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(14, 20)), rng.normal(size=(14, 3))
+    ridge = Ridge.fit(x, y)
+    # The scaling of the features is that of all rows.
+    scaled = (x - ridge.mean_x) / ridge.sd_x
+    for penalty in (0.5, 30.0):
+        found = ridge.left_out(x, y, penalty)
+        for row in range(len(x)):
+            rest = np.arange(len(x)) != row
+            refit = SklearnRidge(alpha=penalty).fit(scaled[rest], y[rest])
+            expected = y[row] - refit.predict(scaled[row : row + 1])[0]
+            np.testing.assert_allclose(found[row], expected, atol=1e-8)

@@ -65,6 +65,16 @@ class Ridge:
         weights = (self.v * (self.s / (self.s**2 + penalty))) @ self.uty / self.sd_x[:, None]
         return weights, self.mean_y - self.mean_x @ weights
 
+    def left_out(self, x: Array, y: Array, penalty: float) -> Array:
+        """Residuals (n, G) of each row it was fitted on, had it been left out.
+
+        r / (1 - h) with the diagonal h of the hat matrix, exact for a given scaling of the
+        features: Cook and Weisberg (1982), Residuals and Influence in Regression, section 2.2.
+        """
+        u = self.project(x) / self.s
+        leverage = 1 / len(x) + u**2 @ (self.s**2 / (self.s**2 + penalty))
+        return (y - self.predict(x, penalty)) / (1 - leverage)[:, None]
+
 
 def fit(train: Part, val: Part, seed: int, fold: int) -> Fitted:
     """Ridge on bag means; seed and fold aren't used."""
