@@ -33,7 +33,8 @@ from slide2rna.scoring import Evaluated
 Array = NDArray[np.floating]
 
 BASE, LEVEL = "base", 0.9
-SCORES = ("pcc", "rmse_ratio", "crps")
+SCORES = ("pcc", "pcc_draw_mean", "pcc_one_draw", "rmse_ratio", "crps")
+DIFFERENCES = ("pcc", "pcc_draw_mean", "crps")
 SCHEMA = {
     "group": pl.String,
     "variant": pl.String,
@@ -105,7 +106,7 @@ def _scores(scores: pl.DataFrame, variant: Variant) -> list[dict[str, Any]]:
 def _differences(scores: pl.DataFrame, base: str, variant: Variant) -> list[dict[str, Any]]:
     """Variant minus base on the base's genes, from the base's paired differences."""
     rows = []
-    for metric in ("pcc", "crps"):
+    for metric in DIFFERENCES:
         paired = scores.filter(
             (pl.col("model") == base) & (pl.col("metric") == f"{metric}_minus:{variant.label}")
         )

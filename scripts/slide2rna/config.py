@@ -46,10 +46,10 @@ def _default(field: dict[str, Any]) -> Any:
     return copy.deepcopy(field["default"])
 
 
-def _on_top(base: Settings, changes: Settings) -> Settings:
+def on_top(base: Settings, changes: Settings) -> Settings:
     """`base` with `changes`, at any depth: an object changes key by key, a list as a whole."""
     merged = {
-        key: _on_top(base[key], value) if isinstance(value, dict) else value
+        key: on_top(base[key], value) if isinstance(value, dict) else value
         for key, value in changes.items()
     }
     return base | merged
@@ -65,7 +65,7 @@ def defaults(section: str, **changes: Any) -> Settings:
     """
     schema = _schema()["$defs"][section]
     _check(changes, schema, section)
-    return _on_top(_default(schema), changes)
+    return on_top(_default(schema), changes)
 
 
 def parse_settings(section: str, text: str) -> Settings:
@@ -142,7 +142,7 @@ def load(path: str | Path) -> dict[str, Any]:
 def for_cohort(config: dict[str, Any], cohort: str) -> dict[str, Any]:
     """A cohort's own settings: the file's sections with the cohort's `settings` on top."""
     own = config["cohorts"][cohort].get("settings", {})
-    merged = {section: _on_top(config[section], own.get(section, {})) for section in SECTIONS}
+    merged = {section: on_top(config[section], own.get(section, {})) for section in SECTIONS}
     return merged | {key: own.get(key, config[key]) for key in SINGLE}
 
 

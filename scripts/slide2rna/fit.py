@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable
@@ -124,9 +125,11 @@ def fit_network(
     """Train every configuration, keep the one with the least val loss, and write its folder.
 
     Leaves model.safetensors, model.json, log.parquet (of the configuration that was kept) and
-    search.parquet, a row per configuration. Checkpoints lie in `checkpoint/` until all are done.
+    search.parquet, a row per configuration; one of the search that diverges is left out, with a
+    row without a loss. Checkpoints lie in `checkpoint/` until all are done.
     """
-    tried, best = [], None
+    tried: list[tuple[Settings, train.Result | None]] = []
+    best: tuple[dict[str, Any], train.Result] | None = None
     for number, override in enumerate([{}, *settings.get("search", [])]):
         own = _overridden(settings, override)
         torch.manual_seed(seed_for(task.seed, "init", task.fold))
@@ -148,7 +151,14 @@ def fit_network(
             model, fitted, objective, own["train"], task.seed, task.fold, device
         )
         state = out / "checkpoint" / f"configuration-{number}.safetensors"
-        result = train.run(trainer, state, [meta, own["name"], own["model"]], after_epoch)
+        try:
+            result = train.run(trainer, state, [meta, _identity(task), own], after_epoch)
+        except train.DivergedError as error:
+            if number == 0:
+                raise
+            log.warning("configuration %d is left out: %s", number, error)
+            tried.append((override, None))
+            continue
         tried.append((override, result))
         if best is None or result.loss < best[1].loss:
             best = (own, result)
@@ -224,6 +234,13 @@ def check_heads(settings: Settings) -> None:
             )
 
 
+def _identity(task: Task) -> list[Any]:
+    """What a checkpoint belongs to beside settings and the slides themselves."""
+    sets = [] if task.sets is None else [task.sets.names, [s.tolist() for s in task.sets.index]]
+    text = json.dumps([task.genes, sets])
+    return [task.seed, task.fold, hashlib.sha256(text.encode()).hexdigest()]
+
+
 def _overridden(settings: dict[str, Any], override: Settings) -> dict[str, Any]:
     """Settings with an override's keys in the section that has them."""
     own = {"name": settings["name"]}
@@ -239,7 +256,7 @@ def _part(model: train.Network, slides: Slides, device: torch.device) -> Part:
 
 
 def _write_log(
-    out: Path, tried: Iterable[tuple[Settings, train.Result]], kept: train.Result
+    out: Path, tried: Iterable[tuple[Settings, train.Result | None]], kept: train.Result
 ) -> None:
     log_rows = kept.progress.log
     schema = {name: pl.Int64 if name == "epoch" else pl.Float64 for name in log_rows[0]}
@@ -248,12 +265,12 @@ def _write_log(
         {
             "configuration": number,
             "settings": json.dumps(override, sort_keys=True),
-            "epochs": result.progress.epoch,
-            "best_epoch": result.progress.best_epoch,
-            "val_loss": result.loss,
-            "seconds": sum(row["seconds"] for row in result.progress.log),
+            "epochs": result and result.progress.epoch,
+            "best_epoch": result and result.progress.best_epoch,
+            "val_loss": result and result.loss,
+            "seconds": result and sum(row["seconds"] for row in result.progress.log),
             "chosen": result is kept,
         }
         for number, (override, result) in enumerate(tried)
     ]
-    io.write_parquet(pl.DataFrame(rows), out / "search.parquet")
+    io.write_parquet(pl.DataFrame(rows, infer_schema_length=None), out / "search.parquet")

@@ -148,7 +148,7 @@ def score_block(fold: FoldPredictions, average: Averages, block: slice, model: s
         add(error, "nrmse", name, "nrmse", owners)
         out.rmse[name] = error[0].copy()
     for (name, metric), prediction in fold.variants.items():
-        add(correlate(prediction[:, block]), "pcc", name, metric, (name,))
+        add(correlate(prediction[:, block]), "pcc", name, metric, average.owners(name))
     if fold.compares_sites:
         sites = fold.sites
         # Left-out samples took a share of each resample with them.

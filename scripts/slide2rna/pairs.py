@@ -2,8 +2,9 @@
 
 Metrics
 -------
-pcc_minus:B, rmse_minus:B, crps_minus:B : paired differences on the evaluated model's genes; of
-    the evaluated model on all its gene sets, of every other model on all genes.
+pcc_minus:B, rmse_minus:B, crps_minus:B, pcc_draw_mean_minus:B : paired differences on the
+    evaluated model's genes; of the evaluated model on all its gene sets, of every other model on
+    all genes; the last two between models with draws.
 genes_better:B : number of genes whose correlation exceeds B's.
 genes_fdr05 : number of genes whose correlation is above 0.
 pcc_seeds : of models trained several times; mean, lowest and highest over the seeds.
@@ -47,6 +48,7 @@ def _differences(
 ) -> list[dict[str, Any]]:
     sets = found.set_names if a == found.model else found.set_names[:1]
     kinds = ["pcc", "rmse"] + ["crps"] * (a in scores.crps and b in scores.crps)
+    kinds += ["pcc_draw_mean"] * (a in found.moments and b in found.moments)
     out = []
     for metric in kinds:
         values = scores(a, metric, found.model) - scores(b, metric, found.model)

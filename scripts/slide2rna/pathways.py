@@ -6,7 +6,6 @@ genes that no pathway covers, and the adjacency A_ij = 1 where two sets share a 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -268,9 +267,3 @@ def load(path: str | Path, genes: list[str]) -> Pathways:
         for members in groups["gene"].to_list()
     ]
     return Pathways(groups["pathway"].to_list(), index, len(genes))
-
-
-def slug(source: str) -> str:
-    """A set's name in file names: go-bp, adjacent, or the stem of a file."""
-    stem = Path(source).name.split(".")[0]
-    return re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-").lower()

@@ -7,6 +7,7 @@ Snakefile reads this while it is parsed: nothing heavy is imported.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from slide2rna.config import Settings
 from slide2rna.errors import ConfigError
 
 FLOW = "flow"
+# What an ablation may change: of the flow, and of a network that has neither draws nor gene sets.
 VARIED = ("features", "pathways", "model", "train", "sample")
+VARIED_NETWORK = ("features", "baselines")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Run:
     seed : of training and sampling.
     settings : sections of the config, with the variant's changes.
     trained : name of the run whose networks it samples; its own, unless only sampling differs.
+    fixed : keys of training that an ablation sets, which its search must leave alone.
     """
 
     model: str
@@ -40,6 +44,7 @@ class Run:
     seed: int
     settings: dict[str, Any]
     trained: str = ""
+    fixed: frozenset[str] = frozenset()
 
     @property
     def label(self) -> str:
@@ -55,7 +60,7 @@ class Run:
         return found if self.model == FLOW else self.settings["baselines"][self.model]
 
     def search(self) -> list[Settings]:
-        """What further configurations change.
+        """What further configurations change, each once.
 
         Raises
         ------
@@ -70,12 +75,19 @@ class Run:
                 f"{self.model} has {1 + len(listed)} configurations",
                 "lower it, or add to the model's own list search",
             )
-        return list(listed[:wanted])
+        free = [
+            {key: value for key, value in override.items() if key not in self.fixed}
+            for override in listed[:wanted]
+        ]
+        return [
+            override for place, override in enumerate(free) if override not in [{}, *free[:place]]
+        ]
 
 
 def slug(text: str) -> str:
-    """A file name's stem or a word, as part of a run's name."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", Path(text).name.split(".")[0]).strip("-").lower()
+    """A word, or a file's name without .gmt or .json, as part of a run's name."""
+    name = Path(text).name.removesuffix(".gmt").removesuffix(".json")
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
 
 
 def compared(config: dict[str, Any], cohort: str) -> list[Run]:
@@ -99,18 +111,24 @@ def compared(config: dict[str, Any], cohort: str) -> list[Run]:
 
 
 def ablations(config: dict[str, Any], cohort: str) -> dict[str, Run]:
-    """The variants of a cohort's first model, by the name of the ablation."""
+    """The variants of a cohort's first model, by the name of the ablation.
+
+    Those that change only what this model doesn't read are left out: its gene sets, say, if it
+    is a network without any.
+    """
     base = compared(config, cohort)[0]
+    read = VARIED if base.model == FLOW else VARIED_NETWORK
     return {
-        name: _varied(base, name, changes) for name, changes in base.settings["ablations"].items()
+        name: _varied(base, name, {key: changes[key] for key in read if key in changes})
+        for name, changes in base.settings["ablations"].items()
+        if changes and not changes.keys().isdisjoint(read)
     }
 
 
-def _varied(base: Run, variant: str, changes: dict[str, Any]) -> Run:
-    own = {section: changes[section] for section in VARIED if section in changes}
+def _varied(base: Run, variant: str, own: dict[str, Any]) -> Run:
     settings = dict(base.settings)
     for section, values in own.items():
-        settings[section] = base.settings[section] | values
+        settings[section] = configuration.on_top(base.settings[section], values)
     encoder, sets = base.encoder, base.pathways
     if "features" in own:
         encoder = slug(settings["features"]["encoder"])
@@ -123,5 +141,27 @@ def _varied(base: Run, variant: str, changes: dict[str, Any]) -> Run:
         sets = slug(settings["pathways"]["source"])
         if own["pathways"].keys() - {"source"}:
             sets = f"{sets}.{variant}"
-    run = Run(base.model, variant, encoder, sets, base.seed, settings)
+    trained = own.get("train", {}) if base.model == FLOW else own.get("baselines", {})
+    fixed = frozenset(trained if base.model == FLOW else trained.get(base.model, {}))
+    run = Run(base.model, variant, encoder, sets, base.seed, settings, fixed=fixed)
     return replace(run, trained=base.name if own.keys() == {"sample"} else run.name)
+
+
+def by_name(runs: Iterable[Run], name: str, section: str) -> dict[str, Settings]:
+    """Settings of features or gene sets by the names that paths give them.
+
+    Raises
+    ------
+    ConfigError
+        Two that differ would have one name, and so one file.
+    """
+    found: dict[str, Settings] = {}
+    for run in runs:
+        own = run.settings[section]
+        if found.setdefault(getattr(run, name), own) != own:
+            raise ConfigError(
+                f"ablation {run.variant}" if run.variant else section,
+                f"its {name} would be named '{getattr(run, name)}', as another's are",
+                "give its file or encoder another name, or change one more key of it",
+            )
+    return found

@@ -21,6 +21,7 @@ from slide2rna.drawfile import DrawFile, summarise
 from slide2rna.errors import StageError
 from slide2rna.io import seed_for
 from slide2rna.model import RNAFM
+from slide2rna.objective import REGRESSION_ROWS
 from slide2rna.regressor import Regressor
 
 # More rows gain nothing on a CPU (measured), and a restart loses at most one batch.
@@ -239,7 +240,8 @@ def _predict_all(
     fold: int,
     device: torch.device,
 ) -> None:
-    for block in progress(list(_blocks(left, CPU_ROWS)), f"fold {fold}: predicting"):
+    blocks = list(_blocks(left, REGRESSION_ROWS))
+    for block in progress(blocks, f"fold {fold}: predicting"):
         names = [rows.slide_ids[i] for i in block]
         z = model(*_bags(bags, rows, block, device))
         _check_finite(z, fold, names)

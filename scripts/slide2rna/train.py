@@ -33,6 +33,10 @@ Network = RNAFM | Regressor
 EMA_RANGE = (0.85, 0.999)
 
 
+class DivergedError(StageError):
+    """A loss that isn't finite any more."""
+
+
 @dataclass
 class Progress:
     """What a run has reached; JSON, stored with the checkpoint."""
@@ -116,10 +120,11 @@ class Trainer:
         train_loss = total.item() / n
         val = self.objective.val(self.ema)
         if not math.isfinite(train_loss) or not math.isfinite(val):
-            raise StageError(
+            raise DivergedError(
                 f"fold {self.fold}, epoch {number}",
                 f"the loss isn't finite (train {train_loss}, val {val})",
-                "lower train.learning_rate, or look for extreme values in the expression table",
+                "lower the network's learning_rate, or look for extreme values in the expression "
+                "table",
             )
         if val < state.best_val:
             state.best_val, state.best_epoch = val, number

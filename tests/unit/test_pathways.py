@@ -213,12 +213,6 @@ def test_command(tmp_path: Path, repo: Path) -> None:
     assert json.loads(out.with_suffix(".json").read_text())["memberships"] == 2
 
 
-def test_slug() -> None:
-    assert pathways.slug("go-bp") == "go-bp"
-    assert pathways.slug("/data/c5.go.mf.gmt") == "c5"
-    assert pathways.slug("all_gene_indices.json") == "all-gene-indices"
-
-
 def test_published_file(shared_data: Path, go: Path) -> None:
     """380 sets of up to 16,674 genes, 63 % of all pairs connected (SPEC item 7)."""
     genes = (shared_data / "genes" / "gene_list_20820.csv").read_text().split()[1:]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from slide2rna import config, runs
+import yaml
+from slide2rna import config, models, runs
 from slide2rna.errors import ConfigError
 
 
@@ -54,7 +55,6 @@ def test_ablations_change_what_they_say_and_share_the_rest() -> None:
         "small-sets": "files-flow.small-sets-go-bp.small-sets",
         "guidance-2": "files-flow.guidance-2-go-bp",
         "color": "color-flow.color-go-bp",
-        "nothing": "files-flow.nothing-go-bp",
     }
     trained = {name: run.trained for name, run in found.items()}
     assert trained.pop("guidance-2") == base.name
@@ -65,6 +65,65 @@ def test_ablations_change_what_they_say_and_share_the_rest() -> None:
     # Another encoder takes neither the files nor the weights of the first.
     assert found["color"].settings["features"]["path"] is None
     assert found["go-mf"].settings["pathways"]["max_genes"] == 500
+
+
+def test_a_search_leaves_alone_what_an_ablation_sets() -> None:
+    variants = {
+        "fast": {"train": {"learning_rate": 0.002}},
+        "clipped": {"train": {"clip": 2.0}},
+    }
+    search = [{"learning_rate": 0.01}, {"learning_rate": 0.02, "weight_decay": 0.1}]
+    own = plan(ablations=variants, search=3, train={"search": search})
+    found = runs.ablations(own, "mine")
+    assert found["fast"].search() == [{"weight_decay": 0.1}]
+    assert found["clipped"].search() == search
+
+
+def test_ablations_of_a_network_without_gene_sets() -> None:
+    """What it doesn't read would train the same network again and find no difference."""
+    variants = {
+        "no-graph": {"model": {"graph": False}},
+        "guidance-2": {"sample": {"guidance": 2}},
+        "color": {"features": {"encoder": "color"}, "model": {"graph": False}},
+        "wide": {"baselines": {"abmil": {"hidden": 1024}}},
+        "dropped": None,
+    }
+    found = runs.ablations(plan(models=["abmil"], ablations=variants), "mine")
+    assert list(found) == ["color", "wide"]
+    assert found["color"].settings["model"]["graph"] is True
+    assert found["wide"].network()["hidden"] == 1024
+    assert found["wide"].network()["attention"] == 128
+
+
+def test_different_files_cannot_share_a_name() -> None:
+    variants = {"mf": {"pathways": {"source": "other/c5.go.v1.gmt"}}}
+    own = plan(pathways={"source": "c5.go.v1.gmt"}, ablations=variants)
+    every = [*runs.compared(own, "mine"), *runs.ablations(own, "mine").values()]
+    with pytest.raises(ConfigError, match="ablation mf: its pathways would be named 'c5-go-v1'"):
+        runs.by_name(every, "pathways", "pathways")
+    assert runs.slug("/data/c5.go.mf.gmt") == "c5-go-mf"
+    assert runs.slug("resnet50.a1_in1k") == "resnet50-a1-in1k"
+    own = plan(pathways={"source": "c5.go.bp.gmt"}, ablations=variants)
+    every = [*runs.compared(own, "mine"), *runs.ablations(own, "mine").values()]
+    assert set(runs.by_name(every, "pathways", "pathways")) == {"c5-go-bp", "c5-go-v1"}
+
+
+@pytest.mark.parametrize("key", ["interpolant", "val_noise", "search"])
+def test_what_would_choose_cannot_be_searched(key: str) -> None:
+    value = {"interpolant": "logistic", "val_noise": 3, "search": []}[key]
+    with pytest.raises(ConfigError, match=key):
+        plan(train={"search": [{key: value}]})
+
+
+def test_the_schema_names_the_models_of_the_registries() -> None:
+    found = plan()
+    assert found["leak_audit"]["models"] == ["memoriser", "ridge", "abmil"]
+    networks = {"flow", *models.NETWORKS}
+    schema = yaml.safe_load(config.SCHEMA.read_text())["$defs"]
+    assert set(schema["models"]["items"]["enum"]) == networks
+    audited = schema["leak_audit"]["properties"]["models"]["items"]["enum"]
+    assert set(audited) == {*networks, *models.CLOSED_FORM}
+    assert set(config.defaults("baselines")) == set(models.NETWORKS)
 
 
 def test_an_ablation_cannot_look_like_a_repeat() -> None:

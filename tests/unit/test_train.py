@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import flow_cohort
@@ -173,6 +174,41 @@ def test_search_keeps_the_configuration_that_val_prefers(
     single = fit.run(cohort.inputs, tmp_path / "alone", alone, 1, CPU)
     weights = zip(model.parameters(), single.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in weights)
+
+
+def test_a_configuration_that_diverges_is_left_out(
+    cohort: flow_cohort.FlowCohort, tmp_path: Path
+) -> None:
+    settings = flow_cohort.settings(epochs=2)
+    fit.run(cohort.inputs, tmp_path, settings | {"search": [{"learning_rate": 1e30}]}, 1, CPU)
+    tried = pl.read_parquet(tmp_path / "search.parquet")
+    assert tried["chosen"].to_list() == [True, False]
+    assert tried["val_loss"].is_null().to_list() == [False, True]
+
+
+@pytest.mark.parametrize("change", ["sets", "seed"])
+def test_a_checkpoint_of_another_task_is_not_continued(
+    cohort: flow_cohort.FlowCohort, tmp_path: Path, change: str
+) -> None:
+    def stop(epoch: int) -> None:
+        raise StopError
+
+    settings, seed, inputs = flow_cohort.settings(epochs=2), 1, cohort.inputs
+    with pytest.raises(StopError):
+        fit.run(inputs, tmp_path / "a", settings, seed, CPU, stop)
+    if change == "seed":
+        seed = 2
+    else:  # other gene sets of the same sizes, under the same name
+        table = pl.read_parquet(inputs.pathways)
+        genes = table["gene"].unique().sort()
+        moved = dict(zip(genes, [*genes[1:], genes[0]], strict=True))
+        path = tmp_path / inputs.pathways.name
+        table.with_columns(pl.col("gene").replace(moved)).write_parquet(path)
+        inputs = replace(inputs, pathways=path)
+    fit.run(inputs, tmp_path / "a", settings, seed, CPU)
+    fit.run(inputs, tmp_path / "b", settings, seed, CPU)
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_ridge_start_is_the_ridge(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:

@@ -45,23 +45,25 @@ try:
     COMPARED = {cohort: runs.compared(CONFIG, cohort) for cohort in COHORTS}
     ABLATIONS = {cohort: runs.ablations(CONFIG, cohort) for cohort in COHORTS}
     for planned in COHORTS:
-        for run in [*COMPARED[planned], *ABLATIONS[planned].values()]:
+        # Where slides are gone, or never were, there is one set of features.
+        if planned in THROWN or SETTINGS[planned]["features"]["encoder"] == "files":
+            ABLATIONS[planned] = {
+                name: run
+                for name, run in ABLATIONS[planned].items()
+                if run.encoder == COMPARED[planned][0].encoder
+            }
+        if "ablations" in SETTINGS[planned]["extras"] and not ABLATIONS[planned]:
+            sys.exit(f"error: extras of {planned}: ablations: there are none; name some")
+    PLANNED = {c: [*COMPARED[c], *ABLATIONS[c].values()] for c in COHORTS}
+    # By the names that paths give them; ablations bring encoders and gene sets of their own.
+    FEATURES = {c: runs.by_name(PLANNED[c], "encoder", "features") for c in COHORTS}
+    SETS = {c: runs.by_name(PLANNED[c], "pathways", "pathways") for c in COHORTS}
+    for cohort_runs in PLANNED.values():
+        for run in cohort_runs:
             run.search()
 except UserError as error:
     sys.exit(f"error: {error}")
-RUNS = {
-    cohort: {run.name: run for run in [*ABLATIONS[cohort].values(), *COMPARED[cohort]]}
-    for cohort in COHORTS
-}
-# By the names that paths give them; ablations bring encoders and gene sets of their own.
-FEATURES = {
-    cohort: {run.encoder: run.settings["features"] for run in RUNS[cohort].values()}
-    for cohort in COHORTS
-}
-SETS = {
-    cohort: {run.pathways: run.settings["pathways"] for run in RUNS[cohort].values()}
-    for cohort in COHORTS
-}
+RUNS = {cohort: {run.name: run for run in PLANNED[cohort]} for cohort in COHORTS}
 # With no GPU on this host, or none wanted, nothing waits for one.
 GPU = int(
     CONFIG["device"] == "cuda"
