@@ -102,11 +102,13 @@ def audit(
     eligible = np.all(
         [~metrics.is_flat(run.train.truth) for pairing in runs.values() for run in pairing], axis=0
     )
-    fewest = [len(run.test.samples) for run in runs[CLEAN]]
+    fewest = [run.test.patients for run in runs[CLEAN]]
     sizes = compare.shown_sizes(settings["top"], len(cohort.genes), fewest)
     counts = [
-        bootstrap.resample_counts(io.rng_for(seed, "audit", fold), n, settings["bootstrap"])
-        for fold, n in enumerate(fewest)
+        bootstrap.patient_counts(
+            io.rng_for(seed, "audit", fold), run.test.owners, settings["bootstrap"]
+        )
+        for fold, run in enumerate(runs[CLEAN])
     ]
     rows: list[dict[str, Any]] = []
     for name in progress(names, "leak audit"):

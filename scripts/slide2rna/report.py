@@ -205,7 +205,7 @@ def context(run: Run) -> dict[str, Any]:
         "numbers": report_protocols.numbers(numbers, run.cohort, tables["summary"], model),
         "coverage": report_extras.coverage(tables["calibration"], sets),
         "uncertainty": report_extras.uncertainty(tables["calibration"], sets),
-        "significant": tables["genes"].filter(pl.col("fdr") < 0.05).height,
+        "significant": report_tables.significant(tables["genes"]),
         "catalogue": catalogue.as_json(catalogue.build(tables["genes"])),
         "top_genes": catalogue.first_rows(tables["genes"], PATHWAYS),
         "pathways": tables["pathways"].head(PATHWAYS).to_dicts(),

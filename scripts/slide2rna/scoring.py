@@ -112,7 +112,7 @@ def score(
     """Read all folds, fit the closed forms, rank the genes by val, score the draws, bootstrap."""
     run = gather.gather(cohort, inputs.draws, inputs.others, _model_name(inputs))
     sizes = compare.shown_sizes(
-        settings["top"], len(cohort.genes), [len(fold.test.samples) for fold in run.folds]
+        settings["top"], len(cohort.genes), [fold.test.patients for fold in run.folds]
     )
     given = gather.predict(run, sizes, settings["bootstrap"], seed, threads)
     return score_gathered(cohort, run, given, sizes, members, settings, seed, threads)
@@ -167,7 +167,10 @@ def score_gathered(
         moments=moments,
         comparison=comparison,
         better=dependent.better(
-            [fold.truth for fold in given.folds], [fold.test for fold in given.folds], pairs
+            [fold.truth for fold in given.folds],
+            [fold.test for fold in given.folds],
+            pairs,
+            dependent.repeated(given.folds),
         ),
         pooled=given.pooled,
         set_names=["all", *(f"T{k}" for k in sizes)],
