@@ -204,7 +204,11 @@ def _floors(
     seed: int,
     threads: int,
 ) -> dict[str, Array]:
-    """Noise floor (permutations, K) of every model, a mean over folds; the constant has none."""
+    """Noise floor (permutations, K) of every model; the constant has none.
+
+    A mean over the folds whose correlations count, or it would be the floor of other folds.
+    """
+    sizes = [len(fold_inputs.truth) for fold_inputs in given]
 
     def work(name: str) -> tuple[str, Array]:
         rows = []
@@ -213,7 +217,7 @@ def _floors(
             n = len(fold.test.samples)
             orders = np.array([rng.permutation(n) for _ in range(permutations)])
             rows.append(compare.noise_floor(fold_inputs, name, orders))
-        return name, np.mean(rows, axis=0)
+        return name, compare.over_folds(np.array(rows), sizes, True)
 
     names = [name for name in given[0].test if name != "constant"]
     return dict(ordered_map(work, names, threads))
