@@ -18,5 +18,5 @@ STEP_VERSIONS = {
     "train": 3,
     "sample": 3,
     "evaluate": 3,
-    "report": 2,
+    "report": 3,
 }

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from slide2rna import lineup, verdict
+from slide2rna.errors import StageError
 
 Row = dict[str, Any]
+# Tables by the stage that makes them, which not every run has.
+STAGES = {
+    "ablations": {
+        "ablations": "ablations/{run}/ablations.parquet",
+        "aspects": "ablations/{run}/pathways.parquet",
+    },
+    "leak_audit": {"leak": "leak_audit/audit.parquet"},
+}
 
 
 def coverage(calibration: pl.DataFrame, sets: list[str]) -> list[Row]:
@@ -60,6 +70,7 @@ def ablations(table: pl.DataFrame | None) -> dict[str, Any] | None:
 
         difference = cells("pcc_minus:base")
         score = verdict.pick(part, gene_set="all", metric="crps_minus:base")
+
         rows.append(
             {
                 "group": group,
@@ -130,6 +141,31 @@ def _inflation(cell: dict[str, Row | None]) -> Row | None:
     return {"value": values[0] - values[1], "low": None, "high": None}
 
 
-def read(path: Path) -> pl.DataFrame | None:
-    """A table that not every run has."""
-    return pl.read_parquet(path) if path.is_file() else None
+def load(folder: Path, run: str, stages: Sequence[str]) -> dict[str, pl.DataFrame | None]:
+    """Search, and the tables of `STAGES`: None for those of a stage that isn't named.
+
+    Raises
+    ------
+    StageError
+        A table of a named stage is missing.
+    """
+    search = folder / "evaluation" / run / "search.parquet"
+    found = {"search": pl.read_parquet(search) if search.is_file() else None}
+    for stage, tables in STAGES.items():
+        for name, path in tables.items():
+            told = stage in stages
+            found[name] = needed(folder / path.format(run=run), stage) if told else None
+    return found
+
+
+def needed(path: Path, stage: str) -> pl.DataFrame:
+    """A table that must be there.
+
+    Raises
+    ------
+    StageError
+        It isn't.
+    """
+    if not path.is_file():
+        raise StageError(path, "missing", f"run the stage {stage} first")
+    return pl.read_parquet(path)
