@@ -17,6 +17,7 @@ from slide2rna import (
     config,
     evaluate,
     figures,
+    figures_compare,
     page,
     report,
     report_cohort,
@@ -220,6 +221,39 @@ def test_a_section_is_there_only_with_its_table(name: str, full: Path) -> None:
     assert all(mark in text for mark in marks)
     less = text_of(dataclasses.replace(run, extra=run.extra | {name: None}))
     assert not any(mark in less for mark in marks)
+
+
+def test_variants_that_only_sample_otherwise_differ_in_their_draws(full: Path) -> None:
+    text = (full / "report/index.html").read_text()
+    part = text[text.index('id="ablations"') :]
+    part = part[: part.index("</section>")]
+    row = re.search(r'<th scope="row">s-3</th>(.*?)</tr>', part)
+    assert row is not None
+    shown = re.findall(r'<td class="(\w*)"><b>([^<]*)</b>', row[1])
+    assert shown[:4] == [("open", "+0.000"), ("good", "+0.030")] * 2
+    assert "the point is always drawn at guidance 1" in part.lower()
+    assert part.count("mean of draws, minus base") == 2
+    without = re.search(r'<th scope="row">adjacent</th>(.*?)</tr>', part)
+    assert without is not None
+    assert without[1].count('<td class="">–</td>') == 2
+
+
+def test_ablations_without_draws_are_shown_as_points_alone(full: Path) -> None:
+    run = load(full, "ablations")
+    table = run.extra["ablations"]
+    assert table is not None
+    points = table.filter(~pl.col("metric").str.contains("draw"))
+    rows = report_extras.ablations(points)
+    assert rows is not None
+    assert len(figures_compare.ablations(rows).axes) == 2
+    every = report_extras.ablations(table)
+    assert every is not None
+    assert [axis.get_title(loc="left") for axis in figures_compare.ablations(every).axes] == [
+        "Point\nAll genes", "Point\nT50", "Mean of draws\nAll genes", "Mean of draws\nT50",
+    ]  # fmt: skip
+    text = text_of(dataclasses.replace(run, extra=run.extra | {"ablations": points}))
+    assert "mean of draws, minus base" not in text
+    assert "act on the draws alone" not in text
 
 
 def test_what_the_run_does_not_name_is_not_shown(full: Path, tmp_path: Path) -> None:
