@@ -14,12 +14,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--run", required=True, help="<encoder>-<model>-<pathways>")
     parser.add_argument("--features", required=True, help="name of the encoder")
     parser.add_argument("--pathways", required=True, help="name of the pathway set")
+    parser.add_argument(
+        "--extras",
+        nargs="*",
+        default=[],
+        choices=["ablations", "leak_audit"],
+        help="further tables to show; none by default",
+    )
+    parser.add_argument("--folds", type=int, help="number of folds; all that are found by default")
     parser.add_argument("--out", type=Path, required=True, help="folder for the report")
     args = parser.parse_args(argv)
 
     from slide2rna import report
 
-    run = report.load(args.cohort_dir, args.run, args.features, args.pathways)
+    run = report.load(
+        args.cohort_dir, args.run, args.features, args.pathways, args.extras, args.folds
+    )
     cli.log.info("report: %s", report.write(run, args.out))
 
 

@@ -17,6 +17,6 @@ STEP_VERSIONS = {
     "pathways": 2,
     "train": 3,
     "sample": 3,
-    "evaluate": 2,
-    "report": 2,
+    "evaluate": 3,
+    "report": 3,
 }

@@ -22,7 +22,7 @@ from slide2rna.audit_runs import CLEAN, PUBLISHED, Run, clean_runs, published_ru
 from slide2rna.audit_table import Scored
 from slide2rna.cli import log, progress
 from slide2rna.config import Settings
-from slide2rna.errors import ConfigError
+from slide2rna.errors import ConfigError, StageError
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -88,7 +88,8 @@ def audit(
     ConfigError
         No model that these slides allow.
     StageError
-        A run without a measured sample in one of its parts.
+        A run without a measured sample in one of its parts or with fewer than two to train on, no
+        gene that varies in all of them, or no test fold of more than three samples.
     """
     cohort = patients.load_cohort(
         data.gene_names(inputs.expression),
@@ -99,14 +100,17 @@ def audit(
         inputs.cohort,
     )
     runs = {CLEAN: list(clean_runs(cohort)), PUBLISHED: list(published_runs(cohort))}
-    eligible = np.all(
-        [~metrics.is_flat(run.train.truth) for pairing in runs.values() for run in pairing], axis=0
-    )
-    fewest = [len(run.test.samples) for run in runs[CLEAN]]
+    eligible = _eligible([run for pairing in runs.values() for run in pairing])
+    if not any(audit_table.counted(runs[CLEAN])):
+        cause = "no test fold has more than three measured samples: there is no correlation"
+        raise StageError("leak audit", cause, "use fewer folds")
+    fewest = [run.test.patients for run in runs[CLEAN]]
     sizes = compare.shown_sizes(settings["top"], len(cohort.genes), fewest)
     counts = [
-        bootstrap.resample_counts(io.rng_for(seed, "audit", fold), n, settings["bootstrap"])
-        for fold, n in enumerate(fewest)
+        bootstrap.patient_counts(
+            io.rng_for(seed, "audit", fold), run.test.owners, settings["bootstrap"]
+        )
+        for fold, run in enumerate(runs[CLEAN])
     ]
     rows: list[dict[str, Any]] = []
     for name in progress(names, "leak audit"):
@@ -121,12 +125,33 @@ def audit(
             continue
         for pairing, found in scored.items():
             rows += audit_table.rows(name, runs[pairing], found, eligible, sizes)
-        rows.append(audit_table.difference(name, scored, eligible))
+        rows.append(audit_table.difference(name, scored, eligible, runs[CLEAN]))
         log.info("%s: published minus clean %+.3f", name, rows[-1]["value"])
     table = pl.DataFrame(rows, schema=audit_table.SCHEMA)
     if table["value"].is_null().all():
         raise ConfigError("leak_audit.models", table["note"][0], "add a model that can be had here")
     return table, cohort.info
+
+
+def _eligible(runs: Sequence[Run]) -> Mask:
+    """Genes (G,) that vary in every training set.
+
+    Raises
+    ------
+    StageError
+        A run has fewer than two training samples, or no gene is left.
+    """
+    small = min(runs, key=lambda run: len(run.train.samples))
+    where = f"run {small.number} of the {small.pairing} pairing"
+    n = len(small.train.samples)
+    remedy = "raise folds.val_share (every second published run trains on val), or use fewer folds"
+    if n < 2:
+        raise StageError(where, f"{n} training sample: no gene varies", remedy)
+    eligible = np.all([~metrics.is_flat(run.train.truth) for run in runs], axis=0)
+    if not eligible.any():
+        cause = f"no gene varies in every training set; the smallest is this run's, {n} samples"
+        raise StageError(where, cause, remedy)
+    return eligible
 
 
 def _score(

@@ -57,6 +57,11 @@ class Scored:
     resampled: list[Array]
 
 
+def counted(runs: Sequence[Run]) -> list[bool]:
+    """Which runs a mean is taken over: as in evaluation, those that test more than three."""
+    return [len(run.test.samples) > 3 for run in runs]
+
+
 def rows(
     name: str, runs: Sequence[Run], found: Scored, eligible: Mask, sizes: Sequence[int]
 ) -> list[dict[str, Any]]:
@@ -70,6 +75,8 @@ def rows(
         }
         for run in runs
     ]
+    kept = counted(runs)
+    left_out = "" if all(kept) else "; folds of three or fewer are left out of the mean"
     whole = {
         "n_train": round(np.mean([n["n_train"] for n in numbers])),
         "n_test": sum(n["n_test"] for n in numbers),
@@ -88,7 +95,7 @@ def rows(
     def each(gene_set: str, per_run: Sequence[Array], genes: int, note: str) -> None:
         for fold, values in enumerate(per_run):
             add(fold, gene_set, values, genes, note)
-        add(None, gene_set, np.mean(per_run, axis=0), genes, note)
+        add(None, gene_set, np.mean(np.array(per_run)[kept], axis=0), genes, note + left_out)
 
     each("all", [values[:, 0] for values in found.resampled], int(eligible.sum()), NOTES["all"])
     pooled = metrics.pcc(
@@ -115,9 +122,15 @@ def _mean(r: Array, genes: NDArray[np.int64]) -> Array:
     return np.array([np.nanmean(r[genes])])
 
 
-def difference(name: str, scored: dict[str, Scored], eligible: Mask) -> dict[str, Any]:
+def difference(
+    name: str, scored: dict[str, Scored], eligible: Mask, runs: Sequence[Run]
+) -> dict[str, Any]:
     """Published minus clean on all genes; both test the same patients, so it is paired."""
-    mean = {pairing: np.mean(found.resampled, axis=0)[:, 0] for pairing, found in scored.items()}
+    kept = counted(runs)
+    mean = {
+        pairing: np.mean(np.array(found.resampled)[kept], axis=0)[:, 0]
+        for pairing, found in scored.items()
+    }
     values = mean[PUBLISHED] - mean[CLEAN]
     low, high = bootstrap.interval(values)
     row: dict[str, Any] = {

@@ -6,6 +6,8 @@ Row 0 counts everyone once: it gives the value itself, by the same code as its i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +31,25 @@ def resample_counts(rng: np.random.Generator, patients: int, resamples: int) -> 
     shares = np.full(patients, 1.0 / patients)
     counts[1:] = rng.multinomial(drawn, shares, size=resamples) * (patients / drawn)
     return counts
+
+
+def patient_counts(rng: np.random.Generator, owners: Sequence[str], resamples: int) -> Counts:
+    """Weights (resamples + 1, n) of n samples, each row summing to n; row 0 is all ones.
+
+    Patients are resampled, each with all of its samples. A fold of one patient has nobody else
+    to draw: its samples are resampled instead.
+
+    Parameters
+    ----------
+    owners : (n,) patient of each sample.
+    """
+    names = list(dict.fromkeys(owners))
+    if len(names) in (1, len(owners)):
+        return resample_counts(rng, len(owners), resamples)
+    place = {name: index for index, name in enumerate(names)}
+    counts = resample_counts(rng, len(names), resamples)[:, [place[name] for name in owners]]
+    # Patients with more samples count for more in the value itself, and so in every resample.
+    return counts * (np.float32(len(owners)) / counts.sum(axis=1, keepdims=True))
 
 
 def _scaled(values: Array) -> NDArray[np.float32]:

@@ -14,12 +14,19 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from slide2rna import metrics
+from slide2rna.foldscores import FoldPredictions
 
 Array = NDArray[np.floating]
 
 TEST = "Williams' t per fold, Stouffer over folds, Benjamini-Hochberg over genes, one-sided"
+UNTESTED = "several samples of a patient depend on each other: no test per gene"
 # Beyond this a z value would be infinite and outweigh all other folds.
 LEAST_P = 1e-300
+
+
+def repeated(folds: Sequence[FoldPredictions]) -> bool:
+    """Whether a patient has several scored samples in a fold: tests would take them for people."""
+    return any(fold.patients < len(fold.truth) for fold in folds)
 
 
 def williams(r_a: Array, r_b: Array, r_ab: Array, n: int) -> Array:
@@ -70,6 +77,7 @@ def better(
     truths: Sequence[Array],
     predictions: Sequence[dict[str, Array]],
     pairs: Sequence[tuple[str, str]],
+    untested: bool = False,
 ) -> dict[tuple[str, str], Array]:
     """One-sided p values (G,) over all folds that the first of a pair beats the second.
 
@@ -77,7 +85,10 @@ def better(
     ----------
     truths : per fold, (n, G).
     predictions : per fold, (n, G) by model. One without variance in a fold has correlation 0.
+    untested : the rows depend on each other (`repeated`): NaN comes back.
     """
+    if untested:
+        return {pair: np.full(truths[0].shape[1], np.nan) for pair in pairs}
     found: dict[tuple[str, str], list[Array]] = {pair: [] for pair in pairs}
     names = dict.fromkeys(name for pair in pairs for name in pair)
     for truth, given in zip(truths, predictions, strict=True):
@@ -91,7 +102,9 @@ def better(
     return {pair: stouffer(np.array(p), sizes) for pair, p in found.items()}
 
 
-def above_zero(truths: Sequence[Array], predictions: Sequence[Array], r: Array) -> Array:
+def above_zero(
+    truths: Sequence[Array], predictions: Sequence[Array], r: Array, untested: bool = False
+) -> Array:
     """One-sided p values (G,) that a model's correlations are above 0.
 
     Exact in a single fold; over several, their combination by Fisher's z is taken as normal.
@@ -100,7 +113,10 @@ def above_zero(truths: Sequence[Array], predictions: Sequence[Array], r: Array) 
     ----------
     truths, predictions : per fold, (n, G).
     r : (F, G) the correlations, NaN for genes that don't count.
+    untested : the rows depend on each other (`repeated`): NaN comes back.
     """
+    if untested:
+        return np.full(r.shape[1], np.nan)
     combined, weight = metrics.fisher_combine(r, np.array([len(truth) for truth in truths]))
     if len(truths) == 1:
         exact, p = metrics.pcc_test(predictions[0], truths[0])

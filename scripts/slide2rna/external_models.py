@@ -81,7 +81,7 @@ def score(
     given = gather.Predicted()
     fitted = _fit(of_train, own, ours.members[0].test, columns, model, seed, given)
     eligible = ~metrics.is_flat(train.truth)
-    sizes = compare.shown_sizes(settings["top"], len(columns), [len(ours.test.samples)])
+    sizes = compare.shown_sizes(settings["top"], len(columns), [ours.test.patients])
     test = {model: ours.read("point", ours.test)} | fitted.test
     sets = {
         name: compare.gene_sets(np.concatenate(values), fitted.truth, eligible, sizes)
@@ -93,7 +93,7 @@ def score(
     mean = train.truth.mean(axis=0, dtype=np.float64)
     given.train.append((mean, train.truth.std(axis=0, dtype=np.float64)))
     rng = io.rng_for(seed, "bootstrap", "external")
-    counts = bootstrap.resample_counts(rng, len(ours.test.samples), settings["bootstrap"])
+    counts = bootstrap.patient_counts(rng, ours.test.owners, settings["bootstrap"])
     given.folds.append(
         FoldPredictions(
             ours.test.truth,
@@ -104,6 +104,7 @@ def score(
             mean,
             counts,
             Sites.of(ours.members[0].test.sample_sites()),
+            ours.test.owners,
         )
     )
     run = gather.Gathered(model, {model: [ours]}, mean)

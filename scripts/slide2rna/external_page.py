@@ -15,6 +15,7 @@ from slide2rna import (
     lineup,
     page,
     report_extras,
+    report_tables,
     verdict,
 )
 
@@ -44,7 +45,9 @@ def write(facts: dict[str, Any], out: str | Path) -> Path:
     context = {
         "version": __version__,
         "figure": {"models": page.picture(figures.save(drawn, out / "figures", "models"))},
-        "genes_fdr": verdict.pick(summary, model=model, metric="genes_fdr05", gene_set="all"),
+        "genes_fdr": report_tables.known(
+            verdict.pick(summary, model=model, metric="genes_fdr05", gene_set="all")
+        ),
         "note": _note(summary, model),
     }
     context |= facts | rows

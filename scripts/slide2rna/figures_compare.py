@@ -168,16 +168,19 @@ def steps(rows: Sequence[dict[str, Any]], gene_sets: Sequence[str]) -> Figure:
 
 @styled
 def ablations(found: dict[str, Any]) -> Figure:
-    """Difference of every variant to the base, with its interval."""
-    rows = [row for row in found["rows"] if any(cell for cell, _ in row["difference"])]
+    """Difference of every variant to the base with its interval: of points, then of draws."""
+    kinds = {"difference": "Point"} | ({"drawn": "Mean of draws"} if found["drawn"] else {})
+    rows = [row for row in found["rows"] if any(cell for kind in kinds for cell, _ in row[kind])]
+    panels = [(kind, column) for kind in kinds for column in range(len(found["sets"]))]
     figure, axes = axes_for(
-        len(found["sets"]), 2.6 + 3.1 * len(found["sets"]), 1.0 + 0.27 * max(len(rows), 2)
+        len(panels), 2.6 + 3.1 * len(panels) / len(kinds) ** 0.5, 1.0 + 0.27 * max(len(rows), 2)
     )
     y = _rows([row["group"] for row in rows])
-    for column, (axis, gene_set) in enumerate(zip(axes, found["sets"], strict=True)):
+    for axis, (kind, column) in zip(axes, panels, strict=True):
+        gene_set = found["sets"][column]
         axis.axvline(0, color=INK, linewidth=1)
         for at, row in zip(y, rows, strict=True):
-            cell, tone = row["difference"][column]
+            cell, tone = row[kind][column]
             if cell is None or cell["value"] is None:
                 continue
             color = {"good": GREEN, "bad": ORANGE}.get(tone, GREY)
@@ -189,7 +192,8 @@ def ablations(found: dict[str, Any]) -> Figure:
         axis.set_ylim(min(y, default=0) - 0.7, max(y, default=0) + 0.7)
         axis.grid(axis="y", visible=False)
         axis.set_xlabel("PCC, variant minus base")
-        axis.set_title("All genes" if gene_set == "all" else gene_set)
+        title = "All genes" if gene_set == "all" else gene_set
+        axis.set_title(f"{kinds[kind]}\n{title}" if len(kinds) > 1 else title)
     _legend(figure, axes[0])
     return figure
 

@@ -16,7 +16,7 @@ import polars as pl
 import zarr
 from numpy.typing import NDArray
 
-from slide2rna.errors import StageError
+from slide2rna.errors import StageError, listing
 from slide2rna.patients import Cohort, Part, part_of
 
 PARTS = ("train", "val", "test")
@@ -121,7 +121,11 @@ def attach(fold: Fold, path: str | Path, genes: Sequence[str]) -> Fold:
     missing = [s for part in (fold.val, fold.test) for s in part.slide_ids if s not in rows]
     if missing:
         raise StageError(
-            path, f"lacks slide {missing[0]} and {len(missing) - 1} more", "sample this fold anew"
+            path,
+            f"slides of {model_of(fold.path)} are missing here, they failed in this run: "
+            f"{listing(missing)}",
+            "mend these slides or take them out of the cohort; with a lower max_failed_slides "
+            "the run stops at them and says why",
         )
     found = replace(fold, path=path, store=store, rows=rows)
     _check_parts(found)

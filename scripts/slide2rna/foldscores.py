@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +33,7 @@ class FoldPredictions:
     train_mean : (G,)
     counts : (B + 1, n)
     sites : the samples that can be compared within their site.
+    owners : (n,) patient of each sample; empty where every sample is a patient.
     varies, varies_within : (G,) genes that vary among the scored patients, and among those of
         `sites` within their site; filled in here.
     """
@@ -44,6 +46,7 @@ class FoldPredictions:
     train_mean: Array
     counts: Counts
     sites: Sites = field(default_factory=lambda: Sites.of([]))
+    owners: Sequence[str] = ()
     varies: NDArray[np.bool_] = field(init=False)
     varies_within: NDArray[np.bool_] = field(init=False)
 
@@ -52,6 +55,10 @@ class FoldPredictions:
         self.varies_within = np.zeros_like(self.varies)
         if self.compares_sites:
             self.varies_within = self.varies & ~metrics.is_flat(self.sites.centre(self.truth))
+
+    @property
+    def patients(self) -> int:
+        return len(set(self.owners)) if self.owners else len(self.truth)
 
     @property
     def compares_sites(self) -> bool:

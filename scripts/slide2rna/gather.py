@@ -126,10 +126,11 @@ def predict(
         mean = fold.train.truth.mean(axis=0, dtype=np.float64)
         out.train.append((mean, fold.train.truth.std(axis=0, dtype=np.float64)))
         rng = io.rng_for(seed, "bootstrap", fold.number)
-        counts = bootstrap.resample_counts(rng, len(fold.test.samples), resamples)
+        owners = fold.test.owners
+        counts = bootstrap.patient_counts(rng, owners, resamples)
         sites = Sites.of(fold.test.sample_sites())
         out.folds.append(
-            FoldPredictions(fold.test.truth, test, {}, sets, eligible, mean, counts, sites)
+            FoldPredictions(fold.test.truth, test, {}, sets, eligible, mean, counts, sites, owners)
         )
     # A model that one fold can't have is left out of all, or its mean would be over fewer folds.
     for name in out.absent:

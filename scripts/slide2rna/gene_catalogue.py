@@ -19,6 +19,8 @@ DRAWN = ("crps", "covered90", "width90")
 def gene_table(found: Evaluated, names: pl.DataFrame, members: sparse.csr_matrix) -> pl.DataFrame:
     """A row per gene: correlation with interval and FDR, errors, calibration, set membership.
 
+    p and FDR are null where a patient has several samples.
+
     Parameters
     ----------
     names, members : pathways and their genes, from `scoring.load_members`.
@@ -26,7 +28,7 @@ def gene_table(found: Evaluated, names: pl.DataFrame, members: sparse.csr_matrix
     comparison, folds = found.comparison, found.inputs
     patients_of = np.array([len(fold.truth) for fold in folds])
     truths, points = zip(*((fold.truth, fold.test[found.model]) for fold in folds), strict=True)
-    p = dependent.above_zero(truths, points, comparison.r[found.model])
+    p = dependent.above_zero(truths, points, comparison.r[found.model], dependent.repeated(folds))
     truth = np.concatenate(truths)
     # Errors of all patients, so that folds of different size weigh as their patients do.
     squared = {

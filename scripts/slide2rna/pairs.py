@@ -6,7 +6,8 @@ pcc_minus:B, rmse_minus:B, crps_minus:B, pcc_draw_mean_minus:B : paired differen
     evaluated model's genes; of the evaluated model on all its gene sets, of every other model on
     all genes; the last two between models with draws.
 genes_better:B : number of genes whose correlation exceeds B's.
-genes_fdr05 : number of genes whose correlation is above 0.
+genes_fdr05 : number of genes whose correlation is above 0. Both are null where a patient has
+    several samples.
 pcc_seeds : of models trained several times; mean, lowest and highest over the seeds.
 """
 
@@ -65,7 +66,7 @@ def _differences(
 
 
 def _better(found: Evaluated, few: str) -> list[dict[str, Any]]:
-    note = "; ".join(filter(None, [f"FDR {FDR:g}: {dependent.TEST}", few]))
+    note = "; ".join(filter(None, [_said(found, f"FDR {FDR:g}: {dependent.TEST}"), few]))
     return [
         _count(a, f"genes_better:{b}", metrics.benjamini_hochberg(p), note)
         for (a, b), p in found.better.items()
@@ -75,14 +76,21 @@ def _better(found: Evaluated, few: str) -> list[dict[str, Any]]:
 def _above_zero(found: Evaluated, few: str) -> list[dict[str, Any]]:
     how = "Student's t" if len(found.inputs) == 1 else "Fisher's z over folds"
     note = f"r above 0 at FDR {FDR:g}: {how}, Benjamini-Hochberg over genes, one-sided"
-    note = "; ".join(filter(None, [note, few]))
+    note = "; ".join(filter(None, [_said(found, note), few]))
+    untested = dependent.repeated(found.inputs)
     truths = [fold.truth for fold in found.inputs]
     out = []
     for name, r in found.comparison.r.items():
         if name != "constant":
-            p = dependent.above_zero(truths, [fold.test[name] for fold in found.inputs], r)
+            points = [fold.test[name] for fold in found.inputs]
+            p = dependent.above_zero(truths, points, r, untested)
             out.append(_count(name, "genes_fdr05", metrics.benjamini_hochberg(p), note))
     return out
+
+
+def _said(found: Evaluated, test: str) -> str:
+    """How a count was tested, or why it wasn't."""
+    return dependent.UNTESTED if dependent.repeated(found.inputs) else test
 
 
 def _count(model: str, metric: str, fdr: Array, note: str) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class Part:
     bags : the cohort's bags.
     bag_rows : (S,) rows in the bags.
     samples : n sample names, sorted.
+    owners : (n,) patient of each sample.
     pool : (n, S) shares that average slides to samples; each row sums to 1.
     truth : (n, G) float32.
     """
@@ -63,8 +64,14 @@ class Part:
     bags: bags.Bags
     bag_rows: NDArray[np.int64]
     samples: list[str]
+    owners: list[str]
     pool: NDArray[np.float32]
     truth: NDArray[np.float32]
+
+    @property
+    def patients(self) -> int:
+        """Number of patients; there are more samples where one has several."""
+        return len(set(self.owners))
 
     def slide_truth(self) -> NDArray[np.float32]:
         """Truth of each slide's sample (S, G)."""
@@ -131,6 +138,7 @@ def part_of(cohort: Cohort, slides: pl.DataFrame) -> Part:
     in_bags = {slide: row for row, slide in enumerate(cohort.bags.slide_ids)}
     slides = slides.filter(pl.col("slide_id").is_in(list(in_bags)))
     samples = sorted(set(slides["sample_id"]))
+    owner = dict(slides.select("sample_id", "patient_id").iter_rows())
     position = {sample: index for index, sample in enumerate(samples)}
     pool = np.zeros((len(samples), slides.height), dtype=np.float32)
     for column, sample in enumerate(slides["sample_id"]):
@@ -142,6 +150,7 @@ def part_of(cohort: Cohort, slides: pl.DataFrame) -> Part:
         bags=cohort.bags,
         bag_rows=np.array([in_bags[slide] for slide in slides["slide_id"]], dtype=np.int64),
         samples=samples,
+        owners=[owner[sample] for sample in samples],
         pool=pool,
         truth=cohort.truth[[cohort.row[sample] for sample in samples]],
     )

@@ -5,6 +5,7 @@ The modules report_* make its rows, figures and figures_compare its pictures, pa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ from slide2rna import (
     report_tables,
     verdict,
 )
-from slide2rna.errors import StageError
 
 # The page stays small enough for a mail: more slides are counted, not shown.
 GALLERY = 48
@@ -73,24 +73,42 @@ class Run:
         return lineup.gene_sets(self.summary)
 
 
-def load(folder: str | Path, run: str, encoder: str, pathway_set: str) -> Run:
-    """Read a finished run, and what was made beside it: ablations, leak audit, search.
+def load(
+    folder: str | Path,
+    run: str,
+    encoder: str,
+    pathway_set: str,
+    extras: Sequence[str] = (),
+    folds: int | None = None,
+) -> Run:
+    """Read a finished run.
+
+    What an earlier configuration left in the folder isn't part of the run, so further tables
+    and folds are read only where they are named.
+
+    Parameters
+    ----------
+    extras
+        Of `report_extras.STAGES`: tables that other stages made beside the run.
+    folds
+        Number of folds; None for all that there are.
 
     Raises
     ------
     StageError
-        A table of the evaluation is missing.
+        A table of the evaluation or of the extras is missing.
     """
     folder = Path(folder)
-    tables = {}
-    for name in NEEDED:
-        path = folder / "evaluation" / run / f"{name}.parquet"
-        if not path.is_file():
-            raise StageError(path, "missing", "run the stage evaluate first")
-        tables[name] = pl.read_parquet(path)
+    evaluated = folder / "evaluation" / run
+    tables = {
+        name: report_extras.needed(evaluated / f"{name}.parquet", "evaluate") for name in NEEDED
+    }
+    extra = report_extras.load(folder, run, extras)
     models, logs = {}, {}
     for path in sorted((folder / "models" / run).glob("fold-*/model.json")):
         fold = int(path.parent.name.removeprefix("fold-"))
+        if folds is not None and fold >= folds:
+            continue
         models[fold] = io.read_json(path)
         if (path.parent / "log.parquet").is_file():
             logs[fold] = pl.read_parquet(path.parent / "log.parquet")
@@ -103,13 +121,8 @@ def load(folder: str | Path, run: str, encoder: str, pathway_set: str) -> Run:
         cohort=io.read_json(folder / "cohort.json"),
         slides=pl.read_parquet(folder / "slides.parquet"),
         tables=tables,
-        extra={
-            "search": report_extras.read(folder / "evaluation" / run / "search.parquet"),
-            "ablations": report_extras.read(folder / "ablations" / run / "ablations.parquet"),
-            "aspects": report_extras.read(folder / "ablations" / run / "pathways.parquet"),
-            "leak": report_extras.read(folder / "leak_audit" / "audit.parquet"),
-        },
-        leak_picture=picture if picture.is_file() else None,
+        extra=extra,
+        leak_picture=picture if extra["leak"] is not None and picture.is_file() else None,
         models=models,
         logs=logs,
         pathways=io.read_json(folder / "pathways" / f"{pathway_set}.json"),
@@ -205,7 +218,7 @@ def context(run: Run) -> dict[str, Any]:
         "numbers": report_protocols.numbers(numbers, run.cohort, tables["summary"], model),
         "coverage": report_extras.coverage(tables["calibration"], sets),
         "uncertainty": report_extras.uncertainty(tables["calibration"], sets),
-        "significant": tables["genes"].filter(pl.col("fdr") < 0.05).height,
+        "significant": report_tables.significant(tables["genes"]),
         "catalogue": catalogue.as_json(catalogue.build(tables["genes"])),
         "top_genes": catalogue.first_rows(tables["genes"], PATHWAYS),
         "pathways": tables["pathways"].head(PATHWAYS).to_dicts(),

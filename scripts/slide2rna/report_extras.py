@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from slide2rna import lineup, verdict
+from slide2rna.errors import StageError
 
 Row = dict[str, Any]
+BASE = "base"
+# Tables by the stage that makes them, which not every run has.
+STAGES = {
+    "ablations": {
+        "ablations": "ablations/{run}/ablations.parquet",
+        "aspects": "ablations/{run}/pathways.parquet",
+    },
+    "leak_audit": {"leak": "leak_audit/audit.parquet"},
+}
 
 
 def coverage(calibration: pl.DataFrame, sets: list[str]) -> list[Row]:
@@ -46,32 +57,41 @@ def uncertainty(calibration: pl.DataFrame, sets: list[str]) -> list[Row]:
 
 
 def ablations(table: pl.DataFrame | None) -> dict[str, Any] | None:
-    """Variants in their groups: scores and differences to the base, all genes and headline set."""
+    """Variants in their groups: scores and differences to the base, all genes and headline set.
+
+    Differences are of the points, and of the means of draws where there are any: variants that
+    only sample otherwise have the base's points.
+    """
     if table is None or not table.height:
         return None
     shown = lineup.shown_sets(lineup.gene_sets(table))
     rows = []
     pairs = table.select("group", "variant").unique(maintain_order=True)
-    for group, variant in sorted(pairs.iter_rows(), key=lambda pair: pair[1] != "base"):
+    for group, variant in sorted(pairs.iter_rows(), key=lambda pair: pair[1] != BASE):
         part = table.filter((pl.col("variant") == variant) & (pl.col("group") == group))
 
         def cells(metric: str, part: pl.DataFrame = part) -> list[Row | None]:
             return [verdict.pick(part, gene_set=s, metric=metric) for s in shown]
 
-        difference = cells("pcc_minus:base")
-        score = verdict.pick(part, gene_set="all", metric="crps_minus:base")
+        score = verdict.pick(part, gene_set="all", metric=f"crps_minus:{BASE}")
         rows.append(
             {
                 "group": group,
                 "variant": variant,
                 "pcc": cells("pcc"),
-                "difference": [(c, verdict.tone(c) or "") for c in difference],
+                "difference": _toned(cells(f"pcc_minus:{BASE}")),
+                "drawn": _toned(cells(f"pcc_draw_mean_minus:{BASE}")),
                 "crps": (score, verdict.tone(score, True) or ""),
                 "covered": verdict.pick(part, gene_set="all", metric="covered90"),
                 "note": next((n for n in part["note"] if n), ""),
             }
         )
-    return {"sets": shown, "rows": rows}
+    drawn = any(cell for row in rows for cell, _ in row["drawn"])
+    return {"sets": shown, "rows": rows, "drawn": drawn}
+
+
+def _toned(found: list[Row | None]) -> list[tuple[Row | None, str]]:
+    return [(cell, verdict.tone(cell) or "") for cell in found]
 
 
 def aspects(table: pl.DataFrame | None, count: int = 12) -> list[Row]:
@@ -130,6 +150,31 @@ def _inflation(cell: dict[str, Row | None]) -> Row | None:
     return {"value": values[0] - values[1], "low": None, "high": None}
 
 
-def read(path: Path) -> pl.DataFrame | None:
-    """A table that not every run has."""
-    return pl.read_parquet(path) if path.is_file() else None
+def load(folder: Path, run: str, stages: Sequence[str]) -> dict[str, pl.DataFrame | None]:
+    """Search, and the tables of `STAGES`: None for those of a stage that isn't named.
+
+    Raises
+    ------
+    StageError
+        A table of a named stage is missing.
+    """
+    search = folder / "evaluation" / run / "search.parquet"
+    found = {"search": pl.read_parquet(search) if search.is_file() else None}
+    for stage, tables in STAGES.items():
+        for name, path in tables.items():
+            told = stage in stages
+            found[name] = needed(folder / path.format(run=run), stage) if told else None
+    return found
+
+
+def needed(path: Path, stage: str) -> pl.DataFrame:
+    """A table that must be there.
+
+    Raises
+    ------
+    StageError
+        It isn't.
+    """
+    if not path.is_file():
+        raise StageError(path, "missing", f"run the stage {stage} first")
+    return pl.read_parquet(path)

@@ -40,7 +40,7 @@ def results(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:
                 "within": known(
                     verdict.pick(summary, model=name, gene_set="all", metric="pcc_within_site")
                 ),
-                "genes": verdict.pick(summary, model=name, metric="genes_fdr05"),
+                "genes": known(verdict.pick(summary, model=name, metric="genes_fdr05")),
                 "note": "" if name == model else note,
             }
         )
@@ -105,12 +105,20 @@ def genes_better(summary: pl.DataFrame, model: str) -> dict[str, Any] | None:
     columns = [name for name in order if name in against]
     rows = []
     for name in order:
-        cells = [verdict.pick(keys, model=name, metric=f"genes_better:{c}") for c in columns]
+        found = [verdict.pick(keys, model=name, metric=f"genes_better:{c}") for c in columns]
+        cells = [known(row) for row in found]
         if any(cells):
             rows.append({"name": name, "cells": cells})
+    if not rows:
+        return None
     # The cautions that follow stand on top of the page.
     note = (keys["note"][0] or "").partition("; ")[0]
     return {"columns": columns, "rows": rows, "note": note}
+
+
+def significant(genes: pl.DataFrame) -> int | None:
+    """Number of genes with a correlation above 0 at 5 % FDR; None where none was tested."""
+    return None if genes["fdr"].is_null().all() else genes.filter(pl.col("fdr") < 0.05).height
 
 
 def own_scores(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:

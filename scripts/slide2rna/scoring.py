@@ -112,7 +112,7 @@ def score(
     """Read all folds, fit the closed forms, rank the genes by val, score the draws, bootstrap."""
     run = gather.gather(cohort, inputs.draws, inputs.others, _model_name(inputs))
     sizes = compare.shown_sizes(
-        settings["top"], len(cohort.genes), [len(fold.test.samples) for fold in run.folds]
+        settings["top"], len(cohort.genes), [fold.test.patients for fold in run.folds]
     )
     given = gather.predict(run, sizes, settings["bootstrap"], seed, threads)
     return score_gathered(cohort, run, given, sizes, members, settings, seed, threads)
@@ -167,7 +167,10 @@ def score_gathered(
         moments=moments,
         comparison=comparison,
         better=dependent.better(
-            [fold.truth for fold in given.folds], [fold.test for fold in given.folds], pairs
+            [fold.truth for fold in given.folds],
+            [fold.test for fold in given.folds],
+            pairs,
+            dependent.repeated(given.folds),
         ),
         pooled=given.pooled,
         set_names=["all", *(f"T{k}" for k in sizes)],
@@ -201,7 +204,11 @@ def _floors(
     seed: int,
     threads: int,
 ) -> dict[str, Array]:
-    """Noise floor (permutations, K) of every model, a mean over folds; the constant has none."""
+    """Noise floor (permutations, K) of every model; the constant has none.
+
+    A mean over the folds whose correlations count, or it would be the floor of other folds.
+    """
+    sizes = [len(fold_inputs.truth) for fold_inputs in given]
 
     def work(name: str) -> tuple[str, Array]:
         rows = []
@@ -210,7 +217,7 @@ def _floors(
             n = len(fold.test.samples)
             orders = np.array([rng.permutation(n) for _ in range(permutations)])
             rows.append(compare.noise_floor(fold_inputs, name, orders))
-        return name, np.mean(rows, axis=0)
+        return name, compare.over_folds(np.array(rows), sizes, True)
 
     names = [name for name in given[0].test if name != "constant"]
     return dict(ordered_map(work, names, threads))

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from slide2rna import bootstrap, compare, metrics, pairs, published_protocol
+from slide2rna import bootstrap, compare, dependent, metrics, pairs, published_protocol
 from slide2rna.scoring import Evaluated
 
 Array = NDArray[np.floating]
@@ -26,6 +26,7 @@ SCHEMA = {
     "n_genes": pl.Int64,
     "note": pl.String,
 }
+SEVERAL = "several samples of a patient: intervals"
 UNCLAIMED = "no coverage is claimed"
 CORRELATIONS = ("pcc", "pcc_draw_mean", "pcc_one_draw", "pcc_within_site")
 NO_SITES = "no fold has more than three samples that share their site with another"
@@ -70,7 +71,7 @@ def summary_table(found: Evaluated) -> pl.DataFrame:
     """
     scores = Scores(found)
     genes = _gene_counts(found)
-    few = caution(found, scores.patients)
+    few = caution(found)
     rows: list[dict[str, Any]] = []
     for name in found.inputs[0].test:
         note = "; ".join(filter(None, [found.notes.get(name, ""), few]))
@@ -201,16 +202,21 @@ def _gene_counts(found: Evaluated) -> list[int]:
     return [round(float(count)) for count in np.mean(per_fold, axis=0)]
 
 
-def caution(found: Evaluated, patients: list[int]) -> str:
+def caution(found: Evaluated) -> str:
     parts = []
+    patients = [fold.patients for fold in found.inputs]
     if min(patients) < compare.MIN_PATIENTS:
         parts.append(f"too few for per-gene claims ({min(patients)} in the smallest test fold)")
-    if min(patients) <= 3:
+    if min(len(fold.truth) for fold in found.inputs) <= 3:
         parts.append("folds of three or fewer are left out of correlations")
+    if dependent.repeated(found.inputs):
+        alone = " (of a fold's only patient, samples)" if min(patients) == 1 else ""
+        parts.append(f"{SEVERAL} resample patients{alone}, no per-gene test")
     guided = {fold.guidance for fold in found.folds} - {1.0}
     if guided:
         parts.append(f"drawn with guidance {max(guided):g}, not from p(x given y): {UNCLAIMED}")
-    fewest_val = min(len(fold.val.samples) for fold in found.folds)
-    if fewest_val < compare.MIN_PATIENTS and len(found.set_names) > 1:
-        parts.append(f"genes ranked by as few as {fewest_val} val samples")
+    val = min((fold.val for fold in found.folds), key=lambda part: part.patients)
+    if val.patients < compare.MIN_PATIENTS and len(found.set_names) > 1:
+        of = f" of {val.patients} patients" if val.patients < len(val.samples) else ""
+        parts.append(f"genes ranked by as few as {len(val.samples)} val samples{of}")
     return "; ".join(parts)

@@ -157,12 +157,17 @@ def _ablations(folder: Path, evaluation: Path, rng: np.random.Generator) -> None
         ("guidance", "s-2"): -0.001,
         ("guidance", "s-3"): 0.03,
     }
+    # Guidance acts on the draws: the points stay those of the base.
     rows = []
     for (group, variant), offset in variants.items():
+        point = 0.0 if group == "guidance" else offset
         for gene_set, value in (("all", 0.3), ("T50", 0.6)):
-            scores = {"pcc": value + offset, "crps": 0.4 - offset / 10, "covered90": 0.9}
+            scores = {"pcc": value + point, "crps": 0.4 - offset / 10, "covered90": 0.9}
             if variant != "base":
-                scores |= {"pcc_minus:base": offset, "crps_minus:base": -offset / 10}
+                scores |= {"pcc_minus:base": point, "crps_minus:base": -offset / 10}
+                scores |= {"pcc_draw_mean_minus:base": offset} if variant != "adjacent" else {}
+            if variant != "adjacent":  # a variant without draws
+                scores |= {"pcc_draw_mean": value + offset, "pcc_one_draw": (value + offset) ** 2}
             for metric, at in scores.items():
                 ends = {"value": at, "low": at - 0.01, "high": at + 0.01}
                 keys = {"group": group, "variant": variant, "gene_set": gene_set, "metric": metric}

@@ -253,3 +253,50 @@ def test_a_network_from_the_command_line(
     assert table["value"].is_not_null().all()
     with pytest.raises(ConfigError, match="the flow needs gene sets"):
         main([*command, "--settings", '{"models": ["flow"]}'])
+
+
+def resplit(made: synthetic_cohort.Synthetic, part: str, fold: int, count: int) -> None:
+    """Leave so many samples in a part of a fold; the others are in none."""
+    splits = pl.read_csv(made.inputs.splits, separator="\t")
+    there = (pl.col("fold") == fold) & (pl.col("part") == part)
+    splits = pl.concat([splits.filter(~there), splits.filter(there).head(count)])
+    made.inputs.splits.write_text(splits.write_csv(separator="\t"))
+
+
+def test_training_on_one_sample_is_refused(tmp_path: Path) -> None:
+    """Every second published run trains on a fold's val, which may be a single sample."""
+    made = synthetic_cohort.make(tmp_path, patients=40, genes=30, draws=2)
+    resplit(made, "val", 0, 1)
+    cause = "run 1 of the published pairing: 1 training sample: no gene varies; raise folds.val_sh"
+    with pytest.raises(StageError, match=cause):
+        audit.audit(inputs_of(made), MODELS, SETTINGS, 1)
+
+
+def test_genes_that_vary_nowhere_are_refused(tmp_path: Path) -> None:
+    made = synthetic_cohort.make(tmp_path, patients=40, genes=30, draws=2)
+    table = pl.read_parquet(made.inputs.expression)
+    flat = [pl.lit(3.0, pl.Float32).alias(name) for name in table.columns[1:]]
+    table.with_columns(flat).write_parquet(made.inputs.expression)
+    with pytest.raises(StageError, match="no gene varies in every training set"):
+        audit.audit(inputs_of(made), MODELS, SETTINGS, 1)
+
+
+def test_folds_of_three_are_left_out_of_the_means(tmp_path: Path) -> None:
+    made = synthetic_cohort.make(tmp_path, patients=45, genes=60, draws=2)
+    resplit(made, "test", 0, 3)
+    table, _ = audit.audit(inputs_of(made), MODELS, SETTINGS, 1)
+    means = {}
+    for pairing in ("clean", "published"):
+        rows = table.filter((pl.col("pairing") == pairing) & (pl.col("model") == "ridge"))
+        rows = rows.filter(pl.col("gene_set") == "all")
+        runs = dict(rows.drop_nulls("fold").select("fold", "value").iter_rows())
+        means[pairing] = value(rows, fold=None)
+        assert means[pairing] == pytest.approx((runs[1] + runs[2]) / 2)
+        note = rows.filter(pl.col("fold").is_null())["note"].item()
+        assert note.endswith("folds of three or fewer are left out of the mean")
+    gained = value(table, pairing="difference", model="ridge")
+    assert gained == pytest.approx(means["published"] - means["clean"])
+    for fold in (1, 2):
+        resplit(made, "test", fold, 3)
+    with pytest.raises(StageError, match="no test fold has more than three measured samples"):
+        audit.audit(inputs_of(made), MODELS, SETTINGS, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,38 @@ def test_genes_table_has_sets_flags_and_fdr(tables: dict[str, pl.DataFrame]) -> 
         assert memberships.value_counts()["count"].to_list() == [k] * 3
     assert abs(genes["r_floor"].mean()) < 0.1
     assert genes["covered90"].tail(199).mean() == pytest.approx(0.9, abs=0.02)
+
+
+def only(made: synthetic_cohort.Synthetic, fold: int, count: int) -> None:
+    """Leave so many test samples in a fold."""
+    splits = pl.read_csv(made.inputs.splits, separator="\t")
+    tested = (pl.col("fold") == fold) & (pl.col("part") == "test")
+    kept = splits.filter(tested).head(count)
+    splits = pl.concat([splits.filter(~tested), kept])
+    made.inputs.splits.write_text(splits.write_csv(separator="\t"))
+
+
+def test_the_noise_floor_is_that_of_the_folds_that_count(tmp_path: Path) -> None:
+    """A fold of three has no part in the correlation, so it has none in its floor."""
+    made = synthetic_cohort.make(tmp_path / "c", patients=45, genes=60, draws=4)
+    only(made, 0, 3)
+    less = replace(made.inputs, draws=made.inputs.draws[1:], models=made.inputs.models[1:])
+    every = run(made, tmp_path / "e")["summary"]
+    rest = run(replace(made, inputs=less), tmp_path / "f")["summary"]
+    for metric in ("pcc", "pcc_floor"):
+        keys = {"protocol": "clean", "model": "flow", "gene_set": "all", "metric": metric}
+        found, expected = (pick(table, **keys) for table in (every, rest))
+        ends = ("value", "low", "high")
+        assert [found[k] for k in ends] == pytest.approx([expected[k] for k in ends]), metric
+
+
+def test_folds_too_small_for_any_correlation_have_neither_score_nor_floor(tmp_path: Path) -> None:
+    made = synthetic_cohort.make(tmp_path / "c", patients=45, genes=60, draws=4)
+    for fold in range(3):
+        only(made, fold, 3)
+    summary = clean(run(made, tmp_path / "e")["summary"])
+    for metric in ("pcc", "pcc_floor"):
+        assert pick(summary, model="flow", gene_set="all", metric=metric)["value"] is None
 
 
 def test_pathways_and_samples(tables: dict[str, pl.DataFrame]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import runpy
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,9 +17,11 @@ from slide2rna import (
     config,
     evaluate,
     figures,
+    figures_compare,
     page,
     report,
     report_cohort,
+    report_extras,
     report_protocols,
     verdict,
 )
@@ -35,8 +38,11 @@ def make(folder: Path, **settings: object) -> synthetic_cohort.Synthetic:
     return made
 
 
-def load(folder: Path) -> report.Run:
-    return report.load(folder, synthetic_cohort.RUN, synthetic_cohort.ENCODER, synthetic_cohort.SET)
+NAMES = (synthetic_cohort.RUN, synthetic_cohort.ENCODER, synthetic_cohort.SET)
+
+
+def load(folder: Path, *extras: str, folds: int | None = None) -> report.Run:
+    return report.load(folder, *NAMES, extras, folds)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +63,7 @@ def full(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     figures.save(
         figures.pcc_histogram(load(copy).tables["genes"]), copy / "leak_audit", "leak_audit"
     )
-    report.write(load(copy), copy / "report")
+    report.write(load(copy, *report_extras.STAGES), copy / "report")
     return copy
 
 
@@ -210,11 +216,77 @@ def text_of(run: report.Run) -> str:
 
 @pytest.mark.parametrize("name", sorted(SECTIONS))
 def test_a_section_is_there_only_with_its_table(name: str, full: Path) -> None:
-    run, marks = load(full), SECTIONS[name]
+    run, marks = load(full, *report_extras.STAGES), SECTIONS[name]
     text = (full / "report/index.html").read_text()
     assert all(mark in text for mark in marks)
     less = text_of(dataclasses.replace(run, extra=run.extra | {name: None}))
     assert not any(mark in less for mark in marks)
+
+
+def test_variants_that_only_sample_otherwise_differ_in_their_draws(full: Path) -> None:
+    text = (full / "report/index.html").read_text()
+    part = text[text.index('id="ablations"') :]
+    part = part[: part.index("</section>")]
+    row = re.search(r'<th scope="row">s-3</th>(.*?)</tr>', part)
+    assert row is not None
+    shown = re.findall(r'<td class="(\w*)"><b>([^<]*)</b>', row[1])
+    assert shown[:4] == [("open", "+0.000"), ("good", "+0.030")] * 2
+    assert "the point is always drawn at guidance 1" in part.lower()
+    assert part.count("mean of draws, minus base") == 2
+    without = re.search(r'<th scope="row">adjacent</th>(.*?)</tr>', part)
+    assert without is not None
+    assert without[1].count('<td class="">–</td>') == 2
+
+
+def test_ablations_without_draws_are_shown_as_points_alone(full: Path) -> None:
+    run = load(full, "ablations")
+    table = run.extra["ablations"]
+    assert table is not None
+    points = table.filter(~pl.col("metric").str.contains("draw"))
+    rows = report_extras.ablations(points)
+    assert rows is not None
+    assert len(figures_compare.ablations(rows).axes) == 2
+    every = report_extras.ablations(table)
+    assert every is not None
+    assert [axis.get_title(loc="left") for axis in figures_compare.ablations(every).axes] == [
+        "Point\nAll genes", "Point\nT50", "Mean of draws\nAll genes", "Mean of draws\nT50",
+    ]  # fmt: skip
+    text = text_of(dataclasses.replace(run, extra=run.extra | {"ablations": points}))
+    assert "mean of draws, minus base" not in text
+    assert "act on the draws alone" not in text
+
+
+def test_what_the_run_does_not_name_is_not_shown(full: Path, tmp_path: Path) -> None:
+    """Tables and folds of an earlier configuration may still lie in the folder."""
+    copy = tmp_path / "cohort"
+    shutil.copytree(full, copy)
+    shutil.copytree(copy / "models" / NAMES[0] / "fold-0", copy / "models" / NAMES[0] / "fold-7")
+    run = load(copy, folds=3)
+    assert [name for name, table in run.extra.items() if table is not None] == ["search"]
+    assert run.leak_picture is None
+    assert sorted(run.models) == sorted(run.logs) == [0, 1, 2]
+    assert sorted(load(copy).models) == [0, 1, 2, 7]
+    audited = load(copy, "leak_audit")
+    assert (audited.extra["ablations"], audited.extra["aspects"]) == (None, None)
+    assert audited.extra["leak"] is not None
+    assert audited.leak_picture is not None
+
+
+def test_a_table_that_is_named_must_be_there(folder: Path) -> None:
+    for stage in report_extras.STAGES:
+        with pytest.raises(StageError, match=f"missing; run the stage {stage} first"):
+            load(folder, stage)
+
+
+def test_the_command_shows_what_it_is_told(full: Path, repo: Path, tmp_path: Path) -> None:
+    main = runpy.run_path(str(repo / "scripts/report.py"))["main"]
+    command = ["--cohort-dir", str(full), "--run", NAMES[0], "--features", NAMES[1]]
+    command += ["--pathways", NAMES[2], "--folds", "3"]
+    for told in ([], ["--extras"], ["--extras", "ablations"]):
+        main([*command, *told, "--out", str(tmp_path)])
+        text = (tmp_path / "index.html").read_text()
+        assert ('id="ablations"' in text) == ("ablations" in told)
+        assert 'id="leak"' not in text
 
 
 def test_a_run_of_before_has_no_empty_sections(folder: Path) -> None:

@@ -53,6 +53,16 @@ def test_demo_graph(repo: Path, tmp_path: Path) -> None:
     }
 
 
+def test_the_report_is_told_its_extras_and_folds(repo: Path, tmp_path: Path) -> None:
+    """It shows nothing else of what may lie in the folder."""
+    done = snakemake(
+        repo, tmp_path, "-n", "-p", "--configfile", "tests/config/law.yaml", "--", "law"
+    )
+    assert "--extras leak_audit --folds 5 --out" in done.stdout, done.stderr
+    done = snakemake(repo, tmp_path, "-n", "-p", "--", "demo")
+    assert "--extras  --folds" in done.stdout, done.stderr
+
+
 def test_own_features_need_no_tiles(repo: Path, tmp_path: Path) -> None:
     done = snakemake(repo, tmp_path, "-n", "--configfile", "tests/config/law.yaml", "--", "law")
     assert done.returncode == 0, done.stderr

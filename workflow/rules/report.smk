@@ -30,7 +30,10 @@ rule report:
         run=lambda wildcards: run_name(wildcards.cohort),
         encoder=lambda wildcards: encoder(wildcards.cohort),
         set=lambda wildcards: pathway_set(wildcards.cohort),
+        extras=lambda wildcards: SETTINGS[wildcards.cohort]["extras"],
+        folds=lambda wildcards: len(folds(wildcards.cohort)),
         out=subpath(output.page, parent=True),
     shell:
         "python {params.scripts}/report.py --cohort-dir {params.cohort:q} --run {params.run}"
-        " --features {params.encoder} --pathways {params.set} --out {params.out:q} 2> {log:q}"
+        " --features {params.encoder} --pathways {params.set}"
+        " --extras {params.extras} --folds {params.folds} --out {params.out:q} 2> {log:q}"
