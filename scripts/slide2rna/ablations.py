@@ -144,7 +144,7 @@ def _coverage(found: Evaluated, of: list[folds.Fold], variant: Variant) -> list[
     low, high = bootstrap.interval(share)
     guided = {float(str(fold.store.attrs["guidance"])) for fold in of} - {1.0}
     note = f"guided: {summary.UNCLAIMED}" if guided else ""
-    samples = sum(len(given.truth) for given in found.inputs)
+    patients = sum(given.patients for given in found.inputs)
     counts = [given.sets[found.model].sum(axis=0) for given in found.inputs]
     return [
         {
@@ -155,7 +155,7 @@ def _coverage(found: Evaluated, of: list[folds.Fold], variant: Variant) -> list[
             "value": float(share[0, column]),
             "low": float(max(low[column], 0)),
             "high": float(min(high[column], 1)),
-            "n_patients": samples,
+            "n_patients": patients,
             "n_genes": round(float(np.mean([count[column] for count in counts]))),
             "note": note,
         }

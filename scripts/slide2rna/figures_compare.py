@@ -37,7 +37,7 @@ def models(summary: pl.DataFrame, model: str, gene_sets: Sequence[str]) -> Figur
     for axis, gene_set in zip(axes, gene_sets, strict=True):
         rows = summary.filter(pl.col("gene_set") == gene_set)
         floor = rows.filter((pl.col("metric") == "pcc_floor") & (pl.col("model") == model))
-        for low, high in floor.select("low", "high").iter_rows():
+        for low, high in floor.select("low", "high").drop_nulls().iter_rows():
             axis.axvspan(low, high, color="#E6E9ED", linewidth=0, label="noise floor, 5–95 %")
         axis.axvline(0, color="#9AA0A8", linewidth=0.8)
         scores = rows.filter(pl.col("metric") == "pcc")

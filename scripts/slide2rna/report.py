@@ -149,11 +149,14 @@ def draw(run: Run, folder: Path) -> dict[str, Path]:
     few = lineup.shown_sets(run.gene_sets)
     ends = [*dict.fromkeys([*few, *run.gene_sets[-1:]])]
     made = {
-        "models": figures_compare.models(summary, run.model, ends),
         "examples": figures.examples(tables["examples"], tables["genes"]),
-        "pcc_histogram": figures.pcc_histogram(tables["genes"]),
-        "pathways": figures_compare.pathways(tables["pathways"]),
     }
+    # Where every fold has three patients or fewer there is no correlation to show.
+    if lineup.order(summary, run.model):
+        made["models"] = figures_compare.models(summary, run.model, ends)
+        made["pcc_histogram"] = figures.pcc_histogram(tables["genes"])
+    if tables["pathways"]["r"].is_not_null().any():
+        made["pathways"] = figures_compare.pathways(tables["pathways"])
     if rivals := rivals_of(run):
         made["pathway_bars"] = figures_compare.pathway_bars(tables["pathways"], run.model, rivals)
     if steps := report_protocols.steps(tables["summary"], run.model):

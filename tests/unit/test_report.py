@@ -31,7 +31,8 @@ CAVEAT = "within one patient, adjacent sections: no claim about patients"
 
 
 def make(folder: Path, **settings: object) -> synthetic_cohort.Synthetic:
-    made = synthetic_cohort.make(folder, patients=45, genes=80, draws=25, **settings)  # type: ignore[arg-type]
+    small = {"patients": 45, "genes": 80, "draws": 25}
+    made = synthetic_cohort.make(folder, **(small | settings))  # type: ignore[arg-type]
     chosen = config.defaults("evaluate", bootstrap=50, permutations=20)
     out = folder / "evaluation" / synthetic_cohort.RUN
     evaluate.evaluate(made.inputs, synthetic_cohort.RUN, out, chosen, 1, 1)
@@ -162,6 +163,15 @@ def test_a_cohort_without_tiles_and_caveat_has_a_report_too(tmp_path: Path) -> N
     assert 'id="slides"' not in text
     assert "The draws are guided: no coverage is claimed." in text
     assert "Not available (color-ridge: slides without colour statistics" in text
+
+
+def test_folds_too_small_for_any_correlation_have_a_report(tmp_path: Path) -> None:
+    make(tmp_path, patients=9, genes=40)
+    made = load(tmp_path)
+    assert made.summary.filter(pl.col("metric") == "pcc")["value"].is_null().all()
+    text = report.write(made, tmp_path / "report").read_text()
+    assert "folds of three or fewer are left out" in text.lower()
+    assert not (tmp_path / "report" / "figures" / "models.png").exists()
 
 
 def test_missing_tables_are_refused(folder: Path) -> None:

@@ -53,7 +53,9 @@ try:
                 if run.encoder == COMPARED[planned][0].encoder
             }
         if "ablations" in SETTINGS[planned]["extras"] and not ABLATIONS[planned]:
-            sys.exit(f"error: extras of {planned}: ablations: there are none; name some")
+            sys.exit(
+                f"error: extras of {planned}: ablations: there are none; name some"
+            )
     PLANNED = {c: [*COMPARED[c], *ABLATIONS[c].values()] for c in COHORTS}
     # By the names that paths give them; ablations bring encoders and gene sets of their own.
     FEATURES = {c: runs.by_name(PLANNED[c], "encoder", "features") for c in COHORTS}
@@ -227,3 +229,65 @@ def report_inputs(wildcards):
         + [f"{base}/cohort.json", f"{base}/pathways/{pathway_set(cohort)}.json"]
         + [further[section] for section in SETTINGS[cohort]["extras"]]
     )
+
+
+def audited(cohort):
+    """The networks to train under both pairings."""
+    models = SETTINGS[cohort]["leak_audit"]["models"]
+    return [
+        name
+        for name in models
+        if name == "flow" or name in SETTINGS[cohort]["baselines"]
+    ]
+
+
+def audited_networks(wildcards):
+    """Their settings as JSON; the search of configurations isn't repeated here."""
+    own = SETTINGS[wildcards.cohort]
+    return json.dumps(
+        {
+            name: {
+                "model": own["model"] if name == "flow" else own["baselines"][name],
+                "train": own["train"],
+            }
+            for name in audited(wildcards.cohort)
+        },
+        sort_keys=True,
+    )
+
+
+def audited_sets(wildcards):
+    """The flow alone needs gene sets."""
+    if "flow" not in audited(wildcards.cohort):
+        return []
+    cohort = wildcards.cohort
+    return f"{RESULTS}/{cohort}/pathways/{pathway_set(cohort)}.parquet"
+
+
+EXTERNAL = f"{RESULTS}/{{cohort}}/external/{{train}}"
+
+
+def external_run(train):
+    """The run of a training cohort whose models are scored elsewhere: its first."""
+    return COMPARED[train][0]
+
+
+def external_folds(pattern):
+    """A path per fold model of the training cohort."""
+    return lambda wildcards: [
+        pattern.format(results=RESULTS, **wildcards, fold=fold)
+        for fold in folds(wildcards.train)
+    ]
+
+
+def external_settings(wildcards):
+    """Draws in equal shares per fold model: so many each that they are `draws` together."""
+    sample = external_run(wildcards.train).settings["sample"]
+    each = -(-sample["draws"] // len(folds(wildcards.train)))
+    return json.dumps(sample | {"draws": max(2, each)}, sort_keys=True)
+
+
+EXTERNAL_PAGES = [
+    f"{RESULTS}/{pair['test']}/external/{pair['train']}/{external_run(pair['train']).name}/index.html"
+    for pair in CONFIG["external"]
+]

@@ -4,34 +4,6 @@ Reads the fold models and val points of the training cohort, and the bags and ta
 cohort. Leaves external/<train>/<run>/ in the test cohort's folder: fold-<k>.zarr, tables, and a page.
 """
 
-EXTERNAL = f"{RESULTS}/{{cohort}}/external/{{train}}"
-
-
-def external_run(train):
-    """The run of a training cohort whose models are scored elsewhere: its first."""
-    return COMPARED[train][0]
-
-
-def external_folds(pattern):
-    """A path per fold model of the training cohort."""
-    return lambda wildcards: [
-        pattern.format(results=RESULTS, **wildcards, fold=fold)
-        for fold in folds(wildcards.train)
-    ]
-
-
-def external_settings(wildcards):
-    """Draws in equal shares per fold model: so many each that they are `draws` together."""
-    sample = external_run(wildcards.train).settings["sample"]
-    each = -(-sample["draws"] // len(folds(wildcards.train)))
-    return json.dumps(sample | {"draws": max(2, each)}, sort_keys=True)
-
-
-EXTERNAL_PAGES = [
-    f"{RESULTS}/{pair['test']}/external/{pair['train']}/{external_run(pair['train']).name}/index.html"
-    for pair in CONFIG["external"]
-]
-
 
 rule external:
     input:

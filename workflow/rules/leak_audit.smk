@@ -10,39 +10,6 @@ rule leak_audit:
         [f"{RESULTS}/{cohort}/leak_audit/audit.parquet" for cohort in COHORTS],
 
 
-def audited(cohort):
-    """The networks to train under both pairings."""
-    models = SETTINGS[cohort]["leak_audit"]["models"]
-    return [
-        name
-        for name in models
-        if name == "flow" or name in SETTINGS[cohort]["baselines"]
-    ]
-
-
-def audited_networks(wildcards):
-    """Their settings as JSON; the search of configurations isn't repeated here."""
-    own = SETTINGS[wildcards.cohort]
-    return json.dumps(
-        {
-            name: {
-                "model": own["model"] if name == "flow" else own["baselines"][name],
-                "train": own["train"],
-            }
-            for name in audited(wildcards.cohort)
-        },
-        sort_keys=True,
-    )
-
-
-def audited_sets(wildcards):
-    """The flow alone needs gene sets."""
-    if "flow" not in audited(wildcards.cohort):
-        return []
-    cohort = wildcards.cohort
-    return f"{RESULTS}/{cohort}/pathways/{pathway_set(cohort)}.parquet"
-
-
 rule audit_pairings:
     """Fits each model under both pairings, scores it on the same test folds, and keeps no model."""
     input:
