@@ -214,6 +214,7 @@ def test_a_checkpoint_of_another_task_is_not_continued(
 def test_ridge_start_is_the_ridge(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:
     """A training that moves nothing leaves the closed-form ridge as the point prediction."""
     settings = flow_cohort.settings(epochs=1, learning_rate=1e-12)
+    settings["model"]["skip"] = "ridge"
     model = fit.run(cohort.inputs, tmp_path, settings, 1, CPU)
     assert isinstance(model, RNAFM)
     bagged = fit.bags.load(cohort.inputs.bags)
