@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import sparse
 
 from slide2rna import (
     bootstrap,
@@ -17,10 +16,8 @@ from slide2rna import (
     figures,
     figures_compare,
     folds,
-    gather,
     io,
     metrics,
-    patients,
     report_extras,
     scoring,
     summary,
@@ -35,18 +32,9 @@ Array = NDArray[np.floating]
 BASE, LEVEL = "base", 0.9
 SCORES = ("pcc", "pcc_draw_mean", "pcc_one_draw", "rmse_ratio", "crps")
 DIFFERENCES = ("pcc", "pcc_draw_mean", "crps")
-SCHEMA = {
-    "group": pl.String,
-    "variant": pl.String,
-    "gene_set": pl.String,
-    "metric": pl.String,
-    "value": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "n_patients": pl.Int64,
-    "n_genes": pl.Int64,
-    "note": pl.String,
-}
+SHARED = ("gene_set", "metric", "value", "low", "high", "n_patients", "n_genes", "note")
+SCHEMA: dict[str, type[pl.DataType]] = {"group": pl.String, "variant": pl.String}
+SCHEMA |= {name: summary.SCHEMA[name] for name in SHARED}
 
 
 @dataclass(frozen=True)
@@ -75,23 +63,17 @@ def write(
     StageError
         The inputs don't belong together.
     """
-    genes = scoring.model_genes(inputs)
-    cohort = patients.load_cohort(
-        genes, inputs.bags, inputs.expression, inputs.slides, inputs.splits, inputs.cohort
-    )
-    names, members = scoring.load_members(inputs.pathways, genes)
-    found = scoring.score(cohort, inputs, members, settings, seed, threads)
+    found = scoring.score(inputs, settings, seed, threads)
     every = [Variant(found.model, BASE, BASE), *variants]
-    run = gather.gather(cohort, inputs.draws, inputs.others, found.model)
     scores = summary.summary_table(found).filter(pl.col("protocol") == "clean")
     rows: list[dict[str, Any]] = []
     for variant in progress(every, "ablations"):
         rows += _scores(scores, variant) + _differences(scores, found.model, variant)
-        if run.draws_of(variant.label):
-            rows += _coverage(found, run.of[variant.label], variant)
+        if variant.label in found.moments:
+            rows += _coverage(found, found.of[variant.label], variant)
     table = pl.DataFrame(rows, schema=SCHEMA)
     io.write_parquet(table, out / "ablations.parquet")
-    io.write_parquet(pathways(found, names, members, every), out / "pathways.parquet")
+    io.write_parquet(pathways(found, every), out / "pathways.parquet")
     shown = report_extras.ablations(table)
     assert shown is not None
     figures.save(figures_compare.ablations(shown), out, "ablations")
@@ -122,8 +104,7 @@ def _minus(value: float | None) -> float | None:
 
 
 def _row(variant: Variant, row: dict[str, Any]) -> dict[str, Any]:
-    keys = ("gene_set", "metric", "value", "low", "high", "n_patients", "n_genes", "note")
-    return {"group": variant.group, "variant": variant.name} | {key: row[key] for key in keys}
+    return {"group": variant.group, "variant": variant.name} | {key: row[key] for key in SHARED}
 
 
 def _coverage(found: Evaluated, of: list[folds.Fold], variant: Variant) -> list[dict[str, Any]]:
@@ -163,18 +144,16 @@ def _coverage(found: Evaluated, of: list[folds.Fold], variant: Variant) -> list[
     ]
 
 
-def pathways(
-    found: Evaluated, names: pl.DataFrame, members: sparse.csr_matrix, every: list[Variant]
-) -> pl.DataFrame:
+def pathways(found: Evaluated, every: list[Variant]) -> pl.DataFrame:
     """Every variant's pathway scores on the base's gene sets, whatever sets its tokens are."""
-    r, rmse = tables.pathway_scores(found, members, {variant.label for variant in every})
+    r, rmse = tables.pathway_scores(found, {variant.label for variant in every})
     parts = []
     for variant in every:
         low, high = bootstrap.interval_r(r[variant.label])
         values = {"r": r[variant.label][0], "r_low": low, "r_high": high}
         values["rmse"] = rmse[variant.label]
         parts.append(
-            names.select("pathway", "name").with_columns(
+            found.names.select("pathway", "name").with_columns(
                 pl.lit(variant.name).alias("variant"),
                 *(pl.Series(key, np.asarray(value, float)) for key, value in values.items()),
                 pl.lit(sum(len(fold.truth) for fold in found.inputs)).alias("n_samples"),

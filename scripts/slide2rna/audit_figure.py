@@ -22,12 +22,8 @@ SHIFT = {CLEAN: -0.17, PUBLISHED: 0.17}
 def write(table: pl.DataFrame, info: dict[str, Any], out: str | Path) -> None:
     """Write audit.parquet, leak_audit.svg and leak_audit.png into `out`; the table comes last."""
     figures.save(figure(table, str(info["name"])), out, "leak_audit")
-    stamped = table.select(
-        pl.lit(info["name"]).alias("cohort"),
-        pl.all(),
-        pl.lit(info.get("caveat"), dtype=pl.String).alias("caveat"),
-    )
-    io.write_parquet(stamped, Path(out) / "audit.parquet")
+    stamp = {"cohort": info["name"]}
+    io.write_stamped(table, Path(out) / "audit.parquet", stamp, info.get("caveat"))
 
 
 @figures.styled

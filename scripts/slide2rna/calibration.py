@@ -13,6 +13,7 @@ from scipy import stats
 from slide2rna import bootstrap, metrics, ranks
 from slide2rna.bootstrap import Counts
 from slide2rna.draws import PIT_BINS, DrawScores
+from slide2rna.scoring import Evaluated
 
 Array = NDArray[np.floating]
 
@@ -36,21 +37,8 @@ SCHEMA = {
 }
 
 
-def table(
-    scores: Sequence[DrawScores],
-    truths: Sequence[Array],
-    sets: Sequence[NDArray[np.bool_]],
-    set_names: Sequence[str],
-    train: Sequence[tuple[Array, Array]],
-    counts: Sequence[Counts],
-) -> pl.DataFrame:
-    """Calibration of the draws of all folds.
-
-    Parameters
-    ----------
-    scores, truths, sets : per fold: scores of the draws, truth (n, G), gene sets (G, K).
-    train : per fold, mean and sd of each gene among the train samples, (G,) each.
-    counts : per fold, bootstrap counts (B + 1, n).
+def table(found: Evaluated) -> pl.DataFrame:
+    """Calibration of the evaluated model's draws on its gene sets.
 
     Returns
     -------
@@ -59,12 +47,16 @@ def table(
     `kind` is draws, or the null that stands beside them.
     """
     rows: list[dict[str, Any]] = []
+    scores = found.draws
+    truths = [fold.truth for fold in found.inputs]
+    sets = [fold.sets[found.model] for fold in found.inputs]
+    counts = [fold.counts for fold in found.inputs]
     # A model of points alone has no draws to calibrate.
-    for column, name in enumerate(set_names if scores else []):
+    for column, name in enumerate(found.set_names if scores else []):
         rows += _coverage(scores, sets, counts, column, name)
         rows += _pit(scores, counts, column, name)
-        rows += _nll(scores, truths, sets, train, counts, column, name)
-        rows += _spearman(scores, truths, sets, train, column, name)
+        rows += _nll(scores, truths, sets, found.train, counts, column, name)
+        rows += _spearman(scores, truths, sets, found.train, column, name)
     return pl.DataFrame(rows, schema=SCHEMA)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from slide2rna import calibration, io, patients, scoring, tables
+from slide2rna import calibration, io, scoring, tables
 from slide2rna.config import Settings
 from slide2rna.errors import StageError
 from slide2rna.gene_catalogue import gene_table
@@ -52,36 +52,20 @@ def evaluate(
     StageError
         The inputs don't belong together.
     """
-    genes = scoring.model_genes(inputs)
-    cohort = patients.load_cohort(
-        genes, inputs.bags, inputs.expression, inputs.slides, inputs.splits, inputs.cohort
-    )
-    names, members = scoring.load_members(inputs.pathways, genes)
-    found = scoring.score(cohort, inputs, members, settings, seed, threads)
+    found = scoring.score(inputs, settings, seed, threads)
+    cohort = found.cohort
     made = {
         "summary": summary_table(found),
-        "genes": gene_table(found, names, members),
-        "calibration": calibration.table(
-            found.draws,
-            [fold.truth for fold in found.inputs],
-            [fold.sets[found.model] for fold in found.inputs],
-            found.set_names,
-            found.train,
-            [fold.counts for fold in found.inputs],
-        ),
-        "pathways": tables.pathway_table(found, names, members),
+        "genes": gene_table(found),
+        "calibration": calibration.table(found),
+        "pathways": tables.pathway_table(found),
         "samples": tables.sample_table(found),
         "examples": tables.example_table(found),
         "search": search_table(searches, cohort.bags.encoder, inputs.pathways.stem),
     }
     for name, table in made.items():
         stamp = {"cohort": cohort.info["name"], "run": run, "protocol": PROTOCOL}
-        stamped = table.select(
-            *(pl.lit(value).alias(key) for key, value in stamp.items() if key not in table.columns),
-            pl.all(),
-            pl.lit(cohort.info.get("caveat"), dtype=pl.String).alias("caveat"),
-        )
-        io.write_parquet(stamped, Path(out) / f"{name}.parquet")
+        io.write_stamped(table, Path(out) / f"{name}.parquet", stamp, cohort.info.get("caveat"))
 
 
 def search_table(paths: Sequence[Path], encoder: str, pathways: str) -> pl.DataFrame:

@@ -91,9 +91,9 @@ def evaluate(
     of_test = inputs.cohort(inputs.test, shared, inputs.splits)
     of_train = inputs.cohort(inputs.train, genes, inputs.train / "splits.tsv")
     common = _check_apart(of_train.slides, of_test.slides)
-    names, members = scoring.load_members(inputs.pathways, shared)
+    sets = scoring.load_members(inputs.pathways, shared)
     found = external_models.score(
-        of_train, of_test, inputs.draws, inputs.external, genes, members, settings, seed, threads
+        of_train, of_test, inputs.draws, inputs.external, genes, sets, settings, seed, threads
     )
     ours = found.folds[0]
     assert isinstance(ours, Ensemble)
@@ -116,27 +116,15 @@ def evaluate(
     summary = summary_table(found).filter(pl.col("protocol") == "clean").drop("protocol")
     made = {
         "summary": pl.concat([summary, _overlap(facts, summary)]),
-        "genes": gene_table(found, names, members),
-        "calibration": calibration.table(
-            found.draws,
-            [fold.truth for fold in found.inputs],
-            [fold.sets[found.model] for fold in found.inputs],
-            found.set_names,
-            found.train,
-            [fold.counts for fold in found.inputs],
-        ),
-        "pathways": tables.pathway_table(found, names, members),
+        "genes": gene_table(found),
+        "calibration": calibration.table(found),
+        "pathways": tables.pathway_table(found),
     }
     own = f"models of {facts['train']}, all folds together; {NOT_CLAIMED}"
     caveat = "; ".join(filter(None, [of_test.info.get("caveat"), own]))
     for name, table in made.items():
         stamp = {"cohort": facts["test"], "run": run, "protocol": PROTOCOL}
-        stamped = table.select(
-            *(pl.lit(value).alias(key) for key, value in stamp.items()),
-            pl.all(),
-            pl.lit(caveat).alias("caveat"),
-        )
-        io.write_parquet(stamped, Path(out) / f"{name}.parquet")
+        io.write_stamped(table, Path(out) / f"{name}.parquet", stamp, caveat)
     return facts
 
 

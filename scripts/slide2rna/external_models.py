@@ -46,7 +46,7 @@ def score(
     own: Sequence[Path],
     external: Sequence[Path],
     genes: Sequence[str],
-    members: sparse.csr_matrix,
+    sets: tuple[pl.DataFrame, sparse.csr_matrix],
     settings: Settings,
     seed: int,
     threads: int,
@@ -63,6 +63,8 @@ def score(
         Draws files of the fold models for their own cohort and for the other.
     genes
         Of the models.
+    sets
+        From `scoring.load_members`.
 
     Raises
     ------
@@ -83,11 +85,11 @@ def score(
     eligible = ~metrics.is_flat(train.truth)
     sizes = compare.shown_sizes(settings["top"], len(columns), [ours.test.patients])
     test = {model: ours.read("point", ours.test)} | fitted.test
-    sets = {
+    ranked = {
         name: compare.gene_sets(np.concatenate(values), fitted.truth, eligible, sizes)
         for name, values in fitted.val.items()
     }
-    sets["constant"] = sets[model]
+    ranked["constant"] = ranked[model]
     r, _ = metrics.pcc(np.concatenate(fitted.val[model]), fitted.truth)
     given.val_r.append(np.where(eligible, np.nan_to_num(r), -1.0))
     mean = train.truth.mean(axis=0, dtype=np.float64)
@@ -99,7 +101,7 @@ def score(
             ours.test.truth,
             test,
             {},
-            sets,
+            ranked,
             eligible,
             mean,
             counts,
@@ -109,7 +111,7 @@ def score(
     )
     run = gather.Gathered(model, {model: [ours]}, mean)
     gather.pool(given.pooled, model, "point", mean, ours.slide_rows("point", ours.test), ours.test)
-    return scoring.score_gathered(of_test, run, given, sizes, members, settings, seed, threads)
+    return scoring.score_gathered(of_test, run, given, sizes, sets, settings, seed, threads)
 
 
 @dataclass

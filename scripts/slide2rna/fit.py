@@ -140,12 +140,11 @@ def fit_network(
             objective = FlowObjective(held, own, task.seed, task.fold, device)
         else:
             objective = SquaredError(held, own["train"], device)
-        parameters = sum(p.numel() for p in model.parameters())
         log.info(
             "fold %d, %s, configuration %d %s: %d train and %d val slides, %d genes, "
             "%.1f M parameters",
             *(task.fold, own["name"], number, json.dumps(override), len(task.train.values)),
-            *(len(task.val.values), len(task.genes), parameters / 1e6),
+            *(len(task.val.values), len(task.genes), model.parameter_count / 1e6),
         )
         trainer = train.Trainer(
             model, fitted, objective, own["train"], task.seed, task.fold, device
@@ -165,19 +164,19 @@ def fit_network(
     assert best is not None
     own, result = best
     _write_log(out, tried, result)
-    mean = task.train.means.shape
     model = result.model
+    clusters, features = task.train.means.shape[1:]
     facts = meta | {
         "model": own["name"],
         "settings": {key: own[key] for key in ("model", "train")},
         "interpolant": own["train"]["interpolant"],
         "genes": task.genes,
         "constant_genes": int((model.gene_sd == 0).sum()),
-        "features": mean[2],
-        "clusters": mean[1],
+        "features": features,
+        "clusters": clusters,
         "fold": task.fold,
         "seed": task.seed,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": model.parameter_count,
         "slides": {"train": len(task.train.values), "val": len(task.val.values)},
         "samples": {
             name: len(set(slides.sample_ids))

@@ -16,14 +16,10 @@ SHOWN_PATHWAYS = 10
 DRAWN = ("crps", "covered90", "width90")
 
 
-def gene_table(found: Evaluated, names: pl.DataFrame, members: sparse.csr_matrix) -> pl.DataFrame:
+def gene_table(found: Evaluated) -> pl.DataFrame:
     """A row per gene: correlation with interval and FDR, errors, calibration, set membership.
 
     p and FDR are null where a patient has several samples.
-
-    Parameters
-    ----------
-    names, members : pathways and their genes, from `scoring.load_members`.
     """
     comparison, folds = found.comparison, found.inputs
     patients_of = np.array([len(fold.truth) for fold in folds])
@@ -72,7 +68,7 @@ def gene_table(found: Evaluated, names: pl.DataFrame, members: sparse.csr_matrix
         lists = [numbers[row].tolist() for row in inside.T]
         frame = frame.with_columns(pl.Series(f"in_T{k}", lists, dtype=pl.List(pl.Int64)))
     return frame.with_columns(
-        *_pathways_of(names, members), pl.lit(int(patients_of.sum())).alias("n_samples")
+        *_pathways_of(found.names, found.members), pl.lit(int(patients_of.sum())).alias("n_samples")
     )
 
 

@@ -121,7 +121,7 @@ def to_folder(source: str | Path, out: str | Path, given: Given) -> None:
         "encoder": given.encoder,
         "features": features,
         "clusters": clusters,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": model.parameter_count,
         "converted": {
             "file": source.name,
             "sha256": io.sha256sum(source),

@@ -44,6 +44,18 @@ def write_parquet(table: pl.DataFrame, path: str | Path) -> None:
         table.write_parquet(partial)
 
 
+def write_stamped(
+    table: pl.DataFrame, path: str | Path, stamp: dict[str, Any], caveat: str | None
+) -> None:
+    """Write a table with what it is of in front, unless it says so itself, and its caveat last."""
+    stamped = table.select(
+        *(pl.lit(value).alias(key) for key, value in stamp.items() if key not in table.columns),
+        pl.all(),
+        pl.lit(caveat, dtype=pl.String).alias("caveat"),
+    )
+    write_parquet(stamped, path)
+
+
 def write_text(text: str, path: str | Path) -> None:
     with atomic(path) as partial:
         partial.write_text(text, encoding="utf-8")

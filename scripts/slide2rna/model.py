@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from slide2rna.buckets import Layout
 from slide2rna.config import Settings
 from slide2rna.flow import Path
+from slide2rna.genescale import GeneScale
 from slide2rna.layers import Block, ClusterTransformer, PathwayGraph, TimeEmbedder
 from slide2rna.pathways import Pathways
 from slide2rna.tokens import GeneEmbedder, GeneHeads
@@ -69,7 +70,7 @@ class ClusterEncoder(nn.Module):
         return self.image_embedder((y * share[..., None]).sum(dim=1))
 
 
-class RNAFM(nn.Module):
+class RNAFM(GeneScale):
     """The velocity network.
 
     Parameters
@@ -146,15 +147,7 @@ class RNAFM(nn.Module):
             self.linear = nn.Linear(features, pathways.n_genes)
             nn.init.zeros_(self.linear.weight)
             nn.init.zeros_(self.linear.bias)
-        self.register_buffer("gene_mean", torch.zeros(pathways.n_genes))
-        self.register_buffer("gene_sd", torch.ones(pathways.n_genes))
-        self.gene_mean: Tensor
-        self.gene_sd: Tensor
-
-    @property
-    def active(self) -> Tensor:
-        """(G,) 1 for genes that vary in training, 0 for those predicted as their constant."""
-        return (self.gene_sd > 0).to(self.gene_sd.dtype)
+        self.register_genes(pathways.n_genes)
 
     def residual_sd(self) -> Tensor:
         """(G,) sd of the Gaussian part; ones without the skip."""
@@ -241,12 +234,3 @@ class RNAFM(nn.Module):
             matrix = kind in DECAYED and parameter.ndim >= 2
             groups["sd" if kind == "theta" else "decay" if matrix else "plain"].append(parameter)
         return groups
-
-    def standardise(self, expression: Tensor) -> Tensor:
-        """log2(x+1) (N, G) -> z; genes without variance are 0."""
-        sd = torch.where(self.gene_sd > 0, self.gene_sd, 1)
-        return (expression - self.gene_mean) / sd * self.active
-
-    def restore(self, z: Tensor) -> Tensor:
-        """z -> log2(x+1), clipped at 0; genes without variance get their constant."""
-        return F.relu(z * self.gene_sd + self.gene_mean)

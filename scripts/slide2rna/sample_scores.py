@@ -28,9 +28,22 @@ class Standardiser:
     members : (P, G) sparse; rows sum to 1 over the genes that vary.
     """
 
-    mean: NDArray[np.float32]
-    scale: NDArray[np.float32]
+    mean: Array
+    scale: Array
     members: sparse.csr_matrix
+
+    @classmethod
+    def of(
+        cls,
+        mean: Array,
+        sd: Array,
+        eligible: NDArray[np.bool_],
+        members: sparse.csr_matrix,
+        dtype: type[np.floating] = np.float64,
+    ) -> Standardiser:
+        """From a train part's mean and sd; genes that aren't eligible weigh nothing."""
+        scale = np.where(eligible, 1.0 / np.where(eligible, sd, 1.0), 0.0)
+        return cls(mean.astype(dtype), scale.astype(dtype), members)
 
     @cached_property
     def blocks(self) -> list[sparse.csr_matrix]:

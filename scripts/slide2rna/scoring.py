@@ -68,7 +68,9 @@ class Evaluated:
     Attributes
     ----------
     cohort : genes, truth, slides.
-    model : label of the evaluated model; networks : it and the others that come with files.
+    names, members : pathways and their genes, from `load_members`.
+    model : label of the evaluated model.
+    of : per network (the evaluated one first), its folds.
     draws : per fold; empty if the model gives points alone.
     moments : per model with draws, per fold.
     better : one-sided p values (G,) that the first of a pair beats the second.
@@ -80,9 +82,10 @@ class Evaluated:
     """
 
     cohort: patients.Cohort
+    names: pl.DataFrame
+    members: sparse.csr_matrix
     model: str
-    networks: list[str]
-    folds: list[folds.Fold]
+    of: dict[str, list[folds.Fold]]
     inputs: list[foldscores.FoldPredictions]
     draws: list[DrawScores]
     moments: dict[str, list[DrawMoments]]
@@ -100,22 +103,33 @@ class Evaluated:
     spread: list[tuple[float, float]]
     seed: int
 
+    @property
+    def networks(self) -> list[str]:
+        """The evaluated model and the others that come with files."""
+        return list(self.of)
 
-def score(
-    cohort: patients.Cohort,
-    inputs: Inputs,
-    members: sparse.csr_matrix,
-    settings: Settings,
-    seed: int,
-    threads: int,
-) -> Evaluated:
-    """Read all folds, fit the closed forms, rank the genes by val, score the draws, bootstrap."""
+    @property
+    def folds(self) -> list[folds.Fold]:
+        """Those of the evaluated model."""
+        return self.of[self.model]
+
+
+def score(inputs: Inputs, settings: Settings, seed: int, threads: int) -> Evaluated:
+    """Read all folds, fit the closed forms, rank the genes by val, score the draws, bootstrap.
+
+    Raises
+    ------
+    StageError
+        The inputs don't belong together.
+    """
+    cohort = load_cohort(inputs)
+    sets = load_members(inputs.pathways, cohort.genes)
     run = gather.gather(cohort, inputs.draws, inputs.others, _model_name(inputs))
     sizes = compare.shown_sizes(
         settings["top"], len(cohort.genes), [fold.test.patients for fold in run.folds]
     )
     given = gather.predict(run, sizes, settings["bootstrap"], seed, threads)
-    return score_gathered(cohort, run, given, sizes, members, settings, seed, threads)
+    return score_gathered(cohort, run, given, sizes, sets, settings, seed, threads)
 
 
 def score_gathered(
@@ -123,19 +137,19 @@ def score_gathered(
     run: gather.Gathered,
     given: gather.Predicted,
     sizes: list[int],
-    members: sparse.csr_matrix,
+    sets: tuple[pl.DataFrame, sparse.csr_matrix],
     settings: Settings,
     seed: int,
     threads: int,
 ) -> Evaluated:
-    """Score predictions and draws that are at hand, and bootstrap."""
+    """Score predictions and draws that are at hand, and bootstrap; `sets` as `load_members`."""
+    names, members = sets
     examples = np.argsort(-np.mean(given.val_r, axis=0), kind="stable")[:EXAMPLES]
     of_draws, spread = [], []
     if run.draws_of(run.model):
         for index, fold in enumerate(progress(run.folds, "draws")):
             fold_inputs, (mean, sd) = given.folds[index], given.train[index]
-            scale = np.where(fold_inputs.eligible, 1 / np.where(fold_inputs.eligible, sd, 1), 0)
-            standardiser = Standardiser(mean.astype("f4"), scale.astype("f4"), members)
+            standardiser = Standardiser.of(mean, sd, fold_inputs.eligible, members, np.float32)
             scored = draws.score_draws(
                 fold,
                 fold_inputs.sets[run.model],
@@ -159,9 +173,10 @@ def score_gathered(
     pairs = gather.tested_pairs(run, list(given.folds[0].test))
     return Evaluated(
         cohort=cohort,
+        names=names,
+        members=members,
         model=run.model,
-        networks=run.networks,
-        folds=run.folds,
+        of=run.of,
         inputs=given.folds,
         draws=of_draws,
         moments=moments,
@@ -238,7 +253,14 @@ def load_members(path: str | Path, genes: Sequence[str]) -> tuple[pl.DataFrame, 
     return names, sparse.csr_matrix((weights, (rows, columns)), (names.height, len(genes)))
 
 
-def model_genes(inputs: Inputs) -> list[str]:
+def load_cohort(inputs: Inputs) -> patients.Cohort:
+    """The cohort with the genes of the models.
+
+    Raises
+    ------
+    StageError
+        Models and draws have different genes, or the cohort's files don't belong together.
+    """
     genes = folds.read_genes(inputs.draws[0])
     for folder in inputs.models:
         if list(io.read_json(folder / "model.json")["genes"]) != genes:
@@ -246,7 +268,9 @@ def model_genes(inputs: Inputs) -> list[str]:
                 folder, "its genes differ from those of the draws", "sample the draws anew"
             )
     log.info("%d genes, %d folds", len(genes), len(inputs.draws))
-    return genes
+    return patients.load_cohort(
+        genes, inputs.bags, inputs.expression, inputs.slides, inputs.splits, inputs.cohort
+    )
 
 
 def _model_name(inputs: Inputs) -> str:

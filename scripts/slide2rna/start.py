@@ -13,7 +13,7 @@ import torch
 
 from slide2rna.cli import log
 from slide2rna.model import RNAFM, SD_RANGE
-from slide2rna.models.ridge import PENALTIES, Ridge, mean_of_bags
+from slide2rna.models.ridge import Ridge, mean_of_bags
 
 if TYPE_CHECKING:
     from slide2rna.fit import Slides
@@ -37,9 +37,7 @@ def start_from_ridge(model: RNAFM, train: Slides, val: Slides) -> None:
         model.standardise(torch.from_numpy(part.values)).double().numpy() for part in (train, val)
     )
     ridge = Ridge.fit(x, z)
-    penalties = [float(penalty) for penalty in PENALTIES * len(z)]
-    errors = [float(np.square(ridge.predict(x_val, p) - z_val).mean()) for p in penalties]
-    penalty = penalties[int(np.argmin(errors))]
+    penalty, error = ridge.choose(x_val, z_val, len(z))
     weight, bias = ridge.affine(penalty)
     residual = np.sqrt(np.square(ridge.left_out(x, z, penalty)).mean(axis=0))
     # The model sees features that its own buffers standardise.
@@ -51,4 +49,4 @@ def start_from_ridge(model: RNAFM, train: Slides, val: Slides) -> None:
         model.linear.weight.copy_(torch.from_numpy(weight.T * scale))
         model.linear.bias.copy_(torch.from_numpy(bias + mean @ weight))
         model.theta.copy_(torch.from_numpy(np.log(np.clip(residual, *SD_RANGE))))
-    log.info("ridge: penalty %.3g per slide, val error %.4f", penalty / len(z), min(errors))
+    log.info("ridge: penalty %.3g per slide, val error %.4f", penalty / len(z), error)

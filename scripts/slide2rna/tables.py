@@ -7,7 +7,6 @@ from collections.abc import Collection
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import sparse
 
 from slide2rna import bootstrap, metrics
 from slide2rna.draws import DrawScores
@@ -19,14 +18,12 @@ Array = NDArray[np.floating]
 DRAW_MEAN = "mean of draws"
 
 
-def pathway_table(
-    found: Evaluated, names: pl.DataFrame, members: sparse.csr_matrix
-) -> pl.DataFrame:
+def pathway_table(found: Evaluated) -> pl.DataFrame:
     """A row per pathway: its score (mean z of its genes) and its genes' mean correlation."""
     resampled = {*found.networks, "ridge", DRAW_MEAN}
-    combined, rmse = pathway_scores(found, members, resampled)
+    combined, rmse = pathway_scores(found, resampled)
     difference = combined[found.model] - combined["ridge"]
-    unknown = np.full(names.height, np.nan)
+    unknown = np.full(found.names.height, np.nan)
     of_draws = {"crps": unknown, "covered90": unknown}
     if found.draws:
         for name, field in (("crps", "score_crps"), ("covered90", "score_covered")):
@@ -49,7 +46,7 @@ def pathway_table(
     columns |= of_draws
     of_genes = found.comparison.pathway
     columns |= _spread("r_genes", of_genes[0], bootstrap.interval(of_genes))
-    frame = names.with_columns(
+    frame = found.names.with_columns(
         *(pl.Series(name, np.asarray(values, dtype=float)) for name, values in columns.items()),
         pl.lit(sum(len(fold.truth) for fold in found.inputs)).alias("n_samples"),
     )
@@ -59,13 +56,12 @@ def pathway_table(
 
 
 def pathway_scores(
-    found: Evaluated, members: sparse.csr_matrix, resampled: Collection[str]
+    found: Evaluated, resampled: Collection[str]
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Correlations and errors of every model's pathway scores (mean z of a pathway's genes).
 
     Parameters
     ----------
-    members : (P, G), rows summing to 1.
     resampled : models to bootstrap; of the others the value alone is computed.
 
     Returns
@@ -77,8 +73,7 @@ def pathway_scores(
     boot: dict[str, list[Array]] = {}
     squared: dict[str, list[Array]] = {}
     for index, (given, (mean, sd)) in enumerate(zip(found.inputs, found.train, strict=True)):
-        scale = np.where(given.eligible, 1.0 / np.where(given.eligible, sd, 1.0), 0.0)
-        standardiser = Standardiser(mean, scale, members)
+        standardiser = Standardiser.of(mean, sd, given.eligible, found.members)
         truth = standardiser.score(given.truth.T).T
         correlate = bootstrap.PccBootstrap(given.counts, truth)
         value = bootstrap.PccBootstrap(given.counts[:1], truth)

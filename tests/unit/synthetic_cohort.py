@@ -245,13 +245,6 @@ def _write_tables(folder, names, owner, ids, site, truth, caveat, folds, failed,
 
 def load(made: Synthetic) -> Cohort:
     """The cohort as evaluate reads it."""
-    from slide2rna import patients, scoring
+    from slide2rna import scoring
 
-    return patients.load_cohort(
-        scoring.model_genes(made.inputs),
-        made.inputs.bags,
-        made.inputs.expression,
-        made.inputs.slides,
-        made.inputs.splits,
-        made.inputs.cohort,
-    )
+    return scoring.load_cohort(made.inputs)

@@ -60,6 +60,35 @@ class Ridge:
         """Predictions (n, G) for features (n, d)."""
         return self.mean_y + (self.project(x) * (self.s / (self.s**2 + penalty))) @ self.uty
 
+    def choose(
+        self, x: Array, y: Array, slides: int, scale: Array | float = 1.0, pool: Array | None = None
+    ) -> tuple[float, float]:
+        """The penalty with the least squared error on val, and its mean squared error.
+
+        Averaging slides and shrinking are both linear, so val is projected once for all
+        penalties, and the error over all genes is a quadratic form in what the penalty changes.
+
+        Parameters
+        ----------
+        x, y : features (S, d) and targets (n, G) of val.
+        slides : number of train slides, the unit of the penalties.
+        scale : (G,) weight of each gene's errors.
+        pool : (n, S) average of a sample's slides; the identity if not given.
+        """
+        projected = self.project(x)
+        if pool is not None:
+            projected = pool.astype(np.float64) @ projected
+        off = (self.mean_y - y) * scale
+        uty = self.uty * scale
+        square, cross, constant = uty @ uty.T, off @ uty.T, np.square(off).sum()
+        penalties = PENALTIES * slides
+        errors = []
+        for penalty in penalties:
+            shrunk = projected * (self.s / (self.s**2 + penalty))
+            errors.append(float(((shrunk @ square) * shrunk + 2.0 * shrunk * cross).sum()))
+        best = int(np.argmin(errors))
+        return float(penalties[best]), float(errors[best] + constant) / off.size
+
     def affine(self, penalty: float) -> tuple[Array, Array]:
         """Weights (d, G) and offsets (G,) of the same predictions, x @ weights + offsets."""
         weights = (self.v * (self.s / (self.s**2 + penalty))) @ self.uty / self.sd_x[:, None]
@@ -105,20 +134,10 @@ def tuned(
     model = Ridge.fit(features(train), train_truth[train.pool.argmax(axis=0)])
     sd = train_truth.std(axis=0, dtype=np.float64)
     scale = np.where(sd > 1e-6, 1.0 / np.where(sd > 1e-6, sd, 1.0), 0.0)
-    # Averaging slides and shrinking are both linear, so val is projected once for all penalties,
-    # and the squared error over all genes is a quadratic form in what the penalty changes.
-    projected = val.pool.astype(np.float64) @ model.project(features(val))
-    off = (model.mean_y - val_truth) * scale
-    uty = model.uty * scale
-    square, cross = uty @ uty.T, off @ uty.T
-    penalties = PENALTIES * len(train.slide_ids)
-    errors = []
-    for penalty in penalties:
-        shrunk = projected * (model.s / (model.s**2 + penalty))
-        errors.append(float(((shrunk @ square) * shrunk + 2.0 * shrunk * cross).sum()))
-    penalty = float(penalties[int(np.argmin(errors))])
+    slides = len(train.slide_ids)
+    penalty, _ = model.choose(features(val), val_truth, slides, scale, val.pool)
 
     def predict(part: Part) -> NDArray[np.float32]:
         return model.predict(features(part), penalty).astype(np.float32)
 
-    return Fitted(f"penalty {penalty / len(train.slide_ids):.3g} per train slide", predict)
+    return Fitted(f"penalty {penalty / slides:.3g} per train slide", predict)

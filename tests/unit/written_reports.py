@@ -1,0 +1,49 @@
+"""A report of a small cohort whose law is known, and one with everything that can be shown."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import contract_tables
+import pytest
+import synthetic_cohort
+from slide2rna import config, evaluate, figures, report, report_extras
+
+CAVEAT = "within one patient, adjacent sections: no claim about patients"
+NAMES = (synthetic_cohort.RUN, synthetic_cohort.ENCODER, synthetic_cohort.SET)
+
+
+def make(folder: Path, **settings: object) -> synthetic_cohort.Synthetic:
+    small = {"patients": 45, "genes": 80, "draws": 25}
+    made = synthetic_cohort.make(folder, **(small | settings))  # type: ignore[arg-type]
+    chosen = config.defaults("evaluate", bootstrap=50, permutations=20)
+    out = folder / "evaluation" / synthetic_cohort.RUN
+    evaluate.evaluate(made.inputs, synthetic_cohort.RUN, out, chosen, 1, 1)
+    return made
+
+
+def load(folder: Path, *extras: str, folds: int | None = None) -> report.Run:
+    return report.load(folder, *NAMES, extras, folds)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cohort")
+    made = make(folder, caveat=CAVEAT, failed=2)
+    synthetic_cohort.add_pictures(made, 3)
+    report.write(load(folder), folder / "report")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def full(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run with everything that a report can show."""
+    copy = tmp_path_factory.mktemp("full") / "cohort"
+    shutil.copytree(folder, copy)
+    contract_tables.add(copy, synthetic_cohort.RUN)
+    figures.save(
+        figures.pcc_histogram(load(copy).tables["genes"]), copy / "leak_audit", "leak_audit"
+    )
+    report.write(load(copy, *report_extras.STAGES), copy / "report")
+    return copy
