@@ -15,8 +15,8 @@ STEP_VERSIONS = {
     "features": 1,
     "bags": 1,
     "pathways": 2,
-    "train": 3,
-    "sample": 3,
-    "evaluate": 3,
-    "report": 3,
+    "train": 4,
+    "sample": 4,
+    "evaluate": 4,
+    "report": 4,
 }

@@ -110,8 +110,8 @@ def _points(
             for array in (part.bags.means, part.bags.sizes)
         )
         if isinstance(model, RNAFM):
-            x0 = sample.noise(seed, fold, slide, PAIRS, len(model.active), "mean")
-            mean, _ = sample.point(model, model.encode_image(means, sizes), x0.to(device))
+            white = sample.noise(seed, fold, slide, PAIRS, model.noise_width, "mean")
+            mean, _ = sample.point(model, model.encode_image(means, sizes), white.to(device))
             yield mean[None]
         else:
             yield model.restore(model(means, sizes))

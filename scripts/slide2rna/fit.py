@@ -137,7 +137,7 @@ def fit_network(
         fitted, held = (_part(model, slides, device) for slides in (task.train, task.val))
         objective: Objective
         if isinstance(model, RNAFM):
-            objective = FlowObjective(held, own, task.seed, task.fold, device)
+            objective = FlowObjective(held, model.noise_width, own, task.seed, task.fold, device)
         else:
             objective = SquaredError(held, own["train"], device)
         log.info(

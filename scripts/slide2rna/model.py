@@ -149,6 +149,15 @@ class RNAFM(GeneScale):
             nn.init.zeros_(self.linear.bias)
         self.register_genes(pathways.n_genes)
 
+    @property
+    def noise_width(self) -> int:
+        """White numbers that a row of noise is made from; at least G."""
+        return self.pathways.n_genes
+
+    def color(self, white: Tensor) -> Tensor:
+        """White noise (..., noise_width) -> the flow's start x0 (..., G), each gene N(0, 1)."""
+        return white
+
     def residual_sd(self) -> Tensor:
         """(G,) sd of the Gaussian part; ones without the skip."""
         if self.theta is None:

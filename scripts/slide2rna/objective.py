@@ -56,13 +56,18 @@ class FlowObjective:
     """Flow loss (Eq. 13) with dropped conditions, and its value at fixed times and noise on val."""
 
     def __init__(
-        self, val: Part, settings: dict[str, Settings], seed: int, fold: int, device: torch.device
+        self,
+        val: Part,
+        width: int,
+        settings: dict[str, Settings],
+        seed: int,
+        fold: int,
+        device: torch.device,
     ) -> None:
         self.part, self.drop = val, settings["model"]["condition_dropout"]
         self.dtype = autocast_dtype(settings["train"]["precision"], device)
-        slides, genes = val.z.shape
         pairs = settings["train"]["val_noise"]
-        points = val_points(slides, genes, pairs, seed_for(seed, "val", fold))
+        points = val_points(len(val.z), width, pairs, seed_for(seed, "val", fold))
         self.times, self.noise = (value.to(device) for value in points)
 
     def loss(self, model: RNAFM, batch: Part, generator: torch.Generator) -> Tensor:
@@ -115,8 +120,8 @@ class SquaredError:
         return self.val(model), {}
 
 
-def val_points(slides: int, genes: int, pairs: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Fixed times (slides, pairs), stratified over [0, 1], and noise (slides, pairs, genes).
+def val_points(slides: int, width: int, pairs: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Fixed times (slides, pairs), stratified over [0, 1], and white noise (slides, pairs, width).
 
     Each slide has one time in each of `pairs` equal strata, and the places within a stratum are
     spread evenly over the slides: with few val slides the loss then compares models, not luck.
@@ -124,7 +129,7 @@ def val_points(slides: int, genes: int, pairs: int, seed: int) -> tuple[Tensor, 
     generator = torch.Generator().manual_seed(seed)
     place = (torch.randperm(slides, generator=generator) + 0.5) / slides
     times = (torch.arange(pairs) + place[:, None]) / pairs
-    return times, torch.randn(slides, pairs, genes, generator=generator)
+    return times, torch.randn(slides, pairs, width, generator=generator)
 
 
 @torch.no_grad()
@@ -132,7 +137,7 @@ def val_loss(
     model: RNAFM, part: Part, times: Tensor, noise: Tensor, dtype: torch.dtype | None = None
 ) -> float:
     """Flow loss (Eq. 13) at the stored times and noise, without condition dropout."""
-    slides, pairs, genes = noise.shape
+    slides, pairs, width = noise.shape
     active = model.active
     total = 0.0
     per_chunk = max(1, VAL_ROWS // pairs)
@@ -141,7 +146,7 @@ def val_loss(
             chunk = slice(start, min(start + per_chunk, slides))
             image = model.encode_image(part.means[chunk], part.sizes[chunk])
             t = times[chunk].reshape(-1)
-            x0 = noise[chunk].reshape(-1, genes) * active
+            x0 = model.color(noise[chunk].reshape(-1, width)) * active
             x1 = part.z[chunk].repeat_interleave(pairs, dim=0)
             x_t, target = model.path.interpolate(x0, x1, t[:, None])
             velocity = model.velocity(x_t, t, image.repeat_interleave(pairs, dim=0))
@@ -157,7 +162,8 @@ def train_step_loss(model: RNAFM, batch: Part, drop: float, generator: torch.Gen
     t = (
         torch.arange(rows, device=device) + torch.rand(rows, generator=generator, device=device)
     ) / rows
-    x0 = torch.randn(batch.z.shape, generator=generator, device=device) * active
+    white = torch.randn(rows, model.noise_width, generator=generator, device=device)
+    x0 = model.color(white) * active
     dropped = torch.rand(rows, generator=generator, device=device) < drop
     image = model.encode_image(batch.means, batch.sizes)
     image = torch.where(dropped[:, None], model.null_condition(rows).to(image.dtype), image)

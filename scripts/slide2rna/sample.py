@@ -28,10 +28,10 @@ from slide2rna.regressor import Regressor
 CPU_ROWS = 128
 
 
-def noise(seed: int, fold: int, slide_id: str, rows: int, genes: int, kind: str) -> Tensor:
-    """Standard normal (rows, genes) of one slide, the same on any device and in any chunk."""
+def noise(seed: int, fold: int, slide_id: str, rows: int, width: int, kind: str) -> Tensor:
+    """Standard normal (rows, width) of one slide, the same on any device and in any chunk."""
     generator = torch.Generator().manual_seed(seed_for(seed, "sample", fold, slide_id, kind))
-    return torch.randn(rows, genes, generator=generator)
+    return torch.randn(rows, width, generator=generator)
 
 
 def row_bytes(model: RNAFM) -> int:
@@ -52,7 +52,7 @@ def rows_per_chunk(model: RNAFM, memory_mb: int, device: torch.device) -> int:
 
 @torch.inference_mode()
 def draw(
-    model: RNAFM, image: Tensor, x0: Tensor, settings: Settings, rows: int | None = None
+    model: RNAFM, image: Tensor, white: Tensor, settings: Settings, rows: int | None = None
 ) -> Tensor:
     """Draws in standardised units.
 
@@ -62,8 +62,8 @@ def draw(
         In eval mode.
     image
         (S, h) from `encode_image`.
-    x0
-        (S, D, G) noise.
+    white
+        (S, D, noise_width) noise, coloured here.
     settings
         steps, solver, guidance, precision.
     rows
@@ -74,17 +74,18 @@ def draw(
     Tensor
         (S, D, G).
     """
-    slides, draws, genes = x0.shape
+    slides, draws = white.shape[:2]
+    genes = model.pathways.n_genes
     rows = rows or slides * draws
     active, sd = model.active, model.residual_sd()
-    dtype = autocast_dtype(settings["precision"], x0.device)
-    out = torch.empty_like(x0)
+    dtype = autocast_dtype(settings["precision"], white.device)
+    out = white.new_empty(slides, draws, genes)
     block, depth = max(1, rows // draws), min(rows, draws)
     for first in range(0, slides, block):
         for start in range(0, draws, depth):
             part = (slice(first, first + block), slice(start, start + depth))
             condition = image[part[0]]
-            start_x = (x0[part] * active).reshape(-1, genes)
+            start_x = (model.color(white[part]) * active).reshape(-1, genes)
             field = _field(model, condition, settings["guidance"], dtype)
             end = flow.solve(field, start_x, settings["steps"], settings["solver"], model.path, sd)
             out[part] = end.view(out[part].shape)
@@ -104,7 +105,7 @@ def _field(
 
 
 @torch.inference_mode()
-def point(model: RNAFM, image: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
+def point(model: RNAFM, image: Tensor, white: Tensor) -> tuple[Tensor, Tensor]:
     """One-step posterior mean of one slide and its spread, in log2(x+1) units.
 
     Always without guidance: only the conditional field at scale 1 has the mean of p(x | y).
@@ -113,9 +114,10 @@ def point(model: RNAFM, image: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
     ----------
     image
         (1, h).
-    x0
-        (m, G) noise, used with both signs.
+    white
+        (m, noise_width) noise, coloured here and used with both signs.
     """
+    x0 = model.color(white)
     mean, spread = flow.posterior_mean(_field(model, image), x0 * model.active, model.path)
     return model.restore(mean), spread * model.gene_sd
 
@@ -209,7 +211,7 @@ def _draw_all(
     fold: int,
     device: torch.device,
 ) -> None:
-    draws, pairs, genes = settings["draws"], settings["mean_pairs"], model.pathways.n_genes
+    draws, pairs, width = settings["draws"], settings["mean_pairs"], model.noise_width
     limit = rows_per_chunk(model, settings["memory_mb"], device)
     for block in progress(list(_blocks(left, max(1, limit // draws))), f"fold {fold}: sampling"):
         with torch.inference_mode():
@@ -218,14 +220,14 @@ def _draw_all(
         drawn = [place for place, row in enumerate(block) if rows.parts[row] != "val"]
         values = {}
         if drawn:
-            start = torch.stack([noise(seed, fold, names[i], draws, genes, "draws") for i in drawn])
+            start = torch.stack([noise(seed, fold, names[i], draws, width, "draws") for i in drawn])
             z = draw(model, image[drawn], start.to(device), settings, limit)
             _check_finite(z, fold, names)
             found = model.restore(z).cpu().numpy().astype(np.float16)
             values = {place: {"draws": value} for place, value in zip(drawn, found, strict=True)}
         for place, (row, name) in enumerate(zip(block, names, strict=True)):
-            x0 = noise(seed, fold, name, pairs, genes, "mean").to(device)
-            mean, spread = point(model, image[place : place + 1], x0)
+            white = noise(seed, fold, name, pairs, width, "mean").to(device)
+            mean, spread = point(model, image[place : place + 1], white)
             points = {"point": mean.cpu().numpy(), "point_spread": spread.cpu().numpy()}
             file.write(row, name, **values.get(place, {}), **points)
 
