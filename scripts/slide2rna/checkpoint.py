@@ -21,7 +21,7 @@ from slide2rna.model import RNAFM
 from slide2rna.pathways import Pathways
 from slide2rna.regressor import Regressor
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save_model(folder: str | Path, model: RNAFM | Regressor, meta: dict[str, Any]) -> None:

@@ -100,7 +100,13 @@ class RNAFM(GeneScale):
     law of the standardised training genes; and x0 + v(x0, 0) = F for the linear path.
 
     `skip: ridge` adds a linear function of the bag's mean to F, which training starts from a ridge
-    (fit.py): with few hundred slides a network alone finds less of m(y) than a ridge does.
+    (start.py): with few hundred slides a network alone finds less of m(y) than a ridge does.
+
+    `factors`. The published flow starts from x0 ~ N(0, I), and all co-expression of the draws must
+    be learned. Here x0 ~ N(0, C) with the correlation C of the ridge's residuals (low rank and
+    diagonal, `color`): with S = diag(s) the Gaussian velocity then carries it to N(m, S C S), so
+    that draws have the residuals' co-expression from the start, exactly in any number of steps.
+    Each gene of x0 stays N(0, 1), x0 stays independent of x1 and y, and Eq. 10 to 14 stand.
     """
 
     def __init__(
@@ -143,6 +149,9 @@ class RNAFM(GeneScale):
         if settings["skip"] != "none":
             self.theta = nn.Parameter(torch.zeros(pathways.n_genes))
         self.linear: nn.Linear | None = None
+        self.loadings: Tensor
+        factors = settings["factors"] if settings["skip"] == "ridge" else 0
+        self.register_buffer("loadings", torch.zeros(pathways.n_genes, factors))
         if settings["skip"] == "ridge":
             self.linear = nn.Linear(features, pathways.n_genes)
             nn.init.zeros_(self.linear.weight)
@@ -151,12 +160,19 @@ class RNAFM(GeneScale):
 
     @property
     def noise_width(self) -> int:
-        """White numbers that a row of noise is made from; at least G."""
-        return self.pathways.n_genes
+        """White numbers that a row of noise is made from: G and the shared factors."""
+        return self.pathways.n_genes + self.loadings.shape[1]
 
     def color(self, white: Tensor) -> Tensor:
-        """White noise (..., noise_width) -> the flow's start x0 (..., G), each gene N(0, 1)."""
-        return white
+        """White noise (..., noise_width) -> the flow's start x0 (..., G), each gene N(0, 1).
+
+        x0 = sqrt(1 - |l_g|^2) e_g + l_g' f, with loadings l_g and shared factors f.
+        """
+        if not self.loadings.shape[1]:
+            return white
+        own, shared = white.split([len(self.loadings), self.loadings.shape[1]], dim=-1)
+        share = self.loadings.square().sum(dim=1)
+        return (1 - share).sqrt() * own + shared @ self.loadings.T
 
     def residual_sd(self) -> Tensor:
         """(G,) sd of the Gaussian part; ones without the skip."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from slide2rna import factors
 from slide2rna.cli import log
 from slide2rna.model import RNAFM, SD_RANGE
 from slide2rna.models.ridge import Ridge, mean_of_bags
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def start_from_ridge(model: RNAFM, train: Slides, val: Slides) -> None:
-    """Set the linear mean to a ridge of train with val's penalty, and sds to its residuals'.
+    """Set the linear mean to a ridge with val's penalty, and the noise to what its residuals are.
 
     Residuals are those of slides left out: a ridge that follows its slides closely would
     otherwise look certain.
@@ -28,7 +29,8 @@ def start_from_ridge(model: RNAFM, train: Slides, val: Slides) -> None:
     Parameters
     ----------
     model
-        With the statistics of train in its buffers; `linear` and `theta` are set in place.
+        With the statistics of train in its buffers; `linear`, `theta` and `loadings` are set in
+        place.
     """
     assert model.linear is not None
     assert model.theta is not None
@@ -39,7 +41,8 @@ def start_from_ridge(model: RNAFM, train: Slides, val: Slides) -> None:
     ridge = Ridge.fit(x, z)
     penalty, error = ridge.choose(x_val, z_val, len(z))
     weight, bias = ridge.affine(penalty)
-    residual = np.sqrt(np.square(ridge.left_out(x, z, penalty)).mean(axis=0))
+    off = ridge.left_out(x, z, penalty)
+    residual = np.sqrt(np.square(off).mean(axis=0))
     # The model sees features that its own buffers standardise.
     mean, scale = (
         buffer.double().numpy()
@@ -49,4 +52,13 @@ def start_from_ridge(model: RNAFM, train: Slides, val: Slides) -> None:
         model.linear.weight.copy_(torch.from_numpy(weight.T * scale))
         model.linear.bias.copy_(torch.from_numpy(bias + mean @ weight))
         model.theta.copy_(torch.from_numpy(np.log(np.clip(residual, *SD_RANGE))))
+        if model.loadings.shape[1]:
+            unit = np.where(residual > 0, 1 / np.where(residual > 0, residual, 1), 0)
+            held = (z_val - ridge.predict(x_val, penalty)) * unit
+            loadings, scores = factors.fit(off * unit, held, model.loadings.shape[1])
+            model.loadings[:, : loadings.shape[1]] = torch.from_numpy(loadings)
+            log.info(
+                "noise: %d shared factors, val log-likelihood per gene %.3f (none: %.3f)",
+                *(loadings.shape[1], scores[loadings.shape[1]], scores[0]),
+            )
     log.info("ridge: penalty %.3g per slide, val error %.4f", penalty / len(z), error)

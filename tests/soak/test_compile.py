@@ -42,9 +42,9 @@ def test_compiled_equals_eager(
         assert torch.allclose(one, two, atol=1e-5)
 
     eager.eval()
-    x0, image = torch.randn(2, 5, eager.pathways.n_genes), eager.null_condition(2)
+    white, image = torch.randn(2, 5, eager.noise_width), eager.null_condition(2)
     settings = config.defaults("sample", steps=4, guidance=2.0)
-    plain, before = sample.draw(eager, image, x0, settings), graphs()
+    plain, before = sample.draw(eager, image, white, settings), graphs()
     devices.compile_model(eager, "compile", CPU)
-    assert torch.allclose(sample.draw(eager, image, x0, settings), plain, atol=1e-5)
+    assert torch.allclose(sample.draw(eager, image, white, settings), plain, atol=1e-5)
     assert graphs() > before

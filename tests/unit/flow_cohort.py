@@ -25,7 +25,12 @@ class FlowCohort:
 
 
 def make(
-    folder: Path, parts: dict[str, int], genes: int = 60, constant: int = 1, seed: int = 0
+    folder: Path,
+    parts: dict[str, int],
+    genes: int = 60,
+    constant: int = 1,
+    seed: int = 0,
+    shared: float = 0.0,
 ) -> FlowCohort:
     """Write the cohort; the first patient of each part has two slides.
 
@@ -35,6 +40,8 @@ def make(
         Number of patients per part, one fold (number 0).
     constant
         So many genes (the last ones) have one value in all patients.
+    shared
+        Correlation of the noise between genes.
     """
     rng = np.random.default_rng(seed)
     n, k, d = sum(parts.values()), 6, 12
@@ -45,7 +52,10 @@ def make(
     noise_sd = rng.uniform(0.5, 1.5, genes)
     mean[:, genes - constant :] = 3.25
     noise_sd[genes - constant :] = 0
-    expression = (mean + noise_sd * rng.normal(size=mean.shape)).astype(np.float32)
+    noise = np.sqrt(1 - shared) * rng.normal(size=mean.shape)
+    if shared:
+        noise += np.sqrt(shared) * rng.normal(size=(n, 1))
+    expression = (mean + noise_sd * noise).astype(np.float32)
     first = {part.index(name) for name in parts}
     rows = [
         (patients[i], f"{patients[i]}-{s}", i) for i in range(n) for s in range(1 + (i in first))

@@ -384,7 +384,10 @@ def test_full_size_takes_a_step() -> None:
     with torch.inference_mode():
         image = model.eval().encode_image(part.means, part.sizes)
     z = sample.draw(
-        model, image, torch.randn(1, 1, 20_820), config.defaults("sample", steps=2, guidance=2.0)
+        model,
+        image,
+        torch.randn(1, 1, model.noise_width),
+        config.defaults("sample", steps=2, guidance=2.0),
     )
     assert z.shape == (1, 1, 20_820)
     assert torch.isfinite(flow.loss(z[0], torch.zeros(1, 20_820), model.active))

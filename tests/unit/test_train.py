@@ -263,7 +263,7 @@ def test_flow_beats_constant_and_covers(fitted, skip: str) -> None:  # type: ign
         image = model.encode_image(
             torch.from_numpy(bagged.means[rows.bag]), torch.from_numpy(bagged.sizes[rows.bag])
         )
-    x0 = torch.randn(len(truth), 99, 120, generator=torch.Generator().manual_seed(1))
+    x0 = torch.randn(len(truth), 99, model.noise_width, generator=torch.Generator().manual_seed(1))
     options = config.defaults("sample", solver="exponential", steps=8)
     z = sample.draw(model, image, x0, options).sort(dim=1).values
     varying = slice(0, 119)
