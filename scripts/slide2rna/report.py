@@ -205,7 +205,8 @@ def context(run: Run) -> dict[str, Any]:
         "cohort": run.cohort,
         "caveat": run.cohort.get("caveat"),
         "cautions": [text for text in ((own or {}).get("note") or "").split("; ") if text],
-        "verdict": verdict.sentences(summary, tables["calibration"], model),
+        "verdict": verdict.sentences(summary, tables["calibration"], model)
+        + verdict.started(run.models.values()),
         "gene_sets": sets,
         "counts": report_cohort.counts(run),
         "failures": report_cohort.failures(run),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -54,6 +55,23 @@ def sentences(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -> l
     score = pick(summary, model=model, gene_set="all", metric="pcc")
     claimed = score is None or UNCLAIMED not in (score["note"] or "")
     return out + _calibrated(calibration, claimed)
+
+
+def started(models: Iterable[dict[str, Any]]) -> list[Sentence]:
+    """Whether training found anything beyond its ridge start, from each fold's model.json."""
+    facts = [
+        model
+        for model in models
+        if model.get("settings", {}).get("model", {}).get("skip") == "ridge"
+    ]
+    kept = sum(model.get("best_epoch") == 0 for model in facts)
+    if not kept:
+        return []
+    text = (
+        f"In {kept} of {len(facts)} folds no epoch bettered the ridge start on val: there points "
+        "are the ridge's, and draws its residuals' Gaussian law."
+    )
+    return [Sentence(text, "open", "start kept")]
 
 
 def _signals(summary: pl.DataFrame, model: str, shown: list[str]) -> list[Sentence]:

@@ -7,18 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from known import RUN, folds_of
 from slide2rna import metrics
-from slide2rna.law import CLASSES, truth
-
-RUN = "files-flow-go-bp"
-
-
-@pytest.fixture(scope="module")
-def law(repo: Path) -> Path:
-    path = repo / "results" / "law"
-    if not (path / "report" / "index.html").exists():
-        pytest.skip("no results of the law cohort; make law")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -61,18 +51,10 @@ def test_intervals_cover(law: Path) -> None:
 
 def test_share_of_what_is_attainable(law: Path, summary: pl.DataFrame) -> None:
     """The true conditional mean, scored like the model, bounds it from above."""
-    known = pl.read_parquet(law / "source" / "truth.parquet")
-    splits = pl.read_csv(law / "splits.tsv", separator="\t").filter(pl.col("part") == "test")
-    expression = pl.read_parquet(law / "expression.parquet")
-    model = truth()
-    scores = []
-    for (_,), fold in splits.group_by("fold", maintain_order=True):
-        own = fold.select(patient_id="unit").join(known, on="patient_id", maintain_order="left")
-        mean = model.mean(own.select(CLASSES).to_numpy(), own["site"].to_numpy())
-        measured = own.select(sample_id="patient_id").join(
-            expression, on="sample_id", maintain_order="left"
-        )
-        scores.append(np.mean(metrics.pcc(mean, measured.select(model.genes).to_numpy())[0]))
+    scores = [
+        np.mean(metrics.pcc(fold.law.mean(fold.pi, fold.site), fold.measured)[0])
+        for fold in folds_of(law)
+    ]
     reached, attainable = row(summary, "pcc")["value"], float(np.mean(scores))
     print(f"PCC {reached:.3f} of {attainable:.3f} attainable: {100 * reached / attainable:.0f} %")
     assert 0.85 * attainable <= reached < attainable

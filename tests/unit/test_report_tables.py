@@ -267,3 +267,13 @@ def test_aspects_need_both_and_favour_none() -> None:
         ("b", 0.6, 0.7), ("a", 0.9, 0.1),
     ]  # fmt: skip
     assert report_extras.aspects(pl.DataFrame(rows).filter(pl.col("variant") == "base")) == []
+
+
+def test_the_verdict_says_where_training_found_nothing() -> None:
+    def model(skip: str, best: int) -> dict[str, object]:
+        return {"settings": {"model": {"skip": skip}}, "best_epoch": best}
+
+    (line,) = verdict.started([model("ridge", 0), model("ridge", 7)])
+    assert line.text.startswith("In 1 of 2 folds no epoch bettered the ridge start")
+    assert not verdict.started([model("ridge", 7)])
+    assert not verdict.started([model("gaussian", 0), {"settings": {"model": {"width": 3}}}])
