@@ -98,8 +98,9 @@ def load(
             raise StageError(other, f"its slides differ from those of {path}", "sample anew")
     drawn = cohort.slides.filter(cohort.slides["slide_id"].is_in(list(rows)))
     own = patients.part_of(cohort, drawn)
+    nobody = patients.part_of(cohort, drawn.clear())
     members = tuple(
-        Fold(number, train, val, own, path, store, rows)
+        Fold(number, train, val, nobody, own, path, store, rows)
         for number, (path, store, rows) in zip(numbers, opened, strict=True)
     )
     _check_shares(members)
@@ -108,6 +109,7 @@ def load(
         number=0,
         train=train,
         val=val,
+        cal=nobody,
         test=repeated(own, len(members)),
         path=path,
         store=opened[0][1],

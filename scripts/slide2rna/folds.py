@@ -19,16 +19,20 @@ from numpy.typing import NDArray
 from slide2rna.errors import StageError, listing
 from slide2rna.patients import Cohort, Part, part_of
 
-PARTS = ("train", "val", "test")
+PARTS = ("train", "val", "cal", "test")
 
 
 @dataclass(frozen=True)
 class Fold:
-    """The parts of a fold, and the file with one model's points and draws of val, cal and test."""
+    """The parts of a fold, and the file with one model's points and draws of val, cal and test.
+
+    `cal` may be empty: nothing but conformal intervals and p values needs it.
+    """
 
     number: int
     train: Part
     val: Part
+    cal: Part
     test: Part
     path: Path
     store: zarr.Group
@@ -50,12 +54,22 @@ class Fold:
 
     def slide_rows(self, name: str, part: Part) -> NDArray[np.float32]:
         """An array of slide rows (S, G), in the part's order."""
+        array = self.array(name)
+        if not part.slide_ids:
+            return np.empty((0, *array.shape[1:]), np.float32)
         rows = np.array([self.rows[slide] for slide in part.slide_ids])
-        return np.asarray(self.array(name).oindex[rows], dtype=np.float32)
+        return np.asarray(array.oindex[rows], dtype=np.float32)
 
     def read(self, name: str, part: Part) -> NDArray[np.float32]:
         """An array of slide rows (S, G), averaged to samples (n, G)."""
         return np.asarray(part.average(self.slide_rows(name, part)), dtype=np.float32)
+
+    def mixture(self, part: Part) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and sd (n, G) of each sample's law: its slides' draws in equal shares."""
+        mean, sd = (self.slide_rows(name, part) for name in ("mean", "sd"))
+        centre = np.asarray(part.average(mean))
+        between = mean - part.spread(centre)
+        return centre, np.sqrt(part.average(sd**2 + between**2))
 
     def array(self, name: str) -> zarr.Array:
         """An array of the draws file.
@@ -98,7 +112,7 @@ def load_fold(cohort: Cohort, path: str | Path) -> Fold:
     store, rows = open_store(path, cohort.genes)
     number = int(str(store.attrs["fold"]))
     parts = {name: _part(cohort, number, name, None if name == "train" else rows) for name in PARTS}
-    empty = [name for name, part in parts.items() if not part.samples]
+    empty = [name for name, part in parts.items() if not part.samples and name != "cal"]
     if empty:
         raise StageError(
             path, f"no measured sample in part {' and '.join(empty)}", "use fewer folds"
@@ -166,9 +180,10 @@ def open_store(path: Path, genes: Sequence[str]) -> tuple[zarr.Group, dict[str, 
 
 def _check_parts(fold: Fold) -> None:
     stored = dict(zip(fold.rows, _strings(fold.store, "parts"), strict=True))
-    for name, part in (("val", fold.val), ("test", fold.test)):
+    for name, part in (("val", fold.val), ("cal", fold.cal), ("test", fold.test)):
         for slide in part.slide_ids:
-            if stored[slide] != name:
+            # Another model's file may lack slides of cal, where only the evaluated one is used.
+            if stored.get(slide, name) != name:
                 raise StageError(
                     fold.path,
                     f"slide {slide} is '{stored[slide]}' here and '{name}' in the splits",

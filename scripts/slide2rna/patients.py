@@ -75,15 +75,19 @@ class Part:
 
     def slide_truth(self) -> NDArray[np.float32]:
         """Truth of each slide's sample (S, G)."""
-        return self.truth[self.pool.argmax(axis=0)]
+        return np.asarray(self.spread(self.truth))
 
     def average(self, values: Array) -> Array:
         """Slide rows (S, ...) averaged to sample rows (n, ...)."""
         return self.pool @ values
 
+    def spread(self, values: Array) -> Array:
+        """Sample rows (n, ...) repeated for their slides (S, ...)."""
+        return values[self.pool.argmax(axis=0)] if self.slide_ids else values[:0]
+
     def first_slide(self) -> NDArray[np.int64]:
         """Column of each sample's first slide (n,)."""
-        return self.pool.argmax(axis=1)
+        return self.pool.argmax(axis=1) if self.slide_ids else np.empty(0, dtype=np.int64)
 
     def sample_sites(self) -> list[str | None]:
         """Site of each sample (n,), that of its first slide."""
@@ -152,5 +156,5 @@ def part_of(cohort: Cohort, slides: pl.DataFrame) -> Part:
         samples=samples,
         owners=[owner[sample] for sample in samples],
         pool=pool,
-        truth=cohort.truth[[cohort.row[sample] for sample in samples]],
+        truth=cohort.truth[np.array([cohort.row[sample] for sample in samples], dtype=np.int64)],
     )
