@@ -111,6 +111,14 @@ def bootstrap_mean(counts: Counts, values: Array) -> Array:
     return np.asarray(counts @ values / counts.shape[1], dtype=np.float64)
 
 
+def over_patients(counts: Sequence[Counts], values: Sequence[Array]) -> tuple[Array, Array, Array]:
+    """Mean over the patients of all folds of per-patient values (n, ...), with its interval."""
+    total = sum(len(value) for value in values)
+    sums = np.asarray(sum(c @ v for c, v in zip(counts, values, strict=True)))
+    low, high = interval(sums / total)
+    return sums[0] / total, low, high
+
+
 def interval(resamples: Array, level: float = 0.95) -> tuple[Array, Array]:
     """Basic bootstrap interval over the first axis, whose row 0 is the value itself.
 

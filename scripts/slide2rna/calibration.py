@@ -10,9 +10,9 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from slide2rna import bootstrap, metrics, ranks
+from slide2rna import bootstrap, draws, metrics, pathway_intervals, ranks, sharpness
 from slide2rna.bootstrap import Counts
-from slide2rna.draws import PIT_BINS, DrawScores
+from slide2rna.draws import PIT_BINS, DrawScores, Moments
 from slide2rna.scoring import Evaluated
 
 Array = NDArray[np.floating]
@@ -43,29 +43,29 @@ def table(found: Evaluated) -> pl.DataFrame:
     Returns
     -------
     A row per gene set, quantity and interval. `quantity` is coverage (within: pooled, gene,
-    sample), pit (interval is the bin's upper edge, covered its share), nll or spearman;
-    `kind` is draws, or the null that stands beside them.
+    sample), pit (interval is the bin's upper edge, covered its share), nll, spearman or
+    sharpness (value: mean width of the interval, or mean sd without one); of pathway scores
+    pathway_coverage (within: pooled, pathway) and pathway_crps, with gene_set pathways. `kind` is
+    draws, or the null that stands beside them. Where the draws weren't kept, what needs no more
+    than their mean and sd; of a model of points alone, nothing.
     """
     rows: list[dict[str, Any]] = []
     scores = found.draws
+    moments: Sequence[Moments | DrawScores] = scores or [
+        draws.stored(fold) for fold in found.folds if fold.has("mean") and fold.has("sd")
+    ]
     truths = [fold.truth for fold in found.inputs]
     sets = [fold.sets[found.model] for fold in found.inputs]
     counts = [fold.counts for fold in found.inputs]
-    # A model of points alone has no draws to calibrate.
-    for column, name in enumerate(found.set_names if scores else []):
-        rows += _coverage(scores, sets, counts, column, name)
-        rows += _pit(scores, counts, column, name)
-        rows += _nll(scores, truths, sets, found.train, counts, column, name)
-        rows += _spearman(scores, truths, sets, found.train, column, name)
+    for column, name in enumerate(found.set_names if moments else []):
+        if scores:
+            rows += _coverage(scores, sets, counts, column, name)
+            rows += _pit(scores, counts, column, name)
+        rows += _nll(moments, truths, sets, found.train, counts, column, name)
+        rows += _spearman(moments, truths, sets, found.train, column, name)
+    if moments:
+        rows += sharpness.rows(found, moments, found.levels) + pathway_intervals.rows(found)
     return pl.DataFrame(rows, schema=SCHEMA)
-
-
-def _over_patients(counts: Sequence[Counts], values: Sequence[Array]) -> tuple[Array, Array, Array]:
-    """Mean over the patients of all folds of per-patient values (n, ...), with its interval."""
-    total = sum(len(value) for value in values)
-    sums = np.asarray(sum(c @ v for c, v in zip(counts, values, strict=True)))
-    low, high = bootstrap.interval(sums / total)
-    return sums[0] / total, low, high
 
 
 def _coverage(
@@ -82,7 +82,7 @@ def _coverage(
         base: dict[str, Any] = {"gene_set": name, "quantity": "coverage", "kind": "draws"}
         base |= {"interval": float(level), "nominal": float(level)}
         per_sample = [score.covered[index, :, column] for score in scores]
-        value, low, high = _over_patients(counts, per_sample)
+        value, low, high = bootstrap.over_patients(counts, per_sample)
         low, high = np.clip([low, high], 0, 1)
         width = np.average(
             [score.width[index, mask].mean() for score, mask in zip(scores, members, strict=True)],
@@ -114,7 +114,7 @@ def _coverage(
 def _pit(
     scores: Sequence[DrawScores], counts: Sequence[Counts], column: int, name: str
 ) -> list[dict[str, Any]]:
-    value, low, high = _over_patients(counts, [score.pit[:, column] for score in scores])
+    value, low, high = bootstrap.over_patients(counts, [score.pit[:, column] for score in scores])
     low, high = np.clip([low, high], 0, 1)
     samples = sum(score.mean.shape[0] for score in scores)
     base = {"gene_set": name, "quantity": "pit", "kind": "draws", "within": "pooled", "n": samples}
@@ -127,7 +127,7 @@ def _pit(
 
 
 def _nll(
-    scores: Sequence[DrawScores],
+    scores: Sequence[Moments | DrawScores],
     truths: Sequence[Array],
     sets: Sequence[NDArray[np.bool_]],
     train: Sequence[tuple[Array, Array]],
@@ -150,7 +150,7 @@ def _nll(
         "train-normal": "normal law with the train mean and sd, no image",
     }
     for kind, values in (("draws", ours), ("train-normal", null)):
-        value, low, high = _over_patients(counts, values)
+        value, low, high = bootstrap.over_patients(counts, values)
         base: dict[str, Any] = {
             "gene_set": name,
             "quantity": "nll",
@@ -163,7 +163,7 @@ def _nll(
 
 
 def _spearman(
-    scores: Sequence[DrawScores],
+    scores: Sequence[Moments | DrawScores],
     truths: Sequence[Array],
     sets: Sequence[NDArray[np.bool_]],
     train: Sequence[tuple[Array, Array]],

@@ -11,13 +11,22 @@ from numpy.typing import NDArray
 from slide2rna import io, metrics
 from slide2rna.folds import Fold
 from slide2rna.parallel import ordered_map
-from slide2rna.sample_scores import Standardiser, by_gene, gene_blocks, in_order, score_sample
+from slide2rna.pathway_score import Method, gene_blocks
+from slide2rna.sample_scores import SHOWN_LEVEL, Wanted, by_gene, in_order, score_sample
 
 Array = NDArray[np.floating]
 Raw = tuple[int, NDArray[np.float16]]
 
 PIT_BINS = 20
 GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and variance (n, G) of the draws of a fold's test samples."""
+
+    mean: NDArray[np.float32]
+    variance: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -58,9 +67,13 @@ class DrawScores(DrawMoments):
     covered : (L, n, K) share of a gene set inside the interval, per sample.
     covered_gene : (L, G) number of samples inside, per gene.
     width : (L, G) mean width in log2 units.
+    set_width : (L, n, K) mean width over a gene set, per sample.
     pit : (n, K, PIT_BINS) share of a gene set per PIT bin.
     score, score_crps : (n, P) mean of the draws' pathway scores, and their CRPS.
-    score_covered : (n, P) whether the 90 % interval of the score holds the measured one.
+    score_levels : (M,) levels of the scores' intervals.
+    score_covered : (M, n, P) whether the interval of the score holds the measured one.
+    score_width : (M, P) mean width of these intervals.
+    score_ends : (M, 2, n, X) those of the example pathways.
     example_low, example_high : (n, E) ends of the 90 % interval of the example genes.
     """
 
@@ -69,12 +82,22 @@ class DrawScores(DrawMoments):
     covered: Array
     covered_gene: Array
     width: Array
+    set_width: Array
     pit: Array
     score: Array
     score_crps: Array
+    score_levels: Array
     score_covered: NDArray[np.bool_]
+    score_width: Array
+    score_ends: Array
     example_low: Array
     example_high: Array
+
+
+def stored(fold: Fold) -> Moments:
+    """From the file's own mean and sd: all there is where draws weren't kept."""
+    mean, sd = fold.mixture(fold.test)
+    return Moments(mean, np.square(sd))
 
 
 def draw_moments(fold: Fold, threads: int) -> DrawMoments:
@@ -103,8 +126,8 @@ def score_draws(
     fold: Fold,
     sets: NDArray[np.bool_],
     levels: list[float],
-    standardiser: Standardiser,
-    examples: NDArray[np.int64],
+    method: Method,
+    examples: tuple[NDArray[np.int64], NDArray[np.int64]],
     seed: int,
     threads: int,
 ) -> DrawScores:
@@ -114,55 +137,68 @@ def score_draws(
     ----------
     sets : (G, K) gene sets; each sample's coverage and PIT are kept per set.
     levels : nominal levels of the intervals; a grid for the reliability curve is added.
-    examples : (E,) genes whose 90 % intervals are kept for the figure.
+    method : how a pathway is scored.
+    examples : genes (E,) and pathways (X,) whose intervals are kept for the figures.
     """
     truth, pool = fold.test.truth, fold.test.pool
     n, genes = truth.shape
-    draws = fold.pool_size
-    wanted = sorted({*levels, *GRID})
-    usable = np.array([level for level in wanted if metrics.attainable(level, draws)])
+
+    def usable(levels: set[float]) -> Array:
+        return np.array([x for x in sorted(levels) if metrics.attainable(x, fold.pool_size)])
+
+    wanted = Wanted(usable({*levels, *GRID}), usable({*levels, SHOWN_LEVEL}), method, *examples)
     members = np.maximum(sets.sum(axis=0), 1)
     weight = sets.astype(np.float32) / members.astype(np.float32)
+    count, counted, pathways = len(wanted.levels), len(wanted.score_levels), method.members.shape[0]
     mean, one = np.zeros((2, pool.shape[1], genes), np.float32)
     variance, crps = np.zeros((2, n, genes), np.float32)
-    covered = np.zeros((len(usable), n, sets.shape[1]))
-    covered_gene, width = np.zeros((2, len(usable), genes))
+    covered, set_width = np.zeros((2, count, n, sets.shape[1]))
+    covered_gene, width = np.zeros((2, count, genes))
     bins = np.zeros((n, sets.shape[1], PIT_BINS))
-    score, score_crps, inside = np.zeros((3, n, standardiser.members.shape[0]))
-    ends = np.full((2, n, len(examples)), np.nan)
+    score, score_crps = np.zeros((2, n, pathways))
+    score_covered = np.zeros((counted, n, pathways), dtype=bool)
+    score_width = np.zeros((counted, pathways))
+    score_ends = np.zeros((counted, 2, n, len(wanted.pathways)))
+    ends = np.full((2, n, len(wanted.genes)), np.nan)
 
-    def work(item: Raw) -> tuple[int, dict[str, Array]]:
+    def work(item: Raw) -> dict[str, Array]:
         row, raw = item
         rng = io.rng_for(seed, "pit", fold.test.samples[row])
-        found = score_sample(raw, truth[row], usable, standardiser, examples, rng)
+        found = score_sample(raw, truth[row], wanted, rng)
         slides = np.flatnonzero(pool[row])
         mean[slides], one[slides] = found["mean"], raw[:, 0]
         variance[row], crps[row] = found["variance"], found["crps"]
         score[row], score_crps[row] = found["score"], found["score_crps"]
-        inside[row], ends[:, row] = found["score_inside"], found["ends"]
-        covered[:, row] = found["inside"] @ weight
+        score_covered[:, row], score_ends[:, :, row] = found["score_inside"], found["score_ends"]
+        ends[:, row] = found["ends"]
+        covered[:, row], set_width[:, row] = found["inside"] @ weight, found["width"] @ weight
         hits = np.minimum((found["pit"] * PIT_BINS).astype(int), PIT_BINS - 1)
         for index in range(sets.shape[1]):
             bins[row, index] = np.bincount(hits, sets[:, index], PIT_BINS) / members[index]
-        return row, found
+        return {name: found[name] for name in ("inside", "width", "score_width")}
 
-    for _, found in ordered_map(work, fold.test_draws(), threads):
+    for found in ordered_map(work, fold.test_draws(), threads):
         covered_gene += found["inside"]
         width += found["width"] / n
+        score_width += found["score_width"] / n
     return DrawScores(
         slide_mean=mean,
         slide_one=one,
         pool=pool,
         crps=crps,
         variance=variance,
-        levels=usable,
+        levels=wanted.levels,
         covered=covered,
         covered_gene=covered_gene,
         width=width,
+        set_width=set_width,
         pit=bins,
         score=score,
         score_crps=score_crps,
-        score_covered=inside > 0,
+        score_levels=wanted.score_levels,
+        score_covered=score_covered,
+        score_width=score_width,
+        score_ends=score_ends,
         example_low=ends[0],
         example_high=ends[1],
     )

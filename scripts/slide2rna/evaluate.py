@@ -13,7 +13,16 @@ from pathlib import Path
 
 import polars as pl
 
-from slide2rna import calibration, io, scoring, tables
+from slide2rna import (
+    calibration,
+    coexpression_table,
+    conformal,
+    conformal_table,
+    io,
+    pathway_intervals,
+    scoring,
+    tables,
+)
 from slide2rna.config import Settings
 from slide2rna.errors import StageError
 from slide2rna.gene_catalogue import gene_table
@@ -54,11 +63,17 @@ def evaluate(
     """
     found = scoring.score(inputs, settings, seed, threads)
     cohort = found.cohort
+    by = settings["conformal"]["by"]
+    calibrated = list(conformal.calibrate_all(found, by))
     made = {
         "summary": summary_table(found),
         "genes": gene_table(found),
         "calibration": calibration.table(found),
+        "conformal": conformal_table.table(found, calibrated, by),
+        "conformal_factors": conformal.factor_table(found, calibrated),
+        "coexpression": coexpression_table.table(found, threads),
         "pathways": tables.pathway_table(found),
+        "pathway_intervals": pathway_intervals.example_table(found),
         "samples": tables.sample_table(found),
         "examples": tables.example_table(found),
         "search": search_table(searches, cohort.bags.encoder, inputs.pathways.stem),

@@ -20,6 +20,7 @@ from slide2rna import (
     foldscores,
     gather,
     io,
+    pathway_score,
     patients,
     published_protocol,
 )
@@ -28,11 +29,10 @@ from slide2rna.config import Settings
 from slide2rna.draws import DrawMoments, DrawScores
 from slide2rna.errors import StageError
 from slide2rna.parallel import ordered_map
-from slide2rna.sample_scores import Standardiser
 
 Array = NDArray[np.floating]
 
-EXAMPLES = 6
+EXAMPLES, EXAMPLE_PATHWAYS = 6, 3
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,9 @@ class Evaluated:
     pooled : by model and kind, for the published protocol.
     notes, absent : by model, how it was fitted, or why it can't be had.
     floors : by model, (permutations, K).
+    levels : nominal levels of the intervals.
+    examples, pathways : genes and pathways that val ranks best, for the figures.
+    pathway_score : zscore or ssgsea.
     train : per fold, mean and sd of each gene among the train samples.
     spread : per fold, spread of the points and their distance from the mean of draws.
     """
@@ -98,7 +101,10 @@ class Evaluated:
     notes: dict[str, str]
     absent: dict[str, str]
     floors: dict[str, Array]
+    levels: list[float]
     examples: NDArray[np.int64]
+    pathways: NDArray[np.int64]
+    pathway_score: str
     train: list[tuple[Array, Array]]
     spread: list[tuple[float, float]]
     seed: int
@@ -145,17 +151,22 @@ def score_gathered(
     """Score predictions and draws that are at hand, and bootstrap; `sets` as `load_members`."""
     names, members = sets
     examples = np.argsort(-np.mean(given.val_r, axis=0), kind="stable")[:EXAMPLES]
+    # A pathway is shown if val ranks its genes high; test has no say in it.
+    of_pathways = members @ np.mean(given.val_r, axis=0)
+    pathways = np.argsort(-of_pathways, kind="stable")[:EXAMPLE_PATHWAYS]
     of_draws, spread = [], []
     if run.draws_of(run.model):
         for index, fold in enumerate(progress(run.folds, "draws")):
             fold_inputs, (mean, sd) = given.folds[index], given.train[index]
-            standardiser = Standardiser.of(mean, sd, fold_inputs.eligible, members, np.float32)
+            method = pathway_score.of(
+                settings["pathway_score"], mean, sd, fold_inputs.eligible, members, np.float32
+            )
             scored = draws.score_draws(
                 fold,
                 fold_inputs.sets[run.model],
                 settings["levels"],
-                standardiser,
-                examples,
+                method,
+                (examples, pathways),
                 seed,
                 threads,
             )
@@ -194,7 +205,10 @@ def score_gathered(
         notes={name: _merge(text) for name, text in given.notes.items()},
         absent=given.absent,
         floors=floors,
+        levels=sorted(settings["levels"]),
         examples=examples,
+        pathways=pathways,
+        pathway_score=settings["pathway_score"],
         train=given.train,
         spread=spread,
         seed=seed,

@@ -8,9 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from slide2rna import bootstrap, metrics
+from slide2rna import bootstrap, metrics, pathway_intervals, pathway_score
 from slide2rna.draws import DrawScores
-from slide2rna.sample_scores import Standardiser
 from slide2rna.scoring import Evaluated
 
 Array = NDArray[np.floating]
@@ -19,16 +18,11 @@ DRAW_MEAN = "mean of draws"
 
 
 def pathway_table(found: Evaluated) -> pl.DataFrame:
-    """A row per pathway: its score (mean z of its genes) and its genes' mean correlation."""
+    """A row per pathway: its score and its genes' mean correlation."""
     resampled = {*found.networks, "ridge", DRAW_MEAN}
     combined, rmse = pathway_scores(found, resampled)
     difference = combined[found.model] - combined["ridge"]
     unknown = np.full(found.names.height, np.nan)
-    of_draws = {"crps": unknown, "covered90": unknown}
-    if found.draws:
-        for name, field in (("crps", "score_crps"), ("covered90", "score_covered")):
-            values = [getattr(scored, field) for scored in found.draws]
-            of_draws[name] = np.concatenate(values).mean(axis=0)
 
     def r(column: str, name: str) -> dict[str, Array]:
         values = combined.get(name)
@@ -43,7 +37,7 @@ def pathway_table(found: Evaluated) -> pl.DataFrame:
         columns |= r(f"r_{name}", name)
     columns |= _spread("r_minus_ridge", difference[0], bootstrap.interval(difference))
     columns |= {"rmse": rmse[found.model]} | {f"rmse_{name}": rmse[name] for name in _others(found)}
-    columns |= of_draws
+    columns |= pathway_intervals.columns(found)
     of_genes = found.comparison.pathway
     columns |= _spread("r_genes", of_genes[0], bootstrap.interval(of_genes))
     frame = found.names.with_columns(
@@ -58,7 +52,7 @@ def pathway_table(found: Evaluated) -> pl.DataFrame:
 def pathway_scores(
     found: Evaluated, resampled: Collection[str]
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Correlations and errors of every model's pathway scores (mean z of a pathway's genes).
+    """Correlations and errors of every model's pathway scores.
 
     Parameters
     ----------
@@ -73,12 +67,12 @@ def pathway_scores(
     boot: dict[str, list[Array]] = {}
     squared: dict[str, list[Array]] = {}
     for index, (given, (mean, sd)) in enumerate(zip(found.inputs, found.train, strict=True)):
-        standardiser = Standardiser.of(mean, sd, given.eligible, found.members)
-        truth = standardiser.score(given.truth.T).T
+        method = pathway_score.of(found.pathway_score, mean, sd, given.eligible, found.members)
+        truth = method.score(given.truth.T).T
         correlate = bootstrap.PccBootstrap(given.counts, truth)
         value = bootstrap.PccBootstrap(given.counts[:1], truth)
         for name, prediction in given.test.items():
-            score = standardiser.score(prediction.T).T
+            score = method.score(prediction.T).T
             boot.setdefault(name, []).append((correlate if name in resampled else value)(score))
             squared.setdefault(name, []).append((score - truth) ** 2)
         if found.draws:

@@ -105,6 +105,8 @@ def make(
         store = zarr.open_group(path, mode="w")
         for name, values in (
             ("draws", np.maximum(sample, 0).astype(np.float16)),
+            ("mean", np.maximum(sample, 0).mean(axis=1).astype(np.float32)),
+            ("sd", np.maximum(sample, 0).std(axis=1, ddof=1).astype(np.float32)),
             ("point", centre.astype(np.float32)),
             ("point_spread", np.full(centre.shape, 0.05, np.float32)),
         ):

@@ -8,25 +8,23 @@ import numpy as np
 import pytest
 import synthetic_cohort
 from scipy import sparse
-from slide2rna import draws, folds, metrics, sample_scores
-from slide2rna.sample_scores import Standardiser
+from slide2rna import draws, folds, metrics, pathway_score, sample_scores
+from slide2rna.pathway_score import ZScore
 
-LEVELS = np.array([0.5, 0.8])
+LEVELS, SCORE_LEVELS = np.array([0.5, 0.8]), np.array([0.5, 0.9])
 GENES, PATHWAYS = 23, 4
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sample_scores, "BLOCK", 5)
+    monkeypatch.setattr(pathway_score, "BLOCK", 5)
 
 
-def standardiser(rng: np.random.Generator, genes: int = GENES) -> Standardiser:
+def standardiser(rng: np.random.Generator, genes: int = GENES) -> ZScore:
     members = (rng.random((PATHWAYS, genes)) < 0.4).astype(np.float32)
     members /= members.sum(axis=1, keepdims=True)
     mean, scale = rng.normal(5, 1, genes), rng.uniform(0.5, 2, genes)
-    return Standardiser(
-        mean.astype(np.float32), scale.astype(np.float32), sparse.csr_matrix(members)
-    )
+    return ZScore(mean.astype(np.float32), scale.astype(np.float32), sparse.csr_matrix(members))
 
 
 @pytest.mark.parametrize("slides", [1, 3])
@@ -35,9 +33,8 @@ def test_a_sample_is_scored_as_by_a_loop_over_genes(slides: int) -> None:
     raw = np.maximum(rng.normal(5, 1, size=(slides, 20, GENES)), 0).astype(np.float16)
     truth = rng.normal(5, 1, GENES).astype(np.float32)
     pathways, examples = standardiser(rng), np.array([21, 3, 7])
-    found = sample_scores.score_sample(
-        raw, truth, LEVELS, pathways, examples, np.random.default_rng(9)
-    )
+    wanted = sample_scores.Wanted(LEVELS, SCORE_LEVELS, pathways, examples, np.array([2, 0]))
+    found = sample_scores.score_sample(raw, truth, wanted, np.random.default_rng(9))
     uniform = np.random.default_rng(9).random(GENES)
     for gene in range(GENES):
         strata = np.sort(raw[:, :, gene].astype(np.float64), axis=1)
@@ -66,8 +63,13 @@ def test_a_sample_is_scored_as_by_a_loop_over_genes(slides: int) -> None:
         pooled = np.sort(scores[row])
         crps = metrics.fair_crps(pooled[None], target[row : row + 1], strata)
         assert found["score_crps"][row] == pytest.approx(crps[0], abs=1e-5)
-        low, high = metrics.central_interval(pooled, 0.9)
-        assert found["score_inside"][row] == (low <= target[row] <= high)
+        for index, level in enumerate(SCORE_LEVELS):
+            low, high = metrics.central_interval(pooled, level)
+            assert found["score_inside"][index, row] == (low <= target[row] <= high)
+            assert found["score_width"][index, row] == pytest.approx(high - low, abs=1e-5)
+            if row in (2, 0):
+                ends = found["score_ends"][index, :, [2, 0].index(row)]
+                np.testing.assert_allclose(ends, [low, high], atol=1e-5)
 
 
 def test_moments_are_those_of_the_full_scores_whatever_the_threads(tmp_path: Path) -> None:
@@ -76,7 +78,13 @@ def test_moments_are_those_of_the_full_scores_whatever_the_threads(tmp_path: Pat
     sets = np.ones((GENES, 1), dtype=bool)
     full, again = (
         draws.score_draws(
-            fold, sets, [0.5], standardiser(np.random.default_rng(0)), np.array([1]), 1, threads
+            fold,
+            sets,
+            [0.5],
+            standardiser(np.random.default_rng(0)),
+            (np.array([1]), np.array([2])),
+            1,
+            threads,
         )
         for threads in (1, 3)
     )

@@ -1,0 +1,156 @@
+"""Intervals of pathway scores against those of measured profiles, beside the train profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import stats
+
+from slide2rna import bootstrap, metrics, pathway_score
+from slide2rna.scoring import Evaluated
+from slide2rna.sharpness import NULL
+
+Array = NDArray[np.floating]
+
+EXAMPLES = {
+    "pathway": pl.String,
+    "name": pl.String,
+    "rank": pl.Int64,
+    "sample_id": pl.String,
+    "fold": pl.Int64,
+    "measured": pl.Float64,
+    "score": pl.Float64,
+    "level": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Pathway scores of one fold's test samples, from draws or from the train profiles.
+
+    Attributes
+    ----------
+    levels : (M,)
+    crps : (n, P)
+    covered : (M, n, P)
+    width : (M, P)
+    """
+
+    levels: Array
+    crps: Array
+    covered: NDArray[np.bool_]
+    width: Array
+
+
+def of_train(found: Evaluated, fold: int, levels: Sequence[float]) -> Scored:
+    """The train profiles taken as draws of every sample: no image, and right on average."""
+    given, (mean, sd) = found.inputs[fold], found.train[fold]
+    method = pathway_score.of(found.pathway_score, mean, sd, given.eligible, found.members)
+    train = np.asarray(method.score(found.folds[fold].train.truth.T))
+    truth = np.asarray(method.score(given.truth.T)).T
+    ordered = np.sort(train, axis=1)
+    usable = [level for level in levels if metrics.attainable(level, train.shape[1])]
+    ends = [metrics.central_interval(ordered, level) for level in usable]
+    covered = [(low <= truth) & (truth <= high) for low, high in ends]
+    crps = metrics.climatology_crps(train.T, truth)
+    shape = (len(usable), *truth.shape)
+    widths = np.array([high - low for low, high in ends]).reshape(len(usable), -1)
+    return Scored(np.array(usable), crps, np.array(covered, dtype=bool).reshape(shape), widths)
+
+
+def scored(found: Evaluated) -> dict[str, list[Scored]]:
+    """By kind, fold by fold; empty without draws."""
+    if not found.draws:
+        return {}
+    ours = [
+        Scored(of.score_levels, of.score_crps, of.score_covered, of.score_width)
+        for of in found.draws
+    ]
+    levels = list(ours[0].levels)
+    return {"draws": ours, NULL: [of_train(found, fold, levels) for fold in range(len(ours))]}
+
+
+def columns(found: Evaluated) -> dict[str, Array]:
+    """Per pathway: CRPS, and share covered and mean width of each interval; null_: of train."""
+    unknown = np.full(found.names.height, np.nan)
+    out: dict[str, Array] = {"crps": unknown, "covered90": unknown}
+    for kind, of in scored(found).items():
+        prefix = "" if kind == "draws" else "null_"
+        weights = [len(fold.crps) for fold in of]
+        out[f"{prefix}crps"] = np.average(
+            [f.crps.mean(axis=0) for f in of], axis=0, weights=weights
+        )
+        for index, level in enumerate(of[0].levels):
+            named = f"{100 * level:g}"
+            shares = [fold.covered[index].mean(axis=0) for fold in of]
+            out[f"{prefix}covered{named}"] = np.average(shares, axis=0, weights=weights)
+            widths = [fold.width[index] for fold in of]
+            out[f"{prefix}width{named}"] = np.average(widths, axis=0, weights=weights)
+    return out
+
+
+def rows(found: Evaluated) -> list[dict[str, Any]]:
+    """Rows of the calibration table: coverage of pathway scores, pooled and within a pathway."""
+    counts = [given.counts for given in found.inputs]
+    out: list[dict[str, Any]] = []
+    for kind, of in scored(found).items():
+        samples = sum(len(fold.crps) for fold in of)
+        base: dict[str, Any] = {"gene_set": "pathways", "kind": kind}
+        value, low, high = bootstrap.over_patients(counts, [f.crps.mean(axis=1) for f in of])
+        crps = {"quantity": "pathway_crps", "within": "pooled", "n": samples}
+        crps |= {"value": value, "low": low, "high": high}
+        out.append(base | crps | {"note": f"{found.pathway_score}, mean over pathways"})
+        for index, level in enumerate(of[0].levels):
+            own = base | {"quantity": "pathway_coverage", "nominal": float(level)}
+            own["interval"] = float(level)
+            per_sample = [fold.covered[index].mean(axis=1) for fold in of]
+            value, low, high = bootstrap.over_patients(counts, per_sample)
+            ends = {"covered": value, "low": max(low, 0.0), "high": min(high, 1.0)}
+            widths = [fold.width[index].mean() for fold in of]
+            width = np.average(widths, weights=[len(fold.crps) for fold in of])
+            pooled = {"within": "pooled", "width": float(width), "n": samples}
+            out.append(own | pooled | ends | {"note": "95 % over patients"})
+            share = np.concatenate([fold.covered[index] for fold in of]).mean(axis=0)
+            low, middle, high = np.quantile(share, [0.05, 0.5, 0.95])
+            chance = stats.binom.ppf([0.05, 0.95], samples, level) / samples
+            note = (
+                "median, 5th to 95th percentile of pathways; chance alone gives "
+                f"{chance[0]:.2f} to {chance[1]:.2f} with {samples} samples a pathway"
+            )
+            ends = {"covered": middle, "low": low, "high": high}
+            out.append(own | {"within": "pathway", "n": len(share), "note": note} | ends)
+    return out
+
+
+def example_table(found: Evaluated) -> pl.DataFrame:
+    """Scores and intervals of the pathways that val ranks best, a row per sample and level."""
+    parts = [pl.DataFrame(schema=EXAMPLES)]
+    for index, of in enumerate(found.draws):
+        given, (mean, sd) = found.inputs[index], found.train[index]
+        method = pathway_score.of(found.pathway_score, mean, sd, given.eligible, found.members)
+        truth = np.asarray(method.score(given.truth.T))
+        for rank, pathway in enumerate(found.pathways):
+            own = found.names.row(int(pathway), named=True)
+            for place, level in enumerate(of.score_levels):
+                low, high = of.score_ends[place, :, :, rank]
+                values = {"measured": truth[pathway], "score": of.score[:, pathway]}
+                values |= {"low": low, "high": high}
+                frame = pl.DataFrame(
+                    {"sample_id": found.folds[index].test.samples}
+                    | {key: np.asarray(value, float) for key, value in values.items()}
+                ).with_columns(
+                    pathway=pl.lit(own["pathway"]),
+                    name=pl.lit(own["name"]),
+                    rank=pl.lit(rank + 1),
+                    fold=pl.lit(found.folds[index].number),
+                    level=pl.lit(float(level)),
+                )
+                parts.append(frame.select(list(EXAMPLES)).cast(EXAMPLES))  # type: ignore[arg-type]
+    return pl.concat(parts).sort("rank", "level", "sample_id")
