@@ -100,7 +100,17 @@ def rows(found: Evaluated) -> list[dict[str, Any]]:
     """Rows of the calibration table: coverage of pathway scores, pooled and within a pathway."""
     counts = [given.counts for given in found.inputs]
     out: list[dict[str, Any]] = []
-    for kind, of in scored(found).items():
+    both = scored(found)
+    if both:
+        pairs = zip(both["draws"], both[NULL], strict=True)
+        value, low, high = bootstrap.over_patients(
+            counts, [(ours.crps - null.crps).mean(axis=1) for ours, null in pairs]
+        )
+        less = {"quantity": "pathway_crps_minus", "kind": NULL, "value": value}
+        less |= {"low": low, "high": high, "note": "draws less the train profiles, paired"}
+        samples = sum(len(given.truth) for given in found.inputs)
+        out.append({"gene_set": "pathways", "within": "pooled", "n": samples} | less)
+    for kind, of in both.items():
         samples = sum(len(fold.crps) for fold in of)
         base: dict[str, Any] = {"gene_set": "pathways", "kind": kind}
         value, low, high = bootstrap.over_patients(counts, [f.crps.mean(axis=1) for f in of])

@@ -45,6 +45,7 @@ def make(
     seed: int = 7,
     dim: int = 12,
     guidance: float = 1.0,
+    cal: int = 2,
 ) -> Synthetic:
     """Write the cohort.
 
@@ -53,6 +54,7 @@ def make(
     signal : size of what depends on the slide, in units of the noise; genes' own factor runs
         from 0 to 1, so that the last gene is the most predictable.
     draw_sd : sd of the draws in units of the true one; 1 is a calibrated model.
+    cal : patients of each fold that calibrate.
     failed : so many slides (the last ones) failed and have no bag and no draws.
     """
     rng = np.random.default_rng(seed)
@@ -72,7 +74,7 @@ def make(
     truth = (mean + rng.normal(size=mean.shape) * sd).astype(np.float32)
     truth[:, 0] = 3.0  # a gene that never varies
 
-    _write_tables(folder, names, owner, ids, site, truth, caveat, folds, failed, rng)
+    _write_tables(folder, names, owner, ids, site, truth, caveat, folds, failed, cal, rng)
     kept = ids[: len(ids) - failed]
     k = 4
     noise = rng.normal(size=(len(ids), k, dim)) * 0.3
@@ -171,7 +173,7 @@ def _genes(count: int) -> list[str]:
     return [f"GENE{i:04d}" for i in range(count)]
 
 
-def _write_tables(folder, names, owner, ids, site, truth, caveat, folds, failed, rng) -> None:
+def _write_tables(folder, names, owner, ids, site, truth, caveat, folds, failed, cal, rng) -> None:
     genes, slides = _genes(truth.shape[1]), len(ids)
     null = pl.Series([None] * slides, dtype=pl.String)
     table = pl.DataFrame(
@@ -210,7 +212,7 @@ def _write_tables(folder, names, owner, ids, site, truth, caveat, folds, failed,
         eighth = max(2, len(rest) // 8)
         parts = {name: "train" for name in rest}
         parts |= dict.fromkeys(rest[:eighth], "val")
-        parts |= dict.fromkeys(rest[eighth : eighth + 2], "cal")
+        parts |= dict.fromkeys(rest[eighth : eighth + cal], "cal")
         parts |= dict.fromkeys(tested, "test")
         rows += [(name, fold, parts[name]) for name in names]
     splits = pl.DataFrame(rows, schema=["unit", "fold", "part"], orient="row")
