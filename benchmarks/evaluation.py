@@ -86,7 +86,7 @@ def write_draws(
     mean: np.ndarray,
     noise: np.ndarray,
 ) -> None:
-    """A fold's points, and the draws of its test slides."""
+    """A fold's points with mean and sd of the draws, and the draws of its test slides."""
     store = zarr.create_group(path, zarr_format=3)
     shape = (len(drawn), DRAWS, GENES)
     chunks = (1, DRAWS, CHUNK)
@@ -98,7 +98,12 @@ def write_draws(
             values = np.roll(noise, 7919 * index)
             values += mean[index]
             draws[row] = np.maximum(values, 0, out=values).astype(np.float16)
-    for name, points in (("point", mean[drawn]), ("point_spread", np.full_like(mean[drawn], 0.1))):
+    for name, points in (
+        ("point", mean[drawn]),
+        ("point_spread", np.full_like(mean[drawn], 0.1)),
+        ("mean", mean[drawn]),
+        ("sd", np.ones_like(mean[drawn])),
+    ):
         array = store.create_array(name, shape=points.shape, chunks=(1, CHUNK), dtype="float32")
         array[:] = points
     store.attrs.update(

@@ -18,11 +18,13 @@ from slide2rna import (
     catalogue,
     figures,
     figures_compare,
+    figures_intervals,
     io,
     lineup,
     page,
     report_cohort,
     report_extras,
+    report_intervals,
     report_protocols,
     report_tables,
     verdict,
@@ -31,7 +33,10 @@ from slide2rna import (
 # The page stays small enough for a mail: more slides are counted, not shown.
 GALLERY = 48
 PATHWAYS = 20
-NEEDED = ("summary", "genes", "calibration", "pathways", "samples", "examples")
+NEEDED = (
+    *("summary", "genes", "calibration", "pathways", "samples", "examples"),
+    *("conformal", "coexpression", "pathway_intervals"),
+)
 
 
 @dataclass(frozen=True)
@@ -161,9 +166,11 @@ def draw(run: Run, folder: Path) -> dict[str, Path]:
         made["pathway_bars"] = figures_compare.pathway_bars(tables["pathways"], run.model, rivals)
     if steps := report_protocols.steps(tables["summary"], run.model):
         made["protocols"] = figures_compare.steps(steps, ends)
-    if tables["calibration"].height:
+    if tables["calibration"].filter(quantity="coverage").height:
         made["reliability"] = figures.reliability(tables["calibration"], few)
         made["pit"] = figures.pit(tables["calibration"], few)
+    shown = report_intervals.context(tables, run.model, run.gene_sets)
+    made |= figures_intervals.all_of(tables, shown)
     if ablations := report_extras.ablations(run.extra["ablations"]):
         made["ablations"] = figures_compare.ablations(ablations)
     if run.cohort.get("flow"):
@@ -221,6 +228,8 @@ def context(run: Run) -> dict[str, Any]:
         "steps": report_protocols.steps(tables["summary"], model),
         "numbers": report_protocols.numbers(numbers, run.cohort, tables["summary"], model),
         "coverage": report_extras.coverage(tables["calibration"], sets),
+        "intervals": report_intervals.context(tables, model, sets),
+        "pathway_score": tables["pathways"]["score"][0] if tables["pathways"].height else "zscore",
         "uncertainty": report_extras.uncertainty(tables["calibration"], sets),
         "significant": report_tables.significant(tables["genes"]),
         "catalogue": catalogue.as_json(catalogue.build(tables["genes"])),

@@ -43,6 +43,7 @@ def pathway_table(found: Evaluated) -> pl.DataFrame:
     frame = found.names.with_columns(
         *(pl.Series(name, np.asarray(values, dtype=float)) for name, values in columns.items()),
         pl.lit(sum(len(fold.truth) for fold in found.inputs)).alias("n_samples"),
+        pl.lit(found.pathway_score).alias("score"),
     )
     return frame.with_columns(pl.selectors.float().fill_nan(None)).sort(
         "r", "pathway", descending=[True, False], nulls_last=True

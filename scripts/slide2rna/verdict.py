@@ -207,6 +207,9 @@ def _calibrated(calibration: pl.DataFrame, claimed: bool) -> list[Sentence]:
     if not calibration.height:
         text = "A point prediction: it says nothing about its uncertainty."
         return [Sentence(text, "open", "absent")]
+    if not calibration.filter(quantity="coverage").height:
+        text = "Calibration: the draws weren't kept, only their mean and sd."
+        return [Sentence(text, "open", "absent")]
     row = pick(
         calibration, gene_set="all", quantity="coverage", within="pooled", kind="draws", nominal=0.9
     )

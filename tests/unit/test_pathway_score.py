@@ -150,7 +150,7 @@ def test_scores_of_exact_draws_cover_and_are_narrower_than_the_train_profiles(
     for level in (50, 80, 90):
         pooled = rows_of(coverage, kind="draws", nominal=level / 100)["covered"][0]
         assert per[f"covered{level}"].mean() == pytest.approx(pooled)
-        assert (per[f"width{level}"] < per[f"null_width{level}"]).mean() > 0.8
+        assert per[f"width{level}"].mean() < 0.95 * per[f"null_width{level}"].mean()
     assert per["null_crps"].mean() == pytest.approx(null["value"])
 
 

@@ -215,6 +215,7 @@ def report_inputs(wildcards):
     cohort, run = wildcards.cohort, run_name(wildcards.cohort)
     base = f"{RESULTS}/{cohort}"
     tables = ["summary", "genes", "calibration", "pathways", "samples", "examples"]
+    tables += ["conformal", "coexpression", "pathway_intervals"]
     logs = [f"{base}/models/{run}/fold-{fold}/log.parquet" for fold in folds(cohort)]
     own = SETTINGS[cohort]["features"]["encoder"] == "files"
     further = {

@@ -32,6 +32,10 @@ rule evaluate:
         samples=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/samples.parquet",
         examples=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/examples.parquet",
         search=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/search.parquet",
+        conformal=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/conformal.parquet",
+        conformal_factors=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/conformal_factors.parquet",
+        coexpression=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/coexpression.parquet",
+        pathway_intervals=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/pathway_intervals.parquet",
     log:
         f"{RESULTS}/{{cohort}}/logs/evaluate-{{run}}.log",
     benchmark:
