@@ -56,13 +56,12 @@ def of_train(found: Evaluated, fold: int, levels: Sequence[float]) -> Scored:
     train = np.asarray(method.score(found.folds[fold].train.truth.T))
     truth = np.asarray(method.score(given.truth.T)).T
     ordered = np.sort(train, axis=1)
-    usable = [level for level in levels if metrics.attainable(level, train.shape[1])]
-    ends = [metrics.central_interval(ordered, level) for level in usable]
+    ends = [metrics.central_interval(ordered, level) for level in levels]
     covered = [(low <= truth) & (truth <= high) for low, high in ends]
     crps = metrics.climatology_crps(train.T, truth)
-    shape = (len(usable), *truth.shape)
-    widths = np.array([high - low for low, high in ends]).reshape(len(usable), -1)
-    return Scored(np.array(usable), crps, np.array(covered, dtype=bool).reshape(shape), widths)
+    shape = (len(levels), *truth.shape)
+    widths = np.array([high - low for low, high in ends]).reshape(len(levels), len(train))
+    return Scored(np.array(levels), crps, np.array(covered, dtype=bool).reshape(shape), widths)
 
 
 def scored(found: Evaluated) -> dict[str, list[Scored]]:
@@ -73,7 +72,8 @@ def scored(found: Evaluated) -> dict[str, list[Scored]]:
         Scored(of.score_levels, of.score_crps, of.score_covered, of.score_width)
         for of in found.draws
     ]
-    levels = list(ours[0].levels)
+    fewest = min(len(fold.train.truth) for fold in found.folds)
+    levels = [float(level) for level in ours[0].levels if metrics.attainable(level, fewest)]
     return {"draws": ours, NULL: [of_train(found, fold, levels) for fold in range(len(ours))]}
 
 

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 from slide2rna import folds, metrics, patients, scoring
 from slide2rna.law import CLASSES, Law, truth
-from slide2rna.sample_scores import Standardiser
+from slide2rna.pathway_score import ZScore
 
 RUN = "files-flow-go-bp"
 Array = NDArray[np.floating]
@@ -29,7 +29,7 @@ class Known:
     pi: Array
     site: NDArray[np.str_]
     order: NDArray[np.int64]
-    standardiser: Standardiser
+    standardiser: ZScore
 
     @property
     def measured(self) -> Array:
@@ -74,7 +74,7 @@ def folds_of(results: Path) -> Iterator[Known]:
             own.select(CLASSES).to_numpy(),
             own["site"].to_numpy(),
             order,
-            Standardiser.of(
+            ZScore.of(
                 of_train.mean(axis=0), of_train.std(axis=0), ~metrics.is_flat(of_train), members
             ),
         )

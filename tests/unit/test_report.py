@@ -87,7 +87,7 @@ def test_figures_are_png_and_svg(folder: Path) -> None:
     assert ("protocols" in names) == stepped
     assert names - {"protocols"} == {
         "models", "examples", "pcc_histogram", "reliability", "pit", "pathways", "pathway_bars",
-        "flow", "training", "slides",
+        "flow", "training", "slides", "conformal", "pathway_intervals", "coexpression",
     }  # fmt: skip
 
 
