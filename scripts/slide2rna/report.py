@@ -18,12 +18,14 @@ from slide2rna import (
     catalogue,
     figures,
     figures_compare,
+    figures_samplers,
     io,
     lineup,
     page,
     report_cohort,
     report_extras,
     report_protocols,
+    report_samplers,
     report_tables,
     verdict,
 )
@@ -41,7 +43,8 @@ class Run:
     Attributes
     ----------
     tables : the evaluation's, by name.
-    extra : those that only some runs have: search, ablations, aspects, leak; None where missing.
+    extra : those that only some runs have: search, ablations, aspects, samplers, leak; None where
+        missing.
     leak_picture : the leak audit's figure, if there is one.
     """
 
@@ -166,6 +169,8 @@ def draw(run: Run, folder: Path) -> dict[str, Path]:
         made["pit"] = figures.pit(tables["calibration"], few)
     if ablations := report_extras.ablations(run.extra["ablations"]):
         made["ablations"] = figures_compare.ablations(ablations)
+    if samplers := report_samplers.samplers(run.extra["samplers"]):
+        made["samplers"] = figures_samplers.quality(samplers)
     if run.cohort.get("flow"):
         made["flow"] = figures.flow(run.cohort["flow"])
     if run.logs:
@@ -238,6 +243,7 @@ def context(run: Run) -> dict[str, Any]:
         },
         "ablations": report_extras.ablations(run.extra["ablations"]),
         "aspects": report_extras.aspects(run.extra["aspects"]),
+        "samplers": report_samplers.samplers(run.extra["samplers"]),
         "leak": report_extras.leak(run.extra["leak"]),
         "gallery": [
             {"name": name, "image": page.thumbnail(path), **report_cohort.slide_facts(run, name)}
