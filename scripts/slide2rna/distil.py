@@ -110,6 +110,7 @@ class Distillation:
 
     def loss(self, model: RNAFM, batch: Part, generator: torch.Generator) -> Tensor:
         """One pair of each slide, drawn anew in every epoch."""
+        model.eval()  # the teacher's ends hold no dropout, so it would only blur them
         slides = batch.z[:, 0].long()
         count, device = self.train_pairs.ends.shape[1], slides.device
         which = torch.randint(count, (len(slides), 1), generator=generator, device=device)
