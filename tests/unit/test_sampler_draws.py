@@ -1,4 +1,4 @@
-"""Draws of a fold by every sampler: one noise for all, and no sampler twice after an interruption."""
+"""Draws of a fold by every sampler: one noise for all, none drawn twice after an interruption."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def test_heun_and_midpoint_take_two_evaluations_a_step() -> None:
 def test_the_section_tells_the_verdict_and_names_the_cheapest(table: pl.DataFrame) -> None:
     found = report_samplers.samplers(table)
     assert found is not None
-    assert [row["sampler"] for row in found["rows"]][0] == "exponential-20"
+    assert found["rows"][0]["sampler"] == "exponential-20"
     texts = [line.text for line in found["verdict"]]
     assert "exponential-4 with 4 evaluations, CRPS +0.0 %" in texts[0]
     assert texts[1].startswith("The one-step student does not count (CRPS")
