@@ -82,11 +82,16 @@ def run(
         summary.unlink()  # the scores are made from the draws
         done[sampler.name] = key
         io.write_json(done, state)
-    for path in work.iterdir():
-        if path.suffix == ".zarr" and path.stem not in {sampler.name for sampler in samplers}:
-            shutil.rmtree(path)
+    _keep(work, {f"{sampler.name}.zarr" for sampler in samplers})
     shutil.rmtree(out, ignore_errors=True)
     work.rename(out)
+
+
+def _keep(folder: Path, names: set[str]) -> None:
+    """Remove what samplers left that aren't listed any more."""
+    for path in folder.iterdir():
+        if path.is_dir() and path.name not in names:
+            shutil.rmtree(path)
 
 
 def _key(
