@@ -128,12 +128,31 @@ def test_a_student_must_be_given(
         run(cohort, model, tmp_path / "fold-0", LISTED[2:], student=False)
 
 
-def test_seconds_are_of_a_hundred_draws(tmp_path: Path) -> None:
-    store = zarr.open_group(tmp_path / "a.zarr", mode="w")
-    store.create_array("draws", shape=(2, 40, 3), dtype="float16")
-    assert sampler_draws.seconds(tmp_path / "a.zarr") is None
-    store.attrs["draw_seconds"] = 0.8
-    assert sampler_draws.seconds(tmp_path / "a.zarr") == pytest.approx(2.0)
+def test_seconds_follow_the_evaluations_whatever_the_load(
+    cohort: flow_cohort.FlowCohort, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that ticks with every evaluation, and stands still or jumps in the first round."""
+    now, calls = [0.0], [0]
+    plain = sample.draw
+
+    def ticking(*args: object, **more: object) -> torch.Tensor:
+        settings = args[3]
+        calls[0] += 1
+        load = 50.0 if calls[0] <= len(LISTED) else 1.0
+        now[0] += load * settings["steps"]  # type: ignore[index]
+        return plain(*args, **more)  # type: ignore[arg-type]
+
+    out = tmp_path / "fold-0"
+    run(cohort, model, out)
+    out.rename(tmp_path / "fold-0.partial")  # so that only the clock runs again
+    monkeypatch.setattr(sample, "draw", ticking)
+    monkeypatch.setattr(sampler_draws.time, "perf_counter", lambda: now[0])
+    run(cohort, model, out)
+    assert calls[0] == sampler_draws.ROUNDS * len(LISTED)
+    found = [sampler_draws.seconds(out / f"{sampler.name}.zarr") for sampler in LISTED]
+    slides = 5  # of test, all in one chunk
+    wanted = [sampler.settings["steps"] / slides * 100 / 19 for sampler in LISTED]
+    assert found == pytest.approx(wanted)
 
 
 def test_the_command_line(
