@@ -11,6 +11,7 @@ from slide2rna.page import number
 
 Row = dict[str, Any]
 FACTS = ("sampler", "kind", "solver", "steps", "guidance", "evaluations", "draws")
+LEAST = 0.002
 
 
 def samplers(table: pl.DataFrame | None) -> dict[str, Any] | None:
@@ -51,7 +52,7 @@ def _cells(part: pl.DataFrame, sets: list[str]) -> Row:
     notes = [note for note in part["note"] if note and note.startswith("guided")]
     return {
         "pcc": pcc,
-        "pcc_off": [(row, verdict.tone(row) or "") for row in off],
+        "pcc_off": [(row, _tone(row)) for row in off],
         "crps": cell("crps"),
         "crps_off": _percent(ratio),
         "covered": [cell(f"covered{level}") for level in (50, 80, 90)],
@@ -62,6 +63,12 @@ def _cells(part: pl.DataFrame, sets: list[str]) -> Row:
         "why": "" if counts is None else counts["note"] or "",
         "note": notes[0] if notes else "",
     }
+
+
+def _tone(row: Row | None) -> str:
+    """Shared noise makes differences clear that nobody would care about: these have no colour."""
+    shown = row is not None and row["value"] is not None and abs(row["value"]) >= LEAST
+    return (verdict.tone(row) or "") if shown else ""
 
 
 def _percent(ratio: Row | None) -> Row | None:
@@ -108,7 +115,7 @@ def _verdict(rows: list[Row], reference: Row) -> list[verdict.Sentence]:
 def _said(row: Row) -> str:
     """CRPS and coverage beside the reference's, in words."""
     ratio, off = row["crps_off"], row["covered_off"]
-    words = f"CRPS {number(ratio['value'], 1, True)} %" if ratio else "no CRPS"
+    words = f"CRPS {number(ratio['value'], 1, True)}\u00a0%" if ratio else "no CRPS"
     if off:
-        words += f", 90 % intervals cover {number(100 * off['value'], 1, True)} points"
+        words += f", 90\u00a0% intervals cover {number(100 * off['value'], 1, True)} points"
     return words

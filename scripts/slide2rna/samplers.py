@@ -150,15 +150,16 @@ def _against(
     """CRPS and coverage beside the reference's, and whether the sampler counts."""
     ratio = scores(variant.label, "crps", "") / scores(found.model, "crps", "")
     rows = variants.rows(found, "crps_ratio", ratio)
-    lost = []
+    lost, points = ["guided"] if variant.guidance != 1 else [], {}
     if ratio[0, 0] > 1 + CRPS_LOST:
         lost.append(f"CRPS {100 * (ratio[0, 0] - 1):.1f} % higher")
     for level in sorted(shares.keys() & reference.keys()):
         off = shares[level] - reference[level]
         rows += variants.rows(found, f"covered{level * 100:.0f}_minus:{REFERENCE}", off)
-        if abs(off[0, 0]) > COVERAGE_LOST:
-            words = "less" if off[0, 0] < 0 else "more"
-            points = f"{100 * abs(off[0, 0]):.1f} points {words}"
-            lost.append(f"{level:.0%} intervals cover {points}".replace("%", " %"))
+        points[level] = 100 * float(off[0, 0])
+    worst = max(points, key=lambda level: abs(points[level]), default=None)
+    if worst is not None and abs(points[worst]) > 100 * COVERAGE_LOST:
+        words = "less" if points[worst] < 0 else "more"
+        lost.append(f"{100 * worst:.0f} % intervals cover {abs(points[worst]):.1f} points {words}")
     counts: dict[str, Any] = {"gene_set": "all", "metric": "counts", "value": float(not lost)}
     return [*rows, counts | {"note": "; ".join(lost)}]

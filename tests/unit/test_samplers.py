@@ -127,7 +127,7 @@ def test_a_sampler_equal_to_the_reference_counts(table: pl.DataFrame) -> None:
 def test_draws_that_are_too_narrow_do_not(table: pl.DataFrame) -> None:
     narrow = one(table, "euler-5", "counts")
     assert narrow["value"] == 0
-    assert "90 % intervals cover" in narrow["note"]
+    assert "80 % intervals cover 3" in narrow["note"]
     assert "points less" in narrow["note"]
     off = one(table, "euler-5", "covered90_minus:reference")
     # Half as wide: a central 90 % interval of a normal law then holds 58.9 %.
@@ -172,7 +172,7 @@ def test_the_section_tells_the_verdict_and_names_the_cheapest(table: pl.DataFram
     assert found is not None
     assert found["rows"][0]["sampler"] == "exponential-20"
     texts = [line.text for line in found["verdict"]]
-    assert "exponential-4 with 4 evaluations, CRPS +0.0 %" in texts[0]
+    assert "exponential-4 with 4 evaluations, CRPS +0.0\u00a0%" in texts[0]
     assert texts[1].startswith("The one-step student does not count (CRPS")
     context = {"samplers": found, "figure": {}, "run": "r"}
     html = page.render("_samplers.html.j2", context)
