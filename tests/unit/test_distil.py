@@ -20,7 +20,7 @@ torch.set_num_threads(1)
 __all__ = ["cohort"]  # the fixture
 
 STUDENT = config.defaults(
-    "samplers", student={"pairs": 4, "epochs": 30, "learning_rate": 0.002, "steps": 12}
+    "samplers", student={"pairs": 4, "epochs": 16, "learning_rate": 0.002, "steps": 12}
 )["student"]
 
 
@@ -146,7 +146,7 @@ def test_an_interrupted_student_goes_on_to_the_same_weights(
         pass
 
     def kill(epoch: int) -> None:
-        if epoch == 11:
+        if epoch == 7:
             raise Killed
 
     with pytest.raises(Killed):
@@ -154,7 +154,7 @@ def test_an_interrupted_student_goes_on_to_the_same_weights(
     assert not (tmp_path / "model.json").exists()
     seen: list[int] = []
     distil.run(of(cohort, teacher), tmp_path, STUDENT, 1, CPU, seen.append)
-    assert seen[0] == 12
+    assert seen[0] == 8
     same = [(folder / "model.safetensors").read_bytes() for folder in (student, tmp_path)]
     assert same[0] == same[1]
 
