@@ -93,8 +93,9 @@ def teach(
 class Distillation:
     """Mean square between the student's one step and the teacher's many, from the same noise.
 
-    One exponential step from 0 to 1 is x1 = sd * x0 + F(x0, 0, y). Where the law is Gaussian given
-    the slide that is exact already, so the student starts there and learns what is not Gaussian.
+    One exponential step from 0 to 1 is x1 = sd * x0 + F(x0, 0, y). Where the law given the slide is
+    N(F, S C S), S = diag(sd), with x0 ~ N(0, C), that step's draws already have it: the student
+    starts there.
 
     A batch's z holds the slides' numbers, by which their pairs are found: the student never sees
     a measured profile.

@@ -7,7 +7,7 @@ from typing import Any
 from slide2rna.config import Settings
 from slide2rna.errors import ConfigError
 
-# All that a student has learned; the exponential step from 0 to 1 is exact for Gaussian laws.
+# All that a student has learned; draws of the exponential step from 0 to 1 are exact for Gaussian laws.
 ONE_STEP: Settings = {"solver": "exponential", "steps": 1, "guidance": 1.0}
 
 
