@@ -7,7 +7,7 @@ from typing import Any
 from slide2rna.config import Settings
 from slide2rna.errors import ConfigError
 
-# All that a student has learned; draws of the exponential step from 0 to 1 are exact for Gaussian laws.
+# All that a student has learned. Where the law is Gaussian, the draws of this step have it.
 ONE_STEP: Settings = {"solver": "exponential", "steps": 1, "guidance": 1.0}
 
 
