@@ -12,17 +12,15 @@ from numpy.typing import NDArray
 
 from slide2rna import (
     bootstrap,
-    compare,
     figures,
     figures_compare,
-    folds,
     io,
-    metrics,
     report_extras,
     scoring,
     summary,
     tables,
 )
+from slide2rna import variants as variants_of
 from slide2rna.cli import progress
 from slide2rna.config import Settings
 from slide2rna.scoring import Evaluated
@@ -32,9 +30,8 @@ Array = NDArray[np.floating]
 BASE, LEVEL = "base", 0.9
 SCORES = ("pcc", "pcc_draw_mean", "pcc_one_draw", "rmse_ratio", "crps")
 DIFFERENCES = ("pcc", "pcc_draw_mean", "crps")
-SHARED = ("gene_set", "metric", "value", "low", "high", "n_patients", "n_genes", "note")
 SCHEMA: dict[str, type[pl.DataType]] = {"group": pl.String, "variant": pl.String}
-SCHEMA |= {name: summary.SCHEMA[name] for name in SHARED}
+SCHEMA |= {name: summary.SCHEMA[name] for name in variants_of.SHARED}
 
 
 @dataclass(frozen=True)
@@ -68,80 +65,20 @@ def write(
     scores = summary.summary_table(found).filter(pl.col("protocol") == "clean")
     rows: list[dict[str, Any]] = []
     for variant in progress(every, "ablations"):
-        rows += _scores(scores, variant) + _differences(scores, found.model, variant)
+        own = variants_of.scores(scores, variant.label, SCORES)
+        own += variants_of.differences(scores, found.model, variant.label, DIFFERENCES, BASE)
         if variant.label in found.moments:
-            rows += _coverage(found, found.of[variant.label], variant)
+            of = found.of[variant.label]
+            note = variants_of.guided(of)
+            for covered, _ in variants_of.intervals(found, of, [LEVEL]).values():
+                own += variants_of.rows(found, "covered90", covered, (0, 1), note)
+        rows += [{"group": variant.group, "variant": variant.name} | row for row in own]
     table = pl.DataFrame(rows, schema=SCHEMA)
     io.write_parquet(table, out / "ablations.parquet")
     io.write_parquet(pathways(found, every), out / "pathways.parquet")
     shown = report_extras.ablations(table)
     assert shown is not None
     figures.save(figures_compare.ablations(shown), out, "ablations")
-
-
-def _scores(scores: pl.DataFrame, variant: Variant) -> list[dict[str, Any]]:
-    """A variant's own scores, each on the genes that its own val ranks."""
-    own = scores.filter((pl.col("model") == variant.label) & pl.col("metric").is_in(SCORES))
-    return [_row(variant, row) for row in own.iter_rows(named=True)]
-
-
-def _differences(scores: pl.DataFrame, base: str, variant: Variant) -> list[dict[str, Any]]:
-    """Variant minus base on the base's genes, from the base's paired differences."""
-    rows = []
-    for metric in DIFFERENCES:
-        paired = scores.filter(
-            (pl.col("model") == base) & (pl.col("metric") == f"{metric}_minus:{variant.label}")
-        )
-        for row in paired.iter_rows(named=True):
-            turned = {"value": _minus(row["value"]), "metric": f"{metric}_minus:{BASE}"}
-            turned |= {"low": _minus(row["high"]), "high": _minus(row["low"])}
-            rows.append(_row(variant, row | turned))
-    return rows
-
-
-def _minus(value: float | None) -> float | None:
-    return None if value is None else -value
-
-
-def _row(variant: Variant, row: dict[str, Any]) -> dict[str, Any]:
-    return {"group": variant.group, "variant": variant.name} | {key: row[key] for key in SHARED}
-
-
-def _coverage(found: Evaluated, of: list[folds.Fold], variant: Variant) -> list[dict[str, Any]]:
-    """Share of the measured values inside the draws' 90 % intervals, on the base's gene sets."""
-    per_fold = []
-    for fold, given in zip(of, found.inputs, strict=True):
-        weights = compare.set_weights(given.sets[found.model], np.ones_like(given.eligible))
-        inside = np.empty((len(given.truth), weights.shape[1]))
-        for row, raw in fold.test_draws():
-            ordered = np.sort(raw.reshape(-1, raw.shape[-1]).astype(np.float32), axis=0).T
-            if not metrics.attainable(LEVEL, ordered.shape[1]):
-                return []
-            low, high = metrics.central_interval(ordered, LEVEL)
-            truth = given.truth[row]
-            inside[row] = ((low <= truth) & (truth <= high)).astype(np.float32) @ weights
-        per_fold.append(given.counts @ inside / len(inside))
-    share = np.average(per_fold, axis=0, weights=[len(given.truth) for given in found.inputs])
-    low, high = bootstrap.interval(share)
-    guided = {float(str(fold.store.attrs["guidance"])) for fold in of} - {1.0}
-    note = f"guided: {summary.UNCLAIMED}" if guided else ""
-    patients = sum(given.patients for given in found.inputs)
-    counts = [given.sets[found.model].sum(axis=0) for given in found.inputs]
-    return [
-        {
-            "group": variant.group,
-            "variant": variant.name,
-            "gene_set": gene_set,
-            "metric": "covered90",
-            "value": float(share[0, column]),
-            "low": float(max(low[column], 0)),
-            "high": float(min(high[column], 1)),
-            "n_patients": patients,
-            "n_genes": round(float(np.mean([count[column] for count in counts]))),
-            "note": note,
-        }
-        for column, gene_set in enumerate(found.set_names)
-    ]
 
 
 def pathways(found: Evaluated, every: list[Variant]) -> pl.DataFrame:

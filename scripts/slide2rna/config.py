@@ -27,6 +27,7 @@ SECTIONS = (
     "sample",
     "evaluate",
     "leak_audit",
+    "samplers",
 )
 # Keys without sections; a cohort's own value takes the place of the file's as a whole.
 SINGLE = ("max_failed_slides", "models", "seeds", "search", "ablations", "extras")

@@ -19,6 +19,7 @@ from slide2rna import (
     figures,
     figures_compare,
     figures_intervals,
+    figures_samplers,
     io,
     lineup,
     page,
@@ -26,6 +27,7 @@ from slide2rna import (
     report_extras,
     report_intervals,
     report_protocols,
+    report_samplers,
     report_tables,
     verdict,
 )
@@ -46,7 +48,8 @@ class Run:
     Attributes
     ----------
     tables : the evaluation's, by name.
-    extra : those that only some runs have: search, ablations, aspects, leak; None where missing.
+    extra : those that only some runs have: search, ablations, aspects, samplers, leak; None where
+        missing.
     leak_picture : the leak audit's figure, if there is one.
     """
 
@@ -173,6 +176,8 @@ def draw(run: Run, folder: Path) -> dict[str, Path]:
     made |= figures_intervals.all_of(tables, shown)
     if ablations := report_extras.ablations(run.extra["ablations"]):
         made["ablations"] = figures_compare.ablations(ablations)
+    if samplers := report_samplers.samplers(run.extra["samplers"]):
+        made["samplers"] = figures_samplers.quality(samplers)
     if run.cohort.get("flow"):
         made["flow"] = figures.flow(run.cohort["flow"])
     if run.logs:
@@ -248,6 +253,7 @@ def context(run: Run) -> dict[str, Any]:
         },
         "ablations": report_extras.ablations(run.extra["ablations"]),
         "aspects": report_extras.aspects(run.extra["aspects"]),
+        "samplers": report_samplers.samplers(run.extra["samplers"]),
         "leak": report_extras.leak(run.extra["leak"]),
         "gallery": [
             {"name": name, "image": page.thumbnail(path), **report_cohort.slide_facts(run, name)}

@@ -19,6 +19,7 @@ STAGES = {
         "ablations": "ablations/{run}/ablations.parquet",
         "aspects": "ablations/{run}/pathways.parquet",
     },
+    "samplers": {"samplers": "samplers/{run}/samplers.parquet"},
     "leak_audit": {"leak": "leak_audit/audit.parquet"},
 }
 

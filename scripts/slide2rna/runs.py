@@ -15,7 +15,9 @@ from typing import Any
 from slide2rna import config as configuration
 from slide2rna.config import Settings
 from slide2rna.errors import ConfigError
+from slide2rna.onestep import ONE_STEP
 
+STUDENT = "one-step"
 FLOW = "flow"
 # What an ablation may change: of the flow, and of a network that has neither draws nor gene sets.
 VARIED = ("features", "pathways", "model", "train", "sample")
@@ -84,6 +86,15 @@ class Run:
         ]
 
 
+@dataclass(frozen=True)
+class Sampler:
+    """A way to sample a run's flow: its name, section `sample`, and whether it is the student."""
+
+    name: str
+    settings: Settings
+    student: bool = False
+
+
 def slug(text: str) -> str:
     """A word, or a file's name without .gmt or .json, as part of a run's name."""
     name = Path(text).name.removesuffix(".gmt").removesuffix(".json")
@@ -123,6 +134,45 @@ def ablations(config: dict[str, Any], cohort: str) -> dict[str, Run]:
         for name, changes in base.settings["ablations"].items()
         if changes and not changes.keys().isdisjoint(read)
     }
+
+
+def samplers(run: Run) -> list[Sampler]:
+    """The ways to sample a run's flow that its section samplers lists, the reference first.
+
+    Empty for a model without draws.
+
+    Raises
+    ------
+    ConfigError
+        Two are the same, or the reference isn't among them.
+    """
+    if run.model != FLOW:
+        return []
+    own = run.settings["samplers"]
+    base = run.settings["sample"] | {"draws": own["draws"]}
+    if "keep" in base:
+        base["keep"] = "draws"
+    found: dict[str, Sampler] = {}
+    for changes in own["variants"]:
+        settings = base | changes
+        name = f"{settings['solver']}-{settings['steps']}"
+        if settings["guidance"] != 1:
+            name += f"-guidance-{settings['guidance']:g}"
+        if name in found:
+            raise ConfigError("samplers.variants", f"{name} is there twice", "keep one")
+        found[name] = Sampler(name, settings)
+    if own["one_step"]:
+        found[STUDENT] = Sampler(STUDENT, base | ONE_STEP, True)
+    reference = found.pop(own["reference"], None)
+    if reference is None:
+        raise ConfigError(
+            f"samplers.reference: {own['reference']}",
+            f"variants are {', '.join(found)}",
+            "name one of them, or add it",
+        )
+    if not found:
+        raise ConfigError("samplers", "there is the reference alone", "add a variant, or one_step")
+    return [reference, *found.values()]
 
 
 def _varied(base: Run, variant: str, own: dict[str, Any]) -> Run:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slide2rna import flow
+from slide2rna import flow, onestep
 from slide2rna.cli import log, progress
 from slide2rna.config import Settings
 from slide2rna.data import Rows
@@ -160,6 +160,7 @@ def run(
     StageError
         The bags don't fit the model, or predictions aren't finite.
     """
+    onestep.check(meta, settings)
     means, _ = bags
     if means.shape[2] != meta["features"]:
         raise StageError(

@@ -34,6 +34,7 @@ def add(folder: Path, run: str, seed: int = 3) -> None:
     _search(evaluation / "search.parquet")
     _ablations(folder / "ablations" / run, evaluation, rng)
     _leak(folder / "leak_audit")
+    _samplers(folder / "samplers" / run)
 
 
 def _summary(table: pl.DataFrame) -> pl.DataFrame:
@@ -200,3 +201,27 @@ def _leak(folder: Path) -> None:
     schema = {name: pl.Int64 for name in ("fold", "n_train", "n_test", "n_shared")}
     table = pl.DataFrame(rows, schema_overrides=schema, infer_schema_length=None)
     io.write_parquet(table, folder / "audit.parquet")
+
+
+def _samplers(folder: Path) -> None:
+    """Every metric of a few samplers: nine tenths as good as the reference, or as good."""
+    every = {"exponential-20": 20, "exponential-2": 2, "euler-5": 5, "one-step": 1}
+    rows = []
+    for name, evaluations in every.items():
+        worse = name == "euler-5"
+        kinds = {"exponential-20": "reference", "one-step": "student"}
+        facts = {"sampler": name, "kind": kinds.get(name, "sampler"), "guidance": 1.0, "draws": 39}
+        facts |= {"solver": name.partition("-")[0] if name != "one-step" else "exponential"}
+        facts |= {"steps": evaluations, "evaluations": evaluations}
+        metrics = {"crps": 0.41 + 0.04 * worse, "seconds": 0.1 * evaluations, "width90": 2.0}
+        metrics |= {f"covered{level}": level / 100 - 0.1 * worse for level in (50, 80, 90)}
+        if name != "exponential-20":
+            metrics |= {"crps_ratio": 1 + 0.1 * worse, "counts": float(not worse)}
+            metrics["covered90_minus:reference"] = -0.1 * worse
+        for gene_set, pcc in (("all", 0.3), ("T50", 0.6)):
+            own = {"pcc_draw_mean": pcc} | (metrics if gene_set == "all" else {})
+            for metric, value in own.items():
+                ends = {"value": value, "low": value - 0.01, "high": value + 0.01}
+                note = "CRPS 10.0 % higher" if metric == "counts" and worse else ""
+                rows.append(facts | {"gene_set": gene_set, "metric": metric, "note": note} | ends)
+    io.write_parquet(pl.DataFrame(rows, infer_schema_length=None), folder / "samplers.parquet")

@@ -20,6 +20,7 @@ __all__ = ["folder", "full"]  # the fixtures
 SECTIONS = {
     "leak": ('id="leak"', "Leak audit"),
     "ablations": ('id="ablations"', "minus base"),
+    "samplers": ('id="samplers"', "The one-step student counts"),
     "aspects": ("GO aspects", "r, GO-MF"),
     "search": ("What was spent on each network", "Wall time"),
 }

@@ -43,6 +43,7 @@ for generated in GENERATED:
 SETTINGS = {cohort: configuration.for_cohort(CONFIG, cohort) for cohort in COHORTS}
 try:
     COMPARED = {cohort: runs.compared(CONFIG, cohort) for cohort in COHORTS}
+    SAMPLERS = {cohort: runs.samplers(COMPARED[cohort][0]) for cohort in COHORTS}
     ABLATIONS = {cohort: runs.ablations(CONFIG, cohort) for cohort in COHORTS}
     for planned in COHORTS:
         # Where slides are gone, or never were, there is one set of features.
@@ -52,6 +53,10 @@ try:
                 for name, run in ABLATIONS[planned].items()
                 if run.encoder == COMPARED[planned][0].encoder
             }
+        if "samplers" in SETTINGS[planned]["extras"] and not SAMPLERS[planned]:
+            sys.exit(
+                f"error: extras of {planned}: samplers: its first model isn't the flow"
+            )
         if "ablations" in SETTINGS[planned]["extras"] and not ABLATIONS[planned]:
             sys.exit(
                 f"error: extras of {planned}: ablations: there are none; name some"
@@ -211,6 +216,13 @@ def of_runs(pattern, wanted):
     ]
 
 
+def drawn_by(wildcards, input, samplers):
+    """A draws file per sampler and fold, in the folders that the rule sample_variants left."""
+    return [
+        f"{fold}/{sampler.name}.zarr" for sampler in samplers for fold in input.draws
+    ]
+
+
 def report_inputs(wildcards):
     cohort, run = wildcards.cohort, run_name(wildcards.cohort)
     base = f"{RESULTS}/{cohort}"
@@ -220,6 +232,7 @@ def report_inputs(wildcards):
     own = SETTINGS[cohort]["features"]["encoder"] == "files"
     further = {
         "ablations": f"{base}/ablations/{run}/ablations.parquet",
+        "samplers": f"{base}/samplers/{run}/samplers.parquet",
         "leak_audit": f"{base}/leak_audit/audit.parquet",
     }
     return (

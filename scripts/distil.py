@@ -1,0 +1,52 @@
+"""Train one fold's one-step student from its trained flow and the same slides.
+
+An interrupted run goes on from OUT/checkpoint when the same command is given again. Example:
+
+  python scripts/distil.py --model results/demo/models/lite0-flow-go-bp/fold-0 --fold 0 \\
+      --bags results/demo/bags/lite0.safetensors --slides results/demo/slides.parquet \\
+      --splits results/demo/splits.tsv --out results/demo/samplers/lite0-flow-go-bp/student/fold-0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from slide2rna import cli, config
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    for name, text in (
+        ("model", "folder of the fold's flow, the teacher"),
+        ("bags", "bags of the cohort"),
+        ("slides", "slides.parquet"),
+        ("splits", "unit, fold, part"),
+        ("out", "folder of the student"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+    parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument("--settings", default="{}", help="student of section samplers, as JSON")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args(argv)
+    settings = config.parse_settings("samplers", f'{{"student": {args.settings}}}')["student"]
+    cli.set_threads(args.threads)
+
+    import torch
+    from slide2rna import devices, distil
+
+    torch.set_num_threads(args.threads)
+    devices.keep_freed_memory()
+    distil.run(
+        distil.Inputs(args.model, args.bags, args.slides, args.splits, args.fold),
+        args.out,
+        settings,
+        args.seed,
+        devices.choose(args.device),
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

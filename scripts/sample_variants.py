@@ -1,0 +1,67 @@
+"""Draw the val and test slides of a fold by several samplers, one after the other.
+
+Leaves OUT/<sampler>.zarr each; an interrupted run goes on with the next sampler. Example:
+
+  python scripts/sample_variants.py --model results/demo/models/lite0-flow-go-bp/fold-0 --fold 0 \\
+      --bags results/demo/bags/lite0.safetensors --slides results/demo/slides.parquet \\
+      --splits results/demo/splits.tsv --out results/demo/samplers/lite0-flow-go-bp/fold-0 \\
+      --samplers '[["euler-5", {"solver": "euler", "steps": 5, "draws": 39}, false]]'
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from slide2rna import cli, config
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    for name, text in (
+        ("model", "folder of the fold's flow"),
+        ("bags", "bags of the cohort"),
+        ("slides", "slides.parquet"),
+        ("splits", "unit, fold, part"),
+        ("out", "folder to write"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+    parser.add_argument("--student", type=Path, help="folder of the fold's one-step student")
+    parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument("--label", default="flow", help="the run's name among the models")
+    parser.add_argument(
+        "--samplers", required=True, help="[[name, section sample, of the student], ...] as JSON"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args(argv)
+    listed = json.loads(args.samplers)
+    settings = [config.parse_settings("sample", json.dumps(changes)) for _, changes, _ in listed]
+    cli.set_threads(args.threads)
+
+    import torch
+    from slide2rna import bags, data, devices, sampler_draws
+    from slide2rna.runs import Sampler
+
+    torch.set_num_threads(args.threads)
+    devices.keep_freed_memory()
+    bagged = bags.load(args.bags)
+    rows = data.fold_rows(bagged.slide_ids, args.slides, args.splits, args.fold)
+    sampler_draws.run(
+        args.model,
+        args.student,
+        [Sampler(name, s, of) for (name, _, of), s in zip(listed, settings, strict=True)],
+        bagged,
+        rows.of("val", "test"),
+        args.seed,
+        args.fold,
+        args.label,
+        args.out,
+        devices.choose(args.device),
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

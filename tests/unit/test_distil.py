@@ -1,0 +1,215 @@
+"""The one-step student: what it is taught, that it learns it, and what it may be asked for."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import flow_cohort
+import numpy as np
+import pytest
+import torch
+from slide2rna import bags, checkpoint, config, data, distil, fit, onestep, sample
+from slide2rna.errors import ConfigError, StageError
+from slide2rna.model import RNAFM
+from training_cohort import CPU, cohort
+
+torch.set_num_threads(1)
+__all__ = ["cohort"]  # the fixture
+
+STUDENT = config.defaults(
+    "samplers", student={"pairs": 4, "epochs": 16, "learning_rate": 0.002, "steps": 12}
+)["student"]
+
+
+def build(cohort: flow_cohort.FlowCohort, folder: Path, scale: float) -> Path:
+    """A flow that isn't trained; `scale` sets how far its F is from constant, and so from Gauss."""
+    bagged = bags.load(cohort.inputs.bags)
+    genes = data.gene_names(cohort.inputs.expression)
+    rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    parts = []
+    for name in ("train", "val"):
+        found = rows.of(name)
+        values = data.expression(cohort.inputs.expression, found.sample_ids)
+        parts.append(
+            fit.Slides(bagged.means[found.bag], bagged.sizes[found.bag], values, found.sample_ids)
+        )
+    sets = fit.pathways.load(cohort.inputs.pathways, genes)
+    settings = flow_cohort.settings()
+    model = fit.build(fit.Task(*parts, genes, sets, 0, 1), settings)
+    assert isinstance(model, RNAFM)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.final_layer.parameters():
+            parameter.add_(scale * torch.randn_like(parameter))
+        assert model.theta is not None
+        model.theta.copy_(torch.linspace(-1.0, 0.2, len(genes)))
+    clusters, features = bagged.means.shape[1:]
+    meta = {"model": "flow", "genes": genes, "features": features, "clusters": clusters}
+    checkpoint.save_model(
+        folder,
+        model,
+        meta | {"settings": {k: settings[k] for k in ("model", "train")}, "interpolant": "linear"},
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teacher(cohort: flow_cohort.FlowCohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(cohort, tmp_path_factory.mktemp("teacher"), 0.1)
+
+
+@pytest.fixture(scope="module")
+def student(
+    cohort: flow_cohort.FlowCohort, teacher: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("student")
+    distil.run(of(cohort, teacher), out, STUDENT, 1, CPU)
+    return out
+
+
+def of(cohort: flow_cohort.FlowCohort, folder: Path) -> distil.Inputs:
+    files = cohort.inputs
+    return distil.Inputs(folder, files.bags, files.slides, files.splits, 0)
+
+
+def draws(cohort: flow_cohort.FlowCohort, folder: Path, part: str, steps: int) -> torch.Tensor:
+    model, _ = checkpoint.load_model(folder)
+    assert isinstance(model, RNAFM)
+    bagged = bags.load(cohort.inputs.bags)
+    rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0).of(part)
+    means, sizes = (torch.from_numpy(a[rows.bag]) for a in (bagged.means, bagged.sizes))
+    white = torch.randn(len(means), 40, model.noise_width, generator=torch.manual_seed(8))
+    settings = config.defaults("sample", steps=steps)
+    with torch.inference_mode():
+        return sample.draw(model, model.encode_image(means, sizes), white, settings)
+
+
+def test_one_step_is_the_samplers_own(cohort: flow_cohort.FlowCohort, teacher: Path) -> None:
+    model, _ = checkpoint.load_model(teacher)
+    assert isinstance(model, RNAFM)
+    means, sizes = torch.randn(3, 6, 12), torch.ones(3, 6)
+    white = torch.randn(3, 5, model.noise_width)
+    with torch.inference_mode():
+        image = model.encode_image(means, sizes)
+        wanted = sample.draw(model, image, white, config.defaults("sample", steps=1))
+        found = distil.one_step(model, white.flatten(0, 1), image)
+    assert torch.allclose(found.view_as(wanted), wanted, atol=1e-6)
+
+
+def test_a_gaussian_teacher_has_nothing_to_teach(
+    cohort: flow_cohort.FlowCohort, tmp_path: Path
+) -> None:
+    """With a constant F the law is Gaussian, and one step is exact: ends are F + sd x0."""
+    folder = build(cohort, tmp_path / "gauss", 0.0)
+    model, _ = checkpoint.load_model(folder)
+    assert isinstance(model, RNAFM)
+    bagged = bags.load(cohort.inputs.bags)
+    rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0).of("val")
+    pairs = distil.teach(model, rows, bagged, 3, 7, 1, 0)
+    white = torch.stack([pairs.white(1, m) for m in range(3)])
+    sd, active = model.residual_sd().detach(), model.active
+    wanted = sd * model.color(white) * active
+    assert torch.allclose(pairs.ends[1].float(), wanted, atol=2e-3)
+    meta = distil_facts(cohort, folder, tmp_path / "student", epochs=1)
+    assert meta["val_loss_undistilled"] < 1e-6
+    assert meta["best_epoch"] == 0  # the start is kept
+
+
+def distil_facts(
+    cohort: flow_cohort.FlowCohort, folder: Path, out: Path, **changes: float
+) -> dict[str, float]:
+    distil.run(of(cohort, folder), out, STUDENT | changes, 1, CPU)
+    return json.loads((out / "model.json").read_text())
+
+
+def test_the_student_lands_where_its_teacher_does(
+    cohort: flow_cohort.FlowCohort, teacher: Path, student: Path
+) -> None:
+    meta = json.loads((student / "model.json").read_text())
+    assert meta["one_step"] is True
+    assert meta["teacher"]["steps"] == 12
+    assert meta["val_loss"] < 0.5 * meta["val_loss_undistilled"]
+    # Slides and noise that it has never seen.
+    wanted, plain = draws(cohort, teacher, "test", 12), draws(cohort, teacher, "test", 1)
+    taught = draws(cohort, student, "test", 1)
+    errors = [float((found - wanted).square().mean()) for found in (plain, taught)]
+    assert errors[1] < 0.6 * errors[0]
+
+
+def test_an_interrupted_student_goes_on_to_the_same_weights(
+    cohort: flow_cohort.FlowCohort, teacher: Path, student: Path, tmp_path: Path
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(epoch: int) -> None:
+        if epoch == 7:
+            raise Killed
+
+    with pytest.raises(Killed):
+        distil.run(of(cohort, teacher), tmp_path, STUDENT, 1, CPU, kill)
+    assert not (tmp_path / "model.json").exists()
+    seen: list[int] = []
+    distil.run(of(cohort, teacher), tmp_path, STUDENT, 1, CPU, seen.append)
+    assert seen[0] == 8
+    same = [(folder / "model.safetensors").read_bytes() for folder in (student, tmp_path)]
+    assert same[0] == same[1]
+
+
+def test_test_slides_teach_nothing(
+    cohort: flow_cohort.FlowCohort, teacher: Path, student: Path, tmp_path: Path
+) -> None:
+    bagged = bags.load(cohort.inputs.bags)
+    rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    other = bagged.means.copy()
+    other[rows.of("test", "cal").bag] += 5
+    bags.save(replace(bagged, means=other), tmp_path / "bags.safetensors")
+    inputs = replace(of(cohort, teacher), bags=tmp_path / "bags.safetensors")
+    distil.run(inputs, tmp_path / "student", STUDENT, 1, CPU)
+    found = (tmp_path / "student" / "model.safetensors").read_bytes()
+    assert found == (student / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"steps": 2}, {"solver": "euler"}, {"guidance": 2.0}], ids=lambda c: next(iter(c))
+)
+def test_a_student_is_asked_for_one_step_alone(
+    cohort: flow_cohort.FlowCohort, student: Path, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    model, meta = checkpoint.load_model(student)
+    bagged = bags.load(cohort.inputs.bags)
+    rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    settings = config.defaults("sample", draws=4) | onestep.ONE_STEP | changes
+    arrays = (bagged.means, bagged.sizes)
+    out = (tmp_path / "draws.zarr", tmp_path / "summary.parquet")
+    with pytest.raises(ConfigError, match="one-step student and knows"):
+        sample.run(model, meta, arrays, rows.of("test"), settings, 1, 0, "flow", *out, CPU)
+    assert not out[0].exists()
+
+
+def test_what_cannot_be_distilled(
+    cohort: flow_cohort.FlowCohort, teacher: Path, student: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(StageError, match="itself a one-step student; distil the run's flow"):
+        distil.run(of(cohort, student), tmp_path, STUDENT, 1, CPU)
+    bagged = bags.load(cohort.inputs.bags)
+    narrow = replace(bagged, means=np.ascontiguousarray(bagged.means[:, :, :5]))
+    bags.save(narrow, tmp_path / "bags.safetensors")
+    inputs = replace(of(cohort, teacher), bags=tmp_path / "bags.safetensors")
+    with pytest.raises(StageError, match=r"the model has \(6, 12\)"):
+        distil.run(inputs, tmp_path, STUDENT, 1, CPU)
+
+
+def test_the_command_line(
+    repo: Path, cohort: flow_cohort.FlowCohort, teacher: Path, tmp_path: Path
+) -> None:
+    main = runpy.run_path(str(repo / "scripts" / "distil.py"))["main"]
+    files = cohort.inputs
+    paths = {"bags": files.bags, "slides": files.slides, "splits": files.splits}
+    given = [text for name, path in paths.items() for text in (f"--{name}", str(path))]
+    given += ["--model", str(teacher), "--out", str(tmp_path / "s"), "--fold", "0"]
+    main([*given, "--settings", '{"epochs": 1, "pairs": 1, "steps": 2}', "--device", "cpu"])
+    assert json.loads((tmp_path / "s" / "model.json").read_text())["teacher"]["pairs"] == 1
