@@ -26,6 +26,8 @@ SECTIONS = (
     "baselines",
     "sample",
     "evaluate",
+    "shift",
+    "stain",
     "leak_audit",
 )
 # Keys without sections; a cohort's own value takes the place of the file's as a whole.
