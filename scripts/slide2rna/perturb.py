@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
-from skimage.color import hsv2rgb, rgb2hed, rgb2hsv, rgb_from_hed
+from skimage.color import rgb2hed, rgb2yiq, rgb_from_hed, yiq2rgb
 
 Tile = NDArray[np.uint8]
 
@@ -34,7 +34,7 @@ UNITS = {
     "contrast": "factor about the tile's mean grey",
     "brightness": "factor",
     "saturation": "factor",
-    "hue": "turns of the colour circle",
+    "hue": "turns of the chroma plane (YIQ)",
     "hematoxylin": "factor on the dye's density",
     "eosin": "factor on the dye's density",
     "sharpness": "below 0 blur, sigma in px; above 0 unsharp mask, radius 2 px, in units of 100 %",
@@ -68,9 +68,11 @@ def dye(tile: Tile, which: int, factor: float) -> Tile:
 
 
 def _hue(tile: Tile, turns: float) -> Tile:
-    hsv = rgb2hsv(tile)
-    hsv[..., 0] = (hsv[..., 0] + turns) % 1.0
-    return _bytes(hsv2rgb(hsv))
+    # Chroma turned at its luma (YIQ): a tenth of HSV's time, and no jumps between its sectors.
+    sine, cosine = np.sin(2 * np.pi * turns), np.cos(2 * np.pi * turns)
+    yiq = rgb2yiq(tile)
+    yiq[..., 1:] = yiq[..., 1:] @ np.array([[cosine, sine], [-sine, cosine]])
+    return _bytes(yiq2rgb(yiq))
 
 
 def _sharpness(tile: Tile, strength: float) -> Tile:

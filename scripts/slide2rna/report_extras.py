@@ -20,6 +20,10 @@ STAGES = {
         "aspects": "ablations/{run}/pathways.parquet",
     },
     "leak_audit": {"leak": "leak_audit/audit.parquet"},
+    "stain": {
+        "stain": "stain/{run}/stain.parquet",
+        "stain_genes": "stain/{run}/genes.parquet",
+    },
 }
 
 

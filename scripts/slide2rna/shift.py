@@ -146,6 +146,7 @@ def run(
             "expression_p": p["expression"],
             "spread": (sds[:, law.gene_sd > 0] / law.gene_sd[law.gene_sd > 0]).mean(axis=1),
             "profiles": kind,
+            "alpha": float(settings["alpha"]),
             "n_cal": len(law.cal_bag),
             "n_train": len(law.train_bag),
         },

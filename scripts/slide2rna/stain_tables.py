@@ -16,6 +16,8 @@ from slide2rna.stain import CHANGES, HALF, NONE
 Array = NDArray[np.floating]
 
 RESAMPLES = 1000
+# What a mean can be, if not just 0 or more: a basic bootstrap interval may reach beyond.
+LIMITS = {"minus_null": (-np.inf, np.inf), "share_over": (0, 1), "flagged": (0, 1)}
 SLIDES = pl.Schema(
     {"fold": pl.Int64, "slide_id": pl.String, "unit": pl.String, "kind": pl.String}
     | {"strength": pl.Float64, "n_tiles": pl.Int64}
@@ -101,9 +103,9 @@ def summary(slides: pl.DataFrame, n_genes: int, alpha: float, seed: int) -> pl.D
         row: dict[str, Any] = {"kind": change[0], "strength": change[1]}
         for name, values in columns.items():
             resampled = bootstrap.bootstrap_mean(counts, values)
-            low, high = bootstrap.interval(resampled)
-            row |= {name: float(resampled[0]), f"{name}_low": float(low)}
-            row |= {f"{name}_high": float(high)}
+            least, most = LIMITS.get(name, (0, np.inf))
+            low, high = (float(np.clip(end, least, most)) for end in bootstrap.interval(resampled))
+            row |= {name: float(resampled[0]), f"{name}_low": low, f"{name}_high": high}
         rows.append(row)
     n_patients = slides["unit"].n_unique()
     return pl.DataFrame(rows, schema_overrides={"strength": pl.Float64}).with_columns(
