@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from slide2rna import bootstrap, compare, folds, io, lineup, metrics, patients
-from slide2rna.answered import ORACLE, RANDOM, SHARES, Tested, scores
+from slide2rna.answered import ORACLE, RANDOM, SHARES, Asked, scores
 from slide2rna.cli import progress
 from slide2rna.config import Settings
 from slide2rna.errors import StageError
@@ -94,7 +94,7 @@ def run(inputs: Inputs, name: str, out: str | Path, settings: Settings, seed: in
 
 def _tested(
     fold: folds.Fold, shift: pl.DataFrame, samples: pl.DataFrame, genes: pl.DataFrame, shown: list
-) -> Tested:
+) -> Asked:
     own = shift.filter(pl.col("fold") == fold.number)
     rows = {slide: row for row, slide in enumerate(own["slide_id"])}
     crps = dict(
@@ -117,7 +117,7 @@ def _tested(
         else eligible
         for name in shown
     ]
-    return Tested(
+    return Asked(
         fold.number,
         fold.test.truth,
         fold.read("point", fold.test),
@@ -129,7 +129,7 @@ def _tested(
 
 
 def rows_of(
-    tested: Sequence[Tested], shown: Sequence[str], resamples: int, permutations: int, seed: int
+    tested: Sequence[Asked], shown: Sequence[str], resamples: int, permutations: int, seed: int
 ) -> list[dict[str, Any]]:
     """Rows of the table; an order that some fold doesn't know is left out."""
     orders = [
@@ -166,7 +166,7 @@ def rows_of(
     return rows
 
 
-def _over_folds(parts: Sequence[Array], tested: Sequence[Tested], metric: str) -> Array:
+def _over_folds(parts: Sequence[Array], tested: Sequence[Asked], metric: str) -> Array:
     """Mean over the folds (R, S); a correlation needs more than three patients."""
     both, sizes = np.array(parts), np.array([len(fold.truth) for fold in tested])
     return np.stack(
@@ -208,8 +208,11 @@ def _gains(curves: dict[str, Array], sign: int, is_error: bool) -> list[dict[str
     `of_oracle` is the area between an order's curve and the mean random one, as a part of the
     oracle's; none for a correlation, which leaving out the extremes lowers by itself.
     """
+    known = np.isfinite(curves[RANDOM][0])
+    if not known[1:].any():
+        return []
     gain = {
-        name: sign * np.nanmean(values[:, 1:] - values[:, :1], axis=1)
+        name: sign * (values[:, known][:, 1:] - values[:, :1]).mean(axis=1)
         for name, values in curves.items()
     }
     null = gain[RANDOM]

@@ -18,7 +18,7 @@ SHARES = np.array([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
 
 
 @dataclass(frozen=True)
-class Tested:
+class Asked:
     """The test samples of a fold.
 
     Attributes
@@ -65,7 +65,7 @@ def kept(counts: Array, order: Array, shares: Array) -> Array:
 
 
 def scores(
-    fold: Tested, orders: Sequence[str], resamples: int, permutations: int, seed: int
+    fold: Asked, orders: Sequence[str], resamples: int, permutations: int, seed: int
 ) -> Scores:
     """Scores (R, S, K) by order and metric; R is resamples + 1, the value itself first.
 
@@ -94,7 +94,7 @@ def scores(
     return out
 
 
-def _metrics(fold: Tested, counts: NDArray[np.float32]) -> dict[str, Array]:
+def _metrics(fold: Asked, counts: NDArray[np.float32]) -> dict[str, Array]:
     """Scores (rows, K) of every row of weights (rows, n), genes a block at a time."""
     genes, columns = fold.sets.shape
     of_pcc = foldscores.set_weights(fold.sets, ~metrics.is_flat(fold.truth))
