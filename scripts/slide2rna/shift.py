@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import faiss
 import numpy as np
 import polars as pl
 import zarr
 from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
+from threadpoolctl import threadpool_limits
 
 from slide2rna import bags, data, familiar, folds, io
 from slide2rna.cli import progress
@@ -70,9 +70,9 @@ class TrainBags:
         found = []
         for slide in slides:
             own = self.slides == slide
-            others = near[of != self.units[own][0]]
-            if len(others):
-                found.append(familiar.bag_distance(self.z[own], self.sizes[own], others))
+            out = of == self.units[own][0]
+            if not out.all():
+                found.append(familiar.bag_distance(self.z[own], self.sizes[own], near, out))
         return np.array(found)
 
 
@@ -98,7 +98,6 @@ def run(
     StageError
         The inputs don't belong together, or the train part is too small.
     """
-    faiss.omp_set_num_threads(threads)
     genes, fold = folds.read_genes(inputs.draws), folds.fold_of(inputs.draws)
     store, rows = folds.open_store(inputs.draws, genes)
     bagged = bags.load(inputs.bags)
@@ -109,19 +108,16 @@ def run(
     if lost or not train.slide_ids:
         cause = f"slide {lost[0]} has a bag and no prediction" if lost else "no train slide"
         raise StageError(inputs.draws, cause, "train and sample this fold anew")
-    law, among = _law(inputs, bagged, train, unit, genes, settings, seed, fold)
+    with threadpool_limits(threads, "blas"):
+        law, among = _law(inputs, bagged, train, unit, genes, settings, seed, fold)
+        bag = [
+            law.bag_distance(bagged.means[row], bagged.sizes[row])
+            for row in progress(judged.bag, f"fold {fold}: shift")
+        ]
     profiles, sds, kind = _profiles(store, [rows[slide] for slide in judged.slide_ids])
     law = replace(law, about=law.about | {"run": name, "profiles": kind})
     ids = np.array(judged.slide_ids)
-    far = {
-        "bag": np.array(
-            [
-                law.bag_distance(bagged.means[row], bagged.sizes[row])
-                for row in progress(judged.bag, f"fold {fold}: shift")
-            ]
-        ),
-        "expression": law.expression_distance(profiles),
-    }
+    far = {"bag": np.array(bag), "expression": law.expression_distance(profiles)}
     cal = np.isin(ids, one_each(judged.of("cal").slide_ids, unit, seed))
     held = {key: values[cal & np.isfinite(values)] for key, values in far.items()}
     law = replace(
