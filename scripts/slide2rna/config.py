@@ -26,6 +26,8 @@ SECTIONS = (
     "baselines",
     "sample",
     "evaluate",
+    "shift",
+    "stain",
     "leak_audit",
     "samplers",
 )

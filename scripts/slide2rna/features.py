@@ -67,17 +67,22 @@ def read_tile(
         image = image.resize(
             (tile_px, tile_px), Image.Resampling.BILINEAR, box=(0.0, 0.0, edge, edge)
         )
-    histogram = np.asarray(image.histogram()).reshape(3, 256) / tile_px**2
-    levels = np.arange(256) / 255
-    mean = histogram @ levels
-    sd = np.sqrt(np.maximum(histogram @ levels**2 - mean**2, 0))
     shares = np.cumsum(image.convert("L").histogram()) / tile_px**2
     span = (np.searchsorted(shares, 0.98) - np.searchsorted(shares, 0.02)) / 255
     red, green, blue = image.split()
     darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
     white = sum(darkest.histogram()[WHITE:]) / tile_px**2
-    color = np.concatenate([mean, sd]).astype(np.float32)
-    return Tile(np.asarray(image), color, bool(span >= min_contrast and white <= MAX_WHITE))
+    good = bool(span >= min_contrast and white <= MAX_WHITE)
+    return Tile(np.asarray(image), color_of(image), good)
+
+
+def color_of(image: Image.Image) -> np.ndarray:
+    """Mean and sd of R, G and B between 0 and 1, float32 (6,)."""
+    histogram = np.asarray(image.histogram()).reshape(3, 256) / (image.width * image.height)
+    levels = np.arange(256) / 255
+    mean = histogram @ levels
+    sd = np.sqrt(np.maximum(histogram @ levels**2 - mean**2, 0))
+    return np.concatenate([mean, sd]).astype(np.float32)
 
 
 @dataclass

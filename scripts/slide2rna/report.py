@@ -20,6 +20,7 @@ from slide2rna import (
     figures_compare,
     figures_intervals,
     figures_samplers,
+    figures_shift,
     io,
     lineup,
     page,
@@ -28,6 +29,7 @@ from slide2rna import (
     report_intervals,
     report_protocols,
     report_samplers,
+    report_shift,
     report_tables,
     verdict,
 )
@@ -48,8 +50,7 @@ class Run:
     Attributes
     ----------
     tables : the evaluation's, by name.
-    extra : those that only some runs have: search, ablations, aspects, samplers, leak; None where
-        missing.
+    extra : those that only some runs have (search, ablations, shift ...); None where missing.
     leak_picture : the leak audit's figure, if there is one.
     """
 
@@ -111,7 +112,7 @@ def load(
     tables = {
         name: report_extras.needed(evaluated / f"{name}.parquet", "evaluate") for name in NEEDED
     }
-    extra = report_extras.load(folder, run, extras)
+    extra = report_extras.load(folder, run, extras) | report_shift.load(folder, run, folds)
     models, logs = {}, {}
     for path in sorted((folder / "models" / run).glob("fold-*/model.json")):
         fold = int(path.parent.name.removeprefix("fold-"))
@@ -178,6 +179,12 @@ def draw(run: Run, folder: Path) -> dict[str, Path]:
         made["ablations"] = figures_compare.ablations(ablations)
     if samplers := report_samplers.samplers(run.extra["samplers"]):
         made["samplers"] = figures_samplers.quality(samplers)
+    if (judged := run.extra["shift"]) is not None:
+        made["shift"] = figures_shift.shift(judged)
+    if (answered := run.extra["abstention"]) is not None:
+        made["abstention"] = figures_shift.abstention(answered)
+    if stain := report_shift.stain(run.extra["stain"], run.extra["stain_genes"]):
+        made["stain"] = figures_shift.stain(stain)
     if run.cohort.get("flow"):
         made["flow"] = figures.flow(run.cohort["flow"])
     if run.logs:
@@ -255,6 +262,9 @@ def context(run: Run) -> dict[str, Any]:
         "aspects": report_extras.aspects(run.extra["aspects"]),
         "samplers": report_samplers.samplers(run.extra["samplers"]),
         "leak": report_extras.leak(run.extra["leak"]),
+        "shift": report_shift.shift(run.extra["shift"], run.slides),
+        "abstention": report_shift.abstention(run.extra["abstention"]),
+        "stain": report_shift.stain(run.extra["stain"], run.extra["stain_genes"]),
         "gallery": [
             {"name": name, "image": page.thumbnail(path), **report_cohort.slide_facts(run, name)}
             for name, path in list(pictures.items())[:GALLERY]

@@ -21,6 +21,10 @@ STAGES = {
     },
     "samplers": {"samplers": "samplers/{run}/samplers.parquet"},
     "leak_audit": {"leak": "leak_audit/audit.parquet"},
+    "stain": {
+        "stain": "stain/{run}/stain.parquet",
+        "stain_genes": "stain/{run}/genes.parquet",
+    },
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from shift_tables import add_stain
 from slide2rna import io, lineup
 
 # Offsets of PCC to the main model: one better, two about equal, one worse.
@@ -35,6 +36,7 @@ def add(folder: Path, run: str, seed: int = 3) -> None:
     _ablations(folder / "ablations" / run, evaluation, rng)
     _leak(folder / "leak_audit")
     _samplers(folder / "samplers" / run)
+    add_stain(folder, run, pl.read_parquet(evaluation / "genes.parquet")["gene"].to_list())
 
 
 def _summary(table: pl.DataFrame) -> pl.DataFrame:

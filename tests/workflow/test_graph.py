@@ -47,9 +47,11 @@ def test_demo_graph(repo: Path, tmp_path: Path) -> None:
         "train": 5,
         "sample": 5,
         "evaluate": 1,
+        "shift": 5,
+        "abstain": 1,
         "report": 1,
         "default": 1,
-        "total": 24,
+        "total": 30,
     }
 
 
@@ -113,3 +115,16 @@ def test_wrong_configuration_gets_one_line(
     assert message in errors[0]
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_stain_needs_slides_to_read_again(repo: Path, tmp_path: Path) -> None:
+    done = snakemake(repo, tmp_path, "-n", "--", "stain")
+    assert done.returncode == 0, done.stderr
+    assert job_counts(done.stdout + done.stderr)["perturb"] == 1
+    config = tmp_path / "own.yaml"
+    own = {"features": {"encoder": "files", "path": "mine"}, "extras": ["stain"]}
+    config.write_text(yaml.safe_dump({"cohorts": {"mine": {"source": "demo", "settings": own}}}))
+    done = snakemake(repo, tmp_path, "-n", "--configfile", str(config), "--", "mine")
+    assert done.returncode != 0
+    message = "error: extras of mine: stain: no slides to read again"
+    assert [line for line in done.stderr.splitlines() if line.startswith(message)]

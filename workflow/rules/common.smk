@@ -41,6 +41,14 @@ for generated in GENERATED:
         features = f"{RESULTS}/{generated}/source/features"
         block["features"] = block.get("features", {}) | {"path": features}
 SETTINGS = {cohort: configuration.for_cohort(CONFIG, cohort) for cohort in COHORTS}
+STAINED = [
+    c
+    for c in COHORTS
+    if c not in THROWN and SETTINGS[c]["features"]["encoder"] != "files"
+]
+NO_SLIDES = (
+    "no slides to read again; it needs keep_slides: true and an encoder of tiles"
+)
 try:
     COMPARED = {cohort: runs.compared(CONFIG, cohort) for cohort in COHORTS}
     SAMPLERS = {cohort: runs.samplers(COMPARED[cohort][0]) for cohort in COHORTS}
@@ -61,6 +69,8 @@ try:
             sys.exit(
                 f"error: extras of {planned}: ablations: there are none; name some"
             )
+        if "stain" in SETTINGS[planned]["extras"] and planned not in STAINED:
+            sys.exit(f"error: extras of {planned}: stain: {NO_SLIDES}")
     PLANNED = {c: [*COMPARED[c], *ABLATIONS[c].values()] for c in COHORTS}
     # By the names that paths give them; ablations bring encoders and gene sets of their own.
     FEATURES = {c: runs.by_name(PLANNED[c], "encoder", "features") for c in COHORTS}
@@ -234,15 +244,25 @@ def report_inputs(wildcards):
         "ablations": f"{base}/ablations/{run}/ablations.parquet",
         "samplers": f"{base}/samplers/{run}/samplers.parquet",
         "leak_audit": f"{base}/leak_audit/audit.parquet",
+        "stain": f"{base}/stain/{run}/stain.parquet",
     }
+    shift = [f"fold-{fold}" for fold in folds(cohort)] + ["abstention"]
     return (
         [f"{base}/evaluation/{run}/{table}.parquet" for table in [*tables, "search"]]
         + logs
         + ([] if own else shards(cohort, "tiles"))
         + shards(cohort, f"features/{encoder(cohort)}")
         + [f"{base}/cohort.json", f"{base}/pathways/{pathway_set(cohort)}.json"]
+        + [f"{base}/shift/{run}/{table}.parquet" for table in shift]
         + [further[section] for section in SETTINGS[cohort]["extras"]]
     )
+
+
+def stain_tables(wildcards):
+    """Of the cohorts whose slides are there to be read again."""
+    if not STAINED:
+        sys.exit(f"error: stain: {NO_SLIDES}")
+    return [f"{RESULTS}/{c}/stain/{run_name(c)}/stain.parquet" for c in STAINED]
 
 
 def audited(cohort):

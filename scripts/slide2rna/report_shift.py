@@ -1,0 +1,218 @@
+"""Rows of the report about shift, abstention and staining."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import stats
+
+from slide2rna import verdict
+from slide2rna.abstain import ORDERS
+from slide2rna.answered import ORACLE
+from slide2rna.page import number
+from slide2rna.stain import HALF, NONE
+
+Row = dict[str, Any]
+FARTHEST = 8
+MOVED = 12
+SHARE = 0.8
+KINDS = {
+    "bag_p": "bag, against cal patients",
+    "bag_p_train": "bag, against train patients",
+    "expression_p": "predicted profile, against cal patients",
+}
+WORDS = {
+    "bag": "distance of the bag",
+    "expression": "distance of the predicted profile",
+    "spread": "mean sd of the draws",
+    "oracle": "true error (oracle)",
+    "random": "random",
+}
+METRICS = {"crps": "CRPS", "rmse": "RMSE", "pcc": "PCC"}
+
+
+def load(folder: Path, run: str, folds: int | None) -> dict[str, pl.DataFrame | None]:
+    """Tables shift and abstention of a run; None where that stage didn't run."""
+    of_run = folder / "shift" / run
+    wanted = [of_run / f"fold-{fold}.parquet" for fold in range(folds or 0)]
+    paths = wanted if folds is not None else sorted(of_run.glob("fold-*.parquet"))
+    there = bool(paths) and all(path.is_file() for path in paths)
+    curve = of_run / "abstention.parquet"
+    return {
+        "shift": pl.concat([pl.read_parquet(path) for path in paths]) if there else None,
+        "abstention": pl.read_parquet(curve) if curve.is_file() else None,
+    }
+
+
+def shift(table: pl.DataFrame | None, slides: pl.DataFrame) -> Row | None:
+    """Share of test patients with p up to alpha, over all and by site, and the farthest slides."""
+    if table is None:
+        return None
+    site = slides.select("slide_id", pl.col("site").fill_null("unknown"))
+    tested = table.filter(pl.col("part") == "test").join(site, on="slide_id", how="left")
+    alpha, sites = float(tested["alpha"][0]), sorted(tested["site"].unique())
+    groups = [("all sites", tested)]
+    if len(sites) > 1:
+        groups += [(name, tested.filter(pl.col("site") == name)) for name in sites]
+    rows = [
+        {"name": name, "cells": [_flagged(part, kind, alpha) for kind in KINDS]}
+        for name, part in groups
+    ]
+    held = {name: tested[name].to_numpy() for name in ("n_cal", "n_train")}
+    least = {name: 1 / (1 + int(counts.min())) for name, counts in held.items()}
+    return {
+        "alpha": alpha,
+        "kinds": list(KINDS.values()),
+        "rows": rows,
+        "least": least,
+        "held": {name: _ends(counts) for name, counts in held.items()},
+        "unattainable": least["n_cal"] > alpha,
+        "profiles": tested["profiles"][0],
+        "farthest": tested.sort("bag_p_train", "bag_distance", descending=[False, True])
+        .head(FARTHEST)
+        .to_dicts(),
+    }
+
+
+def _ends(counts: NDArray[np.int64]) -> str:
+    """The range of a count over the folds."""
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _flagged(part: pl.DataFrame, kind: str, alpha: float) -> Row | None:
+    """Share of patients whose slide has p up to alpha, with Wilson's 95 % interval.
+
+    A patient's first slide counts: two of one patient aren't two witnesses.
+    """
+    known = part.drop_nulls(kind).sort("slide_id").unique("unit", keep="first")
+    if not known.height:
+        return None
+    hits = int((known[kind] <= alpha).sum())
+    ends = stats.binomtest(hits, known.height).proportion_ci(method="wilson")
+    return {"value": hits / known.height, "low": ends.low, "high": ends.high, "n": known.height}
+
+
+def abstention(table: pl.DataFrame | None) -> Row | None:
+    """What each order gains over all genes, beside random orders and the oracle."""
+    if table is None:
+        return None
+    table = table.filter(pl.col("gene_set") == "all")
+    metrics = [metric for metric in METRICS if metric in set(table["metric"])]
+    curves, gains = (
+        table.filter(pl.col("share").is_not_null() == known) for known in (True, False)
+    )
+    rows = []
+    for order in [*ORDERS, ORACLE]:
+        cells = [verdict.pick(gains, order=order, metric=metric) for metric in metrics]
+        if any(cells):
+            rows.append(
+                {"order": order, "name": WORDS[order], "cells": [(c, _tone(c)) for c in cells]}
+            )
+    first = metrics[0]
+    sentences = [
+        _sentence(curves, gains, order, first)
+        for order in ORDERS
+        if verdict.pick(gains, order=order, metric=first)
+    ]
+    full = verdict.pick(curves, order="random", metric=first, share=1.0)
+    return {
+        "metrics": [METRICS[metric] for metric in metrics],
+        "rows": rows,
+        "verdict": sentences,
+        "n_patients": full and full["n_patients"],
+        "n_genes": full and full["n_genes"],
+    }
+
+
+def _tone(row: Row | None) -> str:
+    """Better than nearly all random orders, worse than nearly all, or neither."""
+    if row is None or row["value"] is None:
+        return ""
+    if row["value"] > row["null_high"]:
+        return "good"
+    return "bad" if row["value"] < row["null_low"] else "open"
+
+
+def _sentence(curves: pl.DataFrame, gains: pl.DataFrame, order: str, metric: str) -> Row:
+    gain = verdict.pick(gains, order=order, metric=metric)
+    ends = [verdict.pick(curves, order=order, metric=metric, share=s) for s in (1.0, SHARE)]
+    assert gain is not None
+    assert ends[0] is not None
+    assert ends[1] is not None
+    tone = _tone(gain)
+    label, words = {
+        "good": ("helps", "better than random orders"),
+        "open": ("unclear", "no better than random orders"),
+        "bad": ("harms", "worse than random orders"),
+    }[tone]
+    before, after, low, high = (
+        number(value, 4)
+        for value in (ends[0]["value"], *(ends[1][k] for k in ("value", "null_low", "null_high")))
+    )
+    text = (
+        f"Ordered by the {WORDS[order]}: answering for {100 * SHARE:.0f} % of the patients takes "
+        f"{METRICS[metric]} from {before} to {after} (random: {low} to {high}); "
+        f"over all shares {words} (p = {gain['p']:.2g})"
+    )
+    if gain["of_oracle"] is not None:
+        text += f", {number(100 * gain['of_oracle'], 0)} % of what the true errors would gain"
+    return {"tone": tone, "label": label, "text": f"{text}."}
+
+
+def stain(table: pl.DataFrame | None, genes: pl.DataFrame | None) -> Row | None:
+    """A row per change of the tiles, and the genes that move most."""
+    if table is None or genes is None or not table.height:
+        return None
+    rows: list[Row] = []
+    for row in table.to_dicts():
+        cells = {
+            name: {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
+            for name in ("moved", "minus_null", "of_spread", "share_over", "flagged")
+        }
+        above = (
+            "" if row["kind"] in (NONE, HALF) else "bad" if row["minus_null_low"] > 0 else "open"
+        )
+        rows.append(
+            {"name": label(row["kind"], row["strength"]), "tone": above, "null": not above}
+            | {"kind": row["kind"]}
+            | cells
+        )
+    first = table.row(0, named=True)
+    return {
+        "rows": rows,
+        "genes": moved_genes(genes),
+        "largest": max((r for r in rows if not r["null"]), key=lambda r: r["moved"]["value"]),
+        "n_over": sum(row["tone"] == "bad" for row in rows),
+        "n_changes": sum(not row["null"] for row in rows),
+        "stored_off": first["stored_off"],
+        "by": "cal" if first["flagged_by"] == "bag_p" else "train",
+        **{name: first[name] for name in ("n_whole", "n_slides", "n_patients", "n_genes")},
+    }
+
+
+def label(kind: str, strength: float | None) -> str:
+    """A change in words."""
+    if strength is None:
+        return "as they are" if kind == NONE else kind
+    size = f"{abs(strength):g}"
+    if kind == "sharpness":
+        return f"blur, {size} px" if strength < 0 else f"unsharp, {100 * strength:g} %"
+    if kind == "hue":
+        return f"hue {'−' if strength < 0 else '+'}{size} turns"
+    return f"JPEG quality {size}" if kind == "jpeg" else f"{kind} × {size}"
+
+
+def moved_genes(genes: pl.DataFrame) -> list[Row]:
+    """Genes by their mean shift over the changes, with the change that moves each most."""
+    own = genes.filter(pl.col("kind") != HALF)
+    null = genes.filter(pl.col("kind") == HALF).select("gene", pl.col("size").alias("null"))
+    most = own.sort("size", descending=True).unique("gene", keep="first", maintain_order=True)
+    mean = own.group_by("gene").agg(pl.col("size").mean().alias("mean"))
+    joined = mean.join(most, on="gene").join(null, on="gene", how="left")
+    rows = joined.sort("mean", "gene", descending=[True, False]).head(MOVED).to_dicts()
+    return [row | {"name": label(row["kind"], row["strength"])} for row in rows]

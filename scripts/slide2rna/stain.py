@@ -1,0 +1,276 @@
+"""How far predictions move when tiles are stained, scanned or compressed otherwise.
+
+Tiles of some test slides are read again, changed one way at a time, and taken through encoder,
+bag and model as the pipeline does. What moves then isn't biology: a gene that moves by its sd
+can't be compared between laboratories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from slide2rna import bags, checkpoint, familiar, features, folds, io, sample
+from slide2rna.cli import progress
+from slide2rna.config import Settings
+from slide2rna.encoders import Encoder
+from slide2rna.errors import StageError
+from slide2rna.model import RNAFM
+from slide2rna.parallel import ordered_map
+from slide2rna.perturb import STRENGTHS, perturb
+from slide2rna.regressor import Regressor
+from slide2rna.slides import open_slide
+
+Array = NDArray[np.floating]
+Tiles = NDArray[np.uint8]
+Change = tuple[str, float | None]
+
+OVER = 0.5  # a shift to be counted, in units of the gene's sd in training
+# The tiles as they are, and half of them: how far a prediction moves by the choice of tiles.
+NONE, HALF = "none", "half the tiles"
+CHANGES: list[Change] = [
+    (HALF, None),
+    *((kind, strength) for kind, values in STRENGTHS.items() for strength in values),
+]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Files of a cohort and of a run; models, draws, judged and familiar are a path per fold.
+
+    Attributes
+    ----------
+    models : folders. judged, familiar : what the stage shift left.
+    slides, tiles : manifests of the shards; tile tables lie beside the latter.
+    """
+
+    models: list[Path]
+    draws: list[Path]
+    judged: list[Path]
+    familiar: list[Path]
+    slides: list[Path]
+    tiles: list[Path]
+    cohort: Path
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What turns a slide's tiles into a bag.
+
+    Attributes
+    ----------
+    tiles, bags, sample, stain : sections of the config.
+    seed : the run's.
+    """
+
+    encoder: Encoder
+    tiles: Settings
+    bags: Settings
+    sample: Settings
+    stain: Settings
+    seed: int
+    threads: int
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A fold's model, and what its predictions are compared with.
+
+    Attributes
+    ----------
+    sd : (G,) of the train samples.
+    stored : points (G,) in log2(x+1) of the test slides, by name.
+    """
+
+    number: int
+    model: RNAFM | Regressor
+    law: familiar.Familiar
+    stored: dict[str, Array]
+
+    @property
+    def sd(self) -> Array:
+        return self.model.gene_sd.cpu().numpy().astype(np.float64)
+
+    @property
+    def spread(self) -> float:
+        """Mean over genes of the sd between predictions of test slides, in units of train sd."""
+        active = self.sd > 0
+        points = np.array(list(self.stored.values()))[:, active]
+        return float((points.std(axis=0, ddof=1) / self.sd[active]).mean())
+
+
+def run(inputs: Inputs, setup: Setup) -> Iterator[tuple[Fold, str, list[dict[str, Any]], Array]]:
+    """Perturb the chosen slides of every fold.
+
+    Yields
+    ------
+    fold, slide_id
+    rows : a row per change, the unchanged tiles first.
+    shifts : (changes, G) prediction less that of the unchanged tiles, in units of the train sd;
+        NaN for genes that don't vary.
+
+    Raises
+    ------
+    StageError
+        The files don't belong together.
+    """
+    slides = {row["slide_id"]: row for row in _rows(inputs.slides)}
+    for paths in zip(inputs.models, inputs.draws, inputs.judged, inputs.familiar, strict=True):
+        fold, chosen = _fold(*paths, setup)
+        for slide_id, unit in progress(chosen, f"fold {fold.number}: stain"):
+            rows, shifts = one_slide(fold, slides[slide_id], inputs.tiles[0].parent, setup)
+            keys = {"fold": fold.number, "slide_id": slide_id, "unit": unit}
+            yield fold, slide_id, [keys | row for row in rows], shifts
+
+
+def _rows(manifests: Sequence[Path]) -> list[dict[str, Any]]:
+    return pl.concat([pl.read_parquet(path) for path in manifests]).to_dicts()
+
+
+def _fold(
+    model: Path, draws: Path, judged: Path, law: Path, setup: Setup
+) -> tuple[Fold, list[tuple[str, str]]]:
+    network, meta = checkpoint.load_model(model, setup.device)
+    store, rows = folds.open_store(draws, meta["genes"])
+    number = folds.fold_of(draws)
+    if meta["features"] != setup.encoder.dim:
+        cause = f"a model of {meta['features']} features, the encoder has {setup.encoder.dim}"
+        raise StageError(model, cause, "give the settings that the model was trained with")
+    tested = pl.read_parquet(judged).filter(pl.col("part") == "test").sort("slide_id")
+    points: dict[str, Array] = {
+        str(slide): np.asarray(store["point"][rows[slide]], dtype=float)  # type: ignore[index]
+        for slide in tested["slide_id"]
+    }
+    rng = io.rng_for(setup.seed, "stain", number)
+    order = tested[rng.permutation(tested.height).tolist()].unique(
+        "unit", keep="first", maintain_order=True
+    )
+    chosen = sorted(order.head(setup.stain["slides"]).select("slide_id", "unit").iter_rows())
+    return Fold(number, network, familiar.load(law), points), chosen
+
+
+def one_slide(
+    fold: Fold, slide: dict[str, Any], tiles: Path, setup: Setup
+) -> tuple[list[dict[str, Any]], Array]:
+    """Rows and shifts of one slide, as `run` yields them."""
+    name = slide["slide_id"]
+    pixels, whole = read_tiles(slide, tiles, setup)
+    base_bag = _bag(encode(pixels, (NONE, None), setup), name, setup)
+    base = predict(fold, *base_bag, name, setup)
+    active = fold.sd > 0
+    off = None
+    if whole:
+        gap = np.abs(base - fold.stored[name])[active] / fold.sd[active]
+        off = float(gap.max())
+    common = {"n_tiles": len(pixels), "spread": fold.spread, "stored_off": off}
+    rows = [common | _row(fold, (NONE, None), base_bag, np.zeros(active.sum()))]
+    shifts = np.full((len(CHANGES), len(base)), np.nan)
+    half = np.sort(
+        io.rng_for(setup.seed, "stain-half", name).permutation(len(pixels))[: -(-len(pixels) // 2)]
+    )
+    for index, change in enumerate(CHANGES):
+        chosen = pixels[half] if change[0] == HALF else pixels
+        bag = _bag(encode(chosen, change, setup), name, setup)
+        moved = (predict(fold, *bag, name, setup) - base)[active] / fold.sd[active]
+        shifts[index, active] = moved
+        rows.append(common | _row(fold, change, bag, moved))
+    return rows, shifts
+
+
+def _row(fold: Fold, change: Change, bag: tuple[Array, Array], moved: Array) -> dict[str, Any]:
+    size = np.abs(moved)
+    judged = fold.law.judge(*bag)
+    return {
+        "kind": change[0],
+        "strength": change[1],
+        "moved": float(size.mean()),
+        "share_over": float((size > OVER).mean()),
+        "bag_distance": judged["bag_distance"],
+        "bag_p": judged["bag_p"],
+        "bag_p_train": judged["bag_p_train"],
+    }
+
+
+def read_tiles(slide: dict[str, Any], folder: Path, setup: Setup) -> tuple[Tiles, bool]:
+    """Pixels (n, h, w, 3) of a slide's tiles, in their order, and whether those are all it has.
+
+    Tiles that feature extraction rejects are left out, as there.
+
+    Raises
+    ------
+    StageError
+        The slide was thrown away, or its tiles aren't there.
+    """
+    name, table = slide["slide_id"], folder / f"{slide['slide_id']}.parquet"
+    if slide["path"] is None or not table.is_file():
+        cause = "the slide or its tiles are gone"
+        raise StageError(f"slide {name}", cause, "keep_slides: true, and run tiles again")
+    places = pl.read_parquet(table).select("x", "y", "level", "size").rows()
+    most = setup.stain["tiles"]
+    whole = len(places) <= most
+    if not whole:
+        rng = io.rng_for(setup.seed, "stain-tiles", name)
+        places = [places[i] for i in np.sort(rng.choice(len(places), most, replace=False))]
+    px, contrast = setup.tiles["tile_px"], setup.tiles["min_contrast"]
+    with open_slide(slide["path"], slide["mpp"]) as opened:
+
+        def read(place: tuple[int, int, int, int]) -> features.Tile:
+            x, y, level, size = place
+            return features.read_tile(opened, x, y, level, size, px, contrast)
+
+        found = ordered_map(read, places, setup.threads)
+        good = [tile.pixels for tile in found if tile.good]
+    if not good:
+        raise StageError(f"slide {name}", "no tile is any good", "raise stain.tiles")
+    return np.stack(good), whole
+
+
+def encode(pixels: Tiles, change: Change, setup: Setup) -> Array:
+    """Features (n, d) of changed tiles."""
+    encoder, (kind, strength) = setup.encoder, change
+
+    def prepare(chunk: Tiles) -> tuple[Tiles, Array]:
+        if strength is not None:
+            chunk = np.stack([perturb(tile, kind, strength) for tile in chunk])
+        return chunk, np.array([features.color_of(Image.fromarray(tile)) for tile in chunk])
+
+    chunks = [pixels[i : i + encoder.batch] for i in range(0, len(pixels), encoder.batch)]
+    if encoder.parallel:
+        work = lambda chunk: encoder.encode(*prepare(chunk))  # noqa: E731
+        return np.concatenate(list(ordered_map(work, chunks, setup.threads)))
+    prepared = ordered_map(prepare, chunks, setup.threads)
+    return np.concatenate([encoder.encode(*one) for one in prepared])
+
+
+def _bag(found: Array, name: str, setup: Setup) -> tuple[Array, Array]:
+    """Means (k, d) and sizes (k,) as the stage bags makes them."""
+    k = setup.bags["k"]
+    means, sizes = bags.cluster(
+        found, k, setup.bags["iterations"], io.seed_for(setup.seed, "bags", name)
+    )
+    padded = np.zeros((k, means.shape[1]), np.float32), np.zeros(k, np.float32)
+    padded[0][: len(means)], padded[1][: len(sizes)] = means, sizes
+    return padded
+
+
+@torch.inference_mode()
+def predict(fold: Fold, means: Array, sizes: Array, name: str, setup: Setup) -> Array:
+    """Point (G,) in log2(x+1), from the same noise as the stored one."""
+    bag = [torch.from_numpy(array)[None].to(setup.device) for array in (means, sizes)]
+    model = fold.model
+    if isinstance(model, RNAFM):
+        pairs = setup.sample["mean_pairs"]
+        white = sample.noise(setup.seed, fold.number, name, pairs, model.noise_width, "mean")
+        point, _ = sample.point(model, model.encode_image(*bag), white.to(setup.device))
+    else:
+        point = model.restore(model(*bag))[0]
+    return point.cpu().numpy().astype(np.float64)

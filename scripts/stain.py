@@ -1,0 +1,64 @@
+"""Restain tiles of some test slides of every fold, predict them again, and say how far genes move.
+
+Leaves stain.parquet (a row per change), slides.parquet and genes.parquet. The slides must still be
+there: cohorts with keep_slides false, or with features of their own, have no stain report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from slide2rna import cli, config
+from slide2rna.errors import ConfigError
+
+PATHS = ("models", "draws", "judged", "familiar", "slides", "tiles")
+SECTIONS = ("features", "tiles", "bags", "sample", "stain", "shift")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    for name, text in zip(
+        PATHS,
+        (
+            "fold-K folders of the run's models",
+            "its fold-K.zarr",
+            "its shift/fold-K.parquet",
+            "its shift/fold-K.safetensors",
+            "slides/shard-I.parquet",
+            "tiles/shard-I.parquet",
+        ),
+        strict=True,
+    ):
+        parser.add_argument(f"--{name}", nargs="+", type=Path, required=True, help=text)
+    parser.add_argument("--cohort", type=Path, required=True, help="cohort.json")
+    parser.add_argument("--run", required=True, help="name of the run, for the tables")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
+    for name in SECTIONS:
+        parser.add_argument(f"--{name}-settings", default="{}", help=f"section {name} as JSON")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args(argv)
+    own = {
+        name: config.parse_settings(name, getattr(args, f"{name}_settings")) for name in SECTIONS
+    }
+    if own["features"]["encoder"] == "files":
+        cause = "features of your own come without tiles to stain"
+        raise ConfigError("features.encoder: files", cause, "choose another encoder")
+    cli.set_threads(args.threads)
+
+    import torch
+    from slide2rna import devices, encoders, stain, stain_tables
+
+    torch.set_num_threads(args.threads)
+    device = devices.choose(args.device)
+    encoder = encoders.load(own["features"], device.type, args.threads, own["tiles"]["tile_px"])
+    sections = (own[name] for name in ("tiles", "bags", "sample", "stain"))
+    setup = stain.Setup(encoder, *sections, args.seed, args.threads, device)
+    inputs = stain.Inputs(*(getattr(args, name) for name in PATHS), args.cohort)
+    stain_tables.write(inputs, setup, args.run, args.out, own["shift"]["alpha"])
+
+
+if __name__ == "__main__":
+    cli.run(main)

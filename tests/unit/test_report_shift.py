@@ -1,0 +1,144 @@
+"""The report's section on shift: there with its tables, and with the tables' own numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import shift_tables
+import synthetic_cohort
+import written_reports
+from slide2rna import figures_shift, page, report, report_shift
+from written_reports import NAMES, load
+
+SITES = {"slide_id": ["a", "b", "c", "d"], "site": ["east", "east", "west", None]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cohort")
+    made = written_reports.make(folder)
+    shift_tables.add_shift(made)
+    shift_tables.add_abstention(made, folder / "evaluation" / synthetic_cohort.RUN)
+    shift_tables.add_stain(folder, NAMES[0], load(folder).tables["genes"]["gene"].to_list())
+    return folder
+
+
+def text_of(run: report.Run) -> str:
+    return page.render("report.html.j2", report.context(run) | {"figure": {}})
+
+
+def judged(**columns: object) -> pl.DataFrame:
+    base = {"slide_id": ["a", "b", "c", "d"], "unit": ["P", "P", "Q", "R"], "part": ["test"] * 4}
+    base |= {"fold": [0] * 4, "bag_p": [0.01, 0.9, 0.2, 0.03], "bag_p_train": [0.5, 0.5, 0.01, 0.5]}
+    base |= {"expression_p": [None] * 4, "expression_distance": [None] * 4}
+    base |= {"bag_distance": [1.0, 2, 3, 4], "profiles": ["draws"] * 4}
+    base |= {"alpha": [0.05] * 4, "n_cal": [99] * 4, "n_train": [200] * 4}
+    schema = dict.fromkeys(("expression_p", "expression_distance"), pl.Float64)
+    return pl.DataFrame(base | columns, schema_overrides=schema)
+
+
+def test_shares_count_a_patients_first_slide_and_name_the_sites() -> None:
+    found = report_shift.shift(judged(), pl.DataFrame(SITES))
+    assert found is not None
+    shares = {
+        row["name"]: [c and (c["value"], c["n"]) for c in row["cells"]] for row in found["rows"]
+    }
+    assert shares == {
+        "all sites": [(pytest.approx(2 / 3), 3), (pytest.approx(1 / 3), 3), None],
+        "east": [(1.0, 1), (0.0, 1), None],
+        "unknown": [(1.0, 1), (0.0, 1), None],
+        "west": [(0.0, 1), (1.0, 1), None],
+    }
+    cell = found["rows"][0]["cells"][0]
+    z, p, n = 1.959964, 2 / 3, 3  # Wilson's interval
+    middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    assert cell["low"] == pytest.approx((middle - half) / (1 + z**2 / n), abs=1e-6)
+    assert cell["high"] == pytest.approx((middle + half) / (1 + z**2 / n), abs=1e-6)
+    assert [row["slide_id"] for row in found["farthest"]] == ["c", "d", "b", "a"]
+    assert not found["unattainable"]
+
+
+def test_too_few_cal_patients_are_said_to_be() -> None:
+    found = report_shift.shift(judged(n_cal=[3, 3, 4, 4]), pl.DataFrame(SITES))
+    assert found is not None
+    assert found["unattainable"]
+    assert (found["held"]["n_cal"], found["least"]["n_cal"]) == ("3 to 4", 0.25)
+    none = report_shift.shift(judged(n_cal=[0] * 4, bag_p=[None] * 4), pl.DataFrame(SITES))
+    assert none is not None
+    assert none["rows"][0]["cells"][0] is None
+
+
+def test_the_page_shows_the_section_only_with_its_table(folder: Path) -> None:
+    run = load(folder, "stain")
+    text = text_of(run)
+    for mark in ('id="shift"', 'href="#shift"', "Answering only", "Stain, scanner"):
+        assert mark in text
+    less = text_of(dataclasses.replace(run, extra=run.extra | {"stain": None, "abstention": None}))
+    assert 'id="shift"' in less
+    assert "Answering only" not in less
+    assert "Stain, scanner" not in less
+    none = text_of(dataclasses.replace(run, extra=run.extra | {"shift": None}))
+    assert 'id="shift"' not in none
+    assert 'href="#shift"' not in none
+
+
+def test_the_page_has_the_tables_numbers(folder: Path) -> None:
+    run, text = load(folder, "stain"), text_of(load(folder, "stain"))
+    gains = run.extra["abstention"].filter(pl.col("share").is_null(), pl.col("gene_set") == "all")
+    for order in ("bag", "expression", "spread"):
+        row = re.search(rf'<th scope="row">{report_shift.WORDS[order]}</th>(.*?)</tr>', text)
+        assert row is not None
+        for metric in ("crps", "rmse", "pcc"):
+            of = gains.filter(pl.col("order") == order, pl.col("metric") == metric)
+            assert f"<b>{page.number(of['value'][0], 4, True)}</b>" in row[1]
+            assert f"p = {page.tiny(of['p'][0])}" in row[1]
+    tested = run.extra["shift"].filter(pl.col("part") == "test")
+    assert (
+        tested.sort("bag_p_train", "bag_distance", descending=[False, True])["slide_id"][0] in text
+    )
+
+
+def test_shift_of_other_folds_is_not_read(folder: Path) -> None:
+    assert load(folder).extra["shift"]["fold"].n_unique() == 3
+    assert load(folder, folds=2).extra["shift"]["fold"].n_unique() == 2
+    assert load(folder, folds=4).extra["shift"] is None
+    assert report_shift.load(folder, "another", 3) == {"shift": None, "abstention": None}
+
+
+def test_figures_stand_for_draws_points_and_few_cal_patients(folder: Path) -> None:
+    run = load(folder, "stain")
+    judged_run, answered = run.extra["shift"], run.extra["abstention"]
+    axes = figures_shift.shift(judged_run).axes
+    assert axes[0].get_title("left") == "Bag, against train"  # two cal patients make no histogram
+    bars = [bar.get_height() * bar.get_width() / 0.92 for bar in axes[1].patches]
+    assert sum(bars) == pytest.approx(1)
+    many = figures_shift.shift(judged_run.with_columns(n_cal=pl.lit(99)))
+    assert many.axes[0].get_title("left") == "Bag, against cal"
+    assert len(figures_shift.abstention(answered).axes) == 3
+    points = answered.filter(pl.col("metric") != "crps", pl.col("order") != "spread")
+    assert len(figures_shift.abstention(points).axes) == 2
+    found = report_shift.stain(run.extra["stain"], run.extra["stain_genes"])
+    assert found is not None
+    labels = [text.get_text() for text in figures_shift.stain(found).axes[0].get_yticklabels()]
+    assert labels[0] == "contrast × 0.7"
+    assert "as they are" not in labels
+
+
+def test_verdict_follows_the_band_of_random_orders() -> None:
+    keys = {"gene_set": "all", "metric": "crps", "p": 0.5, "of_oracle": 0.2, "n_patients": 9}
+    ends = {"low": 0.0, "high": 1.0, "null_low": -0.1, "null_high": 0.1, "n_genes": 5}
+    for value, label in ((0.2, "helps"), (0.0, "unclear"), (-0.2, "harms")):
+        rows = [
+            keys | ends | {"order": order, "share": share, "value": value}
+            for order in ("bag", "random")
+            for share in (None, 1.0, 0.8)
+        ]
+        found = report_shift.abstention(pl.DataFrame(rows, infer_schema_length=None))
+        assert found is not None
+        assert [line["label"] for line in found["verdict"]] == [label]
+        assert "20 % of what the true errors" in found["verdict"][0]["text"]

@@ -1,0 +1,189 @@
+"""The stain report: unchanged tiles give the stored prediction, changed ones what a model sees."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from shift_tables import add_stain
+from slide2rna import (
+    bags,
+    checkpoint,
+    config,
+    encoders,
+    familiar,
+    features,
+    io,
+    report_shift,
+    stain,
+    stain_tables,
+    tiles,
+)
+from slide2rna.data import Rows
+from slide2rna.errors import ConfigError, StageError
+from slide2rna.regressor import Regressor
+from slide2rna.stain import CHANGES, HALF, NONE
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from slide_factory import picture, write_slide
+
+TILES = config.defaults("tiles", tile_px=64, max_background=0.6)
+K, GENES = 5, 30
+BAGS = config.defaults("bags", k=K)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two slides through tiles, features and bags, and a network's stored points of them."""
+    folder = tmp_path_factory.mktemp("stain")
+    rows = []
+    for number in range(2):
+        path = write_slide(folder / f"S{number}.svs", picture(512, 384, seed=number))
+        row = {"slide_id": f"S{number}", "path": str(path), "md5": None, "size": 1, "mpp": None}
+        rows.append(row | {"area": None, "status": "ok", "reason": None})
+    schema = {"md5": pl.String, "mpp": pl.Float64, "area": pl.String, "reason": pl.String}
+    io.write_parquet(pl.DataFrame(rows, schema_overrides=schema), folder / "slides.parquet")
+    to, made = folder / "tiles", folder / "features/color"
+    tiles.run(folder / "slides.parquet", to, to / "shard-0.parquet", TILES, 1)
+    features.run(folder / "slides.parquet", to, to / "shard-0.parquet", made,
+                 made / "shard-0.parquet", encoders.ColorEncoder(), TILES, 1)  # fmt: skip
+    bagged = bags.run(made, [made / "shard-0.parquet"], folder / "bags.safetensors", BAGS, 0, 1, 1)
+    torch.manual_seed(0)
+    settings = config.defaults("baselines")["abmil"]
+    model = Regressor("abmil", 6, K, GENES, settings).eval()
+    model.gene_mean.fill_(4)
+    model.gene_sd.copy_(torch.linspace(0, 1.5, GENES))
+    genes = [f"G{i}" for i in range(GENES)]
+    meta = {"model": "abmil", "genes": genes, "features": 6, "clusters": K}
+    meta |= {"settings": {"model": settings}, "interpolant": "linear"}
+    checkpoint.save_model(folder / "fold-0", model, meta)
+    from slide2rna import sample
+
+    sampled = Rows(["S0", "S1"], ["A", "B"], ["test", "test"], np.arange(2))
+    sample.run(model, meta, (bagged.means, bagged.sizes), sampled, config.defaults("sample"), 1, 0,
+               "abmil", folder / "fold-0.zarr", folder / "fold-0.parquet",
+               torch.device("cpu"))  # fmt: skip
+    law = familiar.Familiar(
+        np.zeros(6), np.ones(6), bagged.means.reshape(-1, 6).astype(np.float16),
+        np.full(GENES, 4.0), np.linspace(0, 1.5, GENES), np.eye(2, GENES, dtype=np.float32),
+        np.eye(2), np.array([0.01] * 30), np.array([0.5]), np.array([0.01] * 30), {"genes": genes},
+    )  # fmt: skip
+    familiar.save(law, folder / "fold-0.safetensors")
+    judged = pl.DataFrame({"slide_id": ["S0", "S1"], "unit": ["A", "B"], "part": "test"})
+    io.write_parquet(judged, folder / "judged.parquet")
+    io.write_json({"name": "small"}, folder / "cohort.json")
+    return folder
+
+
+def inputs(files: Path) -> stain.Inputs:
+    names = ("fold-0", "fold-0.zarr", "judged.parquet", "fold-0.safetensors", "slides.parquet")
+    paths = ([files / name] for name in (*names, "tiles/shard-0.parquet"))
+    return stain.Inputs(*paths, files / "cohort.json")
+
+
+def setup(threads: int = 1, **section: int) -> stain.Setup:
+    of = config.defaults("stain", **section)
+    encoder, sample = encoders.ColorEncoder(batch=7), config.defaults("sample")
+    return stain.Setup(encoder, TILES, BAGS, sample, of, 1, threads, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def tables(files: Path) -> dict[str, pl.DataFrame]:
+    stain_tables.write(inputs(files), setup(), "color-abmil", files / "stain", 0.05)
+    return {path.stem: pl.read_parquet(path) for path in (files / "stain").glob("*.parquet")}
+
+
+def test_unchanged_tiles_give_the_stored_prediction(tables: dict[str, pl.DataFrame]) -> None:
+    base = tables["slides"].filter(pl.col("kind") == NONE)
+    assert base["n_tiles"].min() > 2 * K
+    assert base["stored_off"].max() <= 1e-6
+    assert base["moved"].to_list() == [0.0, 0.0]
+    assert tables["stain"]["n_whole"].unique().to_list() == [2]
+
+
+def test_every_change_has_a_row_and_moves_what_depends_on_it(
+    tables: dict[str, pl.DataFrame],
+) -> None:
+    table = tables["stain"]
+    assert table.select("kind", "strength").rows() == [(NONE, None), *CHANGES]
+    moved = {(k, s): v for k, s, v in table.select("kind", "strength", "moved").iter_rows()}
+    assert all(moved[change] > 0 for change in CHANGES)
+    # The encoder sees colour alone: brightness moves it, sharpness hardly.
+    assert moved["brightness", 0.85] > 3 * moved["sharpness", -1.0]
+    assert moved["hematoxylin", 0.7] > moved["hematoxylin", 0.85]
+    # The cal patients lie very near, so a darker slide stands out.
+    flagged = {(k, s): v for k, s, v in table.select("kind", "strength", "flagged").iter_rows()}
+    assert (flagged["brightness", 0.85], flagged[NONE, None]) == (1, 0)
+    ends = table.select("moved_low", "moved", "moved_high").to_numpy()
+    assert (np.diff(ends, axis=1) >= 0).all()
+
+
+def test_genes_shift_is_the_mean_over_slides(files: Path, tables: dict[str, pl.DataFrame]) -> None:
+    shifts = np.array([shift for *_, shift in stain.run(inputs(files), setup())])
+    assert np.isnan(shifts[:, :, 0]).all()  # a gene that doesn't vary
+    genes = tables["genes"]
+    assert genes["gene"].n_unique() == GENES - 1
+    row = genes.filter(pl.col("kind") == "contrast", pl.col("strength") == 0.7).row(3, named=True)
+    place = CHANGES.index(("contrast", 0.7))
+    assert row["shift"] == pytest.approx(shifts[:, place, 4].mean())
+    assert row["size"] == pytest.approx(np.abs(shifts[:, place, 4]).mean())
+    assert row["n_slides"] == 2
+    moved = tables["slides"].filter(pl.col("kind") == "contrast", pl.col("strength") == 0.7)
+    np.testing.assert_allclose(moved["moved"], np.abs(shifts[:, place, 1:]).mean(axis=1))
+
+
+def test_fewer_tiles_are_a_seeded_choice_and_not_compared_with_the_stored(files: Path) -> None:
+    found = [
+        list(stain.run(inputs(files), setup(threads, slides=1, tiles=9))) for threads in (1, 2)
+    ]
+    for one in found:
+        assert len(one) == 1
+        assert one[0][2][0]["n_tiles"] <= 9
+        assert one[0][2][0]["stored_off"] is None
+    np.testing.assert_array_equal(found[0][0][3], found[1][0][3])
+
+
+def test_a_slide_that_is_gone_is_named(files: Path) -> None:
+    fold, _ = stain._fold(*(p[0] for p in (inputs(files).models, inputs(files).draws,
+                          inputs(files).judged, inputs(files).familiar)), setup())  # fmt: skip
+    row = {"slide_id": "S0", "path": None, "mpp": None}
+    with pytest.raises(StageError, match="slide S0: the slide or its tiles are gone"):
+        stain.one_slide(fold, row, files / "tiles", setup())
+
+
+def test_another_encoder_is_refused(files: Path) -> None:
+    other = SimpleNamespace(**(vars(setup()) | {"encoder": SimpleNamespace(dim=224)}))
+    with pytest.raises(StageError, match="a model of 6 features, the encoder has 224"):
+        next(stain.run(inputs(files), other))
+
+
+def test_the_command_refuses_features_of_ones_own(repo: Path, tmp_path: Path) -> None:
+    main = runpy.run_path(str(repo / "scripts/stain.py"))["main"]
+    names = ("models", "draws", "judged", "familiar", "slides", "tiles", "cohort", "run", "out")
+    command = [part for name in names for part in (f"--{name}", str(tmp_path))]
+    with pytest.raises(ConfigError, match="without tiles to stain"):
+        main([*command, "--features-settings", '{"encoder": "files"}'])
+
+
+def test_report_counts_changes_beyond_the_null(tmp_path: Path) -> None:
+    genes = [f"G{i}" for i in range(40)]
+    add_stain(tmp_path, "run", genes)
+    table, of_genes = (
+        pl.read_parquet(tmp_path / f"stain/run/{n}.parquet") for n in ("stain", "genes")
+    )
+    found = report_shift.stain(table, of_genes)
+    assert found is not None
+    assert (found["n_over"], found["n_changes"]) == (4, len(CHANGES) - 1)
+    assert found["largest"]["kind"] == "sharpness"
+    assert [row["name"] for row in found["rows"][:2]] == ["as they are", HALF]
+    assert len(found["genes"]) == report_shift.MOVED
+    assert all(row["kind"] == "sharpness" for row in found["genes"])
+    texts = [report_shift.label(*change) for change in CHANGES]
+    assert {"blur, 2 px", "unsharp, 100 %", "hue −0.03 turns", "JPEG quality 70"} <= set(texts)
+    assert len(set(texts)) == len(texts)
