@@ -90,6 +90,14 @@ def test_bag_distance_is_the_plain_loops(made: synthetic_cohort.Synthetic) -> No
         assert found[slide] == pytest.approx(want, rel=2e-3)  # clusters are kept in 16 bits
 
 
+def test_clusters_count_by_their_tiles(made: synthetic_cohort.Synthetic) -> None:
+    law, means = law_of(made), np.zeros((3, 12), np.float32)
+    means[1], means[2] = 9.0, 100.0  # the last has no tiles: padding
+    alone = [law.bag_distance(means[i : i + 1], np.ones(1)) for i in range(2)]
+    both = law.bag_distance(means, np.array([30.0, 10.0, 0.0]))
+    assert both == pytest.approx((3 * alone[0] + alone[1]) / 4)
+
+
 def test_train_patients_are_compared_with_the_others(made: synthetic_cohort.Synthetic) -> None:
     """Two slides of a patient look alike here: counted, they would lie at no distance."""
     bagged, law = bags.load(made.inputs.bags), law_of(made)

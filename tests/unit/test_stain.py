@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+import zarr
 from shift_tables import add_stain
 from slide2rna import (
     bags,
@@ -21,12 +22,15 @@ from slide2rna import (
     features,
     io,
     report_shift,
+    sample,
     stain,
     stain_tables,
     tiles,
 )
 from slide2rna.data import Rows
 from slide2rna.errors import ConfigError, StageError
+from slide2rna.model import RNAFM
+from slide2rna.pathways import Pathways
 from slide2rna.regressor import Regressor
 from slide2rna.stain import CHANGES, HALF, NONE
 
@@ -63,8 +67,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     meta = {"model": "abmil", "genes": genes, "features": 6, "clusters": K}
     meta |= {"settings": {"model": settings}, "interpolant": "linear"}
     checkpoint.save_model(folder / "fold-0", model, meta)
-    from slide2rna import sample
-
     sampled = Rows(["S0", "S1"], ["A", "B"], ["test", "test"], np.arange(2))
     sample.run(model, meta, (bagged.means, bagged.sizes), sampled, config.defaults("sample"), 1, 0,
                "abmil", folder / "fold-0.zarr", folder / "fold-0.parquet",
@@ -105,6 +107,27 @@ def test_unchanged_tiles_give_the_stored_prediction(tables: dict[str, pl.DataFra
     assert base["stored_off"].max() <= 1e-6
     assert base["moved"].to_list() == [0.0, 0.0]
     assert tables["stain"]["n_whole"].unique().to_list() == [2]
+
+
+def test_a_flow_is_asked_with_the_noise_of_its_stored_point(files: Path, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    small = {"hidden": 16, "blocks": 1, "heads": 2, "graph_heads": 2, "skip": "none"}
+    sets = Pathways(["a", "b"], [np.arange(9), np.arange(7, 20)], GENES)
+    model = RNAFM(sets, 6, K, config.defaults("model", cluster_layers=1, **small)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    bagged, own = bags.load(files / "bags.safetensors"), config.defaults("sample", draws=2, steps=1)
+    sampled = Rows(["S0", "S1"], ["A", "B"], ["test", "test"], np.arange(2))
+    meta = {"genes": [f"G{i}" for i in range(GENES)], "features": 6, "clusters": K}
+    sample.run(model, meta, (bagged.means, bagged.sizes), sampled, own, 1, 0, "flow",
+               tmp_path / "f.zarr", tmp_path / "f.parquet", torch.device("cpu"))  # fmt: skip
+    stored = zarr.open_group(tmp_path / "f.zarr", mode="r")["point"][1]
+    law = familiar.load(files / "fold-0.safetensors")
+    fold = stain.Fold(0, model, law, {})
+    found = stain.predict(fold, bagged.means[1], bagged.sizes[1], "S1", setup())
+    np.testing.assert_allclose(found, stored, atol=1e-6)
+    other = stain.predict(fold, bagged.means[1], bagged.sizes[1], "S0", setup())
+    assert np.abs(other - stored).max() > 1e-4
 
 
 def test_every_change_has_a_row_and_moves_what_depends_on_it(
