@@ -24,6 +24,9 @@ Velocity = Callable[["Tensor", "Tensor"], "Tensor"]
 
 LOGISTIC_STEEPNESS = 6.0
 
+# Evaluations of the field in one step.
+SOLVERS = {"exponential": 1, "euler": 1, "heun": 2, "midpoint": 2}
+
 
 @dataclass(frozen=True)
 class Path:
@@ -96,6 +99,21 @@ def loss(velocity: Tensor, target: Tensor, active: Tensor) -> Tensor:
     return squares.sum() / (active.sum() * len(target))
 
 
+def evaluations(solver: str, steps: int) -> int:
+    """How often `solve` evaluates the field.
+
+    Raises
+    ------
+    ConfigError
+        There is no such solver.
+    """
+    if solver not in SOLVERS:
+        *first, last = SOLVERS
+        names = f"{', '.join(first)} or {last}"
+        raise ConfigError("sample.solver", f"'{solver}' is unknown", f"use {names}")
+    return SOLVERS[solver] * steps
+
+
 def solve(
     velocity: Velocity,
     x0: Tensor,
@@ -113,14 +131,15 @@ def solve(
     x0
         (B, G) noise.
     steps
-        Number of steps N; `euler` and `exponential` evaluate the field N times, `heun` 2N times.
+        Number of steps N; `euler` and `exponential` evaluate the field N times, `heun` and
+        `midpoint` 2N times.
     solver
-        `euler`, `heun` (explicit trapezoid, second order), or `exponential`: the field is split
-        into its Gaussian part and the rest, v = k x + c m, and x moves along the exact solution
-        for a frozen m, x(t2) = alpha2 m + r (x(t1) - alpha1 m) with r^2 = D(t2)/D(t1); m is
-        extrapolated to the middle of the step from its last two values (two-step
-        Adams-Bashforth, second order). It is exact for Gaussian laws at any number of steps, where
-        Euler with 20 steps makes draws about 6 % too narrow.
+        `euler`, `heun` (explicit trapezoid) and `midpoint` (both second order), or `exponential`:
+        the field is split into its Gaussian part and the rest, v = k x + c m, and x moves along the
+        exact solution for a frozen m, x(t2) = alpha2 m + r (x(t1) - alpha1 m) with
+        r^2 = D(t2)/D(t1); m is extrapolated to the middle of the step from its last two values
+        (two-step Adams-Bashforth, second order). It is exact for Gaussian laws at any number of
+        steps, where Euler with 20 steps makes draws about 6 % too narrow.
     path, sd
         `exponential` only: the interpolant, and the (G,) or scalar sd of the Gaussian part.
 
@@ -128,7 +147,19 @@ def solve(
     -------
     Tensor
         (B, G) draws.
+
+    Raises
+    ------
+    ConfigError
+        There is no such solver.
+
+    Notes
+    -----
+    None is adaptive. An adaptive pair chooses its steps by the error over all rows of a batch, so
+    draws would depend on what shares their batch, by as much as its tolerance; and at errors that
+    matter here it needs more evaluations than fixed steps do (benchmarks/sampling.py).
     """
+    evaluations(solver, steps)
     times = torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist()
     x, before = x0, None
     for now, then in pairwise(times):
@@ -140,12 +171,11 @@ def solve(
         elif solver == "heun":
             ahead = velocity(x + (then - now) * slope, t2)
             x = x + (then - now) / 2 * (slope + ahead)
-        elif solver == "exponential":
-            x, before = _exponential(x, slope, t1, t2, path or Path(), sd, before)
+        elif solver == "midpoint":
+            half = x + (then - now) / 2 * slope
+            x = x + (then - now) * velocity(half, (t1 + t2) / 2)
         else:
-            raise ConfigError(
-                "sample.solver", f"'{solver}' is unknown", "use euler, heun or exponential"
-            )
+            x, before = _exponential(x, slope, t1, t2, path or Path(), sd, before)
     return x
 
 

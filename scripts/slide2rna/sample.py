@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ from slide2rna.cli import log, progress
 from slide2rna.config import Settings
 from slide2rna.data import Rows
 from slide2rna.devices import autocast, autocast_dtype, compile_model
-from slide2rna.drawfile import DrawFile, summarise
+from slide2rna.drawfile import DRAWS_PER_CHUNK, DrawFile
+from slide2rna.drawstats import DrawStats
 from slide2rna.errors import StageError
-from slide2rna.io import seed_for
+from slide2rna.io import rng_for
 from slide2rna.model import RNAFM
 from slide2rna.objective import REGRESSION_ROWS
 from slide2rna.regressor import Regressor
@@ -28,10 +31,19 @@ from slide2rna.regressor import Regressor
 CPU_ROWS = 128
 
 
-def noise(seed: int, fold: int, slide_id: str, rows: int, width: int, kind: str) -> Tensor:
-    """Standard normal (rows, width) of one slide, the same on any device and in any chunk."""
-    generator = torch.Generator().manual_seed(seed_for(seed, "sample", fold, slide_id, kind))
-    return torch.randn(rows, width, generator=generator)
+def noise(
+    seed: int, fold: int, slide_id: str, rows: int, width: int, kind: str, first: int = 0
+) -> Tensor:
+    """Standard normal (rows, width) of one slide, draws `first`, `first` + 1, ...
+
+    Every draw has a stream of its own, so that it is the same bit for bit on any device, however
+    the draws are cut into chunks; and numpy's numbers don't depend on the kind of processor.
+    """
+    out = np.empty((rows, width), dtype=np.float32)
+    for row in range(rows):
+        stream = rng_for(seed, "sample", fold, slide_id, kind, first + row)
+        stream.standard_normal(out=out[row], dtype=np.float32)
+    return torch.from_numpy(out)
 
 
 def row_bytes(model: RNAFM) -> int:
@@ -175,11 +187,12 @@ def run(
             f"make the bags with bags.k {meta['clusters']}",
         )
     genes: list[str] = meta["genes"]
-    generative = isinstance(model, RNAFM)
-    draws = settings["draws"] if generative else 0
+    job = _Job(bags, rows, settings, seed, fold, device)
+    draws = settings["draws"] if isinstance(model, RNAFM) else 0
     shape = (len(rows.slide_ids), draws, len(genes))
-    file = DrawFile(Path(out), shape, _key(model, bags, rows, settings, seed, fold))
-    left = [i for i, name in enumerate(rows.slide_ids) if name not in file.done]
+    file = DrawFile(Path(out), shape, settings["keep"] == "draws", job.key(model))
+    done = set(file.done)
+    left = [i for i, name in enumerate(rows.slide_ids) if name not in done]
     attributes: dict[str, Any] = {
         "slide_ids": rows.slide_ids,
         "parts": rows.parts,
@@ -189,104 +202,128 @@ def run(
     }
     if isinstance(model, RNAFM):
         compile_model(model, settings["compile"], device)
-        _draw_all(model, file, bags, rows, left, settings, seed, fold, device)
+        _draw_all(model, job, file, left)
         attributes |= {key: settings[key] for key in ("steps", "solver", "guidance")}
+        attributes["draw_seconds"] = file.seconds / max(1, sum(map(_is_drawn, rows.parts)))
         if settings["guidance"] != 1:
             note = "guided draws aren't from p(x given y): no coverage is claimed"
             attributes["note"] = note
             log.warning("guidance %g: %s", settings["guidance"], note)
     else:
-        _predict_all(model, file, bags, rows, left, fold, device)
-    summarise(file.group, rows, genes, Path(summary))
+        _predict_all(model, job, file, left)
+    file.summarise(rows, genes, Path(summary))
     file.finish(attributes)
 
 
-def _draw_all(
-    model: RNAFM,
-    file: DrawFile,
-    bags: tuple[np.ndarray, np.ndarray],
-    rows: Rows,
-    left: list[int],
-    settings: Settings,
-    seed: int,
-    fold: int,
-    device: torch.device,
-) -> None:
-    draws, pairs, width = settings["draws"], settings["mean_pairs"], model.noise_width
-    limit = rows_per_chunk(model, settings["memory_mb"], device)
-    for block in progress(list(_blocks(left, max(1, limit // draws))), f"fold {fold}: sampling"):
+@dataclass(frozen=True)
+class _Job:
+    """What the predictions of a fold depend on, but for the network; see `run`."""
+
+    bags: tuple[np.ndarray, np.ndarray]
+    rows: Rows
+    settings: Settings
+    seed: int
+    fold: int
+    device: torch.device
+
+    def noise(self, row: int, rows: int, width: int, kind: str, first: int = 0) -> Tensor:
+        return noise(self.seed, self.fold, self.rows.slide_ids[row], rows, width, kind, first)
+
+    def read(self, block: list[int]) -> tuple[Tensor, Tensor]:
+        """Means and sizes of a few slides' bags."""
+        where = self.rows.bag[block]
+        means, sizes = (torch.from_numpy(array[where]).to(self.device) for array in self.bags)
+        return means, sizes
+
+    def check(self, z: Tensor, block: list[int]) -> None:
+        if not bool(z.isfinite().all()):
+            first, last = (self.rows.slide_ids[block[place]] for place in (0, -1))
+            raise StageError(
+                f"fold {self.fold}, slides {first} to {last}",
+                "predictions aren't finite",
+                "train again with a lower learning_rate",
+            )
+
+    def key(self, model: RNAFM | Regressor) -> str:
+        """Digest of all that the values depend on; nothing is copied but one bag at a time.
+
+        The memory budget isn't in it: with a smaller one, a run goes on where it was.
+        """
+        digest = hashlib.sha256()
+        for value in model.state_dict().values():
+            digest.update(value.detach().cpu().contiguous().numpy().reshape(-1).view(np.uint8))
+        for array in self.bags:
+            for row in self.rows.bag:
+                digest.update(np.ascontiguousarray(array[row]).tobytes())
+        told = sorted((name, value) for name, value in self.settings.items() if name != "memory_mb")
+        names = [self.rows.slide_ids, self.rows.parts]
+        digest.update(json.dumps([told, self.seed, self.fold, *names]).encode())
+        return digest.hexdigest()
+
+
+def _is_drawn(part: str) -> bool:
+    """Val ranks genes by points and needs no draws."""
+    return part != "val"
+
+
+def _draw_all(model: RNAFM, job: _Job, file: DrawFile, left: list[int]) -> None:
+    draws, rows = job.settings["draws"], job.rows
+    limit = rows_per_chunk(model, job.settings["memory_mb"], job.device)
+    # With more than a chunk of draws a slide at a time, so that one slide's statistics are kept.
+    slides = 1 if draws > DRAWS_PER_CHUNK else max(1, limit // draws)
+    for block in progress(list(_blocks(left, slides)), f"fold {job.fold}: sampling"):
         with torch.inference_mode():
-            image = model.encode_image(*_bags(bags, rows, block, device))
-        names = [rows.slide_ids[i] for i in block]
-        drawn = [place for place, row in enumerate(block) if rows.parts[row] != "val"]
-        values = {}
+            image = model.encode_image(*job.read(block))
+        drawn = [place for place, row in enumerate(block) if _is_drawn(rows.parts[row])]
+        stats: dict[int, DrawStats] = {}
+        seconds = 0.0
         if drawn:
-            start = torch.stack([noise(seed, fold, names[i], draws, width, "draws") for i in drawn])
-            z = draw(model, image[drawn], start.to(device), settings, limit)
-            _check_finite(z, fold, names)
-            found = model.restore(z).cpu().numpy().astype(np.float16)
-            values = {place: {"draws": value} for place, value in zip(drawn, found, strict=True)}
-        for place, (row, name) in enumerate(zip(block, names, strict=True)):
-            white = noise(seed, fold, name, pairs, width, "mean").to(device)
-            mean, spread = point(model, image[place : place + 1], white)
-            points = {"point": mean.cpu().numpy(), "point_spread": spread.cpu().numpy()}
-            file.write(row, name, **values.get(place, {}), **points)
+            which = [block[place] for place in drawn]
+            stats, seconds = _draw_slides(model, job, file, image[drawn], which, limit)
+        for place, row in enumerate(block):
+            white = job.noise(row, job.settings["mean_pairs"], model.noise_width, "mean")
+            mean, spread = point(model, image[place : place + 1], white.to(job.device))
+            values = {"point": mean.cpu().numpy(), "point_spread": spread.cpu().numpy()}
+            share = 0.0
+            if row in stats:
+                values |= stats[row].result()
+                share = seconds / len(stats)
+            file.write(row, rows.slide_ids[row], values, share)
+
+
+def _draw_slides(
+    model: RNAFM, job: _Job, file: DrawFile, image: Tensor, block: list[int], limit: int
+) -> tuple[dict[int, DrawStats], float]:
+    """All draws of a few slides, a chunk at a time; their statistics by row, and seconds taken."""
+    draws, width, name = job.settings["draws"], model.noise_width, job.rows.slide_ids[block[0]]
+    stats, seconds = {row: DrawStats(model.pathways.n_genes) for row in block}, 0.0
+    if len(block) == 1:
+        stats[block[0]], seconds = file.resume(name, model.pathways.n_genes)
+    for first in range(stats[block[0]].n, draws, DRAWS_PER_CHUNK):
+        count = min(DRAWS_PER_CHUNK, draws - first)
+        white = torch.stack([job.noise(row, count, width, "draws", first) for row in block])
+        began = time.perf_counter()
+        z = draw(model, image, white.to(job.device), job.settings, limit)
+        job.check(z, block)
+        seconds += time.perf_counter() - began
+        for row, values in zip(block, model.restore(z).cpu().numpy(), strict=True):
+            file.write_draws(row, first, values)
+            stats[row].add(values)
+        if first + count < draws:
+            file.pause(name, stats[block[0]], seconds)
+    return stats, seconds
 
 
 @torch.inference_mode()
-def _predict_all(
-    model: Regressor,
-    file: DrawFile,
-    bags: tuple[np.ndarray, np.ndarray],
-    rows: Rows,
-    left: list[int],
-    fold: int,
-    device: torch.device,
-) -> None:
+def _predict_all(model: Regressor, job: _Job, file: DrawFile, left: list[int]) -> None:
     blocks = list(_blocks(left, REGRESSION_ROWS))
-    for block in progress(blocks, f"fold {fold}: predicting"):
-        names = [rows.slide_ids[i] for i in block]
-        z = model(*_bags(bags, rows, block, device))
-        _check_finite(z, fold, names)
-        for row, name, value in zip(block, names, model.restore(z).cpu().numpy(), strict=True):
-            file.write(row, name, point=value)
-
-
-def _bags(
-    bags: tuple[np.ndarray, np.ndarray], rows: Rows, block: list[int], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    where = rows.bag[block]
-    means, sizes = (torch.from_numpy(array[where]).to(device) for array in bags)
-    return means, sizes
-
-
-def _check_finite(z: Tensor, fold: int, names: list[str]) -> None:
-    if not bool(z.isfinite().all()):
-        raise StageError(
-            f"fold {fold}, slides {names[0]} to {names[-1]}",
-            "predictions aren't finite",
-            "train again with a lower learning_rate",
-        )
+    for block in progress(blocks, f"fold {job.fold}: predicting"):
+        z = model(*job.read(block))
+        job.check(z, block)
+        for row, value in zip(block, model.restore(z).cpu().numpy(), strict=True):
+            file.write(row, job.rows.slide_ids[row], {"point": value})
 
 
 def _blocks(items: list[int], size: int) -> Iterator[list[int]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def _key(
-    model: RNAFM | Regressor,
-    bags: tuple[np.ndarray, np.ndarray],
-    rows: Rows,
-    settings: Settings,
-    seed: int,
-    fold: int,
-) -> str:
-    digest = hashlib.sha256()
-    for value in model.state_dict().values():
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    for array in bags:
-        digest.update(np.ascontiguousarray(array[rows.bag]).tobytes())
-    text = json.dumps([sorted(settings.items()), seed, fold, rows.slide_ids, rows.parts])
-    digest.update(text.encode())
-    return digest.hexdigest()

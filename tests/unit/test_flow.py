@@ -116,8 +116,11 @@ def test_euler_makes_draws_too_narrow_at_20_steps() -> None:
     assert float(flow.solve(field, x0, 20, "exponential")[1, 0]) == pytest.approx(1, abs=1e-12)
 
 
-@pytest.mark.parametrize(("solver", "calls"), [("euler", 7), ("heun", 14), ("exponential", 7)])
-def test_number_of_evaluations(solver: str, calls: int) -> None:
+@pytest.mark.parametrize(
+    ("solver", "calls", "last"),
+    [("euler", 7, 6 / 7), ("heun", 14, 1), ("midpoint", 14, 6.5 / 7), ("exponential", 7, 6 / 7)],
+)
+def test_number_of_evaluations(solver: str, calls: int, last: float) -> None:
     times: list[float] = []
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
@@ -125,9 +128,9 @@ def test_number_of_evaluations(solver: str, calls: int) -> None:
         return torch.zeros_like(x)
 
     flow.solve(velocity, torch.zeros(1, 1), 7, solver)
-    assert len(times) == calls
+    assert len(times) == calls == flow.evaluations(solver, 7)
     assert times[0] == 0
-    assert max(times) == pytest.approx(1 if solver == "heun" else 6 / 7)
+    assert max(times) == pytest.approx(last)
 
 
 def test_loss_counts_active_genes_only() -> None:
@@ -140,5 +143,5 @@ def test_loss_counts_active_genes_only() -> None:
 def test_unknown_names() -> None:
     with pytest.raises(ConfigError, match="use linear or logistic"):
         Path("cubic")
-    with pytest.raises(ConfigError, match="use euler, heun or exponential"):
+    with pytest.raises(ConfigError, match="use exponential, euler, heun or midpoint"):
         flow.solve(exact(PATHS[0]), torch.zeros(1, 1), 2, "rk4")
