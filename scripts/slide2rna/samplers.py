@@ -12,6 +12,7 @@ import polars as pl
 from slide2rna import (
     figures,
     figures_samplers,
+    flow,
     io,
     report_samplers,
     sampler_draws,
@@ -28,7 +29,6 @@ from slide2rna.variants import Row
 LEVELS = (0.5, 0.8, 0.9)
 # What may be lost to the reference before a sampler no longer counts as good as it.
 CRPS_LOST, COVERAGE_LOST = 0.02, 0.03
-EVALUATIONS = {"exponential": 1, "euler": 1, "heun": 2, "midpoint": 2}
 POINT, CLIMATOLOGY, FLOOR = "posterior mean", "train profiles", "permuted profiles"
 REFERENCE = "reference"
 SCHEMA: dict[str, type[pl.DataType]] = {
@@ -51,7 +51,7 @@ class Variant:
     @property
     def facts(self) -> Row:
         kind = "student" if self.name == STUDENT else "sampler"
-        evaluations = EVALUATIONS.get(self.solver, 0) * self.steps or None
+        evaluations = flow.evaluations(self.solver, self.steps)
         shown = {"sampler": self.name, "kind": kind, "solver": self.solver, "steps": self.steps}
         return shown | {"guidance": self.guidance, "evaluations": evaluations}
 

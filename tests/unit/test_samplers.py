@@ -163,8 +163,6 @@ def test_seconds_are_of_a_hundred_draws_with_their_range(table: pl.DataFrame) ->
 def test_heun_and_midpoint_take_two_evaluations_a_step() -> None:
     assert Variant("", "heun-10", "heun", 10, 1.0).facts["evaluations"] == 20
     assert Variant("", "midpoint-10", "midpoint", 10, 1.0).facts["evaluations"] == 20
-    # An adaptive solver takes as many as it needs.
-    assert Variant("", "dopri5-1", "dopri5", 1, 1.0).facts["evaluations"] is None
 
 
 def test_the_section_tells_the_verdict_and_names_the_cheapest(table: pl.DataFrame) -> None:
