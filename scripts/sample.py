@@ -39,18 +39,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.set_threads(args.threads)
 
     import torch
-    from slide2rna import bags, checkpoint, data, devices, sample
+    from slide2rna import checkpoint, data, devices, sample
 
     torch.set_num_threads(args.threads)
-    devices.keep_freed_memory()
     device = devices.choose(args.device)
     model, meta = checkpoint.load_model(args.model, device)
-    bagged = bags.load(args.bags)
-    rows = data.fold_rows(bagged.slide_ids, args.slides, args.splits, args.fold)
+    # Not before: building a network frees large pieces that nothing later would fill.
+    devices.keep_freed_memory()
+    ids, means, sizes = data.stored_bags(args.bags)
+    rows = data.fold_rows(ids, args.slides, args.splits, args.fold)
     sample.run(
         model,
         meta,
-        (bagged.means, bagged.sizes),
+        (means, sizes),
         rows.of("val", "cal", "test"),
         settings,
         args.seed,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from slide2rna import io
@@ -21,6 +21,8 @@ from slide2rna.model import RNAFM
 from slide2rna.pathways import Pathways
 from slide2rna.regressor import Regressor
 
+# What a weights file may take of memory beside the network that it fills.
+PIECE_BYTES = 2**26
 FORMAT = 3
 
 
@@ -70,20 +72,48 @@ def load_model(
     folder = Path(folder)
     try:
         meta = io.read_json(folder / "model.json")
-        weights = load_file(folder / "model.safetensors")
+        shapes = _shapes(folder / "model.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         raise WeightsError(folder, f"no model to read ({error})", "train it first") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise WeightsError(folder / "model.json", "not this version's format", "train it again")
     model = _network(meta)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        cause = str(error).split("\n")[1].strip() if "\n" in str(error) else str(error)
-        raise WeightsError(
-            folder, f"weights don't fit model.json ({cause})", "train it again"
-        ) from error
+    state = model.state_dict()
+    wrong = state.keys() ^ shapes.keys()
+    wrong |= {name for name in state if name not in wrong and shapes[name] != state[name].shape}
+    if wrong:
+        name = min(wrong)
+        here, there = (
+            list(found[name]) if name in found else "missing"
+            for found in (shapes, {key: value.shape for key, value in state.items()})
+        )
+        cause = f"{name}: {here} here, {there} there"
+        raise WeightsError(folder, f"weights don't fit model.json ({cause})", "train it again")
+    for name, value in state.items():
+        _fill(value, folder / "model.safetensors", name)
     return model.to(device).eval(), meta
+
+
+def _shapes(path: Path) -> dict[str, torch.Size]:
+    with safe_open(path, framework="pt") as file:
+        return {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def _fill(value: Tensor, path: Path, name: str) -> None:
+    """Read one array into its place, so that the weights are in memory once.
+
+    What was read of an open file stays mapped and counts as memory, so a large array is read in
+    pieces, each from the file opened anew.
+    """
+    rows = len(value) if value.ndim else 0
+    step = max(1, PIECE_BYTES * rows // max(1, value.nbytes))
+    if rows <= step:
+        with safe_open(path, framework="pt") as file:
+            value.copy_(file.get_tensor(name))
+        return
+    for start in range(0, rows, step):
+        with safe_open(path, framework="pt") as file:
+            value[start : start + step].copy_(file.get_slice(name)[start : start + step])
 
 
 def _network(meta: dict[str, Any]) -> RNAFM | Regressor:

@@ -67,6 +67,13 @@ def keep_freed_memory() -> None:
         mallopt(M_TOP_PAD, 2**26)
 
 
+def release_freed_memory() -> None:
+    """Give the system back what `keep_freed_memory` has kept; nothing where glibc isn't."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def compile_model(model: nn.Module, mode: str, device: torch.device) -> None:
     """Have torch.compile replace a module's forward, in place; state and names stay.
 

@@ -19,7 +19,7 @@ from slide2rna.drawstats import QUANTILES, DrawStats
 
 GENES_PER_CHUNK = 4096
 # Draws of a slide in one chunk of the file; with more, an interrupted slide is gone on with.
-DRAWS_PER_CHUNK = 512
+DRAWS_PER_CHUNK = 128
 
 
 class DrawFile:

@@ -55,7 +55,7 @@ class DrawStats:
         """Take in the next draws (m, G), in the order of their index."""
         first = values[: max(0, KNOTS - len(self.knots))]
         if len(first):
-            self.knots = np.concatenate([self.knots, first])
+            self.knots = np.concatenate([self.knots, first]) if self.n else first.copy()
             if len(self.knots) == KNOTS:
                 self.knots.sort(axis=0)
                 self.counts = np.zeros((KNOTS + 1, values.shape[1]), dtype=np.int32)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from slide2rna import flow, onestep
 from slide2rna.cli import log, progress
 from slide2rna.config import Settings
 from slide2rna.data import Rows
-from slide2rna.devices import autocast, autocast_dtype, compile_model
+from slide2rna.devices import autocast, autocast_dtype, compile_model, release_freed_memory
 from slide2rna.drawfile import DRAWS_PER_CHUNK, DrawFile
 from slide2rna.drawstats import DrawStats
 from slide2rna.errors import StageError
@@ -29,6 +29,19 @@ from slide2rna.regressor import Regressor
 
 # More rows gain nothing on a CPU (measured), and a restart loses at most one batch.
 CPU_ROWS = 128
+# Python, torch and the other libraries, and the buffers around a chunk of draws (measured).
+PROCESS_BYTES = 500 * 2**20
+# Freed pieces that are kept but don't fit again, as a multiple of what is in use (measured).
+FRAGMENTS = 1.5
+
+
+class RowArray(Protocol):
+    """Bags in memory, or on disk (`data.StoredRows`)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, rows: Any) -> Any: ...
 
 
 def noise(
@@ -53,12 +66,17 @@ def row_bytes(model: RNAFM) -> int:
     width = 4 * hidden
     if model.pathway_graph is not None:
         width = max(width, model.pathway_graph.width)
-    return 4 * (3 * cells + 8 * model.pathways.n_genes + p * (8 * hidden + 2 * width))
+    numbers = 3 * cells + 8 * model.pathways.n_genes + p * (8 * hidden + 2 * width)
+    return int(4 * FRAGMENTS * numbers)
 
 
 def rows_per_chunk(model: RNAFM, memory_mb: int, device: torch.device) -> int:
-    """Rows (slides x draws) of one batch within the memory budget."""
-    rows = max(1, memory_mb * 2**20 // row_bytes(model))
+    """Rows (slides x draws) of one batch; with the weights they stay within the memory budget."""
+    weights = sum(value.nbytes for value in model.state_dict().values())
+    left = memory_mb * 2**20 - weights
+    if device.type == "cpu":
+        left -= PROCESS_BYTES
+    rows = max(1, left // row_bytes(model))
     return min(rows, CPU_ROWS) if device.type == "cpu" else rows
 
 
@@ -117,7 +135,9 @@ def _field(
 
 
 @torch.inference_mode()
-def point(model: RNAFM, image: Tensor, white: Tensor) -> tuple[Tensor, Tensor]:
+def point(
+    model: RNAFM, image: Tensor, white: Tensor, rows: int | None = None
+) -> tuple[Tensor, Tensor]:
     """One-step posterior mean of one slide and its spread, in log2(x+1) units.
 
     Always without guidance: only the conditional field at scale 1 has the mean of p(x | y).
@@ -128,16 +148,22 @@ def point(model: RNAFM, image: Tensor, white: Tensor) -> tuple[Tensor, Tensor]:
         (1, h).
     white
         (m, noise_width) noise, coloured here and used with both signs.
+    rows
+        At most so many rows per forward pass; default all.
     """
-    x0 = model.color(white)
-    mean, spread = flow.posterior_mean(_field(model, image), x0 * model.active, model.path)
+    x0, field = model.color(white), _field(model, image)
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        return torch.cat([field(part, t) for part in x.split(rows or len(x))])
+
+    mean, spread = flow.posterior_mean(velocity, x0 * model.active, model.path)
     return model.restore(mean), spread * model.gene_sd
 
 
 def run(
     model: RNAFM | Regressor,
     meta: dict[str, Any],
-    bags: tuple[np.ndarray, np.ndarray],
+    bags: tuple[RowArray, RowArray],
     rows: Rows,
     settings: Settings,
     seed: int,
@@ -211,6 +237,7 @@ def run(
             log.warning("guidance %g: %s", settings["guidance"], note)
     else:
         _predict_all(model, job, file, left)
+    release_freed_memory()
     file.summarise(rows, genes, Path(summary))
     file.finish(attributes)
 
@@ -219,7 +246,7 @@ def run(
 class _Job:
     """What the predictions of a fold depend on, but for the network; see `run`."""
 
-    bags: tuple[np.ndarray, np.ndarray]
+    bags: tuple[RowArray, RowArray]
     rows: Rows
     settings: Settings
     seed: int
@@ -282,7 +309,7 @@ def _draw_all(model: RNAFM, job: _Job, file: DrawFile, left: list[int]) -> None:
             stats, seconds = _draw_slides(model, job, file, image[drawn], which, limit)
         for place, row in enumerate(block):
             white = job.noise(row, job.settings["mean_pairs"], model.noise_width, "mean")
-            mean, spread = point(model, image[place : place + 1], white.to(job.device))
+            mean, spread = point(model, image[place : place + 1], white.to(job.device), limit)
             values = {"point": mean.cpu().numpy(), "point_spread": spread.cpu().numpy()}
             share = 0.0
             if row in stats:
@@ -301,12 +328,16 @@ def _draw_slides(
         stats[block[0]], seconds = file.resume(name, model.pathways.n_genes)
     for first in range(stats[block[0]].n, draws, DRAWS_PER_CHUNK):
         count = min(DRAWS_PER_CHUNK, draws - first)
-        white = torch.stack([job.noise(row, count, width, "draws", first) for row in block])
+        white = torch.empty(len(block), count, width)
+        for place, row in enumerate(block):
+            white[place] = job.noise(row, count, width, "draws", first)
         began = time.perf_counter()
         z = draw(model, image, white.to(job.device), job.settings, limit)
         job.check(z, block)
         seconds += time.perf_counter() - began
-        for row, values in zip(block, model.restore(z).cpu().numpy(), strict=True):
+        del white
+        for place, row in enumerate(block):
+            values = model.restore(z[place]).cpu().numpy()
             file.write_draws(row, first, values)
             stats[row].add(values)
         if first + count < draws:

@@ -214,7 +214,7 @@ def test_goes_on_within_a_slide(model: RNAFM, tmp_path: Path, stop: int) -> None
             with pytest.raises(KeyboardInterrupt):
                 run(model, tmp_path / "cut", everything)
             assert not (tmp_path / "cut" / "fold-0.zarr").exists()
-            found = run(model, tmp_path / "cut", everything, memory_mb=64)
+            found = run(model, tmp_path / "cut", everything, memory_mb=4000)
     assert calls[0] == chunks + 1
     for name in ("draws", "mean", "sd", "point"):
         assert np.array_equal(np.asarray(found[name]), np.asarray(expected[name]), equal_nan=True)

@@ -117,10 +117,14 @@ def test_noise_is_named() -> None:
 def test_rows_per_chunk_follows_the_budget(trained) -> None:  # type: ignore[no-untyped-def]
     model = trained[2]
     gpu = torch.device("cuda")
+    weights = sum(value.nbytes for value in model.state_dict().values())
     small, large = (sample.rows_per_chunk(model, mb, gpu) for mb in (64, 1024))
     assert 1 < small < large
-    assert large * sample.row_bytes(model) <= 1024 * 2**20
-    assert sample.rows_per_chunk(model, 1024, CPU) <= sample.CPU_ROWS
+    assert weights + large * sample.row_bytes(model) <= 1024 * 2**20
+    assert weights + (large + 1) * sample.row_bytes(model) > 1024 * 2**20
+    assert sample.rows_per_chunk(model, 3000, CPU) == sample.CPU_ROWS
+    # Python and torch alone are more than that.
+    assert sample.rows_per_chunk(model, 64, CPU) == 1
 
 
 def test_goes_on_after_an_interruption(trained, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
