@@ -103,12 +103,13 @@ def make(
         centre = mean[index[used]]
         sample = centre[:, None, :] + draw_sd * sd * rng.normal(size=(len(used), draws, genes))
         sample[:, :, 0], centre[:, 0] = 3.0, 3.0
+        stored = np.maximum(sample, 0).astype(np.float16)
         path = folder / f"draws/{RUN}/fold-{fold}.zarr"
         store = zarr.open_group(path, mode="w")
         for name, values in (
-            ("draws", np.maximum(sample, 0).astype(np.float16)),
-            ("mean", np.maximum(sample, 0).mean(axis=1).astype(np.float32)),
-            ("sd", np.maximum(sample, 0).std(axis=1, ddof=1).astype(np.float32)),
+            ("draws", stored),
+            ("mean", stored.mean(axis=1, dtype=np.float64).astype(np.float32)),
+            ("sd", stored.astype(np.float64).std(axis=1, ddof=1).astype(np.float32)),
             ("point", centre.astype(np.float32)),
             ("point_spread", np.full(centre.shape, 0.05, np.float32)),
         ):
