@@ -149,9 +149,8 @@ def samplers(run: Run) -> list[Sampler]:
     if run.model != FLOW:
         return []
     own = run.settings["samplers"]
-    base = run.settings["sample"] | {"draws": own["draws"]}
-    if "keep" in base:
-        base["keep"] = "draws"
+    # Without guidance unless a variant names some: intervals are valid at 1 only.
+    base = run.settings["sample"] | {"draws": own["draws"], "keep": "draws", "guidance": 1.0}
     found: dict[str, Sampler] = {}
     for changes in own["variants"]:
         settings = base | changes

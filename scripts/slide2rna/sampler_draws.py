@@ -72,7 +72,7 @@ def run(
             loaded[folder] = network, meta
         networks[sampler.name], meta = loaded[folder]
         key = _key(folder, bagged, rows, sampler, seed, fold)
-        if done.get(sampler.name) == key:
+        if done.get(sampler.name) == key and (work / f"{sampler.name}.zarr").is_dir():
             continue
         log.info("fold %d: %s", fold, sampler.name)
         summary = work / f"{sampler.name}.parquet"

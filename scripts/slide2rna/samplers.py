@@ -98,7 +98,7 @@ def write(
             name, shares[level] = f"covered{level * 100:.0f}", covered
             own += variants.rows(found, name, covered, (0, 1), note)
             own += variants.rows(found, f"width{level * 100:.0f}", width)
-        own += _seconds(found, variant, threads)
+        own += _seconds(found, variant)
         if variant is every[0]:
             reference = shares
         else:
@@ -130,7 +130,7 @@ def _nulls(found: Evaluated, clean: pl.DataFrame, scores: summary.Scores) -> lis
     return rows + [train | row for row in variants.rows(found, "crps_ratio", ratio)]
 
 
-def _seconds(found: Evaluated, variant: Variant, threads: int) -> list[Row]:
+def _seconds(found: Evaluated, variant: Variant) -> list[Row]:
     times = [sampler_draws.seconds(fold.path) for fold in found.of[variant.label]]
     told = [time for time in times if time is not None]
     if not told:

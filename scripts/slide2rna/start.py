@@ -6,10 +6,12 @@ there, it learns what the ridge leaves; val decides whether that is anything.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from slide2rna import factors
 from slide2rna.cli import log
@@ -19,12 +21,14 @@ from slide2rna.models.ridge import Ridge, mean_of_bags
 if TYPE_CHECKING:
     from slide2rna.fit import Slides
 
+Array = NDArray[np.floating]
+
 
 def start_from_ridge(model: RNAFM, train: Slides, val: Slides) -> None:
     """Set the linear mean to a ridge with val's penalty, and the noise to what its residuals are.
 
-    Residuals are those of slides left out: a ridge that follows its slides closely would
-    otherwise look certain.
+    Residuals are those of samples left out with all their slides: a ridge that follows its
+    slides closely would otherwise look certain. Of several slides, factors see the mean.
 
     Parameters
     ----------
@@ -41,7 +45,7 @@ def start_from_ridge(model: RNAFM, train: Slides, val: Slides) -> None:
     ridge = Ridge.fit(x, z)
     penalty, error = ridge.choose(x_val, z_val, len(z))
     weight, bias = ridge.affine(penalty)
-    off = ridge.left_out(x, z, penalty)
+    off = ridge.left_out(x, z, penalty, train.sample_ids)
     residual = np.sqrt(np.square(off).mean(axis=0))
     # The model sees features that its own buffers standardise.
     mean, scale = (
@@ -55,10 +59,22 @@ def start_from_ridge(model: RNAFM, train: Slides, val: Slides) -> None:
         if model.loadings.shape[1]:
             unit = np.where(residual > 0, 1 / np.where(residual > 0, residual, 1), 0)
             held = (z_val - ridge.predict(x_val, penalty)) * unit
-            loadings, scores = factors.fit(off * unit, held, model.loadings.shape[1])
+            rows, rows_val = (
+                per_sample(values, part.sample_ids)
+                for values, part in ((off * unit, train), (held, val))
+            )
+            loadings, scores = factors.fit(rows, rows_val, model.loadings.shape[1])
             model.loadings[:, : loadings.shape[1]] = torch.from_numpy(loadings)
             log.info(
                 "noise: %d shared factors, val log-likelihood per gene %.3f (none: %.3f)",
                 *(loadings.shape[1], scores[loadings.shape[1]], scores[0]),
             )
     log.info("ridge: penalty %.3g per slide, val error %.4f", penalty / len(z), error)
+
+
+def per_sample(values: Array, sample_ids: Sequence[str]) -> Array:
+    """Mean over the slides of each sample, (slides, G) to (samples, G)."""
+    names, place = np.unique(np.array(sample_ids), return_inverse=True)
+    total = np.zeros((len(names), values.shape[1]))
+    np.add.at(total, place, values)
+    return total / np.bincount(place)[:, None]

@@ -9,6 +9,7 @@ from flow_cohort import make, settings
 from scipy import stats
 from slide2rna import config, factors, fit, flow, sample
 from slide2rna.model import RNAFM
+from slide2rna.start import per_sample
 from test_model import CASES, build, pathways
 
 
@@ -68,6 +69,12 @@ def test_few_slides_and_a_constant_gene(rows: int) -> None:
     assert np.isfinite(found).all()
     assert np.square(found).sum(axis=1).max(initial=0) <= 1 - factors.OWN + 1e-9
     assert not found[3].any()
+
+
+def test_slides_of_a_sample_count_once() -> None:
+    values = np.arange(8.0).reshape(4, 2)
+    found = per_sample(values, ["b", "a", "b", "c"])
+    assert np.array_equal(found, [values[1], values[[0, 2]].mean(axis=0), values[3]])
 
 
 def colored(most: int = 4) -> RNAFM:

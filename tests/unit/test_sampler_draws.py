@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import flow_cohort
@@ -105,6 +106,7 @@ def test_what_changed_meanwhile_is_drawn_again(
     run(cohort, model, out)
     out.rename(tmp_path / "fold-0.partial")  # as if killed before the last step
     (tmp_path / "fold-0.partial" / "heun-3.zarr.partial").mkdir()
+    shutil.rmtree(tmp_path / "fold-0.partial" / "exponential-3.zarr")  # once not listed any more
     asked: list[str] = []
     plain = sample.run
 
@@ -115,7 +117,7 @@ def test_what_changed_meanwhile_is_drawn_again(
     monkeypatch.setattr(sample, "run", watched)
     changed = Sampler("euler-2", LISTED[1].settings | {"guidance": 1.5})
     run(cohort, model, out, [LISTED[0], changed])
-    assert asked == ["flow.euler-2"]
+    assert asked == ["flow.exponential-3", "flow.euler-2"]
     kept = {path.name for path in out.iterdir()}
     assert kept == {"exponential-3.zarr", "euler-2.zarr", "done.json"}
     assert zarr.open_group(out / "euler-2.zarr", mode="r").attrs["guidance"] == 1.5

@@ -31,7 +31,9 @@ SECONDS = {"flow": 4.0, "flow.same": 0.8, "flow.narrow": 1.0, "flow.noisy": 0.2}
 
 
 def plan(first: str = "flow", **own: Any) -> runs.Run:
-    settings = {"models": [first], "samplers": own, "sample": {"steps": 8, "mean_pairs": 2}}
+    # The run's own guidance isn't that of its samplers, or the reference would have another name.
+    sampling = {"steps": 8, "mean_pairs": 2, "guidance": 2, "keep": "summary"}
+    settings = {"models": [first], "samplers": own, "sample": sampling}
     full = config.validate({"cohorts": {"mine": {"source": "demo", "settings": settings}}})
     return runs.compared(full, "mine")[0]
 
@@ -49,9 +51,10 @@ def test_samplers_of_a_run() -> None:
     for sampler in found:
         assert sampler.settings["draws"] == 19
         assert sampler.settings["mean_pairs"] == 2
+        assert sampler.settings["keep"] == "draws"
     own = found[-1].settings
     assert [own[key] for key in ("solver", "steps", "guidance")] == ["exponential", 1, 1]
-    assert found[2].settings["guidance"] == 2.5
+    assert [sampler.settings["guidance"] for sampler in found] == [1, 1, 2.5, 1]
 
 
 def test_samplers_by_default() -> None:

@@ -8,7 +8,14 @@ import pytest
 import yaml
 from test_graph import job_counts, snakemake
 
-LAW = {"source": "law", "settings": {"features": {"encoder": "files"}, "folds": {"n": 3}}}
+LAW = {
+    "source": "law",
+    "settings": {
+        "features": {"encoder": "files"},
+        "folds": {"n": 3},
+        "sample": {"keep": "summary"},
+    },
+}
 
 
 @pytest.fixture
@@ -31,8 +38,8 @@ def test_external_samples_every_fold_model_and_trains_only_the_first_cohort(
     }.items():
         assert counts[rule] == number, rule
     assert "evaluate" not in counts
-    # 100 draws over three fold models: 34 each.
-    assert '"draws": 34' in done.stdout + done.stderr
+    # 100 draws over three fold models: 34 each, kept whatever the cohort keeps of its own.
+    assert '"draws": 34, "guidance": 1.0, "keep": "draws"' in done.stdout + done.stderr
 
 
 def test_everything_includes_external_pages(repo: Path, tmp_path: Path, config: Path) -> None:

@@ -44,7 +44,7 @@ rule score_ablations:
         "../../envs/cpu.yaml"
     threads: CONFIG["threads"]["evaluate"]
     resources:
-        mem_mb=mem_mb(4000),
+        mem_mb=mem_mb(8000),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["evaluate"],

@@ -226,7 +226,7 @@ def of_runs(pattern, wanted):
     ]
 
 
-def drawn_by(wildcards, input, samplers):
+def drawn_by(input, samplers):
     """A draws file per sampler and fold, in the folders that the rule sample_variants left."""
     return [
         f"{fold}/{sampler.name}.zarr" for sampler in samplers for fold in input.draws
@@ -318,7 +318,9 @@ def external_settings(wildcards):
     """Draws in equal shares per fold model: so many each that they are `draws` together."""
     sample = external_run(wildcards.train).settings["sample"]
     each = -(-sample["draws"] // len(folds(wildcards.train)))
-    return json.dumps(sample | {"draws": max(2, each)}, sort_keys=True)
+    # Scoring needs the draws themselves, and these are few.
+    own = {"draws": max(2, each), "keep": "draws"}
+    return json.dumps(sample | own, sort_keys=True)
 
 
 EXTERNAL_PAGES = [

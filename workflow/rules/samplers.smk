@@ -78,7 +78,7 @@ rule sample_variants:
         "../../envs/cpu.yaml"
     threads: CONFIG["threads"]["sample"]
     resources:
-        mem_mb=mem_mb(4000),
+        mem_mb=mem_mb(8000),
         gpu=GPU,
     params:
         scripts=SCRIPTS,
@@ -137,10 +137,10 @@ rule score_samplers:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["evaluate"],
         draws=lambda wildcards, input: drawn_by(
-            wildcards, input, SAMPLERS[wildcards.cohort][:1]
+            input, SAMPLERS[wildcards.cohort][:1]
         ),
         others=lambda wildcards, input: drawn_by(
-            wildcards, input, SAMPLERS[wildcards.cohort][1:]
+            input, SAMPLERS[wildcards.cohort][1:]
         ),
         models=lambda wildcards, input: [
             str(Path(model).parent) for model in input.models

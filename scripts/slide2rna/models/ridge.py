@@ -6,7 +6,7 @@ permuted model too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,15 +94,21 @@ class Ridge:
         weights = (self.v * (self.s / (self.s**2 + penalty))) @ self.uty / self.sd_x[:, None]
         return weights, self.mean_y - self.mean_x @ weights
 
-    def left_out(self, x: Array, y: Array, penalty: float) -> Array:
-        """Residuals (n, G) of each row it was fitted on, had it been left out.
+    def left_out(self, x: Array, y: Array, penalty: float, owners: Sequence[str]) -> Array:
+        """Residuals (n, G) of each row it was fitted on, had all rows of its owner been left out.
 
-        r / (1 - h) with the diagonal h of the hat matrix, exact for a given scaling of the
-        features: Cook and Weisberg (1982), Residuals and Influence in Regression, section 2.2.
+        (I - H)^-1 r with the owner's block H of the hat matrix, exact for a given scaling of the
+        features: Cook and Weisberg (1982), Residuals and Influence in Regression, section 3.5.
         """
         u = self.project(x) / self.s
-        leverage = 1 / len(x) + u**2 @ (self.s**2 / (self.s**2 + penalty))
-        return (y - self.predict(x, penalty)) / (1 - leverage)[:, None]
+        shrunk = u * (self.s**2 / (self.s**2 + penalty))
+        residual = y - self.predict(x, penalty)
+        names = np.array(owners)
+        for name in np.unique(names):
+            rows = np.flatnonzero(names == name)
+            hat = 1 / len(x) + shrunk[rows] @ u[rows].T
+            residual[rows] = np.linalg.solve(np.eye(len(rows)) - hat, residual[rows])
+        return residual
 
 
 def fit(train: Part, val: Part, seed: int, fold: int) -> Fitted:
