@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from slide2rna import bootstrap, draws, metrics, pathway_intervals, ranks, sharpness
+from slide2rna import bootstrap, draws, metrics, pathway_intervals, ranks, sharpness, variants
 from slide2rna.bootstrap import Counts
 from slide2rna.draws import PIT_BINS, DrawScores, Moments
 from slide2rna.scoring import Evaluated
@@ -59,7 +59,7 @@ def table(found: Evaluated) -> pl.DataFrame:
     counts = [fold.counts for fold in found.inputs]
     for column, name in enumerate(found.set_names if moments else []):
         if scores:
-            rows += _coverage(scores, sets, counts, column, name)
+            rows += _coverage(scores, sets, counts, column, name, variants.guided(found.folds))
             rows += _pit(scores, counts, column, name)
         rows += _nll(moments, truths, sets, found.train, counts, column, name)
         rows += _spearman(moments, truths, sets, found.train, column, name)
@@ -74,9 +74,11 @@ def _coverage(
     counts: Sequence[Counts],
     column: int,
     name: str,
+    caution: str,
 ) -> list[dict[str, Any]]:
     rows = []
-    samples = sum(score.mean.shape[0] for score in scores)
+    sizes = [len(score.mean) for score in scores]
+    samples = sum(sizes)
     members = [mask[:, column] for mask in sets]
     for index, level in enumerate(scores[0].levels):
         base: dict[str, Any] = {"gene_set": name, "quantity": "coverage", "kind": "draws"}
@@ -86,29 +88,54 @@ def _coverage(
         low, high = np.clip([low, high], 0, 1)
         width = np.average(
             [score.width[index, mask].mean() for score, mask in zip(scores, members, strict=True)],
-            weights=[score.mean.shape[0] for score in scores],
+            weights=sizes,
         )
         pooled = {"within": "pooled", "covered": value, "low": low, "high": high}
-        rows.append(base | pooled | {"width": width, "n": samples, "note": "95 % over patients"})
+        pooled |= {"width": width, "n": samples, "note": "95 % over patients"}
 
         low, middle, high = np.quantile(np.concatenate(per_sample), [0.05, 0.5, 0.95])
         by_sample = {"within": "sample", "covered": middle, "low": low, "high": high}
-        rows.append(base | by_sample | {"n": samples, "note": "median, 5th to 95th percentile"})
+        by_sample |= {"n": samples, "note": "median, 5th to 95th percentile"}
 
-        # A gene counts in the folds whose set holds it.
-        hits = sum(s.covered_gene[index] * m for s, m in zip(scores, members, strict=True))
-        tried = sum(s.mean.shape[0] * m for s, m in zip(scores, members, strict=True))
-        seen = tried > 0
-        low, middle, high = np.quantile(hits[seen] / tried[seen], [0.05, 0.5, 0.95])
-        typical = int(np.median(tried[seen]))
-        chance = stats.binom.ppf([0.05, 0.95], typical, level) / typical
-        by_gene = {"within": "gene", "covered": middle, "low": low, "high": high}
-        note = (
-            "median, 5th to 95th percentile of genes; chance alone gives "
-            f"{chance[0]:.2f} to {chance[1]:.2f} with {typical} samples a gene"
-        )
-        rows.append(base | by_gene | {"n": int(seen.sum()), "note": note})
+        def chance(typical: int, level: float = level) -> Array:
+            return np.asarray(stats.binom.ppf([0.05, 0.95], typical, level) / typical)
+
+        hits = [score.covered_gene[index] for score in scores]
+        by_gene = within_gene(hits, members, sizes, "samples", chance)
+        for row in (pooled, by_sample, by_gene):
+            row["note"] = "; ".join(filter(None, [str(row["note"]), caution]))
+            rows.append(base | row)
     return rows
+
+
+def within_gene(
+    hits: Sequence[Array],
+    members: Sequence[NDArray[np.bool_]],
+    tried: Sequence[float],
+    unit: str,
+    chance: Callable[[int], Array],
+) -> dict[str, Any]:
+    """Coverage within a gene, median and percentiles over a set's genes; lists run over folds.
+
+    Parameters
+    ----------
+    hits : (G,) values inside, in numbers of the unit.
+    members : (G,) the set's genes; a gene counts in the folds whose set holds it.
+    tried : number of the unit, which is samples or patients.
+    chance : 5th and 95th percentile if all is as promised, given the number of a typical gene.
+    """
+    inside = np.sum([h * m for h, m in zip(hits, members, strict=True)], axis=0)
+    total = np.sum([t * m for t, m in zip(tried, members, strict=True)], axis=0)
+    seen = total > 0
+    low, middle, high = np.quantile(inside[seen] / total[seen], [0.05, 0.5, 0.95])
+    typical = int(np.median(total[seen]) + 1e-6)
+    ends = chance(typical)
+    note = (
+        "median, 5th to 95th percentile of genes; chance alone gives "
+        f"{ends[0]:.2f} to {ends[1]:.2f} with {typical} {unit} a gene"
+    )
+    spread = {"covered": middle, "low": low, "high": high, "n": int(seen.sum())}
+    return {"within": "gene", "note": note} | spread
 
 
 def _pit(

@@ -20,10 +20,12 @@ from slide2rna.scoring import Evaluated
 Array = NDArray[np.floating]
 Key = tuple[str, str]  # model, kind
 
-# At most so many genes, draws of a null, groups of a fold's patients that the jackknife leaves
-# out in turn, and draws without each of these.
-GENES, REPLICATES, GROUPS, WITHOUT = 2000, 20, 10, 5
+# At most so many genes, draws of a null (and of the model, where the jackknife leaves patients
+# out), and groups of a fold's patients that it leaves out in turn.
+GENES, REPLICATES, GROUPS = 2000, 20, 10
 TRAIN, MEASURED = "constant", "measured"
+# Kinds that need no draws.
+FIXED = ("point", "mean", "train-matrix")
 SCHEMA = {
     "model": pl.String,
     "kind": pl.String,
@@ -142,18 +144,17 @@ def _gsc(
     def work(rows: NDArray[np.int64]) -> dict[Key, float]:
         """Of these samples: with all draws if that is everyone."""
         whole = len(rows) == n
-        nulls = REPLICATES if whole else WITHOUT
         measured = Matrix(truth[rows])
         here = {}
         if drawn:
             own, independent = ([of[row] for row in rows] for of in (drawn, apart))
-            count = every if whole else min(WITHOUT, every)
+            count = every if whole else min(REPLICATES, every)
             here[found.model, "draws"] = coexpression.of_draws(truth[rows], own, count)
-            value = coexpression.of_draws(truth[rows], independent, min(nulls, every))
+            value = coexpression.of_draws(truth[rows], independent, min(REPLICATES, every))
             here[found.model, "shuffled-draws"] = value
         for key, values in fixed.items():
             here[key] = Matrix(values[rows]).similarity(measured)
-        profiles = [Matrix(train[of[rows]]).similarity(measured) for of in picked[:nulls]]
+        profiles = [Matrix(train[of[rows]]).similarity(measured) for of in picked]
         here[TRAIN, "train-profiles"] = float(np.mean(profiles))
         here[MEASURED, "train-matrix"] = of_train.similarity(measured)
         return here
@@ -273,6 +274,9 @@ def _row(key: Key, metric: str, value: Any, low: Any, high: Any) -> dict[str, An
     model, kind = key
     note = NOTES.get(kind, "")
     if metric.startswith("gsc") and kind != "truth-halves":
-        note = "; ".join(filter(None, [note, f"jackknife over {GROUPS} groups of patients a fold"]))
+        jackknife = f"jackknife over {GROUPS} groups of patients a fold"
+        if kind not in FIXED:
+            jackknife += f", on at most {REPLICATES} draws"
+        note = "; ".join(filter(None, [note, jackknife]))
     out = {"model": model, "kind": kind, "metric": metric, "value": float(value), "note": note}
     return out | ({"low": float(low), "high": float(high)} if np.isfinite(low) else {})

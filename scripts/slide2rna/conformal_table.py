@@ -11,9 +11,10 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from slide2rna import bootstrap, conformal, io
+from slide2rna import bootstrap, calibration, conformal, io, variants
 from slide2rna.conformal import Calibrated
-from slide2rna.draws import DrawScores
+from slide2rna.draws import DrawScores, patient_shares
+from slide2rna.foldscores import set_weights
 from slide2rna.scoring import Evaluated
 
 Array = NDArray[np.floating]
@@ -45,7 +46,9 @@ class Tally:
     ----------
     share, width : (n, K) of a gene set, per test sample: measured values inside, mean width.
     raw_width : (n, K) of the draws' own intervals at this level; NaN without draws.
-    hits : (G,) answered samples inside, per gene.
+    weight : (n,) of a test sample: one over the samples of its patient, as a patient is promised
+        coverage of a sample drawn at random.
+    hits : (G,) weight of the answered samples inside, per gene.
     answered : (n,) whether the sample has an interval.
     calibrating : (n,) patients that it rests on.
     """
@@ -53,9 +56,15 @@ class Tally:
     share: Array
     width: Array
     raw_width: Array
+    weight: Array
     hits: Array
     answered: NDArray[np.bool_]
     calibrating: NDArray[np.int64]
+
+    @property
+    def patients(self) -> float:
+        """Answered patients; one with some samples answered counts in part."""
+        return float(self.weight[self.answered].sum())
 
 
 def table(found: Evaluated, of_folds: Sequence[Calibrated], by: str) -> pl.DataFrame:
@@ -85,8 +94,9 @@ def _raw(found: Evaluated, fold: int, level: float) -> Tally | None:
         return None
     everyone = np.ones(len(scored.mean), dtype=bool)
     width = scored.set_width[index]
-    hits = scored.covered_gene[index]
-    return Tally(scored.covered[index], width, width, hits, everyone, 0 * everyone)
+    weight = patient_shares(found.folds[fold].test.owners)
+    hits = scored.covered_patients[index]
+    return Tally(scored.covered[index], width, width, weight, hits, everyone, 0 * everyone)
 
 
 def _place(scored: DrawScores, level: float) -> int | None:
@@ -99,7 +109,7 @@ def _tally(
 ) -> Tally:
     low, high, answered = of.intervals(kind, number)
     sets = found.inputs[fold].sets[found.model]
-    weights = sets.astype(np.float32) / np.maximum(sets.sum(axis=0), 1).astype(np.float32)
+    weights = set_weights(sets, np.ones(len(sets), dtype=bool))
     inside = ((low <= of.truth) & (of.truth <= high)).astype(np.float32)
     width = np.where(answered[:, None], high - low, np.float32(0))
     raw = np.full((len(low), sets.shape[1]), np.nan)
@@ -107,8 +117,9 @@ def _tally(
     if place is not None:
         raw = found.draws[fold].set_width[place]
     counts = np.array([group.count for group in of.groups(kind)], dtype=np.int64)
-    hits = inside[answered].sum(axis=0)
-    return Tally(inside @ weights, width @ weights, raw, hits, answered, counts)
+    weight = patient_shares(found.folds[fold].test.owners)
+    hits = weight[answered] @ inside[answered]
+    return Tally(inside @ weights, width @ weights, raw, weight, hits, answered, counts)
 
 
 def _rows(
@@ -116,13 +127,16 @@ def _rows(
 ) -> list[dict[str, Any]]:
     answered = np.concatenate([tally.answered for tally in tallies])
     calibrating = np.concatenate([tally.calibrating for tally in tallies])
+    weight = np.concatenate([tally.weight for tally in tallies])
     base: dict[str, Any] = {"kind": kind, "level": float(level)}
-    base["answered"] = float(answered.mean())
+    base["answered"] = float(np.average(answered, weights=weight))
     if kind != "draws":
         kept = calibrating[answered]
         promised = [conformal.attainable(int(n), level) for n in kept]
         base["n_cal"] = int((kept if len(kept) else calibrating).min())
-        base["attainable"] = float(np.mean(promised)) if len(kept) else None  # type: ignore[arg-type]
+        base["attainable"] = (
+            float(np.average(promised, weights=weight[answered])) if len(kept) else None  # type: ignore[arg-type]
+        )
     if not answered.any():
         needed = next(n for n in range(1, 10**6) if conformal.order(n, level) is not None)
         base |= {"n": 0, "note": f"refused: it needs {needed} calibration patients, not widened"}
@@ -141,16 +155,19 @@ def _rows(
         note = "median, 5th to 95th percentile"
         rows.append(own | {"within": "sample", "note": note} | spread)
         rows.append(own | _within_gene(found, tallies, column, kind, level))
+    caution = variants.guided(found.folds) if kind == "draws" else ""
+    for row in rows:
+        row["note"] = "; ".join(filter(None, [row["note"], caution]))
     return rows
 
 
 def _pooled(found: Evaluated, tallies: Sequence[Tally], column: int) -> dict[str, Any]:
-    """Over all answered samples, with an interval over test patients."""
+    """Over all answered samples, a patient's sharing a weight of one, with an interval."""
 
     def mean(name: str) -> Array:
         above, below = np.zeros((2, len(found.inputs[0].counts)))
         for given, tally in zip(found.inputs, tallies, strict=True):
-            counts = given.counts[:, tally.answered]
+            counts = given.counts[:, tally.answered] * tally.weight[tally.answered]
             above += counts @ getattr(tally, name)[tally.answered, column]
             below += counts.sum(axis=1)
         return above / np.maximum(below, 1e-9)
@@ -175,24 +192,19 @@ def _within_gene(
     found: Evaluated, tallies: Sequence[Tally], column: int, kind: str, level: float
 ) -> dict[str, Any]:
     members = [given.sets[found.model][:, column] for given in found.inputs]
-    hits = sum(tally.hits * mask for tally, mask in zip(tallies, members, strict=True))
-    tried = np.sum(
-        [tally.answered.sum() * mask for tally, mask in zip(tallies, members, strict=True)], axis=0
-    )
-    seen = tried > 0
-    low, middle, high = np.quantile((hits / np.maximum(tried, 1))[seen], [0.05, 0.5, 0.95])
-    typical = int(np.median(tried[seen]))
     ends = _chance(tallies, level, kind, found.seed)
-    note = (
-        "median, 5th to 95th percentile of genes; chance alone gives "
-        f"{ends[0]:.2f} to {ends[1]:.2f} with {typical} samples a gene"
+    row = calibration.within_gene(
+        [tally.hits for tally in tallies],
+        members,
+        [tally.patients for tally in tallies],
+        "patients",
+        lambda _: ends,
     )
     if kind == "conformal":
-        note += " and these calibration patients"
+        row["note"] += " and these calibration patients"
     if kind == "conformal-site":
-        note += ", calibration patients left out of account"
-    spread = {"covered": middle, "low": low, "high": high, "n": int(seen.sum())}
-    return {"within": "gene", "note": note} | spread
+        row["note"] += ", calibration patients left out of account"
+    return row
 
 
 def _chance(tallies: Sequence[Tally], level: float, kind: str, seed: int) -> Array:
@@ -204,12 +216,12 @@ def _chance(tallies: Sequence[Tally], level: float, kind: str, seed: int) -> Arr
     rng = io.rng_for(seed, "conformal", "chance", level)
     hits = np.zeros(SIMULATIONS)
     for tally in tallies:
-        count = int(tally.answered.sum())
+        count = round(tally.patients)
         n = int(tally.calibrating[tally.answered].max(initial=0))
         k = conformal.order(n, level)
         if kind == "conformal" and k is not None:
             hits += stats.betabinom.rvs(count, k, n + 1 - k, size=SIMULATIONS, random_state=rng)
         else:
             hits += rng.binomial(count, level, size=SIMULATIONS)
-    total = max(sum(int(tally.answered.sum()) for tally in tallies), 1)
+    total = max(sum(round(tally.patients) for tally in tallies), 1)
     return np.asarray(np.quantile(hits / total, [0.05, 0.95]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from slide2rna import io, metrics
 from slide2rna.folds import Fold
+from slide2rna.foldscores import set_weights
 from slide2rna.parallel import ordered_map
 from slide2rna.pathway_score import Method, gene_blocks
 from slide2rna.sample_scores import SHOWN_LEVEL, Wanted, by_gene, in_order, score_sample
@@ -66,10 +68,12 @@ class DrawScores(DrawMoments):
     levels : (L,) nominal levels that so many draws can attain.
     covered : (L, n, K) share of a gene set inside the interval, per sample.
     covered_gene : (L, G) number of samples inside, per gene.
+    covered_patients : (L, G) the same, samples of a patient sharing a count of one.
     width : (L, G) mean width in log2 units.
     set_width : (L, n, K) mean width over a gene set, per sample.
     pit : (n, K, PIT_BINS) share of a gene set per PIT bin.
-    score, score_crps : (n, P) mean of the draws' pathway scores, and their CRPS.
+    score, score_crps : (n, P) mean of the draws' pathway scores, and their CRPS. CRPS, coverage
+        and width are NaN for a pathway that the method can't score.
     score_levels : (M,) levels of the scores' intervals.
     score_covered : (M, n, P) whether the interval of the score holds the measured one.
     score_width : (M, P) mean width of these intervals.
@@ -81,17 +85,29 @@ class DrawScores(DrawMoments):
     levels: Array
     covered: Array
     covered_gene: Array
+    covered_patients: Array
     width: Array
     set_width: Array
     pit: Array
     score: Array
     score_crps: Array
     score_levels: Array
-    score_covered: NDArray[np.bool_]
+    score_covered: Array
     score_width: Array
     score_ends: Array
     example_low: Array
     example_high: Array
+
+
+def patient_shares(owners: Sequence[str]) -> NDArray[np.float64]:
+    """Weights (n,) of samples that count each patient once.
+
+    Parameters
+    ----------
+    owners : (n,) patient of each sample.
+    """
+    _, places, counts = np.unique(owners, return_inverse=True, return_counts=True)
+    return 1.0 / np.asarray(counts, dtype=np.float64)[places]
 
 
 def stored(fold: Fold) -> Moments:
@@ -148,20 +164,21 @@ def score_draws(
 
     wanted = Wanted(usable({*levels, *GRID}), usable({*levels, SHOWN_LEVEL}), method, *examples)
     members = np.maximum(sets.sum(axis=0), 1)
-    weight = sets.astype(np.float32) / members.astype(np.float32)
+    weight = set_weights(sets, np.ones(genes, dtype=bool))
+    shares = patient_shares(fold.test.owners)
     count, counted, pathways = len(wanted.levels), len(wanted.score_levels), method.members.shape[0]
     mean, one = np.zeros((2, pool.shape[1], genes), np.float32)
     variance, crps = np.zeros((2, n, genes), np.float32)
     covered, set_width = np.zeros((2, count, n, sets.shape[1]))
-    covered_gene, width = np.zeros((2, count, genes))
+    covered_gene, covered_patients, width = np.zeros((3, count, genes))
     bins = np.zeros((n, sets.shape[1], PIT_BINS))
     score, score_crps = np.zeros((2, n, pathways))
-    score_covered = np.zeros((counted, n, pathways), dtype=bool)
+    score_covered = np.zeros((counted, n, pathways), np.float32)
     score_width = np.zeros((counted, pathways))
     score_ends = np.zeros((counted, 2, n, len(wanted.pathways)))
     ends = np.full((2, n, len(wanted.genes)), np.nan)
 
-    def work(item: Raw) -> dict[str, Array]:
+    def work(item: Raw) -> tuple[int, dict[str, Array]]:
         row, raw = item
         rng = io.rng_for(seed, "pit", fold.test.samples[row])
         found = score_sample(raw, truth[row], wanted, rng)
@@ -175,10 +192,11 @@ def score_draws(
         hits = np.minimum((found["pit"] * PIT_BINS).astype(int), PIT_BINS - 1)
         for index in range(sets.shape[1]):
             bins[row, index] = np.bincount(hits, sets[:, index], PIT_BINS) / members[index]
-        return {name: found[name] for name in ("inside", "width", "score_width")}
+        return row, {name: found[name] for name in ("inside", "width", "score_width")}
 
-    for found in ordered_map(work, fold.test_draws(), threads):
+    for row, found in ordered_map(work, fold.test_draws(), threads):
         covered_gene += found["inside"]
+        covered_patients += shares[row] * found["inside"]
         width += found["width"] / n
         score_width += found["score_width"] / n
     return DrawScores(
@@ -190,6 +208,7 @@ def score_draws(
         levels=wanted.levels,
         covered=covered,
         covered_gene=covered_gene,
+        covered_patients=covered_patients,
         width=width,
         set_width=set_width,
         pit=bins,

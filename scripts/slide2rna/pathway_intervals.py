@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from slide2rna import bootstrap, metrics, pathway_score
+from slide2rna import bootstrap, metrics, pathway_score, variants
 from slide2rna.scoring import Evaluated
 from slide2rna.sharpness import NULL
 
@@ -35,6 +35,8 @@ EXAMPLES = {
 class Scored:
     """Pathway scores of one fold's test samples, from draws or from the train profiles.
 
+    A pathway without a gene that varies in train has no score: NaN.
+
     Attributes
     ----------
     levels : (M,)
@@ -45,7 +47,7 @@ class Scored:
 
     levels: Array
     crps: Array
-    covered: NDArray[np.bool_]
+    covered: Array
     width: Array
 
 
@@ -58,10 +60,22 @@ def of_train(found: Evaluated, fold: int, levels: Sequence[float]) -> Scored:
     ordered = np.sort(train, axis=1)
     ends = [metrics.central_interval(ordered, level) for level in levels]
     covered = [(low <= truth) & (truth <= high) for low, high in ends]
-    crps = metrics.climatology_crps(train.T, truth)
-    shape = (len(levels), *truth.shape)
+    unknown = np.where(method.known, 0.0, np.nan)
+    crps = metrics.climatology_crps(train.T, truth) + unknown
+    inside = np.array(covered, dtype=float).reshape(len(levels), *truth.shape) + unknown
     widths = np.array([high - low for low, high in ends]).reshape(len(levels), len(train))
-    return Scored(np.array(levels), crps, np.array(covered, dtype=bool).reshape(shape), widths)
+    return Scored(np.array(levels), crps, inside, widths + unknown)
+
+
+def _mean(values: Array, axis: int) -> Array:
+    """Mean of what isn't NaN, and NaN of nothing."""
+    known = np.isfinite(values).sum(axis=axis)
+    return np.where(known, np.nansum(values, axis=axis) / np.maximum(known, 1), np.nan)
+
+
+def _per_pathway(parts: Sequence[Array]) -> Array:
+    """Mean (P,) over the samples of all folds of (n, P)."""
+    return _mean(np.concatenate(parts), 0)
 
 
 def scored(found: Evaluated) -> dict[str, list[Scored]]:
@@ -83,16 +97,12 @@ def columns(found: Evaluated) -> dict[str, Array]:
     out: dict[str, Array] = {"crps": unknown, "covered90": unknown}
     for kind, of in scored(found).items():
         prefix = "" if kind == "draws" else "null_"
-        weights = [len(fold.crps) for fold in of]
-        out[f"{prefix}crps"] = np.average(
-            [f.crps.mean(axis=0) for f in of], axis=0, weights=weights
-        )
+        out[f"{prefix}crps"] = _per_pathway([fold.crps for fold in of])
         for index, level in enumerate(of[0].levels):
             named = f"{100 * level:g}"
-            shares = [fold.covered[index].mean(axis=0) for fold in of]
-            out[f"{prefix}covered{named}"] = np.average(shares, axis=0, weights=weights)
-            widths = [fold.width[index] for fold in of]
-            out[f"{prefix}width{named}"] = np.average(widths, axis=0, weights=weights)
+            out[f"{prefix}covered{named}"] = _per_pathway([fold.covered[index] for fold in of])
+            widths = [np.broadcast_to(fold.width[index], fold.crps.shape) for fold in of]
+            out[f"{prefix}width{named}"] = _per_pathway(widths)
     return out
 
 
@@ -101,10 +111,12 @@ def rows(found: Evaluated) -> list[dict[str, Any]]:
     counts = [given.counts for given in found.inputs]
     out: list[dict[str, Any]] = []
     both = scored(found)
+    if not all(np.isfinite(fold.crps).any() for of in both.values() for fold in of):
+        return out
     if both:
         pairs = zip(both["draws"], both[NULL], strict=True)
         value, low, high = bootstrap.over_patients(
-            counts, [(ours.crps - null.crps).mean(axis=1) for ours, null in pairs]
+            counts, [_mean(ours.crps - null.crps, 1) for ours, null in pairs]
         )
         less = {"quantity": "pathway_crps_minus", "kind": NULL, "value": value}
         less |= {"low": low, "high": high, "note": "draws less the train profiles, paired"}
@@ -113,26 +125,29 @@ def rows(found: Evaluated) -> list[dict[str, Any]]:
     for kind, of in both.items():
         samples = sum(len(fold.crps) for fold in of)
         base: dict[str, Any] = {"gene_set": "pathways", "kind": kind}
-        value, low, high = bootstrap.over_patients(counts, [f.crps.mean(axis=1) for f in of])
+        guided = variants.guided(found.folds) if kind == "draws" else ""
+        caution = f"; {guided}" if guided else ""
+        value, low, high = bootstrap.over_patients(counts, [_mean(f.crps, 1) for f in of])
         crps = {"quantity": "pathway_crps", "within": "pooled", "n": samples}
         crps |= {"value": value, "low": low, "high": high}
         out.append(base | crps | {"note": f"{found.pathway_score}, mean over pathways"})
         for index, level in enumerate(of[0].levels):
             own = base | {"quantity": "pathway_coverage", "nominal": float(level)}
             own["interval"] = float(level)
-            per_sample = [fold.covered[index].mean(axis=1) for fold in of]
+            per_sample = [_mean(fold.covered[index], 1) for fold in of]
             value, low, high = bootstrap.over_patients(counts, per_sample)
             ends = {"covered": value, "low": max(low, 0.0), "high": min(high, 1.0)}
-            widths = [fold.width[index].mean() for fold in of]
+            widths = [_mean(fold.width[index], 0) for fold in of]
             width = np.average(widths, weights=[len(fold.crps) for fold in of])
             pooled = {"within": "pooled", "width": float(width), "n": samples}
-            out.append(own | pooled | ends | {"note": "95 % over patients"})
-            share = np.concatenate([fold.covered[index] for fold in of]).mean(axis=0)
+            out.append(own | pooled | ends | {"note": f"95 % over patients{caution}"})
+            share = _per_pathway([fold.covered[index] for fold in of])
+            share = share[np.isfinite(share)]
             low, middle, high = np.quantile(share, [0.05, 0.5, 0.95])
             chance = stats.binom.ppf([0.05, 0.95], samples, level) / samples
             note = (
                 "median, 5th to 95th percentile of pathways; chance alone gives "
-                f"{chance[0]:.2f} to {chance[1]:.2f} with {samples} samples a pathway"
+                f"{chance[0]:.2f} to {chance[1]:.2f} with {samples} samples a pathway{caution}"
             )
             ends = {"covered": middle, "low": low, "high": high}
             out.append(own | {"within": "pathway", "n": len(share), "note": note} | ends)
@@ -147,6 +162,8 @@ def example_table(found: Evaluated) -> pl.DataFrame:
         method = pathway_score.of(found.pathway_score, mean, sd, given.eligible, found.members)
         truth = np.asarray(method.score(given.truth.T))
         for rank, pathway in enumerate(found.pathways):
+            if not method.known[pathway]:
+                continue
             own = found.names.row(int(pathway), named=True)
             for place, level in enumerate(of.score_levels):
                 low, high = of.score_ends[place, :, :, rank]

@@ -49,6 +49,11 @@ class ZScore:
         return cls(mean.astype(dtype), scale.astype(dtype), members)
 
     @cached_property
+    def known(self) -> NDArray[np.bool_]:
+        """Pathways (P,) with a gene that varies; any other has the score 0 everywhere."""
+        return np.asarray(abs(self.members) @ (self.scale > 0)) > 0
+
+    @cached_property
     def blocks(self) -> list[sparse.csr_matrix]:
         """The members of each block of genes."""
         columns = self.members.tocsc()
@@ -86,6 +91,11 @@ class SsGsea:
         ones = self.members.astype(np.float32)
         ones.data = np.ones_like(ones.data)
         return ones
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """All pathways (P,): ranks among all genes say something of silent ones too."""
+        return np.ones(self.members.shape[0], dtype=bool)
 
     def score(self, expression: Array) -> Array:
         """Scores (P, n) of expression (G, n), or (P,) of one profile."""

@@ -60,6 +60,7 @@ class Run:
     pathway_set: str
     cohort: dict[str, Any]
     slides: pl.DataFrame
+    splits: pl.DataFrame
     tables: dict[str, pl.DataFrame]
     extra: dict[str, pl.DataFrame | None]
     leak_picture: Path | None
@@ -129,6 +130,9 @@ def load(
         pathway_set=pathway_set,
         cohort=io.read_json(folder / "cohort.json"),
         slides=pl.read_parquet(folder / "slides.parquet"),
+        splits=pl.read_csv(
+            folder / "splits.tsv", separator="\t", schema_overrides={"unit": pl.String}
+        ),
         tables=tables,
         extra=extra,
         leak_picture=picture if extra["leak"] is not None and picture.is_file() else None,
@@ -173,7 +177,7 @@ def draw(run: Run, folder: Path) -> dict[str, Path]:
     if tables["calibration"].filter(quantity="coverage").height:
         made["reliability"] = figures.reliability(tables["calibration"], few)
         made["pit"] = figures.pit(tables["calibration"], few)
-    shown = report_intervals.context(tables, run.model, run.gene_sets)
+    shown = intervals_of(run)
     made |= figures_intervals.all_of(tables, shown)
     if ablations := report_extras.ablations(run.extra["ablations"]):
         made["ablations"] = figures_compare.ablations(ablations)
@@ -205,6 +209,17 @@ def rivals_of(run: Run) -> list[str]:
             kind = lineup.kind(name, run.model)
             best[kind] = max(best.get(kind, (mean, name)), (mean, name), key=lambda pair: pair[0])
     return [best[kind][1] for kind in ("network", "ridge", "null") if kind in best]
+
+
+def intervals_of(run: Run) -> dict[str, Any]:
+    """What the section on intervals shows, and whether coverage is claimed."""
+    return report_intervals.context(
+        run.tables,
+        run.model,
+        run.gene_sets,
+        report_intervals.claimed(run.summary, run.model),
+        report_intervals.across_sites(run.slides, run.splits),
+    )
 
 
 def context(run: Run) -> dict[str, Any]:
@@ -240,9 +255,11 @@ def context(run: Run) -> dict[str, Any]:
         "steps": report_protocols.steps(tables["summary"], model),
         "numbers": report_protocols.numbers(numbers, run.cohort, tables["summary"], model),
         "coverage": report_extras.coverage(tables["calibration"], sets),
-        "intervals": report_intervals.context(tables, model, sets),
+        "intervals": intervals_of(run),
         "pathway_score": tables["pathways"]["score"][0] if tables["pathways"].height else "zscore",
-        "uncertainty": report_extras.uncertainty(tables["calibration"], sets),
+        "uncertainty": report_extras.uncertainty(tables["calibration"], sets)
+        if tables["calibration"].height
+        else [],
         "significant": report_tables.significant(tables["genes"]),
         "catalogue": catalogue.as_json(catalogue.build(tables["genes"])),
         "top_genes": catalogue.first_rows(tables["genes"], PATHWAYS),

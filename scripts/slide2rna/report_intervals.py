@@ -9,6 +9,7 @@ import polars as pl
 from slide2rna import lineup, verdict
 from slide2rna.coexpression_table import MEASURED
 from slide2rna.sharpness import NULL
+from slide2rna.summary import UNCLAIMED
 from slide2rna.verdict import Sentence, pick, spread, tone
 
 Row = dict[str, Any]
@@ -22,8 +23,40 @@ KINDS = {
 }
 
 
-def context(tables: dict[str, pl.DataFrame], model: str, sets: list[str]) -> dict[str, Any]:
-    """Everything that the section shows."""
+def claimed(summary: pl.DataFrame, model: str) -> bool:
+    """Whether the draws claim any coverage; guided ones don't."""
+    score = pick(summary, model=model, gene_set="all", metric="pcc")
+    return score is None or UNCLAIMED not in (score["note"] or "")
+
+
+def across_sites(slides: pl.DataFrame, splits: pl.DataFrame) -> bool:
+    """Whether no test patient is of a site with calibration patients, as in leave-site-out.
+
+    Parameters
+    ----------
+    slides : unit, site.
+    splits : unit, fold, part.
+    """
+    units = slides.select("unit", "site").drop_nulls().unique()
+    places = splits.join(units, on="unit").select("fold", "part", "site").unique()
+    cal, test = (places.filter(pl.col("part") == part).drop("part") for part in ("cal", "test"))
+    return bool(cal.height and test.height) and not test.join(cal, on=["fold", "site"]).height
+
+
+def context(
+    tables: dict[str, pl.DataFrame],
+    model: str,
+    sets: list[str],
+    claimed: bool = True,
+    across: bool = False,
+) -> dict[str, Any]:
+    """Everything that the section shows.
+
+    Parameters
+    ----------
+    claimed : whether the draws claim coverage.
+    across : whether test patients are of other sites than calibration patients.
+    """
     shown = lineup.shown_sets(sets)
     calibration, conformal, found = (
         tables[name] for name in ("calibration", "conformal", "coexpression")
@@ -40,7 +73,8 @@ def context(tables: dict[str, pl.DataFrame], model: str, sets: list[str]) -> dic
         "shown": shown,
         "genes": _genes(found),
         "coexpression": coexpression_rows(found, model, shown),
-        "sentences": sentences(tables, model, shown),
+        "sentences": sentences(tables, model, shown, claimed, across),
+        "across": across,
         "kept": bool(calibration.filter(quantity="coverage").height),
     }
 
@@ -132,12 +166,18 @@ def coexpression_rows(table: pl.DataFrame, model: str, sets: list[str]) -> list[
     return sorted(rows, key=lambda row: row["place"])
 
 
-def sentences(tables: dict[str, pl.DataFrame], model: str, sets: list[str]) -> list[Sentence]:
+def sentences(
+    tables: dict[str, pl.DataFrame],
+    model: str,
+    sets: list[str],
+    claimed: bool = True,
+    across: bool = False,
+) -> list[Sentence]:
     """Whether the draws' co-expression wins, and whether the intervals keep what they promise."""
     return [
         *_coexpression(tables["coexpression"], model, sets),
-        *_conformal(tables["conformal"]),
-        *_pathways(tables["calibration"]),
+        *_conformal(tables["conformal"], across),
+        *_pathways(tables["calibration"], claimed),
     ]
 
 
@@ -201,7 +241,7 @@ def _against(rows: dict[str, Row | None], metric: str, what: str) -> list[Senten
     return [Sentence(f"{named} of the draws less that of {what}: {'; '.join(told)}.", grade, word)]
 
 
-def _conformal(table: pl.DataFrame) -> list[Sentence]:
+def _conformal(table: pl.DataFrame, across: bool = False) -> list[Sentence]:
     own = {"gene_set": "all", "kind": "conformal", "within": "pooled"}
     level = max(table["level"], default=0.9)
     row = pick(table, level=level, **own)
@@ -215,16 +255,21 @@ def _conformal(table: pl.DataFrame) -> list[Sentence]:
     fine = abs(off) <= 0.02 + error
     ratio = row["width_ratio"]
     width = "" if ratio is None else f"; they are {ratio:.2f} times as wide as the draws' own"
+    promised = verdict.percent(row["attainable"])
     text = (
         f"Conformal {100 * level:g} % intervals hold {verdict.percent(row['covered'])} of the "
         f"measured values ({verdict.percent(row['low'])} to {verdict.percent(row['high'])}); "
-        f"{row['n_cal']} calibration patients promise {verdict.percent(row['attainable'])}{width}."
+        f"{row['n_cal']} calibration patients promise {promised}"
     )
+    if across:
+        text += f" to patients of their own sites, and test patients are of others{width}."
+        return [Sentence(text, "open", "not claimed across sites")]
+    text += f"{width}."
     word = "as promised" if fine else ("too narrow" if off < 0 else "too wide")
     return [Sentence(text, "good" if fine else "bad", word)]
 
 
-def _pathways(table: pl.DataFrame) -> list[Sentence]:
+def _pathways(table: pl.DataFrame, claimed: bool = True) -> list[Sentence]:
     rows = [row for row in pathway_rows(table) if row["level"] == 0.9]
     row = rows[0]["pooled"] if rows else None
     if row is None:
@@ -236,4 +281,6 @@ def _pathways(table: pl.DataFrame) -> list[Sentence]:
         f"The 90 % intervals of pathway scores hold {verdict.percent(row['covered'])} of the "
         f"measured ones ({verdict.percent(row['low'])} to {verdict.percent(row['high'])})."
     )
+    if not claimed:
+        return [Sentence(f"{text} The draws are guided: {UNCLAIMED}.", "open", "not claimed")]
     return [Sentence(text, "good" if fine else "bad", word)]

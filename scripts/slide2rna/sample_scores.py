@@ -76,15 +76,19 @@ def score_sample(
 
 
 def _score_pathways(scores: Array, target: Array, slides: int, wanted: Wanted) -> dict[str, Array]:
-    """Of pathway scores (P, slides * D) against the measured ones (P,)."""
+    """Of pathway scores (P, slides * D) against the measured ones (P,).
+
+    Of a pathway that can't be scored neither CRPS nor coverage and width: NaN.
+    """
+    unknown = np.where(wanted.method.known, np.float32(0), np.float32(np.nan))
     ordered, strata = in_order(scores.reshape(len(scores), slides, -1).transpose(1, 0, 2).copy())
     ends = [metrics.central_interval(ordered, float(level)) for level in wanted.score_levels]
     both = np.array(ends, dtype=np.float32).reshape(-1, 2, len(scores))
     return {
         "score": scores.mean(axis=1),
-        "score_crps": metrics.fair_crps(ordered, target, strata),
-        "score_inside": (both[:, 0] <= target) & (target <= both[:, 1]),
-        "score_width": both[:, 1] - both[:, 0],
+        "score_crps": metrics.fair_crps(ordered, target, strata) + unknown,
+        "score_inside": ((both[:, 0] <= target) & (target <= both[:, 1])) + unknown,
+        "score_width": both[:, 1] - both[:, 0] + unknown,
         "score_ends": both[:, :, wanted.pathways],
     }
 

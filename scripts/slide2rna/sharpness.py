@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from slide2rna import bootstrap, metrics
 from slide2rna.draws import DrawScores, Moments
+from slide2rna.foldscores import set_weights
 from slide2rna.scoring import Evaluated
 
 Array = NDArray[np.floating]
@@ -31,7 +32,8 @@ def rows(
     moments : per fold, of the draws.
     levels : of the intervals; those that the draws or the train profiles can't give are left out.
     """
-    weights = [_weights(given.sets[found.model]) for given in found.inputs]
+    sets = [given.sets[found.model] for given in found.inputs]
+    weights = [set_weights(of, np.ones(len(of), dtype=bool)) for of in sets]
     sds = [np.sqrt(of.variance) @ w for of, w in zip(moments, weights, strict=True)]
     made: list[tuple[float | None, str, list[Array]]] = [(None, "draws", sds)]
     for level in levels:
@@ -54,10 +56,6 @@ def rows(
         ]
         made.append((of_level, NULL, same))
     return [row for at, kind, values in made for row in _of_sets(found, at, kind, values)]
-
-
-def _weights(sets: NDArray[np.bool_]) -> NDArray[np.float32]:
-    return sets.astype(np.float32) / np.maximum(sets.sum(axis=0), 1).astype(np.float32)
 
 
 def _of_sets(

@@ -180,6 +180,32 @@ def test_the_table_equals_a_plain_loop(found: scoring.Evaluated, table: pl.DataF
     assert energy == pytest.approx(np.mean(energies), abs=1e-4)
 
 
+def test_intervals_are_of_as_many_draws_as_the_value(
+    found: scoring.Evaluated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = []
+    of_draws = coexpression.of_draws
+
+    def spied(truth: np.ndarray, drawn: coexpression.Drawn, count: int) -> float:
+        counts.append(count)
+        return of_draws(truth, drawn, count)
+
+    monkeypatch.setattr(coexpression, "of_draws", spied)
+    notes = dict(
+        coexpression_table.table(found, 1)
+        .filter(pl.col("metric") == "gsc")
+        .select("kind", "note")
+        .iter_rows()
+    )
+    assert set(counts) == {12}
+    for kind in ("draws", "shuffled-draws", "train-profiles"):
+        assert notes[kind].endswith(
+            "jackknife over 10 groups of patients a fold, on at most 20 draws"
+        )
+    for kind in ("point", "train-matrix"):
+        assert notes[kind].endswith("jackknife over 10 groups of patients a fold")
+
+
 def test_every_row_has_its_interval_and_its_null(table: pl.DataFrame) -> None:
     assert set(table["gene_set"]) == {"all", "T50"}
     assert (table["low"] <= table["value"]).all()

@@ -14,7 +14,7 @@ import synthetic_cohort
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
-from slide2rna import config, conformal, evaluate, folds, scoring
+from slide2rna import config, conformal, conformal_table, draws, evaluate, folds, io, scoring
 
 LEVELS = [0.5, 0.8, 0.9]
 # 18 errors and sds, then two slides' points and sds; ends as crepes 0.9.1 gives them:
@@ -220,6 +220,53 @@ def test_a_patient_with_several_samples_gives_one_score(tmp_path: Path) -> None:
     chosen = {tuple(conformal.one_each(twice, seed, 0)) for seed in range(40)}
     assert {row[0] for row in chosen} == {0, 1, 2}
     assert {row[1:] for row in chosen} == {(3, 5), (4, 5)}
+
+
+def test_a_patient_counts_once_however_many_its_samples(tmp_path: Path) -> None:
+    """Nine test samples of a fold are one patient's, whose draws and points are far off."""
+    made = synthetic_cohort.make(tmp_path, patients=60, genes=40, draws=25, cal=19)
+    splits = pl.read_csv(made.inputs.splits, separator="\t").filter(pl.col("part") == "test")
+    many = {
+        unit: f"many {fold}"
+        for (fold,), part in splits.group_by("fold")
+        for unit in part["unit"].sort()[:9]
+    }
+    slides = pl.read_parquet(made.inputs.slides)
+    owner = pl.col("sample_id").replace(many).alias("patient_id")
+    io.write_parquet(slides.with_columns(owner), made.inputs.slides)
+    for path in made.inputs.draws:
+        store = zarr.open_group(path, mode="r+")
+        ids = [name.split("-")[0] in many for name in store.attrs["slide_ids"]]
+        mine = np.flatnonzero(np.array(ids) & (np.array(store.attrs["parts"]) == "test"))
+        for name in ("draws", "mean", "point"):
+            values = store[name][:]
+            values[mine] += 3
+            store[name][:] = values
+    found = scoring.score(made.inputs, config.defaults("evaluate", bootstrap=20, top=[20]), 1, 1)
+    ours = list(conformal.calibrate_all(found, "none"))
+    table = conformal_table.table(found, ours, "none")
+    for kind in ("draws", "conformal"):
+        by_patient: dict[str, list[np.ndarray]] = {}
+        for number, (fold, each) in enumerate(zip(found.folds, ours, strict=True)):
+            low, high, _ = each.intervals("conformal", 1)
+            inside = ((low <= each.truth) & (each.truth <= high))[:, 1:].mean(axis=1)
+            if kind == "draws":
+                of_draws = found.draws[number]
+                inside = of_draws.covered[np.flatnonzero(of_draws.levels == 0.8)[0], :, 0]
+            for name, share in zip(fold.test.owners, inside, strict=True):
+                by_patient.setdefault(f"{fold.number} {name}", []).append(share)
+        row = pick(table, gene_set="all", kind=kind, within="pooled", level=0.8)
+        expected = np.mean([np.mean(shares) for shares in by_patient.values()])
+        assert row["covered"] == pytest.approx(expected, abs=1e-6)
+        assert row["covered"] > np.mean(np.concatenate(list(by_patient.values()))) + 0.2
+        gene = pick(table, gene_set="all", kind=kind, within="gene", level=0.8)
+        assert gene["covered"] == pytest.approx(expected, abs=0.05)
+        assert "with 36 patients a gene" in gene["note"]
+
+
+def test_shares_count_each_patient_once() -> None:
+    found = draws.patient_shares(["b", "a", "b", "c", "b"])
+    np.testing.assert_allclose(found, [1 / 3, 1, 1 / 3, 1, 1 / 3])
 
 
 def test_points_alone_have_none_and_a_summary_has_all_but_the_raw_ones(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,43 @@ def test_scores_of_exact_draws_cover_and_are_narrower_than_the_train_profiles(
         assert per[f"covered{level}"].mean() == pytest.approx(pooled)
         assert per[f"width{level}"].mean() < 0.95 * per[f"null_width{level}"].mean()
     assert per["null_crps"].mean() == pytest.approx(null["value"])
+
+
+@pytest.mark.parametrize("score", ["zscore", "ssgsea"])
+def test_a_pathway_of_silent_genes_counts_for_nothing(
+    made: synthetic_cohort.Synthetic, tmp_path: Path, score: str
+) -> None:
+    chosen = config.defaults("evaluate", pathway_score=score, **SETTINGS)
+    sets = pl.read_parquet(made.inputs.pathways)
+    silent = pl.DataFrame(
+        {"pathway": ["GO:9999999"], "name": ["silent"], "gene": ["GENE0000"]}, schema=sets.schema
+    )
+    path = tmp_path / "more.parquet"
+    pl.concat([sets, silent]).write_parquet(path)
+    inputs = (made.inputs, replace(made.inputs, pathways=path))
+    before, after = (scoring.score(given_, chosen, 1, 1) for given_ in inputs)
+    rows = [pl.DataFrame(pathway_intervals.rows(of)) for of in (before, after)]
+    columns = pathway_intervals.columns(after)
+    if score == "zscore":
+        assert rows[1].equals(rows[0])
+        assert all(np.isnan(values[-1]) for values in columns.values())
+        assert all(np.isfinite(values[:-1]).all() for values in columns.values())
+        names = after.names["pathway"].to_list()
+        after.pathways = np.array([names.index("GO:9999999"), 1])
+        assert pathway_intervals.example_table(after)["rank"].unique().to_list() == [2]
+    else:
+        assert np.isfinite(columns["covered90"]).all()
+
+
+def test_without_any_pathway_that_varies_there_are_no_rows(
+    made: synthetic_cohort.Synthetic, tmp_path: Path
+) -> None:
+    sets = pl.read_parquet(made.inputs.pathways).head(1).with_columns(gene=pl.lit("GENE0000"))
+    sets.write_parquet(tmp_path / "silent.parquet")
+    inputs = replace(made.inputs, pathways=tmp_path / "silent.parquet")
+    found = scoring.score(inputs, config.defaults("evaluate", **SETTINGS), 1, 1)
+    assert pathway_intervals.rows(found) == []
+    assert np.isnan(pathway_intervals.columns(found)["crps"]).all()
 
 
 def test_shown_intervals_are_those_of_the_draws(

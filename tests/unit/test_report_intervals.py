@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -73,6 +74,21 @@ def test_the_table_shows_what_was_measured(page: str, folder: Path) -> None:
         assert f"{row['covered']:.3f}" in section(page)
 
 
+def test_no_coverage_is_claimed_across_sites(page: str, folder: Path) -> None:
+    run = report.load(folder, *NAMES)
+    assert not report.intervals_of(run)["across"]
+    assert "not claimed across sites" not in page
+    # Each fold tests a site of its own, as leave-site-out does.
+    tested = run.splits.filter(pl.col("part") == "test").select(
+        "unit", site=pl.format("S{}", "fold")
+    )
+    apart = replace(run, slides=run.slides.drop("site").join(tested, on="unit"))
+    shown = report.intervals_of(apart)
+    assert shown["across"]
+    (said,) = [line for line in shown["sentences"] if line.text.startswith("Conformal")]
+    assert (said.tone, said.label) == ("open", "not claimed across sites")
+
+
 def test_kept_in_summary_the_page_says_what_is_missing(
     folder: Path, made: synthetic_cohort.Synthetic, page: str
 ) -> None:
@@ -84,7 +100,44 @@ def test_kept_in_summary_the_page_says_what_is_missing(
     assert "the draws weren&#39;t kept, only their mean and sd" in bare
     assert "Sharpness" in section(bare)
     assert "Pathway scores with intervals" not in section(bare)
-    assert 'id="calibration"' not in bare
+    calibration = re.search(r'<section aria-labelledby="calibration">.*?</section>', bare, re.S)
+    assert calibration
+    assert "Likelihood, and variance against error" in calibration[0]
+    assert "Coverage of central intervals" not in bare
+    assert "Coverage of central intervals" in page
+    for path in made.inputs.draws:
+        for name in ("mean", "sd"):
+            del zarr.open_group(path, mode="r+")[name]
+    assert 'id="calibration"' not in written(folder, made)
+
+
+def test_guided_draws_claim_no_coverage(tmp_path: Path) -> None:
+    made = synthetic_cohort.make(tmp_path, patients=45, genes=40, draws=25, guidance=2.0)
+    shown = section(written(tmp_path, made))
+    assert '<span class="tag open">not claimed</span>' in shown
+    assert "The draws are guided: no coverage is claimed." in shown
+    tables = report.load(tmp_path, *NAMES).tables
+    for name, quantity in (("calibration", "coverage"), ("conformal", None)):
+        own = tables[name].filter(pl.col("kind") == "draws")
+        own = own.filter(quantity=quantity) if quantity else own
+        assert own.height
+        assert own["note"].str.ends_with("; guided: no coverage is claimed").all()
+    rest = tables["conformal"].filter(pl.col("kind") == "conformal")
+    assert not rest["note"].str.contains("guided").any()
+
+
+def test_sites_are_compared_within_a_fold() -> None:
+    splits = pl.DataFrame(
+        {"unit": list("abcd"), "fold": [0, 0, 1, 1], "part": ["cal", "test", "cal", "test"]}
+    )
+
+    def across(*sites: str | None) -> bool:
+        slides = pl.DataFrame({"unit": list("abcd"), "site": pl.Series(sites, dtype=pl.String)})
+        return report_intervals.across_sites(slides, splits)
+
+    assert across("x", "y", "y", "x")
+    assert not across("x", "x", "y", "z")
+    assert not across(None, None, None, None)
 
 
 def coexpression(draws: float, point: float, half: float) -> pl.DataFrame:

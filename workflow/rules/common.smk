@@ -252,7 +252,8 @@ def report_inputs(wildcards):
         + logs
         + ([] if own else shards(cohort, "tiles"))
         + shards(cohort, f"features/{encoder(cohort)}")
-        + [f"{base}/cohort.json", f"{base}/pathways/{pathway_set(cohort)}.json"]
+        + [f"{base}/{name}" for name in ("cohort.json", "splits.tsv")]
+        + [f"{base}/pathways/{pathway_set(cohort)}.json"]
         + [f"{base}/shift/{run}/{table}.parquet" for table in shift]
         + [further[section] for section in SETTINGS[cohort]["extras"]]
     )
