@@ -26,7 +26,7 @@ class Asked:
     truth, point : (n, G)
     crps : (n,) mean over the genes that vary in train; NaN without draws.
     owners : (n,) patient of each.
-    orders : by name, (n,); the largest is left out first.
+    orders : by name, (n,); the patient whose mean is largest is left out first.
     sets : (G, K) gene sets, all genes first.
     """
 
@@ -45,12 +45,12 @@ class Asked:
 
 
 def kept(counts: Array, order: Array, shares: Array) -> Array:
-    """Weights (R, S, n) of the patients that are answered.
+    """Weights (R, S, n) of the samples that are answered.
 
     Parameters
     ----------
-    counts : (R, n) weights of the patients, a row per resample.
-    order : (n,) or (R, n); the smallest are answered first, ties in the order of the patients.
+    counts : (R, n) weights of the samples, a row per resample.
+    order : (n,) or (R, n); the smallest are answered first, ties in the order of the samples.
     shares : (S,) of the weight; the patient on the edge is answered in part.
     """
     order = np.broadcast_to(order, counts.shape)
@@ -62,6 +62,16 @@ def kept(counts: Array, order: Array, shares: Array) -> Array:
     out = np.empty_like(answered)
     np.put_along_axis(out, np.broadcast_to(rank[:, None], answered.shape), answered, axis=2)
     return out
+
+
+def by_patient(values: Array, owners: Sequence[str]) -> Array:
+    """Every sample's value (n,) replaced by the mean over its patient's samples.
+
+    A patient is answered as a whole: were samples put in order one by one, an order that keeps a
+    patient's alike samples together would look unusual beside random ones, whatever it knows.
+    """
+    _, of = np.unique(owners, return_inverse=True)
+    return np.asarray((np.bincount(of, values) / np.bincount(of))[of])
 
 
 def scores(
@@ -76,9 +86,11 @@ def scores(
         io.rng_for(seed, "abstain", fold.number), fold.owners, resamples
     )
     by = fold.orders | {ORACLE: fold.error}
-    weights = {name: kept(counts, by[name], SHARES) for name in orders}
+    weights = {name: kept(counts, by_patient(by[name], fold.owners), SHARES) for name in orders}
     rng = io.rng_for(seed, "abstain-random", fold.number)
-    weights[RANDOM] = kept(np.ones((permutations, n)), rng.random((permutations, n)), SHARES)
+    names, of = np.unique(fold.owners, return_inverse=True)
+    drawn = rng.random((permutations, len(names)))[:, of]
+    weights[RANDOM] = kept(np.ones((permutations, n)), drawn, SHARES)
     flat = np.concatenate([one.reshape(-1, n) for one in weights.values()])
     flat = (flat * (n / flat.sum(axis=1, keepdims=True))).astype(np.float32)
     found = _metrics(fold, flat)

@@ -123,17 +123,31 @@ def gene_statistics(values: np.ndarray, sample_ids: Sequence[str]) -> tuple[np.n
     return mean, sd
 
 
-def feature_statistics(means: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def feature_statistics(
+    means: np.ndarray, sizes: np.ndarray, rows: Sequence[int] | NDArray[np.int64] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean and sd per feature over the train bags' clusters, weighted by size, slides equally.
 
     They are stored with the model, so that encoders of any scale train at the same settings; a
-    converted published model has 0 and 1. A constant feature gets sd 1.
+    converted published model has 0 and 1. A constant feature gets sd 1. Slides are taken one at a
+    time, so that no copy of the bags is made.
+
+    Parameters
+    ----------
+    means, sizes : (S, k, d) and (S, k)
+    rows : the train slides' rows; None for all.
     """
-    weight = sizes.astype(np.float64)
-    weight /= weight.sum(axis=1, keepdims=True) * len(weight)
-    flat, weight = means.reshape(-1, means.shape[-1]).astype(np.float64), weight.reshape(-1, 1)
-    mean = (flat * weight).sum(axis=0)
-    sd = np.sqrt(((flat - mean) ** 2 * weight).sum(axis=0))
+    rows = range(len(means)) if rows is None else rows
+    mean, square = np.zeros((2, means.shape[-1]))
+    for row in rows:
+        weight = sizes[row].astype(np.float64)
+        weight /= weight.sum() * len(rows)
+        mean += np.einsum("k,kd->d", weight, means[row].astype(np.float64))
+    for row in rows:
+        weight = sizes[row].astype(np.float64)
+        weight /= weight.sum() * len(rows)
+        square += np.einsum("k,kd->d", weight, (means[row] - mean) ** 2)
+    sd = np.sqrt(square)
     return mean, np.where(sd > 1e-6 * np.maximum(np.abs(mean), 1e-6), sd, 1.0)
 
 

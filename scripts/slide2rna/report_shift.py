@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ Row = dict[str, Any]
 FARTHEST = 8
 MOVED = 12
 SHARE = 0.8
+# p-value: its name, which the page ends with the split unit, and the number that it rests on.
 KINDS = {
-    "bag_p": "bag, against cal patients",
-    "bag_p_train": "bag, against train patients",
-    "expression_p": "predicted profile, against cal patients",
+    "bag_p": ("bag, against cal", "n_cal"),
+    "bag_p_train": ("bag, against train", "n_train"),
+    "expression_p": ("predicted profile, against cal", "n_cal"),
 }
+LABELS = {"bad": "shift", "open": "as expected", "low": "fewer"}
 WORDS = {
     "bag": "distance of the bag",
     "expression": "distance of the predicted profile",
@@ -49,11 +52,12 @@ def load(folder: Path, run: str, folds: int | None) -> dict[str, pl.DataFrame | 
 
 
 def shift(table: pl.DataFrame | None, slides: pl.DataFrame) -> Row | None:
-    """Share of test patients with p up to alpha, over all and by site, and the farthest slides."""
+    """Share of test units with p up to alpha, over all and by site, and the farthest slides."""
     if table is None:
         return None
     site = slides.select("slide_id", pl.col("site").fill_null("unknown"))
-    tested = table.filter(pl.col("part") == "test").join(site, on="slide_id", how="left")
+    placed = table.join(site, on="slide_id", how="left")
+    tested = placed.filter(pl.col("part") == "test")
     alpha, sites = float(tested["alpha"][0]), sorted(tested["site"].unique())
     groups = [("all sites", tested)]
     if len(sites) > 1:
@@ -66,8 +70,9 @@ def shift(table: pl.DataFrame | None, slides: pl.DataFrame) -> Row | None:
     least = {name: 1 / (1 + int(counts.min())) for name, counts in held.items()}
     return {
         "alpha": alpha,
-        "kinds": list(KINDS.values()),
+        "kinds": [name for name, _ in KINDS.values()],
         "rows": rows,
+        "apart": apart(placed),
         "least": least,
         "held": {name: _ends(counts) for name, counts in held.items()},
         "unattainable": least["n_cal"] > alpha,
@@ -84,17 +89,61 @@ def _ends(counts: NDArray[np.int64]) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _flagged(part: pl.DataFrame, kind: str, alpha: float) -> Row | None:
-    """Share of patients whose slide has p up to alpha, with Wilson's 95 % interval.
+def apart(placed: pl.DataFrame) -> bool:
+    """Whether no fold's test slides are of a site of its cal slides, as if sites are left out.
 
-    A patient's first slide counts: two of one patient aren't two witnesses.
+    By the val slides where no fold has cal slides.
+    """
+    held = "cal" if (placed["part"] == "cal").any() else "val"
+    sites = {
+        part: set(placed.filter(pl.col("part") == part).select("fold", "site").iter_rows())
+        for part in ("test", held)
+    }
+    return bool(sites[held]) and not sites["test"] & sites[held]
+
+
+def _flagged(part: pl.DataFrame, kind: str, alpha: float) -> Row | None:
+    """Share of units whose slide has p up to alpha, and what it would be without any shift.
+
+    A unit's first slide counts: two of one unit aren't two witnesses.
     """
     known = part.drop_nulls(kind).sort("slide_id").unique("unit", keep="first")
     if not known.height:
         return None
-    hits = int((known[kind] <= alpha).sum())
-    ends = stats.binomtest(hits, known.height).proportion_ci(method="wilson")
-    return {"value": hits / known.height, "low": ends.low, "high": ends.high, "n": known.height}
+    share = int((known[kind] <= alpha).sum()) / known.height
+    folds = known.group_by("fold").agg(pl.len(), pl.col(KINDS[kind][1]).first())
+    low, high = expected([(n, held) for _, n, held in folds.sort("fold").iter_rows()], alpha)
+    tone = "bad" if share > high else "low" if share < low else "open"
+    found = {"value": share, "null_low": low, "null_high": high, "n": known.height}
+    reachable = any(order_of(held, alpha) for held in folds[KINDS[kind][1]])
+    return found | {"tone": tone, "label": LABELS[tone], "reachable": reachable}
+
+
+def order_of(held: int, alpha: float) -> int:
+    """k for which p <= alpha holds where fewer than k of so many held patients lie as far."""
+    return int(alpha * (held + 1) + 1e-9)
+
+
+def expected(folds: Sequence[tuple[int, int]], alpha: float) -> tuple[float, float]:
+    """95 % range of the share of units with p <= alpha where there is no shift.
+
+    A fold's p-values share its held patients: given these, each is up to alpha with a probability
+    drawn from Beta(k, n + 1 - k) (Vovk 2012, doi:10.1007/s10994-013-5355-6), so that their number
+    is beta-binomial and spreads more than a binomial. Folds are taken as if each held others.
+
+    Parameters
+    ----------
+    folds : per fold the number of test units, and of those that they are compared with.
+    """
+    chances = np.ones(1)
+    for units, held in folds:
+        k = order_of(held, alpha)
+        hits = np.arange(units + 1)
+        own = stats.betabinom.pmf(hits, units, k, held + 1 - k) if k else (hits == 0).astype(float)
+        chances = np.convolve(chances, own)
+    ends = np.searchsorted(chances.cumsum(), [0.025, 0.975])
+    low, high = ends / sum(units for units, _ in folds)
+    return float(low), float(high)
 
 
 def abstention(table: pl.DataFrame | None) -> Row | None:
@@ -172,6 +221,8 @@ def stain(table: pl.DataFrame | None, genes: pl.DataFrame | None) -> Row | None:
     for row in table.to_dicts():
         cells = {
             name: {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
+            if row[name] is not None
+            else None
             for name in ("moved", "minus_null", "of_spread", "share_over", "flagged")
         }
         above = (
@@ -190,6 +241,7 @@ def stain(table: pl.DataFrame | None, genes: pl.DataFrame | None) -> Row | None:
         "n_over": sum(row["tone"] == "bad" for row in rows),
         "n_changes": sum(not row["null"] for row in rows),
         "stored_off": first["stored_off"],
+        "note": first["note"],
         "by": "cal" if first["flagged_by"] == "bag_p" else "train",
         **{name: first[name] for name in ("n_whole", "n_slides", "n_patients", "n_genes")},
     }

@@ -206,16 +206,20 @@ def _law(
 def _train_bags(
     bagged: bags.Bags, train: data.Rows, unit: dict[str, str], most: int, seed: int, fold: int
 ) -> TrainBags:
-    means, sizes = bagged.means[train.bag], bagged.sizes[train.bag]
-    mean, scale = data.feature_statistics(means, sizes)
+    mean, scale = data.feature_statistics(bagged.means, bagged.sizes, train.bag)
+    sizes = bagged.sizes[train.bag]
     there = sizes > 0
     slides = np.repeat(train.slide_ids, there.sum(axis=1))
     kept = np.arange(len(slides))
     if len(kept) > most:
         kept = np.sort(io.rng_for(seed, "shift", fold).choice(kept, most, replace=False))
-    z = [familiar.standardise(own[row], mean, scale) for own, row in zip(means, there, strict=True)]
+    z = np.empty((len(slides), bagged.means.shape[2]), np.float16)
+    ends = there.sum(axis=1).cumsum()
+    for row, known, stop in zip(train.bag, there, ends, strict=True):
+        own = bagged.means[row][known]
+        z[stop - len(own) : stop] = familiar.standardise(own, mean, scale)
     units = np.array([unit[slide] for slide in slides])
-    return TrainBags(np.concatenate(z), sizes[there], slides, units, kept, mean, scale)
+    return TrainBags(z, sizes[there], slides, units, kept, mean, scale)
 
 
 def principal(values: Array, mean: Array, sd: Array, count: int) -> tuple[Array, Array]:

@@ -101,8 +101,13 @@ class Fold:
         return self.model.gene_sd.cpu().numpy().astype(np.float64)
 
     @property
-    def spread(self) -> float:
-        """Mean over genes of the sd between predictions of test slides, in units of train sd."""
+    def spread(self) -> float | None:
+        """Mean over genes of the sd between predictions of test slides, in units of train sd.
+
+        None where there is one test slide.
+        """
+        if len(self.stored) < 2:
+            return None
         active = self.sd > 0
         points = np.array(list(self.stored.values()))[:, active]
         return float((points.std(axis=0, ddof=1) / self.sd[active]).mean())
@@ -197,6 +202,7 @@ def _row(fold: Fold, change: Change, bag: tuple[Array, Array], moved: Array) -> 
         "bag_distance": judged["bag_distance"],
         "bag_p": judged["bag_p"],
         "bag_p_train": judged["bag_p_train"],
+        "n_cal": len(fold.law.cal_bag),
     }
 
 

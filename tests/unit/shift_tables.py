@@ -57,7 +57,7 @@ def add_stain(folder: Path, run: str, genes: list[str], slides: int = 6, seed: i
     rows = []
     for slide in range(slides):
         keys = {"fold": slide % 2, "slide_id": f"S{slide}", "unit": f"P{slide}", "n_tiles": 40}
-        keys |= {"spread": 0.3, "stored_off": 1e-7}
+        keys |= {"spread": 0.3, "stored_off": 1e-7, "n_cal": 49}
         for index, (kind, strength) in enumerate([(NONE, None), *CHANGES]):
             moved = np.abs(shifts[index - 1, slide]) if index else np.zeros(len(genes))
             far = {"moved": moved.mean(), "share_over": (moved > 0.5).mean()}

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import shift_tables
 import synthetic_cohort
+from scipy import stats
 from slide2rna import abstain, answered, config, evaluate, folds, metrics
 from slide2rna.answered import SHARES, Asked
 from slide2rna.errors import StageError
@@ -101,6 +102,40 @@ def test_p_of_a_drawn_order_is_uniform() -> None:
     ]
     assert (np.array(p) <= 0.1).mean() == pytest.approx(0.1, abs=0.075)
     assert np.mean(p) == pytest.approx(0.525, abs=0.075)
+
+
+def repeated(seed: int, patients: int = 15, each: int = 5) -> Asked:
+    """Patients whose samples are alike in error and in an order that knows nothing of it."""
+    rng = np.random.default_rng(seed)
+    size, order = np.repeat([rng.uniform(0.2, 2, patients), rng.random(patients)], each, axis=1)
+    truth = rng.normal(size=(patients * each, 4))
+    point = truth + size[:, None]
+    names = [f"P{i // each}" for i in range(patients * each)]
+    return Asked(0, truth, point, size, names, {"bag": order}, np.ones((4, 1), bool))
+
+
+def test_p_is_uniform_where_patients_have_several_samples() -> None:
+    p = np.array(
+        [one(table_of([repeated(i)], 5, 39), "bag", "crps", None)["p"] for i in range(150)]
+    )
+    assert (p <= 0.05).mean() <= stats.binom.ppf(0.999, 150, 0.05) / 150
+    assert (p <= 0.2).mean() == pytest.approx(0.2, abs=0.1)
+
+
+def test_a_patients_samples_are_answered_together() -> None:
+    found = answered.by_patient(np.array([1.0, 5, 3, 2]), ["b", "a", "b", "a"])
+    assert found.tolist() == [2, 3.5, 2, 3.5]
+    fold = replace(repeated(0, 4, 2), orders={"bag": np.array([0.0, 9, 4, 4.1, 1, 2, 3, 3])})
+    # Means 4.5, 4.05, 1.5, 3: half of the weight is the last two patients.
+    table = table_of([fold], 5, 9)
+    assert one(table, "bag", "crps", 0.5)["value"] == pytest.approx(fold.crps[4:].mean())
+    best = np.sort(fold.crps[::2])[:2].mean()
+    assert one(table, "oracle", "crps", 0.5)["value"] == pytest.approx(best, rel=1e-5)
+
+
+def test_orders_that_cannot_differ_are_ties() -> None:
+    for metric in ("crps", "rmse", "pcc"):
+        assert one(table_of([repeated(1, 1, 9)], 5, 39), "bag", metric, None)["p"] == 1
 
 
 def test_small_folds_have_no_correlation_to_show() -> None:

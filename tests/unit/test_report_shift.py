@@ -12,6 +12,7 @@ import pytest
 import shift_tables
 import synthetic_cohort
 import written_reports
+from scipy import stats
 from slide2rna import figures_shift, page, report, report_shift
 from written_reports import NAMES, load
 
@@ -55,12 +56,92 @@ def test_shares_count_a_patients_first_slide_and_name_the_sites() -> None:
         "west": [(0.0, 1), (1.0, 1), None],
     }
     cell = found["rows"][0]["cells"][0]
-    z, p, n = 1.959964, 2 / 3, 3  # Wilson's interval
-    middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    assert cell["low"] == pytest.approx((middle - half) / (1 + z**2 / n), abs=1e-6)
-    assert cell["high"] == pytest.approx((middle + half) / (1 + z**2 / n), abs=1e-6)
+    # 3 units against 99: k = 5 of 100, P(none), P(at most 1) and P(at most 2) by Beta(5, 95).
+    chances = stats.betabinom.cdf([0, 1, 2], 3, 5, 95)
+    assert (chances >= 0.975).tolist() == [False, True, True]
+    assert (cell["null_low"], cell["null_high"]) == (0, pytest.approx(1 / 3))
+    assert (cell["tone"], found["rows"][0]["cells"][1]["tone"]) == ("bad", "open")
     assert [row["slide_id"] for row in found["farthest"]] == ["c", "d", "b", "a"]
     assert not found["unattainable"]
+
+
+@pytest.mark.parametrize("held", [19, 40, 99])
+def test_expected_share_holds_what_no_shift_gives(held: int) -> None:
+    """Folds of 80 test patients whose p-values share their cal patients."""
+    rng, runs, folds = np.random.default_rng(0), 400, 5
+    cal, own = rng.normal(size=(runs, folds, held)), rng.normal(size=(runs, folds, 80))
+    beyond = (cal[:, :, None] >= own[..., None]).sum(axis=-1)
+    shares = ((1 + beyond) / (held + 1) <= 0.05).mean(axis=(1, 2))
+    low, high = report_shift.expected([(80, held)] * folds, 0.05)
+    inside = ((shares >= low) & (shares <= high)).mean()
+    assert 0.92 <= inside <= 1
+    k = report_shift.order_of(held, 0.05)
+    assert low < k / (held + 1) < high
+    # Of independent p-values it would be narrower.
+    ends = stats.binom.ppf([0.025, 0.975], 400, k / (held + 1)) / 400
+    assert high - low > 1.2 * (ends[1] - ends[0])
+
+
+def test_expected_share_of_reaching_and_other_folds() -> None:
+    assert report_shift.expected([(80, 18), (9, 0)], 0.05) == (0, 0)
+    one = report_shift.expected([(10, 19)], 0.05)[1] * 10
+    assert report_shift.expected([(10, 19), (90, 18)], 0.05)[1] == pytest.approx(one / 100)
+    assert [report_shift.order_of(n, 0.29) for n in (99, 98)] == [29, 28]
+
+
+def test_sites_that_are_left_out_are_told(folder: Path) -> None:
+    sites = pl.DataFrame(SITES | {"site": ["east", "east", "west", "west"]})
+    parts = {"part": ["test", "test", "cal", "cal"]}
+    left_out = report_shift.shift(judged(**parts), sites)
+    assert left_out is not None
+    assert left_out["apart"]
+    mixed = report_shift.shift(judged(part=["test", "cal", "test", "cal"]), sites)
+    assert mixed is not None
+    assert not mixed["apart"]
+    by_val = report_shift.shift(judged(part=["test", "test", "val", "val"]), sites)
+    assert by_val is not None
+    assert by_val["apart"]
+    # The same sites, but in different folds: each is left out of its own.
+    folds = {"part": ["test", "cal", "cal", "test"], "fold": [0, 1, 0, 1]}
+    crossed = report_shift.shift(judged(**folds), sites)
+    assert crossed is not None
+    assert crossed["apart"]
+    run = load(folder)
+    assert "as the folds draw from all" in text_of(run)
+    assert "Test sites are not among" not in text_of(run)
+    slides = run.slides.with_columns(pl.col("slide_id").alias("site"))
+    text = text_of(dataclasses.replace(run, slides=slides))
+    assert "p-values show how far the site lies, and no more" in text
+    assert "as the folds draw from all" not in text
+    assert "cal patients p is exact" not in text
+
+
+def test_units_below_the_patient_are_named(folder: Path) -> None:
+    run = load(folder, "stain")
+    start, end = '<h2 id="shift">', "<h3>Answering only"
+    text = text_of(run).split(start)[1].split(end)[0]
+    assert "against train patients" in text
+    sections = text_of(dataclasses.replace(run, cohort=run.cohort | {"split_unit": "section"}))
+    own = sections.split(start)[1]
+    assert "patient" not in own.split(end)[0]
+    assert "Bag, against cal sections" in own
+    assert "test slides of 6 sections were read" in own
+    assert "Intervals are 95 % over sections." in own
+
+
+def test_the_page_judges_shares_by_the_band(folder: Path) -> None:
+    run = load(folder)
+    tested = run.extra["shift"].with_columns(n_cal=pl.lit(99), n_train=pl.lit(99))
+    for p, words, label in (
+        (0.01, "so there are more far slides than chance gives", "shift"),
+        (0.5, "so there are no more far slides", "as expected"),
+    ):
+        far = tested.with_columns(bag_p=pl.lit(p), bag_p_train=pl.lit(p), expression_p=pl.lit(p))
+        text = text_of(dataclasses.replace(run, extra=run.extra | {"shift": far}))
+        assert text.count(words) == 3
+        assert text.count(f">{label}</span>") >= 3
+    text = text_of(run)  # two cal patients
+    assert text.count("with so few of them no slide can reach") == 2
 
 
 def test_too_few_cal_patients_are_said_to_be() -> None:

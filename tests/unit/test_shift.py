@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import runpy
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -203,6 +205,24 @@ def test_few_clusters_keep_the_meaning(made: synthetic_cohort.Synthetic, tmp_pat
     law = familiar.load(files[0][1])
     assert law.clusters.shape == (60, 12)
     assert law.train_bag.mean() == pytest.approx(one["bag_distance"].mean(), rel=0.15)
+
+
+def test_train_bags_are_standardised_without_copies() -> None:
+    rng = np.random.default_rng(6)
+    means, sizes = rng.normal(size=(150, 20, 256)).astype(np.float32), np.ones((150, 20))
+    sizes[7, 3:] = 0
+    slides = [f"S{i}" for i in range(120)]
+    bagged = SimpleNamespace(means=means, sizes=sizes)
+    train = SimpleNamespace(bag=np.arange(120)[::-1], slide_ids=slides)
+    tracemalloc.start()
+    found = shift._train_bags(bagged, train, {s: s for s in slides}, 10**6, 1, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < means.nbytes  # itself half of it: 120 of 150 slides in 16 bits
+    own = found.slides == "S112"  # row 7
+    assert own.sum() == 3
+    want = (means[7, :3] - found.mean) / found.scale
+    np.testing.assert_allclose(found.z[own], want, rtol=1e-3, atol=1e-4)
 
 
 def test_no_cal_patients_means_no_p(made: synthetic_cohort.Synthetic, tmp_path: Path) -> None:

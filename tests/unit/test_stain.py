@@ -147,6 +147,44 @@ def test_every_change_has_a_row_and_moves_what_depends_on_it(
     assert (np.diff(ends, axis=1) >= 0).all()
 
 
+def test_flagging_follows_what_the_cal_patients_can_reach(
+    tables: dict[str, pl.DataFrame],
+) -> None:
+    slides = tables["slides"].drop("cohort", "run", strict=False)
+    assert slides["n_cal"].unique().to_list() == [30]
+    far = slides.with_columns(bag_p=pl.lit(0.5))  # no slide happens to be far
+    assert stain_tables.summary(far, 29, 0.05, 1)["flagged_by"][0] == "bag_p"
+    for least, by in ((19, "bag_p"), (18, "bag_p_train"), (0, "bag_p_train")):
+        fewer = slides.with_columns(
+            n_cal=pl.when(pl.col("slide_id") == "S0").then(least).otherwise(99)
+        )
+        assert stain_tables.summary(fewer, 29, 0.05, 1)["flagged_by"][0] == by
+
+
+def test_one_test_slide_has_no_spread_and_does_not_spoil_the_others(
+    files: Path, tables: dict[str, pl.DataFrame]
+) -> None:
+    model, _ = checkpoint.load_model(files / "fold-0", torch.device("cpu"))
+    law = familiar.load(files / "fold-0.safetensors")
+    assert stain.Fold(0, model, law, {"S0": np.ones(GENES)}).spread is None
+    two = stain.Fold(0, model, law, {"S0": np.zeros(GENES), "S1": np.ones(GENES)}).spread
+    assert two == pytest.approx((np.sqrt(0.5) / np.linspace(0, 1.5, GENES)[1:]).mean(), rel=1e-5)
+    slides = tables["slides"].with_columns(
+        fold=pl.when(pl.col("slide_id") == "S0").then(0).otherwise(1),
+        spread=pl.when(pl.col("slide_id") == "S0").then(None).otherwise(0.25),
+    )
+    some = stain_tables.summary(slides, 29, 0.05, 1)
+    np.testing.assert_allclose(some["of_spread"], some["moved"] / 0.25)
+    assert some["note"][0].startswith("1 of 2 folds have one test slide")
+    none = stain_tables.summary(slides.with_columns(spread=pl.lit(None, pl.Float64)), 29, 0.05, 1)
+    assert none["of_spread"].null_count() == none["of_spread_low"].null_count() == none.height
+    assert none["note"].unique().to_list() == [stain_tables.ONE_SLIDE]
+    found = report_shift.stain(none, tables["genes"])
+    assert found is not None
+    assert (found["rows"][2]["of_spread"], found["note"]) == (None, stain_tables.ONE_SLIDE)
+    assert tables["stain"]["note"].unique().to_list() == [""]
+
+
 def test_genes_shift_is_the_mean_over_slides(files: Path, tables: dict[str, pl.DataFrame]) -> None:
     shifts = np.array([shift for *_, shift in stain.run(inputs(files), setup())])
     assert np.isnan(shifts[:, :, 0]).all()  # a gene that doesn't vary

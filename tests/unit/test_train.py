@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import tracemalloc
 from pathlib import Path
 
 import flow_cohort
@@ -37,6 +38,21 @@ def test_feature_statistics_ignore_padding() -> None:
     assert mean.tolist() == [3.5, 7]
     assert sd[0] == pytest.approx(np.sqrt(0.25 * 6.25 + 0.25 * 0.25 + 0.5 * 2.25))
     assert sd[1] == 1
+
+
+def test_feature_statistics_are_the_plain_ones_without_a_copy_of_the_bags() -> None:
+    rng = np.random.default_rng(4)
+    means = (1e3 + rng.normal(size=(200, 20, 256))).astype(np.float32)
+    sizes = rng.integers(0, 9, size=(200, 20)).astype(np.float32)
+    rows = range(0, 200, 2)
+    weight = (sizes[rows] / sizes[rows].sum(axis=1, keepdims=True, dtype=float) / 100).ravel()
+    want = weight @ (flat := means[rows].reshape(-1, 256).astype(float))
+    tracemalloc.start()
+    mean, sd = data.feature_statistics(means, sizes, rows)
+    assert tracemalloc.get_traced_memory()[1] < means.nbytes / 10
+    tracemalloc.stop()
+    wanted = want, np.sqrt(weight @ (flat - want) ** 2)
+    np.testing.assert_allclose((mean, sd), wanted, rtol=1e-9)
 
 
 def test_rows_follow_units_and_leave_out_slides_without_bag(
