@@ -25,14 +25,14 @@ import zarr
 from mixture_law import LAWS, Mixture, quantile_grid
 from model import CLUSTERS, FEATURES, GENES, gene_sets
 from scipy import integrate
-from slide2rna import bags, checkpoint, config, flow, io
+from slide2rna import bags, checkpoint, config, drawstats, flow, io
 from slide2rna.model import RNAFM
 
 SLIDES, DRAWS, STEPS, MEGABYTES = 1130, 100, 20, 3000
 FULL = {"hidden": 512, "blocks": 7}
 SMALL = {"hidden": 16, "blocks": 1, "heads": 2, "graph_heads": 2, "cluster_layers": 0}
 # Folds of the made-up cohort, by their number of test slides; one more is val.
-SLICES = (2, 20, 100)
+SLICES = (2, 20, 300)
 MANY_DRAWS = 2000
 TOLERANCES = np.geomspace(1e-1, 1e-5, 25)
 
@@ -100,11 +100,13 @@ def memory() -> bool:
         common.in_own_process(__file__, "--make", name)
         weights = (folder / "full/model.safetensors").stat().st_size / 2**20
         full = sampled(folder, "full", 0, steps=2)
-        few, many = (sampled(folder, "small", fold, steps=1) for fold in (1, 2))
+        # A budget that binds, as it does for the full network.
+        quick = {"steps": 1, "draws": 10, "mean_pairs": 1, "memory_mb": 700}
+        few, many = (sampled(folder, "small", fold, **quick) for fold in (1, 2))
         one = sampled(folder, "small", 0, steps=1, keep="summary")
         long = sampled(folder, "small", 0, steps=1, keep="summary", draws=MANY_DRAWS)
-    each = max(0.0, (many["mb"] - few["mb"]) / (SLICES[2] - SLICES[1]))
-    peak = full["mb"] + each * (SLIDES - SLICES[0])
+    each = (many["mb"] - few["mb"]) / (SLICES[2] - SLICES[1])
+    peak = full["mb"] + max(0.0, each) * (SLIDES - SLICES[0])
     hours = full["seconds"] * STEPS / 2 * SLIDES / 3600
     line = {"name": f"sampling: {GENES:,} genes, h 512, {SLIDES:,} slides x {DRAWS} draws, peak"}
     line |= {"value": round(peak), "unit": "MB", "yardstick": f"at most {MEGABYTES} MB"}
@@ -114,14 +116,12 @@ def memory() -> bool:
     print(json.dumps(line), flush=True)
     # Draws of more than a chunk, of which the summary alone is kept.
     more = long["mb"] - one["mb"]
-    whole = MANY_DRAWS * GENES * 4 / 2**20
-    extra = {
-        "name": f"sampling: {MANY_DRAWS:,} draws, summary alone, memory on top of {DRAWS} draws"
-    }
-    extra |= {"value": round(more), "unit": "MB", "yardstick": f"all draws once, {whole:.0f} MB"}
-    extra |= {"ratio": round(whole / max(more, 1), 2), "target": 0.5, "ok": more <= 2 * whole}
-    disks = {"draws": many["disk_mb"] / (SLICES[2] + 1), "summary": one["disk_mb"] / 3}
-    extra |= {f"disk MB per slide, {name}": round(value, 2) for name, value in disks.items()}
+    counted = drawstats.BYTES_PER_GENE * GENES / 2**20
+    extra = {"name": f"sampling: {MANY_DRAWS:,} draws, summary alone, memory over {DRAWS} draws"}
+    extra |= {"value": round(more), "unit": "MB", "yardstick": f"counted as {counted:.0f} MB"}
+    extra |= {"ratio": round(counted / max(more, 1), 2), "target": 0.9, "ok": more <= counted / 0.9}
+    disks = {"draws": full["disk_mb"], "summary": one["disk_mb"]}
+    extra |= {f"MB on disk, {name}": round(value, 1) for name, value in disks.items()}
     print(json.dumps(extra), flush=True)
     return bool(line["ok"]) and bool(extra["ok"])
 

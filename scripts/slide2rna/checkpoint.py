@@ -83,11 +83,9 @@ def load_model(
     wrong |= {name for name in state if name not in wrong and shapes[name] != state[name].shape}
     if wrong:
         name = min(wrong)
-        here, there = (
-            list(found[name]) if name in found else "missing"
-            for found in (shapes, {key: value.shape for key, value in state.items()})
-        )
-        cause = f"{name}: {here} here, {there} there"
+        stored = list(shapes[name]) if name in shapes else "missing"
+        wanted = list(state[name].shape) if name in state else "unknown"
+        cause = f"{name} is {stored} there and {wanted} here"
         raise WeightsError(folder, f"weights don't fit model.json ({cause})", "train it again")
     for name, value in state.items():
         _fill(value, folder / "model.safetensors", name)

@@ -13,6 +13,8 @@ QUANTILES = {
     **{"q75": 0.75, "q90": 0.9, "q95": 0.95},
 }
 KNOTS = 512
+# Of all that a gene's knots, counts and their copies take, once knots are full (measured).
+BYTES_PER_GENE = 14_000
 # Bounds the float64 copies; nothing but memory depends on it.
 GENES_AT_ONCE = 2048
 
@@ -39,7 +41,7 @@ class DrawStats:
     Parameters
     ----------
     genes
-        G. Memory is up to 1024 numbers of 4 bytes per gene.
+        G.
     """
 
     def __init__(self, genes: int) -> None:

@@ -20,7 +20,7 @@ from slide2rna.config import Settings
 from slide2rna.data import Rows
 from slide2rna.devices import autocast, autocast_dtype, compile_model, release_freed_memory
 from slide2rna.drawfile import DRAWS_PER_CHUNK, DrawFile
-from slide2rna.drawstats import DrawStats
+from slide2rna.drawstats import BYTES_PER_GENE, DrawStats
 from slide2rna.errors import StageError
 from slide2rna.io import rng_for
 from slide2rna.model import RNAFM
@@ -295,9 +295,13 @@ def _is_drawn(part: str) -> bool:
 
 def _draw_all(model: RNAFM, job: _Job, file: DrawFile, left: list[int]) -> None:
     draws, rows = job.settings["draws"], job.rows
-    limit = rows_per_chunk(model, job.settings["memory_mb"], job.device)
+    memory_mb = job.settings["memory_mb"]
     # With more than a chunk of draws a slide at a time, so that one slide's statistics are kept.
-    slides = 1 if draws > DRAWS_PER_CHUNK else max(1, limit // draws)
+    streamed = draws > DRAWS_PER_CHUNK
+    if streamed and job.device.type == "cpu":
+        memory_mb -= model.pathways.n_genes * BYTES_PER_GENE // 2**20
+    limit = rows_per_chunk(model, memory_mb, job.device)
+    slides = 1 if streamed else max(1, limit // draws)
     for block in progress(list(_blocks(left, slides)), f"fold {job.fold}: sampling"):
         with torch.inference_mode():
             image = model.encode_image(*job.read(block))
@@ -316,6 +320,9 @@ def _draw_all(model: RNAFM, job: _Job, file: DrawFile, left: list[int]) -> None:
                 values |= stats[row].result()
                 share = seconds / len(stats)
             file.write(row, rows.slide_ids[row], values, share)
+        if limit < CPU_ROWS and job.device.type == "cpu":
+            # The budget binds: pieces that don't fit again would add up from slide to slide.
+            release_freed_memory()
 
 
 def _draw_slides(
