@@ -136,12 +136,8 @@ rule score_samplers:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["evaluate"],
-        draws=lambda wildcards, input: drawn_by(
-            input, SAMPLERS[wildcards.cohort][:1]
-        ),
-        others=lambda wildcards, input: drawn_by(
-            input, SAMPLERS[wildcards.cohort][1:]
-        ),
+        draws=lambda wildcards, input: drawn_by(input, SAMPLERS[wildcards.cohort][:1]),
+        others=lambda wildcards, input: drawn_by(input, SAMPLERS[wildcards.cohort][1:]),
         models=lambda wildcards, input: [
             str(Path(model).parent) for model in input.models
         ],
