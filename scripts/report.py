@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--extras",
         nargs="*",
         default=[],
-        choices=["ablations", "leak_audit", "stain"],
+        choices=["ablations", "leak_audit", "samplers", "stain"],
         help="further tables to show; none by default",
     )
     parser.add_argument("--folds", type=int, help="number of folds; all that are found by default")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import re
 import runpy
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 from slide2rna import figures_compare, page, report, report_extras, report_protocols, verdict
 from slide2rna.errors import StageError
 from written_reports import NAMES, folder, full, load
@@ -182,3 +184,20 @@ def test_published_numbers_stand_beside_ours_only_for_their_cohort(
     assert [block["cohort"] for block in other["blocks"]] == ["TCGA-LUAD", "TCGA-BRCA"]
     assert not any(row["ours"] for block in other["blocks"] for row in block["rows"])
     assert report_protocols.load_numbers(tmp_path / "none.tsv") is None
+
+
+def test_every_extra_of_the_config_is_known_to_the_report(
+    repo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema = yaml.safe_load((repo / "workflow/schemas/config.schema.yaml").read_text())
+    named = set(schema["$defs"]["extras"]["items"]["enum"])
+    assert named == set(report_extras.STAGES)
+    spec = importlib.util.spec_from_file_location("report_command", repo / "scripts/report.py")
+    assert spec is not None
+    assert spec.loader is not None
+    command = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(command)
+    with pytest.raises(SystemExit):
+        command.main(["--extras", "no-such-extra"])
+    told = capsys.readouterr().err
+    assert all(f"'{name}'" in told for name in named)
