@@ -21,6 +21,7 @@ setup: .venv/.ready
 	uv pip install -q --no-cache --system-certs --python .venv/bin/python --no-deps --require-hashes -r requirements.lock \
 	  || pip install -q --no-deps --require-hashes -r requirements.lock
 	pip install -q --disable-pip-version-check torch==2.13.0 torchvision==0.28.0
+	pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
 demo: setup

@@ -1,54 +1,7 @@
-"""Bring a checkpoint of the published RNA-FM code into a model's folder, or such a folder back.
-
-The checkpoint doesn't hold the names of the genes, a bare state_dict not the gene sets either.
-Examples:
-
-  python scripts/convert.py val_best.pt models/luad/fold-0 --genes gene_list.csv \\
-      --pathways all_gene_indices.json --encoder uni
-  python scripts/convert.py models/luad/fold-0 luad.pt
-"""
-
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
+"""`slide2rna convert` without an installation; see slide2rna/commands/convert.py."""
 
 from slide2rna import cli
-from slide2rna.errors import ConfigError, WeightsError
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = cli.parser(__doc__)
-    parser.add_argument("source", type=Path, help="published checkpoint, or a converted folder")
-    parser.add_argument("out", type=Path, help="folder to make, or checkpoint to write")
-    for name, text in (
-        ("genes", "gene list, one a line, in the order of the training"),
-        ("pathways", "gene sets of the training: index JSON, GMT or Parquet"),
-        ("statistics", "table gene, mean, sd (default: those in the checkpoint, or 0 and 1)"),
-    ):
-        parser.add_argument(f"--{name}", type=Path, help=text)
-    parser.add_argument("--weights", choices=["ema", "model"], help="default: ema")
-    parser.add_argument("--heads", type=int, help="attention heads (default: the checkpoint's)")
-    parser.add_argument("--encoder", help="name of the tile encoder, for the record")
-    args = parser.parse_args(argv)
-    options = {key: value for key, value in vars(args).items() if value is not None}
-    source, out = options.pop("source"), options.pop("out")
-
-    from slide2rna import interchange
-
-    if not source.exists():
-        raise WeightsError(source, "no such file or folder", "give a checkpoint or its folder")
-    if source.is_dir():
-        if options:
-            cause = "has no meaning on the way back to a published checkpoint"
-            raise ConfigError(f"--{min(options)}", cause, "leave it out")
-        interchange.to_file(source, out)
-        return
-    if "genes" not in options:
-        cause = "is needed: a checkpoint doesn't hold the names of its genes"
-        raise ConfigError("--genes", cause, "give the gene list, in the order of the training")
-    interchange.to_folder(source, out, interchange.Given(**options))
-
+from slide2rna.commands.convert import main
 
 if __name__ == "__main__":
     cli.run(main)

@@ -1,28 +1,7 @@
-"""Preflight: Python, packages, OpenSlide, device, weights, disk, memory, Snakemake, config.
+"""`slide2rna doctor` without an installation; see slide2rna/commands/doctor.py."""
 
-    python scripts/doctor.py --config config.yaml
-
-Prints a line per check with its remedy; exit status 1 if one failed.
-"""
-
-from __future__ import annotations
-
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-
-from slide2rna import cli, doctor
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = cli.parser(__doc__)
-    here = "config.yaml" if Path("config.yaml").is_file() else None
-    parser.add_argument("--config", default=here, help="configuration to check too")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: the config's")
-    args = parser.parse_args(argv)
-    if status := doctor.run(args.config, args.device):
-        sys.exit(status)
-
+from slide2rna import cli
+from slide2rna.commands.doctor import main
 
 if __name__ == "__main__":
     cli.run(main)
