@@ -106,7 +106,9 @@ def encode(
                 encoder = encoder()
             if encoder is None:
                 raise ValueError("a slide needs an encoder")
-            found = features.extract(slide, tiling.table, encoder, settings, threads)
+            found = features.extract(
+                slide, tiling.table, encoder, settings, threads, label=f"{name}: tiles"
+            )
     facts |= {"n_tiles": len(found.coords), "n_rejected": tiling.table.height - len(found.coords)}
     if keep is not None and kept.get("key") != facts["key"]:
         own = {name: facts[name] for name in ("n_tiles", "n_rejected", "key")}

@@ -54,8 +54,10 @@ def predict(
 
     Raises
     ------
+    SlideError
+        Its prediction isn't finite.
     StageError
-        Predictions aren't finite, or the folder's files don't belong together.
+        The folder's files don't belong together.
     """
     about = predictor.about
     each = about["sample"]["draws"] if draws is None else draws
