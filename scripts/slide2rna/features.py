@@ -263,9 +263,10 @@ def check_own(shard: Path, source: Path, out: Path, manifest: Path) -> pl.DataFr
     Raises
     ------
     StageError
-        The files' features don't have one common length.
+        The files' features don't have one common length, or name different encoders.
     """
     rows = []
+    encoders: dict[str, str] = {}
     slides = pl.read_parquet(shard).sort("slide_id")
     for row in progress(slides.iter_rows(named=True), "features", slides.height):
         slide_id = row["slide_id"]
@@ -279,7 +280,12 @@ def check_own(shard: Path, source: Path, out: Path, manifest: Path) -> pl.DataFr
             log.warning("%s failed: %s", slide_id, error)
             rows.append(_failed(slide_id, error.reason))
             continue
-        kept = {key: theirs[key] for key in ("mpp", "tile_px") if key in theirs}
+        kept: dict[str, Any] = {key: theirs[key] for key in ("mpp", "tile_px") if key in theirs}
+        if found.mpp is not None:
+            kept["mpp"] = found.mpp
+        if found.encoder is not None:
+            kept["made_by"] = found.encoder
+            encoders[found.encoder] = slide_id
         version = {"encoder": "files", "version": STEP_VERSIONS["features"]}
         write(out / f"{slide_id}.h5", found, kept | version)
         rows.append(_ok(slide_id, len(found.coords), 0, found.features.shape[1]))
@@ -289,6 +295,13 @@ def check_own(shard: Path, source: Path, out: Path, manifest: Path) -> pl.DataFr
             source,
             "features of different length: "
             + ", ".join(f"{name} has {dim}" for dim, name in sorted(lengths.items())),
+            "use one encoder for all slides",
+        )
+    if len(encoders) > 1:
+        raise StageError(
+            source,
+            "features of different encoders: "
+            + ", ".join(f"{slide} is of {name}" for name, slide in sorted(encoders.items())),
             "use one encoder for all slides",
         )
     return _finish(rows, manifest)
