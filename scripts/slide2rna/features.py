@@ -108,8 +108,11 @@ def extract(
     tile_settings: Settings,
     threads: int,
     meter: Meter | None = None,
+    label: str | None = None,
 ) -> Features:
     """Features of one slide's tiles; tiles that are no good are left out.
+
+    With a `label`, progress is shown under this name.
 
     Decoding overlaps inference. Where the encoder may be called from several threads each worker
     decodes and encodes a chunk; otherwise workers decode ahead of one encoding thread.
@@ -143,13 +146,16 @@ def extract(
         meter.encoding.append(time.monotonic() - began)
         return Features(features, coords, color)
 
+    def shown(items: Iterator[Any]) -> Iterator[Any]:
+        return items if label is None else progress(items, label, len(chunks))
+
     began = time.monotonic()
 
     if encoder.parallel:
-        parts = list(_ahead(lambda chunk: encode(decode(chunk)), chunks, threads))
+        parts = list(shown(_ahead(lambda chunk: encode(decode(chunk)), chunks, threads)))
     else:
         workers = max(threads, DECODERS_GPU if _on_gpu(encoder) else 1)
-        parts = [encode(decoded) for decoded in _ahead(decode, chunks, workers)]
+        parts = [encode(decoded) for decoded in shown(_ahead(decode, chunks, workers))]
     meter.seconds += time.monotonic() - began
     meter.tiles += len(rows)
     if not sum(len(part.coords) for part in parts):
