@@ -200,6 +200,8 @@ def _frame(table: pl.DataFrame, index: str) -> pd.DataFrame:
             columns[name] = values.list.len().fill_null(0).cast(pl.Int64).to_numpy()
         elif values.dtype in (pl.String, pl.Null):
             columns[name] = values.cast(pl.String).fill_null("").to_numpy()
+        elif values.dtype == pl.Boolean and values.null_count():
+            columns[name] = pd.array(values.to_list(), dtype="boolean")
         else:
             columns[name] = values.to_numpy()
     return pd.DataFrame(columns, index=pd.Index(table[index].to_list(), name=index))

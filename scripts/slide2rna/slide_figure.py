@@ -51,8 +51,8 @@ def pathways(table: pl.DataFrame) -> Figure:
     axis.set_ylim(-0.8, table.height - 0.2)
     axis.grid(visible=False)
     # The bands give the scale, so they are never cut.
-    reach = max(2.2, *(abs(x) * 1.05 for x in axis.get_xlim()))
-    axis.set_xlim(-reach, reach)
+    end = max(2.2, *(abs(x) * 1.05 for x in axis.get_xlim()))
+    axis.set_xlim(-end, end)
     axis.set_xlabel("predicted score, in sd of the training patients' measured scores")
     figure.legend(loc="outside lower right", ncols=4, fontsize=8.5, title="predictable in test")
     return figure

@@ -29,7 +29,7 @@ COLUMNS = {
 # What a prediction from a features file, or of a bare folder of fold models, hasn't.
 FACTS = (
     *("source", "mpp", "mpp_source", "width_px", "height_px", "vendor", "power", "key", "seed"),
-    *("n_candidates", "n_tissue", "n_rejected", "folds", "draws", "draws_per_fold"),
+    *("n_candidates", "n_tissue", "n_rejected", "folds", "draws", "draws_per_fold", "tile_mpp"),
 )
 ABOUT = ("cohort", "run", "model", "encoder", "data", "tiles", "caveat", "version")
 

@@ -165,7 +165,7 @@ def prediction(name: str, genes: list[str]) -> SimpleNamespace:
         name=name,
         genes=table,
         pathways=scores,
-        shift={"bag_p": 0.04, "folds": [0.04]},
+        shift={"bag_p": 0.04, "folds": [0.04], "shifted": True if name == "b" else None},
         facts={"n_tiles": 12, "mpp": None, "size": [10, 20]},
         warnings=["far from training"] if name == "b" else [],
     )
@@ -180,6 +180,7 @@ def test_predictions_of_new_slides(tmp_path: Path) -> None:
     assert found.shape == (2, 3)
     assert set(found.layers) == {"mean", "sd", "q05", "q50", "q95"}  # no intervals: refused
     assert found.obs["bag_p"].to_list() == [0.04, 0.04]
+    assert found.obs["shifted"].isna().to_list() == [True, False]
     assert found.obs["warnings"].to_list() == ["", "far from training"]
     assert found.var["reliability"].to_list() == ["weak"] * 3
     assert found.obsm["pathways"]["GO:2"].to_list() == [-0.5, -0.5]
