@@ -18,5 +18,6 @@ STEP_VERSIONS = {
     "train": 4,
     "sample": 4,
     "evaluate": 4,
+    "package": 1,
     "report": 4,
 }
