@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slide2rna.figures import INK, plt, styled
+from slide2rna.slides import Slide
+from slide2rna.tiles import Tiling
 
 PICTURE_PX = 1200  # of the longer edge; more isn't seen at 150 dpi
+READ_PX = 60_000_000
 BAR_SHARE = 0.28  # of the width at most
 MARGIN_TILES = 1.5
 WIDE = 1.7  # from this width over height on, panels lie below each other
@@ -36,23 +39,36 @@ class Picture:
     mpp: float
 
 
-def crop(
-    overview: NDArray[np.uint8], downsample: float, tiles: pl.DataFrame, mpp: float
-) -> Picture:
-    """Cut an overview (level-0 px per px: `downsample`) to the tiles (x, y, size) and a margin."""
-    size = int(tiles["size"][0])
+def picture(slide: Slide, tiling: Tiling) -> Picture:
+    """Read the part of a slide in which its tiles lie, with a margin.
+
+    From the coarsest level that shows enough, unless that is too large to be read; then from the
+    overview on which the tissue was found.
+    """
+    size = int(tiling.table["size"][0])
     margin = MARGIN_TILES * size
-    edges = []
-    for axis, length in (("x", overview.shape[1]), ("y", overview.shape[0])):
-        values = tiles[axis].to_numpy()
-        low = max(0, int((values.min() - margin) / downsample))
-        high = min(length, int(-(-(values.max() + size + margin) // downsample)))
-        edges.append((low, high))
-    (left, right), (top, bottom) = edges
-    image = Image.fromarray(overview[top:bottom, left:right])
+    x, y = (tiling.table[axis].to_numpy() for axis in ("x", "y"))
+    left, top = (max(0, int(values.min() - margin)) for values in (x, y))
+    right, bottom = (
+        min(length, int(values.max() + size + margin))
+        for length, values in zip(slide.size, (x, y), strict=True)
+    )
+    target = max(right - left, bottom - top) / PICTURE_PX
+    level = slide.level_for(target)
+    scale = slide.downsamples[level]
+    width, height = (max(1, int(edge / scale)) for edge in (right - left, bottom - top))
+    if target < tiling.downsample and width * height <= READ_PX:
+        image = slide.read(left, top, level, width, height)
+        box = (float(left), float(right), float(bottom), float(top))
+    else:
+        down = tiling.downsample
+        rows = slice(int(top / down), int(bottom / down) + 1)
+        columns = slice(int(left / down), int(right / down) + 1)
+        image = Image.fromarray(tiling.overview[rows, columns])
+        x0, y0 = columns.start * down, rows.start * down
+        box = (x0, x0 + image.width * down, y0 + image.height * down, y0)
     image.thumbnail((PICTURE_PX, PICTURE_PX), Image.Resampling.LANCZOS)
-    box = tuple(value * downsample for value in (left, right, bottom, top))
-    return Picture(np.asarray(image), box, mpp)  # type: ignore[arg-type]
+    return Picture(np.asarray(image), box, slide.mpp)
 
 
 def bar_length(width_um: float) -> float:
@@ -63,7 +79,15 @@ def bar_length(width_um: float) -> float:
 
 
 @styled
-def draw(picture: Picture, tiles: pl.DataFrame, title: str, note: str, unit: str) -> Figure:
+def draw(
+    picture: Picture,
+    tiles: pl.DataFrame,
+    title: str,
+    note: str,
+    unit: str,
+    least: float = 0.0,
+    sd_title: str = "sd",
+) -> Figure:
     """H&E, mean and sd of one gene or gene set, side by side or, for a wide slide, stacked.
 
     Parameters
@@ -71,36 +95,40 @@ def draw(picture: Picture, tiles: pl.DataFrame, title: str, note: str, unit: str
     tiles
         x, y, size, mean, sd of one name; without a value a tile shows the faded tissue.
     title, note
-        Above it all, and a line below the title.
+        Above it all, and below.
     unit
         Of the colour bars.
+    least
+        Width that the colours of the mean stand for at least, so that a flat map looks flat.
     """
     left, right, bottom, top = picture.box
     ratio = (right - left) / (bottom - top)
     stacked = ratio > WIDE
     edge = 7.6 / ratio if stacked else 3.9 / max(ratio, 0.55)
-    shape = (3, 1) if stacked else (1, 3)
     figure, axes = plt.subplots(
-        *shape, figsize=(8.8, 3 * edge + 1.1) if stacked else (13.6, edge + 1.2), squeeze=False
+        *((3, 1) if stacked else (1, 3)),
+        figsize=(8.8, 3 * edge + 1.2) if stacked else (13.6, edge + 1.2),
+        squeeze=False,
     )
     panels = list(axes.ravel())
     figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold", color=INK)
+    figure.supxlabel(note, x=0.012, ha="left", fontsize=9, color=INK)
     panels[0].imshow(picture.rgb, extent=picture.box, interpolation="antialiased")
-    panels[0].set_title(note, fontweight="normal", fontsize=8.5, wrap=True)
+    panels[0].set_title("tissue")
     _scale_bar(panels[0], picture)
-    for axis, column, name, colours in (
-        (panels[1], "mean", "mean", "viridis"),
-        (panels[2], "sd", "sd", "magma"),
+    for axis, column, name, colours, width in (
+        (panels[1], "mean", "mean", "viridis", least),
+        (panels[2], "sd", sd_title, "magma", 0.0),
     ):
         axis.imshow(faded(picture.rgb), extent=picture.box, interpolation="antialiased")
         grid, extent = raster(tiles, column)
-        low, high = limits(grid)
+        low, high = limits(grid.compressed(), width)
         shown = axis.imshow(
             grid, extent=extent, cmap=colours, vmin=low, vmax=high, interpolation="nearest"
         )
         axis.set(xlim=(left, right), ylim=(bottom, top))
         axis.set_title(name)
-        figure.colorbar(shown, ax=axis, shrink=0.85, pad=0.02, label=f"{name}, {unit}")
+        figure.colorbar(shown, ax=axis, shrink=0.85, pad=0.02, label=unit)
     for axis in panels:
         axis.set_axis_off()
         axis.grid(False)
@@ -120,15 +148,16 @@ def raster(
     return np.ma.masked_invalid(grid), (float(x.min()), float(right), float(bottom), float(y.min()))
 
 
-def limits(values: np.ma.MaskedArray) -> tuple[float, float]:
-    """Ends of a colour bar: the 1st and 99th percentile, so that one tile doesn't set it."""
-    found = values.compressed()
-    if not len(found):
+def limits(values: NDArray[np.floating], least: float = 0.0) -> tuple[float, float]:
+    """Ends of a colour bar: the 1st and 99th percentile, so that one tile doesn't set it.
+
+    They lie at least `least` apart, and further than rounding in any case.
+    """
+    if not len(values):
         return 0.0, 1.0
-    low, high = np.quantile(found, [0.01, 0.99])
-    if high - low < 1e-6:  # a flat map must not show rounding as structure
-        return float(low) - 0.5, float(high) + 0.5
-    return float(low), float(high)
+    low, high = (float(end) for end in np.quantile(values, [0.01, 0.99]))
+    lacking = max(least, 1e-3) - (high - low)
+    return (low - lacking / 2, high + lacking / 2) if lacking > 0 else (low, high)
 
 
 def faded(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

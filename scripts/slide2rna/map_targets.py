@@ -81,22 +81,28 @@ def choose(
     if not genes and not pathways:
         raise ConfigError("--genes", "nothing to map", "name genes, or gene sets with --pathways")
     known = gene_table["gene"].to_list()
-    own = find(known, genes, "--genes", "gene")
+    own = find(known, separate(genes, known), "--genes", "gene")
     named = dict(pathway_table.select("pathway", "name").iter_rows())
     hints = [*named, *named.values()]
-    chosen = find(list(named), _ids(pathways, named), "--pathways", "gene set", hints)
+    wanted = _ids(separate(pathways, hints), named)
+    chosen = find(list(named), wanted, "--pathways", "gene set", hints)
     of = dict(pathway_table.select("pathway", "genes").iter_rows())
     position = {gene: row for row, gene in enumerate(known)}
     index = [[position[gene] for gene in of[one] if gene in position] for one in chosen]
     mean, sd = (gene_table[name].to_numpy() for name in ("mean", "sd"))
     sets = _members(index, len(known))
+    scorer = pathway_score.of(score, mean, sd, sd > 0, sets, np.float32)
+    flat = [one for one, fine in zip(chosen, scorer.known, strict=True) if not fine]
+    if flat:
+        cause = f"no gene of {listing(flat)} varies among the training samples"
+        raise ConfigError("--pathways", cause, "leave it out")
     titles = {gene: gene for gene in own}
     titles |= {one: f"{named[one]} ({one})" if named[one] != one else one for one in chosen}
     return Targets(
         genes=own,
         rows=np.array([position[gene] for gene in own], np.int64),
         pathways=chosen,
-        scorer=pathway_score.of(score, mean, sd, sd > 0, sets, np.float32),
+        scorer=scorer,
         titles=titles,
     )
 
@@ -109,12 +115,21 @@ def _members(index: list[list[int]], genes: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((shares, columns, np.cumsum([0, *lengths])), shape=(len(index), genes))
 
 
+def separate(texts: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Split at commas what isn't a known name itself: names of gene sets may have commas."""
+    whole = {name.casefold() for name in known}
+    found = []
+    for text in texts:
+        parts = [text] if text.strip().casefold() in whole else text.split(",")
+        found += [part.strip() for part in parts if part.strip()]
+    return found
+
+
 def _ids(texts: Sequence[str], named: dict[str, str]) -> list[str]:
     """Names of gene sets replaced by their ids, where only one set has the name."""
     found = []
     for text in texts:
-        folded = text.strip().casefold()
-        hits = [one for one, name in named.items() if name.casefold() == folded]
+        hits = [one for one, name in named.items() if name.casefold() == text.casefold()]
         found.append(hits[0] if len(hits) == 1 else text)
     return found
 
@@ -138,7 +153,7 @@ def find(
     for name in known:
         folded.setdefault(name.casefold(), []).append(name)
     found, unknown = [], []
-    for text in (text.strip() for text in wanted):
+    for text in wanted:
         alike = folded.get(text.casefold(), [])
         if text in exact:
             found.append(text)
