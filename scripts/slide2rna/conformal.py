@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from slide2rna import io
 from slide2rna.calibration import SD_FLOOR
 from slide2rna.folds import Fold
-from slide2rna.patients import Part
+from slide2rna.intervals import interval
+from slide2rna.patients import one_each
 from slide2rna.scoring import Evaluated
 
 Array = NDArray[np.floating]
@@ -119,12 +119,6 @@ class Calibrated:
         return low, high, np.array([order(g.count, g.levels[level]) is not None for g in of])
 
 
-def interval(point: Array, scale: Array, factor: Array) -> tuple[Array, Array]:
-    """Ends of point ± factor * scale; expression in log2(x+1) isn't below 0."""
-    half = factor * scale
-    return np.maximum(point - half, 0), np.maximum(point + half, 0)
-
-
 def scores(point: Array, scale: Array, truth: Array) -> Array:
     """Errors in units of the scale (m, G), in single precision."""
     return np.asarray(np.abs(truth - point) / scale, dtype=np.float32)
@@ -133,22 +127,6 @@ def scores(point: Array, scale: Array, truth: Array) -> Array:
 def floor_of(train_sd: Array) -> NDArray[np.float32]:
     """Least sd per gene: draws of a silent gene are all 0. 1 for a gene that is constant."""
     return np.where(train_sd > 0, SD_FLOOR * train_sd, 1.0).astype(np.float32)
-
-
-def one_each(part: Part, seed: int, fold: int) -> NDArray[np.int64]:
-    """One row per patient, drawn where it has several samples.
-
-    Samples of a patient aren't exchangeable with those of another, patients are; a sample drawn
-    from each makes scores that are (Dunn et al. 2023, doi:10.1080/01621459.2022.2060112).
-    """
-    rows: dict[str, list[int]] = {}
-    for row, owner in enumerate(part.owners):
-        rows.setdefault(owner, []).append(row)
-    chosen = [
-        of[int(io.rng_for(seed, "conformal", fold, owner).integers(len(of)))]
-        for owner, of in rows.items()
-    ]
-    return np.array(chosen, dtype=np.int64)
 
 
 def available(found: Evaluated) -> bool:
@@ -173,7 +151,7 @@ def calibrate(
     by : none or site (Mondrian).
     """
     floor = floor_of(train_sd)
-    rows = one_each(fold.cal, seed, fold.number)
+    rows = one_each(fold.cal.owners, seed, "conformal", fold.number)
     scale = np.maximum(fold.mixture(fold.cal)[1], floor)
     of_cal = scores(fold.read("point", fold.cal), scale, fold.cal.truth)[rows]
     by_site = {}

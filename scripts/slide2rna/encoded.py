@@ -37,8 +37,9 @@ class Encoded:
     name : the file's stem; random streams are named by it, as those of a cohort's slides are.
     features : of the tiles that are good at full resolution.
     tiling : None for features from a file.
-    facts : source (slide or features), n_tiles, n_rejected, key; of a slide also mpp, mpp_source,
-        mpp_note, width_px, height_px, vendor, power, n_candidates, n_tissue.
+    facts : source (slide or features), n_tiles, n_rejected, key (fingerprint of the features);
+        of a slide also mpp, mpp_source, mpp_note, width_px, height_px, vendor, power,
+        n_candidates, n_tissue; of a file tile_mpp, null where it doesn't say.
     """
 
     name: str
@@ -106,7 +107,9 @@ def encode(
                 encoder = encoder()
             if encoder is None:
                 raise ValueError("a slide needs an encoder")
-            found = features.extract(slide, tiling.table, encoder, settings, threads)
+            found = features.extract(
+                slide, tiling.table, encoder, settings, threads, label=f"{name}: tiles"
+            )
     facts |= {"n_tiles": len(found.coords), "n_rejected": tiling.table.height - len(found.coords)}
     if keep is not None and kept.get("key") != facts["key"]:
         own = {name: facts[name] for name in ("n_tiles", "n_rejected", "key")}
@@ -118,16 +121,15 @@ def encode(
 
 
 def _from_file(path: Path, predictor: Predictor) -> Encoded:
-    found, theirs = read(path), attributes_of(path)
-    encoder, ours = theirs.get("encoder"), predictor.about["encoder"]
-    known = {encoder, ours}.isdisjoint({None, "files"})
-    if known and str(encoder).lower() != str(ours).lower():
-        cause = f"its features are of {encoder}, the model is for {ours}"
+    found, ours = read(path), predictor.about["encoder"]
+    known = {found.encoder, ours}.isdisjoint({None, "files"})
+    if known and found.encoder != ours:
+        cause = f"its features are of {found.encoder}, the model is for {ours}"
         raise SlideError(path, cause, f"encode the slide with {ours}")
     _check_length(path, found, predictor)
     digest = hashlib.sha256(found.features.tobytes()).hexdigest()[:16]
-    facts = {"source": "features", "mpp": None, "n_tiles": len(found.coords), "n_rejected": 0}
-    return Encoded(path.stem, found, None, facts | {"key": digest})
+    facts = {"source": "features", "n_tiles": len(found.coords), "n_rejected": 0, "key": digest}
+    return Encoded(path.stem, found, None, facts | {"tile_mpp": found.mpp})
 
 
 def _check_length(path: Path, found: Features, predictor: Predictor) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from slide2rna import data, pathway_score, reliability, scoring
+from slide2rna import bagfile, data, pathway_score, reliability, scoring
 from slide2rna.errors import StageError
 
 
@@ -134,7 +134,7 @@ def _train_scores(
     source: Source, genes: list[str], method: pathway_score.Method
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and sd (P,) of the measured scores of a fold's train samples, averaged over folds."""
-    ids, _, _ = data.stored_bags(source.folder / "bags" / f"{source.encoder}.safetensors")
+    ids, _, _ = bagfile.stored(source.folder / "bags" / f"{source.encoder}.safetensors")
     expression = source.folder / "expression.parquet"
     columns = data.gene_names(expression)
     place = {gene: index for index, gene in enumerate(columns)}

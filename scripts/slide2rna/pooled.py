@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slide2rna import conformal, judged, sample
+from slide2rna import judged, sample
 from slide2rna.cli import progress
 from slide2rna.drawfile import DRAWS_PER_CHUNK
 from slide2rna.drawstats import BYTES_PER_GENE, QUANTILES, DrawStats
-from slide2rna.errors import StageError
+from slide2rna.errors import SlideError
+from slide2rna.intervals import interval
 from slide2rna.model import RNAFM
 from slide2rna.predictor import Member, Predictor
 
@@ -61,7 +62,7 @@ def pool(
 
     Raises
     ------
-    StageError
+    SlideError
         A prediction isn't finite.
     """
     count = len(predictor.members)
@@ -74,7 +75,7 @@ def pool(
         points += point / count
         for level, (factor, floor) in predictor.factors.get(member.number, {}).items():
             if own is not None and level in ends:
-                low_high = conformal.interval(point, np.maximum(own["sd"], floor), factor)
+                low_high = interval(point, np.maximum(own["sd"], floor), factor)
                 ends[level].append(np.stack(low_high))
         if member.familiar is not None:
             profile = point if own is None else own["mean"]
@@ -151,6 +152,6 @@ def _scores(predictor: Predictor, values: NDArray[np.float32]) -> NDArray[np.flo
 
 def _finite(values: Tensor, member: Member, name: str) -> NDArray[np.float32]:
     if not bool(values.isfinite().all()):
-        cause = f"its prediction for {name} isn't finite"
-        raise StageError(f"fold {member.number}", cause, "check the slide's features and the model")
+        cause = f"the prediction of fold {member.number} isn't finite"
+        raise SlideError(name, cause, "check the slide's features")
     return values.float().cpu().numpy()

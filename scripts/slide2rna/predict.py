@@ -15,6 +15,7 @@ from slide2rna.predictor import Predictor
 __all__ = ["Encoded", "Prediction", "bag", "encode", "is_features", "predict"]
 
 MANY_REJECTED = 0.5
+MPP_TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,10 @@ def predict(
 
     Raises
     ------
+    SlideError
+        Its prediction isn't finite.
     StageError
-        Predictions aren't finite, or the folder's files don't belong together.
+        The folder's files don't belong together.
     """
     about = predictor.about
     each = about["sample"]["draws"] if draws is None else draws
@@ -65,7 +68,7 @@ def predict(
     facts = encoded.facts | {"folds": len(predictor.members), "seed": seed}
     facts |= {"draws_per_fold": found.each, "draws": found.each * len(predictor.members)}
     genes, pathways = gene_table(predictor, found), pathway_table(predictor, found)
-    warned = _warnings(predictor, encoded, found, genes)
+    warned = _warnings(predictor, encoded, found)
     return Prediction(encoded.name, genes, pathways, found.shift, facts, warned)
 
 
@@ -114,23 +117,21 @@ def _frame(columns: dict[str, Any]) -> pl.DataFrame:
     ).with_columns(pl.selectors.float().fill_nan(None))
 
 
-def _warnings(
-    predictor: Predictor, encoded: Encoded, found: Pooled, genes: pl.DataFrame
-) -> list[str]:
+def _warnings(predictor: Predictor, encoded: Encoded, found: Pooled) -> list[str]:
     about, facts = predictor.about, encoded.facts
     said = []
     if found.shift["shifted"] or found.shift["shifted"] is None:
         said.append(found.shift["words"])
     if facts.get("mpp_note"):
         said.append(f"{facts['mpp']:g} um/px is used, but {facts['mpp_note']}.")
+    own, ours = facts.get("tile_mpp"), (about["tiles"] or {}).get("mpp")
+    if own and ours and abs(own / ours - 1) > MPP_TOLERANCE:
+        said.append(f"Its tiles were seen at {own:g} um/px, those of the training at {ours:g}.")
     rejected, count = facts["n_rejected"], facts["n_tiles"]
     if rejected > MANY_REJECTED * (rejected + count):
         said.append(f"{rejected} of {rejected + count} tiles were blank or blurred in full view.")
     if count < predictor.clusters:
-        said.append(
-            f"Only {count} tiles; the slides of the training had {predictor.clusters} or more"
-            " clusters of tiles, where they had the tissue for it."
-        )
+        said.append(f"Only {count} tiles, fewer than the {predictor.clusters} clusters of a bag.")
     if about.get("caveat"):
         said.append(f"Of the model: {about['caveat']}.")
     calibrated = about["sample"]["draws"]
