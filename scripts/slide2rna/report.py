@@ -14,7 +14,7 @@ import polars as pl
 
 from slide2rna import (
     __version__,
-    bags,
+    bagfile,
     catalogue,
     figures,
     figures_compare,
@@ -67,7 +67,7 @@ class Run:
     models: dict[int, dict[str, Any]]
     logs: dict[int, pl.DataFrame]
     pathways: dict[str, Any]
-    bags: bags.Bags
+    bags: bagfile.Bags
 
     @property
     def summary(self) -> pl.DataFrame:
@@ -139,7 +139,7 @@ def load(
         models=models,
         logs=logs,
         pathways=io.read_json(folder / "pathways" / f"{pathway_set}.json"),
-        bags=bags.load(folder / "bags" / f"{encoder}.safetensors"),
+        bags=bagfile.load(folder / "bags" / f"{encoder}.safetensors"),
     )
 
 
@@ -217,7 +217,7 @@ def intervals_of(run: Run) -> dict[str, Any]:
         run.tables,
         run.model,
         run.gene_sets,
-        report_intervals.claimed(run.summary, run.model),
+        verdict.claimed(run.summary, run.model),
         report_intervals.across_sites(run.slides, run.splits),
     )
 
