@@ -26,7 +26,7 @@ def laboratory(folder: Path) -> None:
     pi, sites = law.patients(len(BLOCKS), rng)
     (folder / "slides").mkdir(parents=True)
     for block, shares, site in zip(BLOCKS, pi, sites, strict=True):
-        rgb = paint(Plan(block, 1280, 1280, tuple(shares), site), seed=1)[0]
+        rgb = paint(Plan(block, 1280, 1280, tuple(shares), site, cover=0.9), seed=1)[0]
         aperio.write(folder / "slides" / f"{block}_HE.svs", rgb, mpp=None, power=None)
     patients = [f"P{i}" for i in range(len(BLOCKS))]
     named = {"block": BLOCKS, "patient": patients, "hospital": sites, "um_per_px": [0.5] * 12}
