@@ -34,12 +34,18 @@ def lines(page: Path) -> list[list[str]]:
     """Command lines of a page's shell blocks, split into words, without comments."""
     found = []
     for block in blocks(page):
-        if block.kind == "sh":
-            text = block.text.replace("\\\n", " ")
+        open_text = ""
+        for line in block.text.splitlines() if block.kind == "sh" else ():
             # A quoted program goes over several lines and is one word.
-            for line in re.findall(r"""(?:"[^"]*"|'[^']*'|[^"'\n])+""", text):
-                if words := shlex.split(line, comments=True):
-                    found.append(words)
+            open_text += line if open_text else re.sub(r"(^|\s)#.*", "", line)
+            if open_text.endswith("\\"):
+                open_text = open_text[:-1]
+            elif any(open_text.count(quote) % 2 for quote in "\"'"):
+                open_text += "\n"
+            else:
+                found += [words] if (words := shlex.split(open_text)) else []
+                open_text = ""
+        assert not open_text, f"{name(page)} line {block.line}: an open quote"
     return found
 
 
@@ -120,6 +126,16 @@ def test_arguments_of_scripts_are_understood() -> None:
             assert (REPO / words[0]).is_file() or words[0] in named, (page, words)
 
 
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Two configuration files, as Snakemake merges them."""
+    deep = {
+        key: merged(below[key], value)
+        for key, value in above.items()
+        if isinstance(value, dict) and isinstance(below.get(key), dict)
+    }
+    return below | above | deep
+
+
 def configured(block: Block) -> dict[str, Any]:
     """A block as the file that it belongs to; a piece of a cohort's settings has its head cut."""
     found = yaml.safe_load(block.text)
@@ -136,7 +152,7 @@ def test_configuration_is_valid(page: Path) -> None:
             for cohort in found.get("cohorts", {}).values():
                 # A recipe that builds on another page's cohort gives only what differs.
                 cohort.setdefault("source", "demo")
-            so_far = config.on_top(so_far | {"cohorts": so_far["cohorts"]}, found)
+            so_far = merged(so_far, found)
             for pair in so_far.get("external", []):
                 assert set(pair.values()) <= set(so_far["cohorts"])
             # Networks that a recipe adds aren't in the schema.
@@ -155,7 +171,7 @@ def workplace(page: Path, folder: Path) -> Path:
                 (folder / block.path).write_text(block.text)
     for block in blocks(page):
         if block.kind == "yaml" and block.path is None and "cohorts:" in block.text:
-            config_file = config.on_top(config_file, configured(block))
+            config_file = merged(config_file, configured(block))
     (folder / "config.yaml").write_text(yaml.safe_dump(config_file))
     for file in ("slides.tsv", "expression.parquet", "mine/slides.tsv", "mine/expression.parquet"):
         (folder / file).parent.mkdir(exist_ok=True)
