@@ -169,14 +169,22 @@ def workplace(page: Path, folder: Path) -> Path:
         for block in blocks(source):
             if block.kind == "yaml" and block.path is not None:
                 (folder / block.path).write_text(block.text)
-    for block in blocks(page):
+    for block in [*blocks(REPO / "README.md"), *blocks(page)]:
         if block.kind == "yaml" and block.path is None and "cohorts:" in block.text:
             config_file = merged(config_file, configured(block))
     (folder / "config.yaml").write_text(yaml.safe_dump(config_file))
-    for file in ("slides.tsv", "expression.parquet", "mine/slides.tsv", "mine/expression.parquet"):
-        (folder / file).parent.mkdir(exist_ok=True)
-        (folder / file).touch()
+    named = [*config_file["cohorts"].values(), *_cohorts_of(folder)]
+    for cohort in named:
+        for key in ("sheet", "expression", "splits", "published_splits"):
+            if cohort.get(key, "published") != "published":
+                (folder / cohort[key]).parent.mkdir(exist_ok=True)
+                (folder / cohort[key]).touch()
     return folder
+
+
+def _cohorts_of(folder: Path) -> list[dict[str, Any]]:
+    files = [yaml.safe_load(path.read_text()) for path in folder.glob("*.yaml")]
+    return [cohort for file in files for cohort in file.get("cohorts", {}).values()]
 
 
 def plans(page: Path) -> list[list[str]]:
@@ -221,7 +229,7 @@ def test_snakemake_plans_what_is_written(page: Path, tmp_path: Path) -> None:
             timeout=300,
             check=False,
         )
-        assert done.returncode == 0, f"{plan}\n{done.stderr[-2000:]}"
+        assert done.returncode == 0, f"{plan}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
 
 
 def test_forced_rules_are_there() -> None:
