@@ -1,0 +1,315 @@
+"""Maps of the her2st sections against the measured spots, beside nulls; real data, one patient.
+
+    python benchmarks/maps_her2st.py [--results results/her2st] [--data ../shared/data/her2st]
+
+`make real` makes the models. Each section is mapped by the fold that has it as test: neither
+training nor picking has seen it. Which genes are looked at is decided on the measured spots of
+the train sections. Leaves genes.parquet, summary.parquet and figures in <results>/maps, and
+prints a JSON line per row of the summary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import common
+import maps_her2st_figures as drawing
+import numpy as np
+import polars as pl
+from slide2rna import (
+    checkpoint,
+    config,
+    encoders,
+    features,
+    figures,
+    her2st,
+    io,
+    map_check,
+    map_targets,
+    maps,
+    patients,
+    tiles,
+)
+from slide2rna.bags import Bags
+from slide2rna.map_windows import Shape, cells_of, cover, sliding
+from slide2rna.models import color_ridge, ridge
+from slide2rna.slides import open_slide
+
+RUN = "lite0-flow-go-bp"
+# A region of the training has about 17 tiles, so a window of 4 x 4 looks like one.
+SHAPE = Shape.of(4, 1)
+VARYING, STRUCTURED = 500, 100
+NAMED = ["ERBB2", "GRB7", "FASN", "GNAS", "XBP1", "COL1A1", "CD74", "IGKC", "CD3D", "ACTB"]
+BOOTSTRAPS = 500
+SEED = 1
+
+
+class Member(NamedTuple):
+    """What `maps.window_laws` needs of a fold's model."""
+
+    number: int
+    model: Any
+    meta: dict[str, Any]
+
+
+class Maps(NamedTuple):
+    """One section: where its spots are, what was measured and what each model predicts there."""
+
+    name: str
+    grid: np.ndarray  # (n, 2) array steps
+    blocks: np.ndarray  # (n,) region of each spot
+    genes: list[str]
+    sets: dict[str, np.ndarray]  # columns
+    measured: np.ndarray  # (n, G)
+    predicted: dict[str, np.ndarray]  # (n, G)
+    lost: int  # spots without a tile
+    first: str  # the gene with the clearest structure in the train sections
+
+
+@dataclass(frozen=True)
+class Study:
+    """Paths and settings of the cohort."""
+
+    results: Path
+    data: Path
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        return config.for_cohort(config.load(common.ROOT / "tests/config/her2st.yaml"), "her2st")
+
+    @cached_property
+    def sections(self) -> dict[str, her2st.Section]:
+        names = sorted(path.name.split(".")[0] for path in self.data.glob("*.spots.tsv"))
+        return {name: her2st.read_section(self.data, name) for name in names}
+
+    def parts(self, fold: int) -> dict[str, list[str]]:
+        """Sections of each part of a fold."""
+        table = pl.read_csv(self.results / "splits.tsv", separator="\t")
+        own = table.filter(pl.col("fold") == fold)
+        return {str(part): sorted(of["unit"]) for (part,), of in own.group_by("part")}
+
+    def measured(self, name: str, genes: list[str]) -> np.ndarray:
+        """log1p of counts per 10,000 (spots, genes); the depth is over all counted genes."""
+        section = self.sections[name]
+        column = {gene: place for place, gene in enumerate(section.genes)}
+        return map_check.normalised(section.counts)[:, [column[gene] for gene in genes]]
+
+    def grid(self, name: str) -> np.ndarray:
+        return np.round(self.sections[name].array_xy).astype(np.int64)
+
+    def choose(
+        self, train: list[str], genes: list[str]
+    ) -> tuple[list[str], dict[str, list[str]], str]:
+        """The genes to look at, their sets, and the first, by the train sections' spots."""
+        spots = [self.measured(name, genes) for name in train]
+        near = [map_check.neighbours(self.grid(name)) for name in train]
+        sets = {
+            f"varying {VARYING}": map_check.varying(spots, VARYING),
+            f"structured {STRUCTURED}": map_check.structured(spots, near, STRUCTURED),
+            "named": np.array([genes.index(gene) for gene in NAMED if gene in genes]),
+        }
+        kept = sorted(set(np.concatenate(list(sets.values()))))
+        named = {name: [genes[row] for row in rows] for name, rows in sets.items()}
+        first = genes[int(map_check.structured(spots, near, 1)[0])]
+        return [genes[row] for row in kept], named, first
+
+    def cohort(self, genes: list[str]) -> patients.Cohort:
+        paths = ("bags/lite0.safetensors", "expression.parquet", "slides.parquet")
+        paths += ("splits.tsv", "cohort.json")
+        return patients.load_cohort(genes, *(self.results / path for path in paths))
+
+
+def map_section(study: Study, fold: int) -> Maps:
+    """All maps of the fold's test section."""
+    parts, settings = study.parts(fold), study.settings
+    (name,) = parts["test"]
+    model, meta = checkpoint.load_model(study.results / "models" / RUN / f"fold-{fold}")
+    genes, sets, first = study.choose(parts["train"], meta["genes"])
+    section = study.sections[name]
+    with open_slide(section.image, round(section.mpp, 4)) as slide:
+        tiling = tiles.tile_slide(slide, settings["tiles"], SEED, name)
+        encoder = encoders.load(settings["features"])
+        found = features.extract(slide, tiling.table, encoder, settings["tiles"], 1)
+        image_px = slide.size
+    size = int(tiling.table["size"][0])
+    windows = sliding(cells_of(found.coords, size), SHAPE)
+    over = cover(windows, len(found.coords))
+    share = over / np.maximum(over.sum(axis=1), 1)[:, None]
+    rows = np.array([meta["genes"].index(gene) for gene in genes])
+    targets = map_targets.of_genes(genes, rows)
+    law = maps.window_laws(
+        Member(fold, model, meta), found.features, windows, targets, settings, SEED, name, 0
+    )
+    nulls = fit_nulls(study, parts, genes, found, windows)
+    tile = at_spots(section.pixel_xy, found.coords, size, over.sum(axis=1) > 0)
+    there = tile >= 0
+    blocks = np.empty(len(there), np.int64)
+    for number, region in enumerate(her2st.cut_regions(section, image_px)):
+        blocks[region.spots] = number
+    return Maps(
+        name,
+        study.grid(name)[there],
+        blocks[there],
+        genes,
+        {key: np.array([genes.index(gene) for gene in of]) for key, of in sets.items()},
+        study.measured(name, genes)[there],
+        {
+            model: (share @ values)[tile[there]]
+            for model, values in {"flow": law.mean, **nulls}.items()
+        },
+        int((~there).sum()),
+        first,
+    )
+
+
+def fit_nulls(
+    study: Study,
+    parts: dict[str, list[str]],
+    genes: list[str],
+    found: features.Features,
+    windows: list[np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Ridge models of the windows' mean colour or features, trained on the regions, (W, G) each."""
+    cohort = study.cohort(genes)
+    train, val = (
+        patients.part_of(cohort, cohort.slides.filter(pl.col("unit").is_in(parts[part])))
+        for part in ("train", "val")
+    )
+    of_windows = Bags(
+        means=np.stack([found.features[own].mean(axis=0, keepdims=True) for own in windows]),
+        sizes=np.array([[len(own)] for own in windows], np.float32),
+        color=np.stack([found.color[own].mean(axis=0) for own in windows]),
+        n_tiles=np.array([len(own) for own in windows]),
+        slide_ids=[str(number) for number in range(len(windows))],
+        encoder=cohort.bags.encoder,
+        k=1,
+    )
+    asked = replace(val, bags=of_windows, bag_rows=np.arange(len(windows)))
+    return {
+        "ridge": ridge.fit(train, val, SEED, 0).predict(asked),
+        "color-ridge": color_ridge.fit(train, val, SEED, 0).predict(asked),
+        "constant": np.repeat(train.truth.mean(axis=0, keepdims=True), len(windows), axis=0),
+    }
+
+
+def at_spots(xy: np.ndarray, coords: np.ndarray, size: int, mapped: np.ndarray) -> np.ndarray:
+    """The mapped tile in which each spot's centre lies, or -1."""
+    place = {
+        (int(x) // size, int(y) // size): row for row, (x, y) in enumerate(coords) if mapped[row]
+    }
+    return np.array([place.get((int(x // size), int(y // size)), -1) for x, y in xy], np.int64)
+
+
+def gene_rows(of: Maps) -> pl.DataFrame:
+    """Per gene and model: r over spots, Moran's I measured and predicted."""
+    near = map_check.neighbours(of.grid)
+    measured_i = map_check.morans_i(of.measured, near)
+    member = {name: np.isin(np.arange(len(of.genes)), rows) for name, rows in of.sets.items()}
+    return pl.concat(
+        pl.DataFrame(
+            {
+                "section": of.name,
+                "model": model,
+                "gene": of.genes,
+                "n_spots": len(of.grid),
+                "r": map_check.correlation(values, of.measured),
+                "moran_measured": measured_i,
+                "moran_predicted": map_check.morans_i(values, near),
+                **member,
+            }
+        )
+        for model, values in of.predicted.items()
+    )
+
+
+def scores(of: Maps, name: str) -> dict[str, Any]:
+    """Mean r of each model on one gene set of one section, with what its nulls give."""
+    rows = of.sets[name]
+    measured, models = of.measured[:, rows], list(of.predicted)
+    predicted = [of.predicted[model][:, rows] for model in models]
+    return {
+        "models": models,
+        "n_spots": len(of.grid),
+        "n_genes": len(rows),
+        "r": [float(map_check.correlation(p, measured).mean()) for p in predicted],
+        "boot": map_check.block_bootstrap(predicted, measured, of.blocks, SEED, BOOTSTRAPS),
+        "permuted": [map_check.permuted(p, measured, SEED) for p in predicted],
+        "shifted": [map_check.shifted(p, measured, of.grid) for p in predicted],
+    }
+
+
+def summarise(found: list[Maps], genes: pl.DataFrame) -> pl.DataFrame:
+    """A row per section (and all of them), gene set and model; `over_color` compares the two."""
+    table = []
+    for name in found[0].sets:
+        each = {of.name: scores(of, name) for of in found}
+        for section in [*each, "all"]:
+            own = list(each.values()) if section == "all" else [each[section]]
+            boot = np.mean([one["boot"] for one in own], axis=0)
+            colour = own[0]["models"].index("color-ridge")
+            for place, model in enumerate(own[0]["models"]):
+                rows = genes.filter(pl.col("model") == model, pl.col(name))
+                rows = rows if section == "all" else rows.filter(pl.col("section") == section)
+                r = float(np.mean([one["r"][place] for one in own]))
+                null = np.mean([one["permuted"][place] for one in own], axis=0)
+                moved = np.concatenate([one["shifted"][place] - one["r"][place] for one in own])
+                over = boot[:, place] - boot[:, colour]
+                table.append(
+                    {
+                        "section": section,
+                        "gene_set": name,
+                        "model": model,
+                        "n_spots": sum(one["n_spots"] for one in own),
+                        "n_genes": own[0]["n_genes"],
+                        "r": r,
+                        **_interval(boot[:, place], ""),
+                        **_interval(null, "permuted_"),
+                        "shift_p": float((1 + (moved >= 0).sum()) / (1 + len(moved))),
+                        "n_shifts": len(moved),
+                        "over_color": r - float(np.mean([one["r"][colour] for one in own])),
+                        **_interval(over, "over_color_"),
+                        "moran_measured": rows["moran_measured"].fill_nan(None).mean(),
+                        "moran_predicted": rows["moran_predicted"].fill_nan(None).mean(),
+                    }
+                )
+    return pl.DataFrame(table)
+
+
+def _interval(values: np.ndarray, prefix: str) -> dict[str, float]:
+    low, high = np.quantile(values, [0.025, 0.975])
+    return {f"{prefix}low": float(low), f"{prefix}high": float(high)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, default=common.ROOT / "results/her2st")
+    parser.add_argument("--data", type=Path, default=common.ROOT.parent / "shared/data/her2st")
+    args = parser.parse_args()
+    study = Study(args.results, args.data)
+    models = args.results / "models" / RUN
+    if not models.is_dir() or not args.data.is_dir():
+        print(json.dumps({"name": "maps of her2st", "value": None, "ok": None}))
+        return
+    found = [map_section(study, fold) for fold in range(study.settings["folds"]["n"])]
+    genes = pl.concat([gene_rows(of) for of in found])
+    summary = summarise(found, genes)
+    out = args.results / "maps"
+    io.write_stamped(genes, out / "genes.parquet", {"cohort": "her2st"}, her2st.CAVEAT)
+    io.write_stamped(summary, out / "summary.parquet", {"cohort": "her2st"}, her2st.CAVEAT)
+    figures.save(drawing.scores(summary), out, "scores")
+    for name, shown in (("ERBB2", ["ERBB2"] * len(found)), ("first", [of.first for of in found])):
+        figures.save(drawing.examples(found, shown), out, name)
+    for row in summary.iter_rows(named=True):
+        values = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
+        print(json.dumps(values), flush=True)
+
+
+if __name__ == "__main__":
+    main()

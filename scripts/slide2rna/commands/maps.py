@@ -1,0 +1,79 @@
+"""Map genes and gene sets over a slide, with a trained model: mean and sd per tile.
+
+Windows of tiles slide over the tissue; each goes through the model like a small slide, and a tile
+gets the average of the windows that hold it. OUT/<slide>/ has maps.parquet, a picture per name,
+maps.geojson for QuPath, and maps.json, which says what was done and what the columns mean.
+
+A model of whole slides has seen no place within a slide: take maps as hypotheses. Examples:
+
+  slide2rna maps a.svs --model results/demo/models/lite0-flow-go-bp --genes ERBB2,CD3D --out maps
+  slide2rna maps a.svs --model MODEL --pathways GO:0006955 "T cell activation" --out maps
+  slide2rna maps a.jpg --mpp 0.69 --model MODEL --genes ERBB2 --window 4 --stride 1 --out maps
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from slide2rna import cli
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("slide", type=Path, help="whole-slide image, or a TIFF, JPEG or PNG")
+    parser.add_argument("--model", type=Path, required=True, help="results/<cohort>/models/<run>")
+    parser.add_argument("--out", type=Path, required=True, help="folder; the slide gets its own")
+    parser.add_argument("--genes", nargs="+", default=[], metavar="GENE", help="names, or A,B,C")
+    parser.add_argument(
+        "--pathways", nargs="+", default=[], metavar="SET", help="gene sets by id or name"
+    )
+    parser.add_argument("--window", type=int, default=8, help="edge in tiles (default: 8)")
+    parser.add_argument("--stride", type=int, default=2, help="step in tiles (default: 2)")
+    parser.add_argument(
+        "--min-tiles", type=int, help="tiles that a window needs (default: a quarter of its places)"
+    )
+    parser.add_argument(
+        "--draws",
+        type=int,
+        default=20,
+        help="per window and fold model, for sd (default: 20); 0 is much quicker, and sd is then "
+        "that between windows and models alone",
+    )
+    parser.add_argument("--mpp", type=float, help="um/px, where the file doesn't say")
+    parser.add_argument("--max-tiles", type=int, help="a random part of them (default: all)")
+    parser.add_argument("--seed", type=int, help="of the draws (default: the model's)")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--threads", type=int, default=2, help="default: 2")
+    args = parser.parse_args(argv)
+    cli.set_threads(args.threads)
+
+    import torch
+
+    from slide2rna import map_run, map_targets, predictor
+    from slide2rna.errors import ConfigError
+    from slide2rna.map_windows import Shape
+
+    for name in ("draws", "max_tiles"):
+        if (value := getattr(args, name)) is not None and value < 0:
+            raise ConfigError(
+                f"--{name.replace('_', '-')}", f"{value} is negative", "give 0 or more"
+            )
+    shape = Shape.of(args.window, args.stride, args.min_tiles)
+    torch.set_num_threads(args.threads)
+    model = predictor.load(args.model, args.device)
+    model.check_slides()
+    targets = map_targets.choose(
+        model.gene_table,
+        model.pathway_table,
+        args.genes,
+        args.pathways,
+        model.about["pathway_score"],
+    )
+    options = map_run.Options(shape, args.draws, args.seed, args.mpp, args.max_tiles, args.threads)
+    out = args.out / args.slide.stem
+    told = map_run.run(args.slide, model, targets, options, out)
+    if told["shift"]["shifted"] is not False:
+        cli.log.warning("%s", told["shift"]["words"])
+    for row in told["maps"]:
+        cli.log.info("%s: %s", out / row["picture"], map_run.reliability(row))

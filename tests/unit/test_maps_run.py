@@ -1,0 +1,216 @@
+"""A slide's maps as files: what is there, what a rerun does, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from map_models import ColourPredictor, gene_table, pathway_table, predictor
+from slide2rna import map_figure, map_run, map_targets, tiles
+from slide2rna.commands import maps as command
+from slide2rna.errors import ConfigError, SlideError, UserError
+from slide2rna.map_figure import Picture
+from slide2rna.map_run import Options
+from slide2rna.map_windows import Shape
+from slide2rna.slides import open_slide
+from slide_factory import picture, write_slide
+
+OPTIONS = Options(Shape.of(3, 1), draws=4)
+ONE = map_targets.choose(gene_table(), pathway_table(), ["ERBB2"], [])
+TARGETS = map_targets.choose(gene_table(), pathway_table(), ["ERBB2", "G03"], ["GO:1"])
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_slide(tmp_path_factory.mktemp("slides") / "a.svs", picture(2600, 2048))
+
+
+@pytest.fixture(scope="module")
+def made(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:  # type: ignore[type-arg]
+    out = tmp_path_factory.mktemp("maps") / "a"
+    return out, map_run.run(slide, predictor(caveat="one patient"), TARGETS, OPTIONS, out)
+
+
+def test_files(made: tuple[Path, dict]) -> None:  # type: ignore[type-arg]
+    out, told = made
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("ERBB2.png", "G03.png", "GO_1.png", "features.h5"),
+        *("maps.geojson", "maps.json", "maps.parquet"),
+    ]
+    table = pl.read_parquet(out / "maps.parquet")
+    assert table.columns == [
+        *("slide", "x", "y", "size", "n_windows", "kind", "name", "mean", "sd", "sd_models"),
+        "caveat",
+    ]
+    assert table.height == 3 * told["n_tiles"]
+    assert table.select("x", "y", "name").is_unique().all()
+    assert set(table["caveat"]) == {"one patient"}
+    with_value = table.filter(pl.col("n_windows") > 0)
+    assert with_value["mean"].is_not_null().all()
+    assert (with_value["sd"] >= with_value["sd_models"] - 1e-6).all()
+    assert (
+        table.filter(pl.col("n_windows") == 0)["mean"].null_count() == 3 * told["n_tiles_without"]
+    )
+    features = json.loads((out / "maps.geojson").read_text())["features"]
+    assert len(features) == told["n_tiles"] - told["n_tiles_without"]
+    first = features[0]["properties"]["measurements"]
+    row = with_value.filter(pl.col("name") == "GO:1").row(0, named=True)
+    assert first["first, with a comma (GO:1): mean"] == pytest.approx(row["mean"], abs=1e-5)
+    for name in ("ERBB2", "G03", "GO_1"):
+        with Image.open(out / f"{name}.png") as image:
+            assert image.width > 1000
+            assert np.asarray(image.convert("RGB")).std() > 10
+
+
+def test_the_record_says_what_was_done(made: tuple[Path, dict]) -> None:  # type: ignore[type-arg]
+    out, told = made
+    assert told == json.loads((out / "maps.json").read_text())
+    assert (told["window"], told["stride"], told["min_tiles"], told["folds"]) == (3, 1, 2, 2)
+    assert (told["draws_per_fold"], told["seed"], told["slide"]) == (4, 3, "a")
+    assert told["shift"]["shifted"] is None  # these models have no distances of their training
+    assert [row["name"] for row in told["maps"]] == ["ERBB2", "G03", "GO:1"]
+    table = pl.read_parquet(out / "maps.parquet").filter(pl.col("name") == "ERBB2")
+    assert told["maps"][0]["low"] >= table["mean"].min() - 1e-5  # type: ignore[operator]
+    assert told["maps"][0]["high"] <= table["mean"].max() + 1e-5  # type: ignore[operator]
+    assert {"mean", "sd", "sd_models", "n_windows"} <= set(told["definitions"])
+
+
+def test_other_genes_of_a_slide_need_no_encoder(
+    slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ColourPredictor, "asked", 0)
+    model, options = predictor(1), Options(Shape.of(3, 2), draws=0)
+    first = map_run.run(slide, model, ONE, options, tmp_path)
+    stamp = (tmp_path / "maps.parquet").stat().st_mtime_ns
+    assert map_run.run(slide, model, ONE, options, tmp_path) == first
+    assert (tmp_path / "maps.parquet").stat().st_mtime_ns == stamp
+    seventh = map_targets.choose(gene_table(), pathway_table(), ["G07"], [])
+    other = map_run.run(slide, model, seventh, options, tmp_path)
+    assert [row["name"] for row in other["maps"]] == ["G07"]
+    assert ColourPredictor.asked == 1
+    assert pl.read_parquet(tmp_path / "maps.parquet")["name"].unique().to_list() == ["G07"]
+
+
+def test_all_tiles_are_mapped_unless_limited(slide: Path, tmp_path: Path) -> None:
+    model = predictor(1)
+    model.about["tiles"]["max_tiles"] = 10
+    options = Options(Shape.of(3, 2), draws=0)
+    assert map_run.run(slide, model, ONE, options, tmp_path / "1")["n_tiles"] > 20
+    limited = Options(Shape.of(8, 4, 2), draws=0, max_tiles=12)
+    assert map_run.run(slide, model, ONE, limited, tmp_path / "2")["n_tiles"] == 12
+
+
+def test_flat_maps_are_called_flat() -> None:
+    row = {"r": 0.5, "r_low": 0.1, "r_high": 0.7, "reliability": "weak", "low": 1.0, "high": 1.1}
+    assert "Nearly flat" in map_run.reliability(row | {"train_sd": 0.8})
+    told = map_run.reliability(row | {"train_sd": 0.2})
+    assert "Nearly flat" not in told
+    assert "r = 0.50 [0.10, 0.70], reliability: weak; not tested within slides" in told
+    assert "isn't known" in map_run.reliability(row | {"r": None, "train_sd": None})
+
+
+def test_the_colours_of_a_flat_map_are_not_stretched() -> None:
+    values = np.linspace(5, 5.02, 50)
+    low, high = map_figure.limits(values, 0.2)
+    assert (high - low, (low + high) / 2) == (pytest.approx(0.2), pytest.approx(5.01))
+    low, high = map_figure.limits(np.linspace(5, 6, 1000), 0.2)
+    assert (low, high) == (pytest.approx(5.01), pytest.approx(5.99))
+
+
+@pytest.mark.parametrize(("width_um", "mm"), [(1000, 0.2), (700, 0.1), (20_000, 5), (180, 0.05)])
+def test_the_scale_bar_is_a_round_number_that_fits(width_um: float, mm: float) -> None:
+    assert map_figure.bar_length(width_um) == pytest.approx(mm)
+    assert map_figure.bar_length(width_um) * 1000 <= map_figure.BAR_SHARE * width_um
+
+
+def test_the_picture_shows_where_the_tiles_lie(slide: Path) -> None:
+    with open_slide(slide) as opened:
+        found = tiles.tile_slide(opened, predictor().about["tiles"], 1, "a")
+        shown = map_figure.picture(opened, found)
+        left, right, bottom, top = shown.box
+        table = found.table
+        assert left <= table["x"].min() < table["x"].max() + 256 <= right  # type: ignore[operator]
+        assert top <= table["y"].min() < table["y"].max() + 256 <= bottom  # type: ignore[operator]
+        x, y = 1100, 1000  # in the middle of the tissue
+        place = round((y - top) / (bottom - top) * shown.rgb.shape[0])
+        column = round((x - left) / (right - left) * shown.rgb.shape[1])
+        there = shown.rgb[place - 20 : place + 20, column - 20 : column + 20].mean(axis=(0, 1))
+        wanted = np.asarray(opened.read(x - 40, y - 40, 0, 80, 80)).mean(axis=(0, 1))
+    assert there == pytest.approx(wanted, abs=12)
+
+
+def test_a_tile_is_painted_in_its_place() -> None:
+    table = pl.DataFrame(
+        {"x": [100, 110, 130], "y": [50, 50, 70], "size": [10] * 3, "mean": [1.0, None, 3.0]}
+    )
+    grid, extent = map_figure.raster(table, "mean")
+    assert extent == (100, 140, 80, 50)
+    assert grid.shape == (3, 4)
+    assert (grid[0, 0], grid[2, 3]) == (1, 3)
+    assert grid.count() == 2
+
+
+def test_a_wide_slide_has_its_panels_below_each_other() -> None:
+    table = pl.DataFrame({"x": [0, 10], "y": [0, 0], "size": [10] * 2, "mean": [1.0, 2.0]})
+    table = table.with_columns(sd=pl.col("mean") / 10)
+
+    def shape(width: int) -> tuple[float, float]:
+        shown = Picture(np.zeros((20, width, 3), np.uint8), (0, width, 20, 0), 0.5)
+        figure: Figure = map_figure.draw(shown, table, "A", "note", "unit")
+        assert len([axis for axis in figure.axes if axis.images]) >= 3
+        return tuple(figure.get_size_inches())
+
+    assert shape(20)[0] > shape(20)[1]
+    assert shape(80)[0] < shape(80)[1] * 1.5
+
+
+def test_features_without_a_picture_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SlideError, match="these are features; a map needs the picture"):
+        map_run.run(tmp_path / "a.h5", predictor(1), TARGETS, OPTIONS, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--genes", "ERBB2", "--stride", "9"], "--stride: 9 is out of range"),
+        (["--genes", "ERBB2", "--draws", "-1"], "--draws: -1 is negative"),
+        (["--genes", "ERBB22"], r"no gene ERBB22 \(near: ERBB2, erbb2-AS1\)"),
+        ([], "nothing to map"),
+        (["--genes", "ERBB2", "--window", "40", "--min-tiles", "1600"], "no window of 40 x 40"),
+    ],
+)
+def test_command_refuses_in_one_line(
+    slide: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr("slide2rna.predictor.load", lambda folder, device: predictor(1))
+    with pytest.raises(UserError, match=message) as error:
+        command.main([str(slide), "--model", "m", "--out", str(tmp_path), *options])
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.rglob("*.partial*"))
+
+
+def test_command_writes_into_the_slides_folder(
+    slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slide2rna.predictor.load", lambda folder, device: predictor(1))
+    arguments = ["--genes", "erbb2", "--window", "3", "--draws", "0", "--threads", "1"]
+    command.main([str(slide), "--model", "m", "--out", str(tmp_path), *arguments])
+    assert (tmp_path / "a" / "ERBB2.png").is_file()
+
+
+def test_a_missing_model_says_so(slide: Path, tmp_path: Path) -> None:
+    arguments = ["--model", str(tmp_path / "no"), "--out", str(tmp_path), "--genes", "A"]
+    with pytest.raises(ConfigError, match="no such folder"):
+        command.main([str(slide), *arguments])
