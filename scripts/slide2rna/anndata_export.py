@@ -10,24 +10,17 @@ import anndata
 import numpy as np
 import pandas as pd
 import polars as pl
-import zarr
-from numpy.typing import NDArray
-from pyarrow import parquet
 
-from slide2rna import __version__, io
+from slide2rna import __version__, io, pooled_samples
 from slide2rna.cli import progress
-from slide2rna.drawstats import DrawStats
 from slide2rna.errors import StageError, listing
+from slide2rna.pooled_samples import Rows
 
 if TYPE_CHECKING:
     from slide2rna.predict import Prediction
 
-Rows = NDArray[np.float32]
-
 UNITS = "log2(FPKM-UQ + 1), as the expression table of the cohort"
-DRAWN = ("sd", "q05", "q95")
-# Of a slide and gene; X is the first.
-STORED = ("point", "mean", *DRAWN)
+LAYERS = ("sd", "q05", "q95")
 STAMPS = ("cohort", "run", "protocol", "caveat")
 
 
@@ -60,20 +53,25 @@ def of_run(folder: str | Path, run: str) -> anndata.AnnData:
     slides = _table(folder / "slides.parquet", "cohort")
     names = genes["gene"].to_list()
     place = {sample: row for row, sample in enumerate(samples["sample_id"])}
-    layers = {name: np.full((len(place), len(names)), np.nan, np.float32) for name in STORED}
+    layers = {
+        name: np.full((len(place), len(names)), np.nan, np.float32) for name in ("point", *LAYERS)
+    }
     owner = dict(slides.select("slide_id", "sample_id").iter_rows())
-    for fold in progress(sorted(set(samples["fold"])), "AnnData, folds"):
-        wanted = set(samples.filter(pl.col("fold") == fold)["sample_id"])
-        path = folder / f"draws/{run}/fold-{fold}.parquet"
-        for sample, found in _pooled(path, wanted, owner, names):
-            for name, values in found.items():
-                layers[name][place[sample]] = values
+
+    def pooled() -> Iterator[tuple[str, dict[str, Rows]]]:
+        for fold in sorted(set(samples["fold"])):
+            wanted = set(samples.filter(pl.col("fold") == fold)["sample_id"])
+            path = folder / f"draws/{run}/fold-{fold}.parquet"
+            yield from pooled_samples.of_fold(path, wanted, owner, names)
+
+    for sample, found in progress(pooled(), "AnnData, samples", len(place)):
+        for name, values in layers.items():
+            values[place[sample]] = found[name]
     lost = [sample for sample, row in place.items() if np.isnan(layers["point"][row]).all()]
     if lost:
         cause = f"no test slide of {listing(lost)}"
         raise StageError(folder / f"draws/{run}", cause, "sample this run anew")
     point = layers.pop("point")
-    del layers["mean"]
     kept = {name: values for name, values in layers.items() if np.isfinite(values).any()}
     kept["measured"] = _measured(folder / "expression.parquet", list(place), names)
     about = io.read_json(folder / "cohort.json")
@@ -104,69 +102,6 @@ def _table(path: Path, stage: str) -> pl.DataFrame:
         return pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise StageError(path, f"not readable ({error})", f"run the stage {stage}") from error
-
-
-def _pooled(
-    path: Path, wanted: set[str], owner: dict[str, str], genes: list[str]
-) -> Iterator[tuple[str, dict[str, Rows]]]:
-    """Each wanted sample of a fold, with mean, sd and ends of its slides' draws, and its point.
-
-    The summary has a row group per slide, so one slide is in memory at a time.
-    """
-    if not path.is_file():
-        raise StageError(path, "no such file", "run the stage sample")
-    source = parquet.ParquetFile(path)
-    groups: dict[str, list[int]] = {}
-    slides = []
-    for number in range(source.num_row_groups):
-        ends = source.metadata.row_group(number)
-        # Statistics of the two columns that are constant in a group say what it is of.
-        slide, part = (ends.column(column).statistics.min for column in (0, 1))
-        slides.append(slide)
-        if part == "test" and owner.get(slide) in wanted:
-            groups.setdefault(owner[slide], []).append(number)
-    if source.read_row_group(0, ["gene"])["gene"].to_pylist() != genes:
-        raise StageError(path, "its genes differ from those of genes.parquet", "evaluate anew")
-    for sample in sorted(groups):
-        rows = groups[sample]
-        found = [_slide(source, number) for number in rows]
-        if len(found) == 1:
-            yield sample, found[0]
-            continue
-        drawn = _draws(path.with_suffix(".zarr"), [slides[number] for number in rows])
-        yield sample, _mixture(found, drawn)
-
-
-def _slide(source: parquet.ParquetFile, number: int) -> dict[str, Rows]:
-    table = source.read_row_group(number, list(STORED))
-    return {name: table[name].to_numpy().astype(np.float32) for name in STORED}
-
-
-def _mixture(found: Sequence[dict[str, Rows]], drawn: Iterator[Rows] | None) -> dict[str, Rows]:
-    """Slides of one sample in equal shares; quantiles need the draws themselves."""
-    mean, sd, point = (np.stack([one[name] for one in found]) for name in ("mean", "sd", "point"))
-    centre = mean.mean(axis=0)
-    spread = np.sqrt((sd**2 + (mean - centre) ** 2).mean(axis=0))
-    pooled = {"point": point.mean(axis=0), "mean": centre, "sd": spread}
-    if drawn is None:
-        nothing = np.full(len(centre), np.nan, np.float32)
-        return pooled | {"q05": nothing, "q95": nothing}
-    stats = DrawStats(len(centre))
-    for draws in drawn:
-        stats.add(draws)
-    quantiles = stats.result()["quantiles"]
-    return pooled | {"q05": quantiles[0], "q95": quantiles[-1]}
-
-
-def _draws(path: Path, slides: Sequence[str]) -> Iterator[Rows] | None:
-    """Draws (D, G) of each slide, one after the other; None where they weren't kept."""
-    if not path.is_dir():
-        return None
-    store = zarr.open_group(path, mode="r")
-    if "draws" not in store:
-        return None
-    place = {slide: row for row, slide in enumerate(store.attrs["slide_ids"])}  # type: ignore[arg-type]
-    return (np.asarray(store["draws"][place[slide]], np.float32) for slide in slides)  # type: ignore[index]
 
 
 def _measured(path: Path, samples: list[str], genes: list[str]) -> Rows:
@@ -200,13 +135,21 @@ def _frame(table: pl.DataFrame, index: str) -> pd.DataFrame:
             columns[name] = values.list.len().fill_null(0).cast(pl.Int64).to_numpy()
         elif values.dtype in (pl.String, pl.Null):
             columns[name] = values.cast(pl.String).fill_null("").to_numpy()
+        elif values.dtype == pl.Boolean and values.null_count():
+            columns[name] = pd.array(values.to_list(), dtype="boolean")
         else:
             columns[name] = values.to_numpy()
     return pd.DataFrame(columns, index=pd.Index(table[index].to_list(), name=index))
 
 
-def of_prediction(found: Sequence[Prediction]) -> anndata.AnnData:
+def of_prediction(
+    found: Sequence[Prediction], about: dict[str, Any] | None = None
+) -> anndata.AnnData:
     """Predictions of new slides by one model: a row per slide.
+
+    Parameters
+    ----------
+    about : the content of the model's predictor.json.
 
     Returns
     -------
@@ -251,14 +194,14 @@ def of_prediction(found: Sequence[Prediction]) -> anndata.AnnData:
         index=pd.Index([one.name for one in found], name="slide"),
         columns=found[0].pathways["pathway"].to_list(),
     )
-    facts = found[0].facts
+    about = about or {}
     return anndata.AnnData(
         X=rows("point"),
         obs=_frame(obs, "slide"),
         var=_frame(var, "gene"),
         layers=layers,
         obsm={"pathways": pathways} if pathways.shape[1] else {},
-        uns=_about(facts.get("cohort"), str(facts.get("run", "")), facts.get("caveat"))
+        uns=_about(about.get("cohort"), about.get("run") or "", about.get("caveat"))
         | {"X": "point prediction, the mean over fold models"},
     )
 
