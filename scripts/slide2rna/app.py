@@ -40,7 +40,7 @@ def main() -> None:
     """Entry point; the first argument names the subcommand."""
     name, *rest = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help", "help"):
-        print(help_text())
+        cli.run(lambda _: print(help_text()), stage=False)
         return
     if name in ("-V", "--version"):
         print(f"slide2rna {__version__}")
@@ -49,4 +49,4 @@ def main() -> None:
         print(f"error: slide2rna {name}: no such command; see slide2rna --help", file=sys.stderr)
         sys.exit(2)
     sys.argv = [f"slide2rna {name}", *rest]  # argparse and the log call the program so
-    cli.run(import_module(f"slide2rna.commands.{name}").main, rest)
+    cli.run(import_module(f"slide2rna.commands.{name}").main, rest, stage=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -73,27 +74,40 @@ def scoring_parser(description: str | None) -> argparse.ArgumentParser:
     return found
 
 
-def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> None:
-    """Run a stage's main; a `UserError` becomes one line on stderr and exit status 2.
+def run(
+    main: Callable[[Sequence[str] | None], None],
+    argv: Sequence[str] | None = None,
+    stage: bool = True,
+) -> None:
+    """Run a command line; a `UserError` becomes one line on stderr and exit status 2.
 
-    The first and the last line of a log say that the stage started and that it finished.
+    The first and the last line of a stage's log say that it started and that it finished; what
+    people call by hand (`stage` false) says only what it has to say. Ctrl-C ends with status 130,
+    and a pager that was closed ends it quietly, as any command of a shell.
     """
-    stage = Path(sys.argv[0]).stem
+    name = Path(sys.argv[0]).stem
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
     # faiss reports every instruction set that its loader tries.
     logging.getLogger("faiss").setLevel(logging.WARNING)
-    log.info("%s: started", stage)
+    if stage:
+        log.info("%s: started", name)
     try:
         main(argv)
-        log.info("%s: finished", stage)
+        sys.stdout.flush()
+        if stage:
+            log.info("%s: finished", name)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it was", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        # What is still in the buffer has nowhere to go, and would be a traceback at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

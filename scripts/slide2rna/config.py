@@ -138,7 +138,8 @@ def load(path: str | Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(path, str(error), "give a readable YAML file") from error
+        cause = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(path, cause, "give a readable YAML file") from error
     return validate(config, str(path))
 
 

@@ -100,7 +100,8 @@ class Distillation:
     A batch's z holds the slides' numbers, by which their pairs are found: the student never sees
     a measured profile.
 
-    Luhman and Luhman (2021), arXiv:2101.02388; for why not MeanFlow see docs/samplers.md.
+    Luhman and Luhman (2021), arXiv:2101.02388; for why not MeanFlow see
+    docs/explanation/samplers.md.
     """
 
     def __init__(

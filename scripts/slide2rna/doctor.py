@@ -14,9 +14,9 @@ import tomllib
 from collections.abc import Callable, Iterator
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import NamedTuple
 
 from slide2rna import config
+from slide2rna.doctor_config import Finding, check_config, check_network, check_shards
 from slide2rna.errors import UserError
 
 PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
@@ -36,19 +36,6 @@ NATIVE = {
     "scipy": "scipy.sparse",
     "zarr": "zarr",
 }
-
-
-class Finding(NamedTuple):
-    """What one check found: `status` is ok, warn or fail."""
-
-    status: str
-    what: str
-    detail: str
-    remedy: str = ""
-
-    def line(self) -> str:
-        remedy = f" -> {self.remedy}" if self.remedy and self.status != "ok" else ""
-        return f"{self.status:4}  {self.what}: {self.detail}{remedy}"
 
 
 def check_python() -> Finding:
@@ -181,20 +168,6 @@ def check_snakemake() -> Finding:
     return Finding("ok", "Snakemake", version)
 
 
-def check_config(path: str | Path) -> Finding:
-    """The configuration is valid and the files that it names are there."""
-    try:
-        settings = config.load(path)
-    except UserError as error:
-        return Finding("fail", "config", str(error), "")
-    for name, cohort in settings["cohorts"].items():
-        for key in ("sheet", "expression", "splits", "genes", "path"):
-            if key in cohort and not Path(cohort[key]).exists():
-                detail = f"{path}: cohorts.{name}.{key}: {cohort[key]} is not there"
-                return Finding("fail", "config", detail, "put it there or mend the path")
-    return Finding("ok", "config", f"{path}: cohorts {', '.join(settings['cohorts'])}")
-
-
 def examine(config_path: str | Path | None, device: str | None = None) -> Iterator[Finding]:
     """Run all checks, the quick ones first.
 
@@ -206,16 +179,19 @@ def examine(config_path: str | Path | None, device: str | None = None) -> Iterat
         auto, cpu or cuda; None takes the configuration's.
     """
     results: str | Path = "."
+    settings = None
     if config_path is not None:
         finding = check_config(config_path)
         yield finding
         if finding.status == "ok":
             settings = config.load(config_path)
             results, device = settings["results"], device or settings["device"]
+            yield from check_shards(settings)
     yield check_python()
     yield check_snakemake()
     yield check_disk(results)
     yield check_memory()
+    yield check_network(settings)
     yield check_weights()
     yield check_openslide()
     yield from check_packages()

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from slide2rna import doctor
+from slide2rna import config, doctor, doctor_config
 from slide2rna.doctor import Finding
 
 
@@ -21,7 +21,8 @@ def test_this_machine_passes(
     main([])  # config.yaml of the folder
     lines = capsys.readouterr().out.splitlines()
     assert all(re.match(r"(ok  |warn)  \S[^:]*: \S", line) for line in lines)
-    for what in ("config", "Python", "Snakemake", "disk", "memory", "lite0", "OpenSlide", "device"):
+    seen = ("config", "Python", "Snakemake", "disk", "memory", "network", "lite0", "OpenSlide")
+    for what in (*seen, "device"):
         assert sum(line[6:].startswith(what) for line in lines) == 1
     with pytest.raises(SystemExit) as stop:
         main(["--config", "none.yaml"])
@@ -100,6 +101,73 @@ def test_files_that_a_config_names_must_be_there(tmp_path: Path) -> None:
     finding = doctor.check_config(path)
     assert finding.status == "fail"
     assert "cohorts.mine.sheet: no.tsv is not there" in finding.detail
+
+
+def own_config(**own: object) -> config.Settings:
+    return config.validate({"cohorts": {"mine": own}, "features": {"encoder": "lite0"}})
+
+
+def test_shards_are_proposed_from_the_sheet(tmp_path: Path) -> None:
+    sheet = tmp_path / "slides.tsv"
+    rows = [f"S{i}\tP{i}\t" for i in range(300)]
+    sheet.write_text("\n".join(["slide_id\tpatient_id\tslide", *rows]))
+    block = {"source": "sheet", "sheet": str(sheet), "expression": "x"}
+    (finding,) = doctor_config.check_shards(own_config(**block))
+    assert finding.status == "warn"
+    assert finding.detail == "300 in 1 shard"
+    assert "set cohorts.mine.shards: 5" in finding.line()
+    (finding,) = doctor_config.check_shards(own_config(**block, shards=5))
+    assert finding.line() == "ok    slides of mine: 300 in 5 shards"
+    sheet.write_text("")
+    (finding,) = doctor_config.check_shards(own_config(**block))
+    assert (finding.status, "the file is empty" in finding.detail) == ("fail", True)
+
+
+def test_shards_of_a_frozen_manifest_count_the_slides_that_are_kept(tmp_path: Path) -> None:
+    manifest = tmp_path / "LUAD.tsv"
+    rows = ["slide\t"] * 100 + ["slide\tno expression"] * 50 + ["expression\t"] * 100
+    manifest.write_text("\n".join(["kind\tleft_at", *rows]))
+    block = {"source": "gdc", "project": "TCGA-LUAD", "manifest": str(manifest), "shards": 2}
+    (finding,) = doctor_config.check_shards(own_config(**block))
+    assert finding.line() == "ok    slides of mine: 100 in 2 shards"
+
+
+def test_only_what_a_run_needs_is_asked_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    import requests
+
+    asked = []
+
+    def head(url: str, **_: object) -> None:
+        asked.append(url)
+        if "hugging" in url:
+            raise requests.ConnectionError
+
+    monkeypatch.setattr(requests, "head", head)
+    quiet = own_config(source="sheet", sheet="s", expression="e")
+    assert doctor_config.check_network(quiet).status == "ok"
+    assert not asked
+    uni = {"features": {"encoder": "uni"}}
+    gdc = {"source": "gdc", "project": "TCGA-LUAD", "api": "https://mirror.example/gdc"}
+    assert doctor_config.check_network(own_config(**gdc)).status == "ok"
+    assert asked == ["https://mirror.example/gdc"]
+    finding = doctor_config.check_network(own_config(**gdc, settings=uni))
+    assert finding.status == "warn"
+    assert "https://huggingface.co (weights of uni)" in finding.detail
+    assert "mirror" not in finding.detail
+    local = {"features": {"encoder": "uni", "weights": "uni.bin"}}
+    assert doctor_config.check_network(own_config(**gdc, settings=local)).status == "ok"
+
+
+def test_a_silent_server_costs_three_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    import requests
+
+    monkeypatch.setattr(doctor_config, "NETWORK_S", 0.2)
+    monkeypatch.setattr(requests, "head", lambda *_, **__: time.sleep(5))
+    began = time.monotonic()
+    assert doctor_config.check_network(None).status == "warn"
+    assert time.monotonic() - began < 2
 
 
 def test_lines_show_a_remedy_only_when_it_is_needed() -> None:

@@ -120,7 +120,8 @@ def test_deterministic_in_eval_and_by_seed_in_training(name: str) -> None:
         torch.manual_seed(seed)
         runs.append(torch.stack([model(*batch) for _ in range(8)]))
     assert torch.equal(runs[0], runs[1])
-    assert torch.equal(runs[0], runs[2]) == (name == "sequoia")  # nothing in it is drawn
+    drawn = hasattr(model, "ks") or any(isinstance(part, nn.Dropout) for part in model.modules())
+    assert torch.equal(runs[0], runs[2]) != drawn
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -130,7 +131,7 @@ def test_overfits_random_profiles(name: str) -> None:
         "trnasformer": {"hidden": 48, "heads": 6, "dropout": 0.0, "learning_rate": 2e-3},
         "sequoia": {"width": 32, "learning_rate": 2e-3},
         "abmil": {"hidden": 128, "dropout": 0.0, "learning_rate": 5e-3},
-    }[name]
+    }.get(name, {"dropout": 0.0})
     settings = config.defaults("baselines", **{name: SMALL[name] | wider})[name]
     torch.manual_seed(0)
     model = NETWORKS[name](16, K, G, settings)
@@ -145,7 +146,7 @@ def test_overfits_random_profiles(name: str) -> None:
     assert F.mse_loss(model(means, sizes), target) < 0.1 * target.var()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["he2rna", "trnasformer", "sequoia", "abmil"])
 def test_published_sizes(name: str) -> None:
     """Parameters at the default settings, UNI's 1,024 features, 100 clusters, 20 genes."""
     settings = config.defaults("baselines")[name]

@@ -1,33 +1,76 @@
 """Freeze a cohort: slides.parquet, expression.parquet, splits.tsv and cohort.json.
 
+Snakemake does this by itself. By hand it checks a sheet and an expression table in seconds,
+before the first job: every trouble is one line with file, row, cause and remedy.
+
+    slide2rna cohort mine                       as config.yaml has it, into results/mine
+    slide2rna cohort mine --config own.yaml --out /tmp/try
+
+The rule gives the same as JSON, one cohort's block and section `folds`:
+
     slide2rna cohort --name mine --out results/mine --seed 1 \\
-        --source '{"source": "sheet", "sheet": "sheet.tsv", "expression": "rna.parquet"}'
-    slide2rna cohort --name LUAD --out results/LUAD \\
-        --source '{"source": "gdc", "project": "TCGA-LUAD", "genes": "published"}'
+        --source '{"source": "sheet", "sheet": "slides.tsv", "expression": "rna.parquet"}'
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
-from slide2rna import cli, cohort, config
+from slide2rna import cli, config
+from slide2rna.config import Settings
 from slide2rna.errors import ConfigError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("--name", required=True, help="the cohort's name")
-    parser.add_argument("--source", required=True, help="the cohort's block of config.yaml, JSON")
-    parser.add_argument("--folds", default="{}", help="section folds of config.yaml, JSON")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", required=True, help="folder: results/<cohort>")
+    parser.add_argument("cohort", nargs="?", help="name of a cohort in the configuration")
+    parser.add_argument("--config", help="the configuration (default: config.yaml)")
+    parser.add_argument("--out", help="folder (default: results/<cohort>)")
+    parser.add_argument("--seed", type=int, help="default: the configuration's, or 1")
+    parser.add_argument("--name", help="with --source: the cohort's name")
+    parser.add_argument("--source", help="the cohort's block of config.yaml as JSON")
+    parser.add_argument("--folds", help="with --source: section folds as JSON")
     args = parser.parse_args(argv)
+    name, source, folds, seed, out = _given(args) if args.source else _configured(args)
+
+    from slide2rna import cohort
+
+    cohort.build(name, source, folds, seed, out)
+
+
+def _given(args: argparse.Namespace) -> tuple[str, Settings, Settings, int, str]:
+    """What the rule says on its command line."""
+    if args.name is None or args.out is None or args.config or args.cohort:
+        cause = "--source goes with --name and --out, and with no configuration"
+        raise ConfigError("slide2rna cohort", cause, "see --help")
     try:
         block = json.loads(args.source)
     except json.JSONDecodeError as error:
         raise ConfigError("--source", str(error), "give a JSON object") from error
-    where = "--source"
-    source = config.validate({"cohorts": {args.name: block}}, where)["cohorts"][args.name]
-    folds = config.parse_settings("folds", args.folds)
-    cohort.build(args.name, source, folds, args.seed, args.out)
+    source = config.validate({"cohorts": {args.name: block}}, "--source")["cohorts"][args.name]
+    folds = config.parse_settings("folds", args.folds or "{}")
+    return args.name, source, folds, 1 if args.seed is None else args.seed, args.out
+
+
+def _configured(args: argparse.Namespace) -> tuple[str, Settings, Settings, int, str]:
+    """A cohort of the configuration, as the workflow would make it."""
+    if args.name or args.folds:
+        cause = "--name and --folds go with --source"
+        raise ConfigError("slide2rna cohort", cause, "name a cohort of the configuration")
+    path = args.config or "config.yaml"
+    settings = config.load(path)
+    known = ", ".join(settings["cohorts"])
+    if args.cohort is None:
+        raise ConfigError("slide2rna cohort", "no cohort is named", f"{path} has {known}")
+    if args.cohort not in settings["cohorts"]:
+        raise ConfigError(path, f"there is no cohort '{args.cohort}'", f"it has {known}")
+    source = settings["cohorts"][args.cohort]
+    out = args.out or f"{settings['results']}/{args.cohort}"
+    if source["source"] in ("demo", "law") and not (Path(out) / "source" / "sheet.tsv").is_file():
+        cause = f"cohort {args.cohort} is generated, and that hasn't been done in {out}"
+        raise ConfigError(path, cause, f"run snakemake --cores 2 {args.cohort}")
+    folds = config.for_cohort(settings, args.cohort)["folds"]
+    return args.cohort, source, folds, settings["seed"] if args.seed is None else args.seed, out

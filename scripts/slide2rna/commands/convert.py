@@ -1,4 +1,4 @@
-"""Bring a checkpoint of the published RNA-FM code into a model's folder, or such a folder back.
+"""Turn a checkpoint of the published RNA-FM code into a model's folder, and back.
 
 The checkpoint doesn't hold the names of the genes, a bare state_dict not the gene sets either.
 Examples:

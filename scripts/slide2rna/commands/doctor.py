@@ -1,8 +1,9 @@
-"""Preflight: Python, packages, OpenSlide, device, weights, disk, memory, Snakemake, config.
+"""Preflight: Python, packages, OpenSlide, device, weights, disk, memory, network, config.
 
-    slide2rna doctor --config config.yaml
+    slide2rna doctor                            config.yaml of this folder, if there is one
+    slide2rna doctor --config own.yaml --device cuda
 
-Prints a line per check with its remedy; exit status 1 if one failed.
+Prints a line per check (ok, warn or fail) with its remedy; exit status 1 if one failed.
 """
 
 from __future__ import annotations

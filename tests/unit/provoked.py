@@ -1,0 +1,386 @@
+"""Every trouble that the troubleshooting page tells of, provoked for real in the working folder.
+
+Each function is called in an empty folder and must end with an error of the program, or log one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import flow_cohort
+import h5py
+import numpy as np
+import polars as pl
+import torch
+import yaml
+from fault_server import FaultServer
+from fetching import get
+from slide2rna import (
+    bags,
+    checkpoint,
+    cohort,
+    config,
+    devices,
+    download,
+    encoders,
+    features,
+    fetch,
+    fit,
+    guard,
+    pathways,
+    sample,
+    tiles,
+)
+from slide2rna.commands import cohort as cohort_command
+from slide2rna.commands import convert
+from slide_factory import break_header, corrupt_tile, picture, shard, write_slide
+
+REPO = Path(__file__).resolve().parents[2]
+TROUBLES: list[Callable[[], object]] = []
+SHEET = {"slide_id": list("ABCDEF"), "patient_id": list("ABCDEF"), "slide": [""] * 6}
+GENES = {"G1": [1.0, 2, 3, 4, 5, 6], "G2": [6.0, 5, 4, 3, 2, 1]}
+
+
+def trouble(function: Callable[[], object]) -> Callable[[], object]:
+    TROUBLES.append(function)
+    return function
+
+
+def from_sheet(
+    sheet: dict[str, object] | str | None = None,
+    expression: dict[str, object] | str | None = None,
+    folds: dict[str, object] | None = None,
+    **block: object,
+) -> None:
+    """Build a cohort from small tables, as `slide2rna cohort` and the workflow do."""
+    for name, table, default in (
+        ("slides.tsv", sheet, SHEET),
+        ("expression.csv", expression, {"sample_id": SHEET["slide_id"], **GENES}),
+    ):
+        separator = "\t" if name.endswith("tsv") else ","
+        if isinstance(table, str):
+            Path(name).write_text(table)
+        else:
+            pl.DataFrame(table or default).write_csv(name, separator=separator)
+    source = {"source": "sheet", "sheet": "slides.tsv", "expression": "expression.csv"} | block
+    full = config.validate({"cohorts": {"mine": source}})["cohorts"]["mine"]
+    cohort.build("mine", full, config.defaults("folds", **(folds or {})), 1, "out")
+
+
+def from_config(text: str, *arguments: str) -> None:
+    Path("config.yaml").write_text(text)
+    cohort_command.main(["mine", *arguments])
+
+
+MINE = "source: sheet, sheet: slides.tsv, expression: expression.csv"
+
+
+@trouble
+def unknown_key() -> None:
+    from_config(f"cohorts: {{mine: {{{MINE}}}}}\nmodles: [flow]\n")
+
+
+@trouble
+def unknown_value() -> None:
+    from_config(f"cohorts: {{mine: {{{MINE}}}}}\ndevice: gpu\n")
+
+
+@trouble
+def missing_key() -> None:
+    from_config("cohorts: {mine: {source: sheet, sheet: slides.tsv}}\n")
+
+
+@trouble
+def no_such_cohort() -> None:
+    from_config(f"cohorts: {{yours: {{{MINE}}}}}\n")
+
+
+@trouble
+def no_config() -> None:
+    cohort_command.main(["mine"])
+
+
+@trouble
+def search_too_long() -> None:
+    from slide2rna import runs
+
+    text = "cohorts: {mine: {source: demo}}\nmodels: [abmil]\nsearch: 9\n"
+    full = config.validate(yaml.safe_load(text))
+    runs.compared(full, "mine")[0].search()
+
+
+@trouble
+def column_is_missing() -> None:
+    from_sheet({"slide": ["a.svs"], "patient": ["P1"], "slide_id": ["A"]})
+
+
+@trouble
+def slide_is_no_file() -> None:
+    from_sheet(SHEET | {"slide": ["", "", "scans/C.svs", "", "", ""]})
+
+
+@trouble
+def slide_is_there_twice() -> None:
+    from_sheet(SHEET | {"slide_id": list("ABCDEA")})
+
+
+@trouble
+def a_spreadsheet() -> None:
+    from_sheet("PK\x03\x04")
+
+
+@trouble
+def decimal_comma() -> None:
+    from_sheet(SHEET | {"mpp": ["0,5"] * 6})
+
+
+@trouble
+def sample_of_two_patients() -> None:
+    from_sheet(SHEET | {"sample_id": list("SSCDEF")})
+
+
+@trouble
+def too_many_cells() -> None:
+    from_sheet("slide_id\tpatient_id\tslide\nA\tA\t\nB\tB\t\tsecond biopsy\n")
+
+
+@trouble
+def unsafe_name() -> None:
+    from_sheet(SHEET | {"slide_id": ["block 7/1", *"BCDEF"]})
+
+
+@trouble
+def samples_without_expression() -> None:
+    from_sheet(expression={"sample_id": list("ABCD"), "G1": [1.0] * 4})
+
+
+@trouble
+def not_log2() -> None:
+    from_sheet(expression={"sample_id": list("ABCDEF"), "G1": [5.0, 812, 3, 4, 5, 6]})
+
+
+@trouble
+def z_scores() -> None:
+    from_sheet(expression={"sample_id": list("ABCDEF"), "G1": [-1.0, 2, 3, 4, 5, 6]})
+
+
+@trouble
+def genes_are_rows() -> None:
+    from_sheet(expression={"gene": ["TP53", "EGFR"], **{name: [1.0, 2.0] for name in "ABCDEF"}})
+
+
+@trouble
+def text_among_numbers() -> None:
+    from_sheet(expression="sample_id,G1\nA,1\nB,n.d.\nC,1\nD,1\nE,1\nF,1\n")
+
+
+@trouble
+def listed_gene_is_missing() -> None:
+    Path("genes.txt").write_text("G1\nG3\n")
+    from_sheet(genes="genes.txt")
+
+
+@trouble
+def too_many_folds() -> None:
+    three = {key: values[:3] for key, values in SHEET.items()}
+    from_sheet(three, {"sample_id": list("ABC"), "G1": [1.0, 2, 3]})
+
+
+@trouble
+def site_is_unknown() -> None:
+    from_sheet(SHEET | {"site": ["x", "y", None, "x", "y", "x"]}, folds={"by": "leave-site-out"})
+
+
+@trouble
+def split_forgets_a_patient() -> None:
+    parts = ["train", "train", "train", "val", "test"]
+    rows = [f"{name}\t0\t{part}" for name, part in zip("ABCDE", parts, strict=True)]
+    Path("splits.tsv").write_text("patient_id\tfold\tpart\n" + "\n".join(rows))
+    from_sheet(folds={"n": 1}, splits="splits.tsv")
+
+
+def guarded(md5s: list[str], parts: list[str]) -> None:
+    slides = shard(Path("shard.parquet"), {name: None for name in "ABC"}, md5=md5s)
+    table = {"unit": list("ABC"), "fold": [0] * 3, "part": parts}
+    pl.DataFrame(table).write_csv("splits.tsv", separator="\t")
+    guard.run([slides], "splits.tsv", "guard.json")
+
+
+@trouble
+def the_same_file_twice() -> None:
+    guarded(["x", "y", "x"], ["train", "val", "test"])
+
+
+def tiled(name: str, path: Path | None, **settings: object) -> None:
+    own = config.defaults("tiles", **settings)
+    tiles.run(shard(Path("s.parquet"), {name: path}), Path("tiles"), Path("m.parquet"), own, 1)
+
+
+@trouble
+def no_such_slide() -> None:
+    tiled("A", Path("scans/A.svs"))
+
+
+@trouble
+def no_resolution() -> None:
+    tiled("A", write_slide(Path("A.svs"), picture(512, 512), mpp=None, power=None))
+
+
+@trouble
+def absurd_resolution() -> None:
+    tiled("A", write_slide(Path("A.svs"), picture(512, 512), mpp=25))
+
+
+@trouble
+def not_a_slide() -> None:
+    tiled("A", break_header(write_slide(Path("A.svs"), picture(512, 512))))
+
+
+@trouble
+def too_little_tissue() -> None:
+    tiled("A", write_slide(Path("A.svs"), picture(1024, 1024, tissue=False)))
+
+
+@trouble
+def corrupt_region() -> None:
+    path = write_slide(Path("A.svs"), picture(1024, 1024))
+    slides = shard(Path("s.parquet"), {"A": path})
+    own = config.defaults("tiles")
+    tiles.run(slides, Path("tiles"), Path("m.parquet"), own, 1)
+    for index in range(16):
+        corrupt_tile(path, index)
+    encoder = encoders.ColorEncoder()
+    features.run(
+        *(slides, Path("tiles"), Path("m.parquet"), Path("features"), Path("f.parquet")),
+        *(encoder, own, 1),
+    )
+
+
+@trouble
+def too_many_failed_slides() -> None:
+    rows = [("A", "ok", None, 9, 0, 6), ("B", "failed", "no such file", None, None, None)]
+    table = pl.DataFrame(rows, schema=features.MANIFEST_SCHEMA, orient="row")
+    table.write_parquet("shard-0.parquet")
+    settings = config.defaults("bags")
+    bags.run(Path("features"), [Path("shard-0.parquet")], Path("b"), settings, 0, 1, 1)
+
+
+def own_features(write: Callable[[h5py.File], None]) -> None:
+    Path("mine").mkdir(exist_ok=True)
+    with h5py.File("mine/A.h5", "w") as file:
+        write(file)
+    slides = shard(Path("s.parquet"), {"A": None})
+    features.check_own(slides, Path("mine"), Path("out"), Path("m.parquet"))
+
+
+@trouble
+def features_without_coordinates() -> None:
+    own_features(lambda file: file.create_dataset("features", data=np.ones((5, 8))))
+
+
+@trouble
+def features_are_not_there() -> None:
+    slides = shard(Path("s.parquet"), {"A": None})
+    features.check_own(slides, Path("mine"), Path("out"), Path("m.parquet"))
+
+
+@trouble
+def features_of_two_encoders() -> None:
+    Path("mine").mkdir()
+    for name, length in (("A", 8), ("B", 9)):
+        with h5py.File(f"mine/{name}.h5", "w") as file:
+            file["features"], file["coords"] = np.ones((5, length)), np.ones((5, 2), int)
+    slides = shard(Path("s.parquet"), {"A": None, "B": None})
+    features.check_own(slides, Path("mine"), Path("out"), Path("m.parquet"))
+
+
+@trouble
+def unknown_encoder() -> None:
+    encoders.load(config.defaults("features", encoder="unni"))
+
+
+@trouble
+def gated_weights() -> None:
+    import huggingface_hub.constants
+
+    before = huggingface_hub.constants.HF_HUB_OFFLINE
+    huggingface_hub.constants.HF_HUB_OFFLINE = True
+    try:
+        encoders.load(config.defaults("features", encoder="uni"))
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE = before
+
+
+@trouble
+def weights_of_another_network() -> None:
+    torch.save({"conv.weight": torch.ones(3)}, "uni.bin")
+    encoders.load(config.defaults("features", encoder="resnet18", weights="uni.bin"))
+
+
+@trouble
+def no_gpu() -> None:
+    devices.choose("cuda")
+
+
+@trouble
+def no_gene_set_is_left() -> None:
+    genes = [f"ENSG{i:011d}" for i in range(50)]
+    pathways.build(config.defaults("pathways"), genes, REPO / "resources" / "go")
+
+
+@trouble
+def a_gmt_with_spaces() -> None:
+    Path("sets.gmt").write_text("MY_SET my own set TP53 EGFR\n")
+    pathways.build(config.defaults("pathways", source="sets.gmt"), ["TP53", "EGFR"], REPO)
+
+
+@trouble
+def the_loss_is_not_finite() -> None:
+    made = flow_cohort.make(Path("c"), {"train": 14, "val": 4, "cal": 2, "test": 4})
+    settings = flow_cohort.settings(learning_rate=1e30)
+    fit.run(made.inputs, Path("out"), settings, 1, torch.device("cpu"))
+
+
+@trouble
+def another_encoder() -> None:
+    bagged = (np.zeros((1, 6, 64)), np.ones((1, 6)))
+    settings, device = config.defaults("sample"), torch.device("cpu")
+    meta = {"features": 230, "clusters": 100}
+    sample.run(None, meta, bagged, None, settings, 1, 0, "run", "o", "s", device)  # type: ignore
+
+
+@trouble
+def no_model() -> None:
+    Path("fold-0").mkdir()
+    checkpoint.load_model("fold-0")
+
+
+@trouble
+def a_slide_has_changed() -> None:
+    Path("A.svs").write_bytes(b"new scan")
+    download.check_file("A.svs", md5="0" * 32)
+
+
+@trouble
+def the_disk_is_too_small() -> None:
+    fetch.check_room([fetch.Job("http://x", Path("A.svs"), size=10**17)])
+
+
+@trouble
+def a_controlled_file() -> None:
+    with FaultServer({"/A.svs": b"x"}) as server:
+        server.add("/A.svs", "status 403")
+        get(server.url("/A.svs"), Path("A.svs"))
+
+
+@trouble
+def a_withdrawn_file() -> None:
+    with FaultServer({}) as server:
+        get(server.url("/A.svs"), Path("A.svs"))
+
+
+@trouble
+def genes_of_a_checkpoint() -> None:
+    torch.save({"model": {}}, "val_best.pt")
+    convert.main(["val_best.pt", "luad/fold-0"])

@@ -1,0 +1,122 @@
+"""The command `slide2rna`: its help, its list of commands, closed pipes, cohorts by name."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+from slide2rna import app, cli, commands
+from slide2rna.commands import cohort
+from slide2rna.errors import ConfigError, UserError
+
+
+def slide2rna(*arguments: str, head: int | None = None) -> subprocess.Popen[str]:
+    """Start the command in a process of its own; `head` reads so many lines and closes the pipe."""
+    code = f"import sys; sys.argv = {['slide2rna', *arguments]}; from slide2rna.app import main"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{code}; main()"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for _ in range(head or 0):
+        process.stdout.readline()
+    if head is not None:
+        process.stdout.close()
+        process.stdout = None
+    return process
+
+
+def test_help_lists_every_command_on_a_line() -> None:
+    text = app.help_text()
+    there = {path.stem for path in Path(commands.__file__).parent.glob("[a-z]*.py")}
+    assert there <= set(app.NAMES)
+    listed = [line.split()[0] for line in text.splitlines() if line.startswith("  ")]
+    assert listed == [name for name in app.NAMES if name in there]
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_closed_pager_is_no_traceback() -> None:
+    process = slide2rna("doctor", head=1)
+    _, stderr = process.communicate(timeout=60)
+    assert stderr == ""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_no_such_command_is_one_line() -> None:
+    process = slide2rna("predikt")
+    out, err = process.communicate(timeout=60)
+    assert (out, process.returncode) == ("", 2)
+    assert err == "error: slide2rna predikt: no such command; see slide2rna --help\n"
+
+
+def test_only_stages_announce_themselves(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="slide2rna")
+    cli.run(lambda _: None, stage=False)
+    assert not caplog.records
+    cli.run(lambda _: None)
+    assert [record.message.split(": ")[1] for record in caplog.records] == ["started", "finished"]
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Six patients with a sheet without slides, their expression, and a configuration."""
+    monkeypatch.chdir(tmp_path)
+    names = [f"P{i}" for i in range(6)]
+    sheet = pl.DataFrame({"slide_id": names, "patient_id": names, "slide": [None] * 6})
+    sheet.write_csv("slides.tsv", separator="\t")
+    table = {"sample_id": names, "A": [1.0] * 6, "B": [2.0, 3, 4, 5, 6, 7]}
+    pl.DataFrame(table).write_csv("rna.csv")
+    block = {"source": "sheet", "sheet": "slides.tsv", "expression": "rna.csv"}
+    settings = {"folds": {"n": 3}}
+    config = {"seed": 4, "cohorts": {"mine": block | {"settings": settings}}}
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    return tmp_path
+
+
+def test_a_cohort_by_name_is_what_the_rule_makes(own: Path) -> None:
+    cohort.main(["mine"])
+    block = {"source": "sheet", "sheet": "slides.tsv", "expression": "rna.csv"}
+    theirs = ["--name", "mine", "--out", "rule", "--source", json.dumps(block)]
+    cohort.main([*theirs, "--folds", '{"n": 3}', "--seed", "4"])
+    for name in ("slides.parquet", "expression.parquet", "splits.tsv", "cohort.json"):
+        assert (own / "results/mine" / name).read_bytes() == (own / "rule" / name).read_bytes()
+    assert json.loads(Path("rule/cohort.json").read_text())["folds"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no cohort is named; config.yaml has mine"),
+        (["other"], "config.yaml: there is no cohort 'other'; it has mine"),
+        (["mine", "--config", "none.yaml"], "none.yaml: .*No such file"),
+        (["mine", "--name", "x"], "--name and --folds go with --source"),
+        (["mine", "--source", "{}", "--out", "o"], "--source goes with --name and --out"),
+        (["--name", "x", "--out", "o", "--source", "{"], "--source: .*give a JSON object"),
+    ],
+)
+def test_wrong_calls_are_one_line(own: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        cohort.main(arguments)
+    assert not (own / "results").exists()
+
+
+def test_a_bad_sheet_leaves_nothing(own: Path) -> None:
+    text = Path("slides.tsv").read_text()
+    Path("slides.tsv").write_text(text.replace("P5", "P4"))
+    with pytest.raises(UserError, match="slide_id 'P4' is there twice"):
+        cohort.main(["mine"])
+    assert not (own / "results/mine/cohort.json").exists()
+
+
+def test_a_generated_cohort_names_what_generates_it(own: Path) -> None:
+    Path("config.yaml").write_text("cohorts: {demo: {source: demo}}\n")
+    with pytest.raises(ConfigError, match=r"is generated.*run snakemake --cores 2 demo"):
+        cohort.main(["demo"])
