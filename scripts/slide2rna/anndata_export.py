@@ -200,13 +200,21 @@ def _frame(table: pl.DataFrame, index: str) -> pd.DataFrame:
             columns[name] = values.list.len().fill_null(0).cast(pl.Int64).to_numpy()
         elif values.dtype in (pl.String, pl.Null):
             columns[name] = values.cast(pl.String).fill_null("").to_numpy()
+        elif values.dtype == pl.Boolean and values.null_count():
+            columns[name] = pd.array(values.to_list(), dtype="boolean")
         else:
             columns[name] = values.to_numpy()
     return pd.DataFrame(columns, index=pd.Index(table[index].to_list(), name=index))
 
 
-def of_prediction(found: Sequence[Prediction]) -> anndata.AnnData:
+def of_prediction(
+    found: Sequence[Prediction], about: dict[str, Any] | None = None
+) -> anndata.AnnData:
     """Predictions of new slides by one model: a row per slide.
+
+    Parameters
+    ----------
+    about : the content of the model's predictor.json.
 
     Returns
     -------
@@ -251,14 +259,14 @@ def of_prediction(found: Sequence[Prediction]) -> anndata.AnnData:
         index=pd.Index([one.name for one in found], name="slide"),
         columns=found[0].pathways["pathway"].to_list(),
     )
-    facts = found[0].facts
+    about = about or {}
     return anndata.AnnData(
         X=rows("point"),
         obs=_frame(obs, "slide"),
         var=_frame(var, "gene"),
         layers=layers,
         obsm={"pathways": pathways} if pathways.shape[1] else {},
-        uns=_about(facts.get("cohort"), str(facts.get("run", "")), facts.get("caveat"))
+        uns=_about(about.get("cohort"), about.get("run") or "", about.get("caveat"))
         | {"X": "point prediction, the mean over fold models"},
     )
 

@@ -182,20 +182,6 @@ def encoder_name(said: str | None) -> str | None:
     return ALIASES.get(name, name)
 
 
-def check_encoder(path: Path, found: Features, wanted: str) -> None:
-    """Refuse features of another encoder than a model takes, where both are known.
-
-    Raises
-    ------
-    SlideError
-        They differ: vectors of equal length would be taken, and mean nothing.
-    """
-    own = encoder_name(wanted)
-    if own is not None and found.encoder is not None and found.encoder != own:
-        cause = f"features of the encoder {found.encoder}, the model takes those of {own}"
-        raise SlideError(path, cause, f"extract the slide's features with {own}")
-
-
 def _text(attributes: Any) -> dict[str, Any]:
     """Attributes with bytes as text; other tools write either."""
     return {

@@ -125,8 +125,8 @@ def fit_network(
     """Train every configuration, keep the one with the least val loss, and write its folder.
 
     Leaves model.safetensors, model.json, log.parquet and log.csv (of the configuration that was
-    kept) and search.parquet, a row per configuration; one of the search that diverges is left out, with a
-    row without a loss. Checkpoints lie in `checkpoint/` until all are done.
+    kept) and search.parquet, a row per configuration; one of the search that diverges is left
+    out, with a row without a loss. Checkpoints lie in `checkpoint/` until all are done.
     """
     tried: list[tuple[Settings, train.Result | None]] = []
     best: tuple[dict[str, Any], train.Result] | None = None

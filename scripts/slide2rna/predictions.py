@@ -152,8 +152,7 @@ def _write(
     if options.h5ad:
         from slide2rna import anndata_export
 
-        with io.atomic(out / H5AD) as partial:
-            anndata_export.of_prediction([prediction]).write_h5ad(partial)
+        anndata_export.write(anndata_export.of_prediction([prediction], about), out / H5AD)
     row = {
         "shifted": prediction.shift["shifted"],
         "bag_p": prediction.shift["bag_p"],

@@ -165,19 +165,22 @@ def prediction(name: str, genes: list[str]) -> SimpleNamespace:
         name=name,
         genes=table,
         pathways=scores,
-        shift={"bag_p": 0.04, "folds": [0.04]},
-        facts={"n_tiles": 12, "mpp": None, "size": [10, 20], "cohort": "demo", "run": RUN},
+        shift={"bag_p": 0.04, "folds": [0.04], "shifted": True if name == "b" else None},
+        facts={"n_tiles": 12, "mpp": None, "size": [10, 20]},
         warnings=["far from training"] if name == "b" else [],
     )
 
 
 def test_predictions_of_new_slides(tmp_path: Path) -> None:
     both = [prediction("a", ["G1", "G2", "G3"]), prediction("b", ["G1", "G2", "G3"])]
-    anndata_export.write(anndata_export.of_prediction(both), tmp_path / "p.h5ad")
+    anndata_export.write(
+        anndata_export.of_prediction(both, {"cohort": "demo", "run": RUN}), tmp_path / "p.h5ad"
+    )
     found = anndata.read_h5ad(tmp_path / "p.h5ad")
     assert found.shape == (2, 3)
     assert set(found.layers) == {"mean", "sd", "q05", "q50", "q95"}  # no intervals: refused
     assert found.obs["bag_p"].to_list() == [0.04, 0.04]
+    assert found.obs["shifted"].isna().to_list() == [True, False]
     assert found.obs["warnings"].to_list() == ["", "far from training"]
     assert found.var["reliability"].to_list() == ["weak"] * 3
     assert found.obsm["pathways"]["GO:2"].to_list() == [-0.5, -0.5]

@@ -169,16 +169,6 @@ def test_encoder_names(said: str | None, name: str | None) -> None:
     assert featurefile.encoder_name(said) == name
 
 
-def test_another_encoder_is_refused(tmp_path: Path) -> None:
-    path = trident(tmp_path / "a.h5", "uni_v2")
-    found = featurefile.read(path)
-    for wanted in ("uni2", "uni_v2", "files"):  # a model of own features takes what it is given
-        featurefile.check_encoder(path, found, wanted)
-    with pytest.raises(SlideError, match=r"a\.h5: features of the encoder uni2, .* of uni;"):
-        featurefile.check_encoder(path, found, "uni")
-    featurefile.check_encoder(path, featurefile.read(clam(tmp_path / "c.h5")), "uni")
-
-
 def test_what_is_no_tile_features_file(tmp_path: Path) -> None:
     patient = stamp(tmp_path / "p.h5", feat_type="patient")
     with h5py.File(patient, "a") as file:
