@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,33 @@ def test_the_named_genes_are_scored_one_by_one(summary: pl.DataFrame, repo: Path
     assert found["r"].is_between(-1, 1).all()
     for name in ("scores", "ERBB2", "first"):
         assert (results / "maps" / f"{name}.png").stat().st_size > 10_000
+
+
+@pytest.mark.timeout(1800)
+def test_a_scanned_slide(repo: Path, shared_data: Path, tmp_path: Path) -> None:
+    """The demo's model on a real slide: a map where the tissue is, and the word that it's far."""
+    model = repo / "results" / "demo" / "models" / RUN
+    if not (model / "predictor.json").exists():
+        pytest.skip("no packaged model of the demo; make demo")
+    known = pl.read_parquet(model / "genes.parquet").sort("r", descending=True, nulls_last=True)
+    gene = known["gene"][0]
+    slide = shared_data / "slides" / "CMU-1-Small-Region.svs"
+    options = ["--genes", gene, "--window", "4", "--stride", "1", "--draws", "4"]
+    command = [sys.executable, repo / "scripts" / "maps.py", slide, "--model", model, *options]
+    done = subprocess.run(
+        [*command, "--out", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "unlike the training slides" in done.stderr
+    out = tmp_path / slide.stem
+    told = json.loads((out / "maps.json").read_text())
+    assert told["shift"]["shifted"] is True
+    table = pl.read_parquet(out / "maps.parquet")
+    assert table["mean"].null_count() < 0.3 * table.height
+    assert (table["sd"].drop_nulls() > table["sd_models"].drop_nulls()).all()
+    xy = [
+        corner
+        for feature in json.loads((out / "maps.geojson").read_text())["features"]
+        for corner in feature["geometry"]["coordinates"][0]
+    ]
+    assert all(0 <= x <= 2220 and 0 <= y <= 2967 for x, y in xy)
