@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import flow_cohort
 import h5py
@@ -23,12 +24,16 @@ from slide2rna import (
     config,
     devices,
     download,
+    encoded,
     encoders,
     features,
     fetch,
     fit,
     guard,
+    map_targets,
     pathways,
+    predictions,
+    predictor,
     sample,
     tiles,
 )
@@ -384,3 +389,46 @@ def a_withdrawn_file() -> None:
 def genes_of_a_checkpoint() -> None:
     torch.save({"model": {}}, "val_best.pt")
     convert.main(["val_best.pt", "luad/fold-0"])
+
+
+@trouble
+def no_model_to_predict_with() -> None:
+    predictor.find("results/LUAD")
+
+
+@trouble
+def several_models_to_predict_with() -> None:
+    for run in ("lite0-flow-go-bp", "uni-flow-go-bp"):
+        folder = Path("results/LUAD/models", run)
+        folder.mkdir(parents=True)
+        (folder / "predictor.json").write_text("{}")
+    predictor.find("results/LUAD")
+
+
+def predicted_from_file(model: dict[str, object]) -> None:
+    """Ask a model about a features file of encoder uni with eight numbers per tile."""
+    with h5py.File("A.h5", "w") as file:
+        file["features"], file["coords"] = np.ones((5, 8)), np.ones((5, 2), int)
+        file.attrs["encoder"] = "uni"
+    encoded.encode(Path("A.h5"), SimpleNamespace(**model), None, 1)  # type: ignore[arg-type]
+
+
+@trouble
+def features_of_another_encoder() -> None:
+    predicted_from_file({"about": {"encoder": "lite0"}, "features": 230})
+
+
+@trouble
+def features_of_another_length() -> None:
+    predicted_from_file({"about": {"encoder": "uni"}, "features": 1024})
+
+
+@trouble
+def two_slides_of_one_name() -> None:
+    options = predictions.Options()
+    predictions.run(None, [Path("a/A.svs"), Path("b/A.svs")], Path("o"), options)  # type: ignore
+
+
+@trouble
+def a_gene_that_the_model_lacks() -> None:
+    map_targets.find(["ERBB2", "ERBB3", "CD3D"], ["HER2", "CD3D"], "--genes", "gene")
