@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 import polars as pl
 from slide2rna import (
     checkpoint,
+    cli,
     config,
     encoders,
     features,
@@ -285,13 +287,13 @@ def _interval(values: np.ndarray, prefix: str) -> dict[str, float]:
     return {f"{prefix}low": float(low), f"{prefix}high": float(high)}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--results", type=Path, default=common.ROOT / "results/her2st")
     parser.add_argument("--data", type=Path, default=common.ROOT.parent / "shared/data/her2st")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     study = Study(args.results, args.data)
     models = args.results / "models" / RUN
     if not models.is_dir() or not args.data.is_dir():
@@ -312,4 +314,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -39,7 +39,8 @@ class Shape:
         ConfigError
             A number is out of range.
         """
-        found = cls(window, stride, least or max(1, round(LEAST_SHARE * window**2)))
+        quarter = max(1, round(LEAST_SHARE * window**2))
+        found = cls(window, stride, quarter if least is None else least)
         for name, value, top in (
             ("--window", window, 100),
             ("--stride", stride, window),

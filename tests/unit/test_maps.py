@@ -8,11 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from map_models import BAGS, DIM, GENES, SAMPLING, gene_table, member, pathway_table
-from slide2rna import map_targets, maps, sample
+from map_models import BAGS, DIM, GENES, SAMPLING, Member, gene_table, member, pathway_table
+from slide2rna import config, map_targets, maps, sample
 from slide2rna.errors import StageError
 from slide2rna.map_windows import Shape, bag_blocks, sliding
 from slide2rna.maps import Laws, combine, window_laws
+from slide2rna.regressor import Regressor
 
 torch.set_num_threads(1)
 SETTINGS = {"bags": BAGS, "sample": SAMPLING}
@@ -93,6 +94,19 @@ def test_a_linear_model_gives_the_window_average_of_its_features() -> None:
         over = [place for place, tiles in enumerate(WINDOWS) if tile in tiles]
         assert found["mean"][tile, 1] == pytest.approx(value[over].mean(), abs=1e-4)
         assert found["sd"][tile, 1] == pytest.approx(value[over].std(), abs=1e-4)
+
+
+def test_a_network_without_draws_is_mapped_by_its_points() -> None:
+    torch.manual_seed(1)
+    network = Regressor("abmil", DIM, BAGS["k"], len(GENES), config.defaults("baselines")["abmil"])
+    network.eval().gene_mean.fill_(6)
+    own = Member(2, network)
+    found = window_laws(own, FEATURES, WINDOWS, TARGETS, SETTINGS, 1, "a", 9)
+    assert not found.variance.any()
+    ((_, means, sizes),) = bag_blocks(FEATURES, WINDOWS, BAGS, 1, 1000)
+    with torch.inference_mode():
+        z = network(torch.from_numpy(means), torch.from_numpy(sizes))
+    assert found.mean[:, 0] == pytest.approx(z[:, GENES.index("G03")].numpy() + 6, abs=1e-5)
 
 
 def test_other_features_are_refused() -> None:

@@ -92,6 +92,10 @@ def test_other_genes_of_a_slide_need_no_encoder(
     stamp = (tmp_path / "maps.parquet").stat().st_mtime_ns
     assert map_run.run(slide, model, ONE, options, tmp_path) == first
     assert (tmp_path / "maps.parquet").stat().st_mtime_ns == stamp
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "maps.json").unlink()
+    map_run.run(slide, model, ONE, options, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     seventh = map_targets.choose(gene_table(), pathway_table(), ["G07"], [])
     other = map_run.run(slide, model, seventh, options, tmp_path)
     assert [row["name"] for row in other["maps"]] == ["G07"]
@@ -181,7 +185,9 @@ def test_features_without_a_picture_are_refused(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--genes", "ERBB2", "--stride", "9"], "--stride: 9 is out of range"),
-        (["--genes", "ERBB2", "--draws", "-1"], "--draws: -1 is negative"),
+        (["--genes", "ERBB2", "--draws", "-1"], "--draws: -1 is too few; give 0"),
+        (["--genes", "ERBB2", "--max-tiles", "0"], "--max-tiles: 0 is too few; give 1"),
+        (["--genes", "ERBB2", "--min-tiles", "0"], "--min-tiles: 0 is out of range"),
         (["--genes", "ERBB22"], r"no gene ERBB22 \(near: ERBB2, erbb2-AS1\)"),
         ([], "nothing to map"),
         (["--genes", "ERBB2", "--window", "40", "--min-tiles", "1600"], "no window of 40 x 40"),

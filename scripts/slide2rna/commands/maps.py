@@ -54,11 +54,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from slide2rna.errors import ConfigError
     from slide2rna.map_windows import Shape
 
-    for name in ("draws", "max_tiles"):
-        if (value := getattr(args, name)) is not None and value < 0:
-            raise ConfigError(
-                f"--{name.replace('_', '-')}", f"{value} is negative", "give 0 or more"
-            )
+    for option, value, low in (("--draws", args.draws, 0), ("--max-tiles", args.max_tiles, 1)):
+        if value is not None and value < low:
+            raise ConfigError(option, f"{value} is too few", f"give {low} or more")
     shape = Shape.of(args.window, args.stride, args.min_tiles)
     torch.set_num_threads(args.threads)
     model = predictor.load(args.model, args.device)
