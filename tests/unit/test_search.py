@@ -83,8 +83,11 @@ def test_resume_gives_the_same_bits(cohort: flow_cohort.FlowCohort, tmp_path: Pa
         (tmp_path / "whole" / "model.json").read_bytes()
     ) == 2
     assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == [
-        *("log.parquet", "model.json", "model.safetensors", "search.parquet"),
+        *("log.csv", "log.parquet", "model.json", "model.safetensors", "search.parquet"),
     ]
+    as_text = pl.read_csv(tmp_path / "cut" / "log.csv")
+    assert as_text.columns == logs[1].columns
+    assert as_text["val_loss"].to_list() == pytest.approx(logs[1]["val_loss"].to_list())
 
 
 def test_checkpoint_of_other_settings_is_not_continued(

@@ -1,8 +1,9 @@
 """A network of a run, one job per fold.
 
 Reads bags, expression, splits and pathways, once the guard has passed them. Leaves
-models/<run>/fold-<k>/ with model.safetensors, model.json, log.parquet and search.parquet. The
-checkpoint beside them is not declared: a killed job resumes from it.
+models/<run>/fold-<k>/ with model.safetensors, model.json, log.parquet and search.parquet. Not
+declared beside them: log.csv, the same log as text, and the checkpoint, from which a killed job
+resumes.
 """
 
 
