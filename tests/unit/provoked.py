@@ -291,6 +291,43 @@ def features_are_not_there() -> None:
 
 
 @trouble
+def features_of_a_whole_slide() -> None:
+    def write(file: h5py.File) -> None:
+        file["feats"], file["coords"] = np.ones((5, 8)), np.ones((5, 2))
+        file.attrs["feat_type"] = "patient"
+
+    own_features(write)
+
+
+@trouble
+def features_without_tiles() -> None:
+    def write(file: h5py.File) -> None:
+        file["features"], file["coords"] = np.ones((0, 8)), np.ones((0, 2), int)
+
+    own_features(write)
+
+
+@trouble
+def coordinates_in_millimetres() -> None:
+    def write(file: h5py.File) -> None:
+        file["feats"], file["coords"] = np.ones((5, 8)), np.ones((5, 2))
+        file.attrs["unit"] = "mm"
+
+    own_features(write)
+
+
+@trouble
+def features_of_two_kinds() -> None:
+    Path("mine").mkdir()
+    for name, encoder in (("A", "uni"), ("B", "uni2")):
+        with h5py.File(f"mine/{name}.h5", "w") as file:
+            file["features"], file["coords"] = np.ones((5, 8)), np.ones((5, 2), int)
+            file.attrs["encoder"] = encoder
+    slides = shard(Path("s.parquet"), {"A": None, "B": None})
+    features.check_own(slides, Path("mine"), Path("out"), Path("m.parquet"))
+
+
+@trouble
 def features_of_two_encoders() -> None:
     Path("mine").mkdir()
     for name, length in (("A", 8), ("B", 9)):
