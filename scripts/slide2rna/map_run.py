@@ -85,7 +85,7 @@ def run(
         return known  # type: ignore[no-any-return]
     size = int(slide.tiling.table["size"][0])
     coords = slide.features.coords
-    windows = sliding(cells_of(coords, size), options.shape)
+    windows = sliding(cells_of(coords, size, path), options.shape, path)
     log.info("%s: %d tiles, %d windows", slide.name, len(coords), len(windows))
     laws, shift = _ask(slide, predictor, windows, targets, options.draws, seed)
     found = maps.combine(laws, windows, len(coords))

@@ -51,7 +51,7 @@ class Shape:
         return found
 
 
-def cells_of(coords: NDArray[np.int64], size: int) -> Indices:
+def cells_of(coords: NDArray[np.int64], size: int, where: object = "maps") -> Indices:
     """Column and row (n, 2) of each tile in the grid, from its top left corner in level-0 px.
 
     Raises
@@ -62,11 +62,11 @@ def cells_of(coords: NDArray[np.int64], size: int) -> Indices:
     cells = np.round((coords - coords.min(axis=0)) / size).astype(np.int64)
     if len(np.unique(cells, axis=0)) < len(cells):
         cause = f"tiles of {size} px overlap"
-        raise SlideError("maps", cause, "give tiles on a grid without overlap")
+        raise SlideError(where, cause, "give tiles on a grid without overlap")
     return cells
 
 
-def sliding(cells: Indices, shape: Shape) -> list[Indices]:
+def sliding(cells: Indices, shape: Shape, where: object = "maps") -> list[Indices]:
     """The tiles of each window, as rows of `cells`; windows lie in the order of rows, columns.
 
     Windows also hang over the border of the tissue, so that a tile there is in as many as any
@@ -93,7 +93,7 @@ def sliding(cells: Indices, shape: Shape) -> list[Indices]:
     if not found:
         edge = f"{shape.window} x {shape.window}"
         cause = f"no window of {edge} tiles has {shape.least} of the {len(cells)} tiles"
-        raise SlideError("maps", cause, "lower --window or --min-tiles")
+        raise SlideError(where, cause, "lower --window or --min-tiles")
     return list(found.values())
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from slide2rna import lineup, page, reliability
+from slide2rna import lineup, page, reliability, verdict
 
 # Sources: the LICENSE file of the package; pytorch/vision; the models' pages on the hub.
 LICENCES = {
@@ -84,6 +84,7 @@ def context(facts: Facts) -> dict[str, Any]:
             }
             for model in models
         ],
+        "verdict": verdict.sentences(summary, facts.calibration, about["model"]),
         "caution": own["note"][0] if own.height else None,
         "coverage": coverage(facts),
         "words": {

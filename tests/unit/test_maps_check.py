@@ -79,6 +79,16 @@ def test_shifts_keep_half_of_the_spots_and_move_all_alike() -> None:
     assert len(moves) == len(pairs) > 50
 
 
+def test_a_map_that_is_displaced_agrees_at_that_shift_alone() -> None:
+    noise = np.random.default_rng(4).normal(size=(17, 17, 30))
+    truth = noise[:13, :11].reshape(len(GRID), -1)
+    moved = noise[3:16, 2:13].reshape(len(GRID), -1)
+    found = map_check.shifted(moved, truth, GRID)
+    steps = [tuple(GRID[b[0]] - GRID[a[0]]) for a, b in map_check.shifts(GRID)]
+    assert found[steps.index((3, 2))] == pytest.approx(1)
+    assert (np.delete(found, steps.index((3, 2))) < 0.2).all()
+
+
 def test_a_right_map_beats_all_shifts_and_a_smooth_wrong_one_does_not() -> None:
     """Smooth maps that have nothing to do with each other: spots permuted are too lenient."""
     truth = smooth(40, 7)
