@@ -30,7 +30,9 @@ from slide2rna import (
     fetch,
     fit,
     guard,
+    map_run,
     map_targets,
+    map_windows,
     pathways,
     predictions,
     predictor,
@@ -469,3 +471,20 @@ def two_slides_of_one_name() -> None:
 @trouble
 def a_gene_that_the_model_lacks() -> None:
     map_targets.find(["ERBB2", "ERBB3", "CD3D"], ["HER2", "CD3D"], "--genes", "gene")
+
+
+@trouble
+def nothing_to_map() -> None:
+    map_targets.choose(pl.DataFrame(), pl.DataFrame(), [], [], "zscore")
+
+
+@trouble
+def a_stride_beyond_the_window() -> None:
+    map_windows.Shape.of(8, 9)
+
+
+@trouble
+def a_map_of_features() -> None:
+    with h5py.File("A.h5", "w") as file:
+        file["features"], file["coords"] = np.ones((5, 8)), np.ones((5, 2), int)
+    map_run.run(Path("A.h5"), None, None, None, Path("out"))  # type: ignore[arg-type]
