@@ -4,4 +4,4 @@ from slide2rna import cli
 from slide2rna.commands.maps import main
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, stage=False)

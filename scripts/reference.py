@@ -214,11 +214,14 @@ def _help(program: str, main: Callable[[Sequence[str]], None]) -> str:
 
 def tables_page() -> str:
     """The tables under results/<cohort>/, column by column."""
-    about = "Under `results/<cohort>/`. Tables are Parquet unless the name says otherwise."
+    about = (
+        "Under `results/<cohort>/`, and at the end under the folders that `predict` and `maps` fill. "
+        "Braces\nstand for several columns."
+    )
     parts = [_head("Tables", "docs/reference/tables.yaml", about)]
     told = yaml.safe_load((FOLDER / "tables.yaml").read_text(encoding="utf-8"))
     parts += ["## Shared columns\n", f"{told['shared']['about']}\n"]
-    for table in [told["shared"], *told["tables"]]:
+    for table in [told["shared"], *told["tables"], *told["elsewhere"]]:
         if "path" in table:
             parts += [f"## {table['path'].replace('<', '&lt;').replace('>', '&gt;')}\n"]
             parts += [f"{table['about']}\n"]

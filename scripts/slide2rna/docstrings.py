@@ -34,11 +34,13 @@ def _definition(node: Definition, owner: str, level: str) -> str:
     parts = [f"{level} {owner}.{node.name}\n", f"```python\n{_signature(node)}\n```\n"]
     parts.append(markdown(ast.get_docstring(node) or ""))
     if isinstance(node, ast.ClassDef):
-        for inner in node.body:
-            public = isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_")
-            # What has no docstring is told by its class.
-            if public and ast.get_docstring(inner):
-                parts.append(_definition(inner, node.name, f"{level}#"))
+        methods = [inner for inner in node.body if isinstance(inner, ast.FunctionDef)]
+        # What has no docstring is told by its class.
+        parts += [
+            _definition(inner, node.name, f"{level}#")
+            for inner in methods
+            if not inner.name.startswith("_") and ast.get_docstring(inner)
+        ]
     return "\n".join(parts)
 
 

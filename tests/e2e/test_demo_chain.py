@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 import zarr
 from running import run_demo
 from slide2rna import io
@@ -25,6 +26,45 @@ def test_every_slide_is_accounted_for(demo: Path) -> None:
     failed = features.filter(pl.col("status") == "failed")
     assert failed.height == 1
     assert "too little tissue" in failed["reason"][0]
+
+
+def described(column: str) -> re.Pattern[str]:
+    """A column of the reference: {a,b} are several, {model} any name, and so is an ellipsis."""
+    parts = []
+    for part in re.split(r"(\{.*?\})", column):
+        if not part.startswith("{"):
+            parts.append(re.escape(part))
+        elif "," in part and "…" not in part:
+            parts.append(f"(?:{'|'.join(map(re.escape, part[1:-1].split(',')))})")
+        else:
+            parts.append(".+")
+    return re.compile("".join(parts))
+
+
+def test_the_reference_names_every_column(repo: Path, demo: Path) -> None:
+    told = yaml.safe_load((repo / "docs/reference/tables.yaml").read_text())
+    shared, seen = set(told["shared"]["columns"]), 0
+    for table in told["tables"]:
+        path = table["path"].replace("<run>", RUN).replace("<encoder>", "lite0")
+        path = path.replace("<set>", "go-bp").replace("<slide>", "DEMO-001-S1")
+        path = path.replace("<k>", "0").replace("<i>", "0")
+        if "columns" not in table or not (demo / path).is_file():
+            continue  # samplers and leak_audit are no part of this run
+        seen += 1
+        columns = table["columns"]
+        if path == "slides/shard-0.parquet":
+            columns = columns | told["tables"][0]["columns"]
+        names = {name: described(name) for name in columns}
+        written = set(pl.read_parquet_schema(demo / path)) - shared
+        untold = {c for c in written if not any(n.fullmatch(c) for n in names.values())}
+        absent = {
+            name
+            for name, pattern in names.items()
+            if name not in shared and not any(pattern.fullmatch(column) for column in written)
+        }
+        assert not untold, (path, untold)
+        assert not absent, (path, absent)
+    assert seen >= 21
 
 
 def test_most_slides_have_more_than_2k_tiles(demo: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import flow_cohort
 import h5py
@@ -23,12 +24,18 @@ from slide2rna import (
     config,
     devices,
     download,
+    encoded,
     encoders,
     features,
     fetch,
     fit,
     guard,
+    map_run,
+    map_targets,
+    map_windows,
     pathways,
+    predictions,
+    predictor,
     sample,
     tiles,
 )
@@ -286,6 +293,43 @@ def features_are_not_there() -> None:
 
 
 @trouble
+def features_of_a_whole_slide() -> None:
+    def write(file: h5py.File) -> None:
+        file["feats"], file["coords"] = np.ones((5, 8)), np.ones((5, 2))
+        file.attrs["feat_type"] = "patient"
+
+    own_features(write)
+
+
+@trouble
+def features_without_tiles() -> None:
+    def write(file: h5py.File) -> None:
+        file["features"], file["coords"] = np.ones((0, 8)), np.ones((0, 2), int)
+
+    own_features(write)
+
+
+@trouble
+def coordinates_in_millimetres() -> None:
+    def write(file: h5py.File) -> None:
+        file["feats"], file["coords"] = np.ones((5, 8)), np.ones((5, 2))
+        file.attrs["unit"] = "mm"
+
+    own_features(write)
+
+
+@trouble
+def features_of_two_kinds() -> None:
+    Path("mine").mkdir()
+    for name, encoder in (("A", "uni"), ("B", "uni2")):
+        with h5py.File(f"mine/{name}.h5", "w") as file:
+            file["features"], file["coords"] = np.ones((5, 8)), np.ones((5, 2), int)
+            file.attrs["encoder"] = encoder
+    slides = shard(Path("s.parquet"), {"A": None, "B": None})
+    features.check_own(slides, Path("mine"), Path("out"), Path("m.parquet"))
+
+
+@trouble
 def features_of_two_encoders() -> None:
     Path("mine").mkdir()
     for name, length in (("A", 8), ("B", 9)):
@@ -384,3 +428,63 @@ def a_withdrawn_file() -> None:
 def genes_of_a_checkpoint() -> None:
     torch.save({"model": {}}, "val_best.pt")
     convert.main(["val_best.pt", "luad/fold-0"])
+
+
+@trouble
+def no_model_to_predict_with() -> None:
+    predictor.find("results/LUAD")
+
+
+@trouble
+def several_models_to_predict_with() -> None:
+    for run in ("lite0-flow-go-bp", "uni-flow-go-bp"):
+        folder = Path("results/LUAD/models", run)
+        folder.mkdir(parents=True)
+        (folder / "predictor.json").write_text("{}")
+    predictor.find("results/LUAD")
+
+
+def predicted_from_file(model: dict[str, object]) -> None:
+    """Ask a model about a features file of encoder uni with eight numbers per tile."""
+    with h5py.File("A.h5", "w") as file:
+        file["features"], file["coords"] = np.ones((5, 8)), np.ones((5, 2), int)
+        file.attrs["encoder"] = "uni"
+    encoded.encode(Path("A.h5"), SimpleNamespace(**model), None, 1)  # type: ignore[arg-type]
+
+
+@trouble
+def features_of_another_encoder() -> None:
+    predicted_from_file({"about": {"encoder": "lite0"}, "features": 230})
+
+
+@trouble
+def features_of_another_length() -> None:
+    predicted_from_file({"about": {"encoder": "uni"}, "features": 1024})
+
+
+@trouble
+def two_slides_of_one_name() -> None:
+    options = predictions.Options()
+    predictions.run(None, [Path("a/A.svs"), Path("b/A.svs")], Path("o"), options)  # type: ignore
+
+
+@trouble
+def a_gene_that_the_model_lacks() -> None:
+    map_targets.find(["ERBB2", "ERBB3", "CD3D"], ["HER2", "CD3D"], "--genes", "gene")
+
+
+@trouble
+def nothing_to_map() -> None:
+    map_targets.choose(pl.DataFrame(), pl.DataFrame(), [], [], "zscore")
+
+
+@trouble
+def a_stride_beyond_the_window() -> None:
+    map_windows.Shape.of(8, 9)
+
+
+@trouble
+def a_map_of_features() -> None:
+    with h5py.File("A.h5", "w") as file:
+        file["features"], file["coords"] = np.ones((5, 8)), np.ones((5, 2), int)
+    map_run.run(Path("A.h5"), None, None, None, Path("out"))  # type: ignore[arg-type]

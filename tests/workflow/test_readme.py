@@ -112,6 +112,17 @@ def test_arguments_of_slide2rna_are_understood() -> None:
         parses(import_module(f"slide2rna.commands.{command}").main, words)
 
 
+def test_what_examples_name_is_in_the_demo() -> None:
+    """Whoever has run the demo can run the examples that use its model."""
+    genes = (REPO / "resources" / "demo" / "genes.tsv").read_text().split()
+    for page, words in of("slide2rna"):
+        if "--genes" in words and "results/demo" in words:
+            assert set(words[words.index("--genes") + 1].split(",")) <= set(genes), (page, words)
+        for word in words:
+            if word.startswith("results/demo/source/"):
+                assert re.fullmatch(r"results/demo/source/slides/DEMO-0[0-3]\d-S1\.svs", word), word
+
+
 def test_arguments_of_scripts_are_understood() -> None:
     for page, words in of("python"):
         if words[0] == "-c":

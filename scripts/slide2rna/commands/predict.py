@@ -1,4 +1,4 @@
-"""Predict expression for new slides, with intervals, reliability and a warning where it's strange.
+"""Predict expression for new slides, with intervals and a warning where one is strange.
 
 No expression and no Snakemake are needed, only a model's folder: results/<cohort>/models/<run>, or
 a copy of it. Examples:
