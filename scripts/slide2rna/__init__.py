@@ -18,5 +18,5 @@ STEP_VERSIONS = {
     "train": 4,
     "sample": 4,
     "evaluate": 4,
-    "report": 4,
+    "report": 5,
 }
