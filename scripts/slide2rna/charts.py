@@ -66,8 +66,9 @@ def genes(table: pl.DataFrame, model: str, null: str) -> Spec:
     values = table.select("r", f"r_{null}").drop_nulls().to_numpy()
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     ends = alt.Scale(domain=[math.floor(20 * low) / 20, math.ceil(20 * high) / 20], nice=False)
-    x = alt.X("null:Q", title=f"correlation of {null}", scale=ends)
-    y = alt.Y("r:Q", title=f"correlation of {model}", scale=ends)
+    few = alt.Axis(tickCount=8)
+    x = alt.X("null:Q", title=f"correlation of {null}", scale=ends, axis=few)
+    y = alt.Y("r:Q", title=f"correlation of {model}", scale=ends, axis=few)
     tooltip = [
         alt.Tooltip("gene:N", title="Gene"),
         alt.Tooltip("r:Q", title=model, format=".3f"),
@@ -75,7 +76,7 @@ def genes(table: pl.DataFrame, model: str, null: str) -> Spec:
         alt.Tooltip("null:Q", title=null, format=".3f"),
         alt.Tooltip("fdr:Q", title="FDR", format=".2g"),
     ]
-    found = alt.Scale(domain=["FDR below 5 %", "above"], range=[BLUE, "#9AA0A8"])
+    found = alt.Scale(domain=["FDR below 5 %", "FDR above 5 %"], range=[BLUE, "#9AA0A8"])
     dots = (
         alt.Chart(alt.NamedData("genes"))
         .mark_circle(opacity=0.55, cursor="pointer")
@@ -166,6 +167,7 @@ def reliability(calibration: pl.DataFrame, sets: Sequence[str]) -> Spec:
     color = alt.Color(
         "set:N",
         title="click to single out",
+        legend=alt.Legend(columns=4),
         scale=alt.Scale(domain=titles, range=[colors[i % 8] for i in range(len(titles))]),
     )
     faded = alt.condition(picked, alt.value(1), alt.value(0.1))
@@ -282,7 +284,9 @@ def _finished(chart: Any, height: int) -> Spec:
         .configure(font=FONT, background="#ffffff", aria=False)
         .configure_mark(aria=False)
         .configure_axis(labelColor="#50555E", titleColor=INK, gridColor="#E8EAED", **text)
-        .configure_legend(labelFontSize=12, titleFontSize=12, orient="bottom", symbolSize=80)
+        .configure_legend(
+            labelFontSize=12, titleFontSize=12, orient="bottom", symbolSize=80, columns=2
+        )
         .configure_view(stroke=None)
     )
     spec: Spec = done.to_dict()

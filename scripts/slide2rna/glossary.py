@@ -71,8 +71,9 @@ TERMS = {
     ),
     "interval": Term(
         "95 % interval",
-        "The range in which the number would fall in 95 of 100 cohorts drawn like this one: "
-        "basic bootstrap over patients within folds; the models themselves are not refitted.",
+        "How far chance in who the patients are may move a number: of ranges made like this, in "
+        "cohort after cohort, about 95 of 100 hold the true value. Basic bootstrap over patients "
+        "within folds; the models themselves are not refitted.",
     ),
     "null": Term(
         "null",
@@ -140,8 +141,8 @@ TERMS = {
     ),
     "pathway": Term(
         "pathway, GO",
-        "A set of genes that work together, here a term of the Gene Ontology with all terms below "
-        "it. Its score is one number per patient made of its genes' expression.",
+        "A set of genes that work together, usually a term of the Gene Ontology (GO) with all "
+        "terms below it. Its score is one number per patient made of its genes' expression.",
     ),
     "variance-by-site": Term(
         "variance by site",
