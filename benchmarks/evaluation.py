@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 import zarr
 from scipy import stats
-from slide2rna import bags, config, evaluate, io, metrics
+from slide2rna import bagfile, config, evaluate, io, metrics
 from slide2rna.scoring import Inputs
 
 THREADS = int(os.environ["OMP_NUM_THREADS"])
@@ -51,8 +51,8 @@ def make(folder: Path) -> None:
     sizes = np.full((SAMPLES, CLUSTERS), 40, np.float32)
     color = rng.normal(size=(SAMPLES, 6)).astype(np.float32)
     tiles = np.full(SAMPLES, 4000)
-    found = bags.Bags(means, sizes, color, tiles, names, "uni", CLUSTERS)
-    bags.save(found, folder / "bags.safetensors")
+    found = bagfile.Bags(means, sizes, color, tiles, names, "uni", CLUSTERS)
+    bagfile.save(found, folder / "bags.safetensors")
     members = {"pathway": [], "name": [], "gene": []}  # type: ignore[var-annotated]
     for number in range(PATHWAYS):
         chosen = rng.choice(GENES, rng.integers(10, 150), replace=False)

@@ -25,7 +25,7 @@ import zarr
 from mixture_law import LAWS, Mixture, quantile_grid
 from model import CLUSTERS, FEATURES, GENES, gene_sets
 from scipy import integrate
-from slide2rna import bags, checkpoint, config, drawstats, flow, io
+from slide2rna import bagfile, checkpoint, config, drawstats, flow, io
 from slide2rna.model import RNAFM
 
 SLIDES, DRAWS, STEPS, MEGABYTES = 1130, 100, 20, 3000
@@ -44,8 +44,8 @@ def make(folder: Path) -> None:
     means = rng.standard_normal((SLIDES, CLUSTERS, FEATURES), dtype=np.float32)
     sizes = np.full((SLIDES, CLUSTERS), 40, np.float32)
     color, tiles = np.zeros((SLIDES, 6), np.float32), np.full(SLIDES, 4000)
-    found = bags.Bags(means, sizes, color, tiles, names, "uni", CLUSTERS)
-    bags.save(found, folder / "bags.safetensors")
+    found = bagfile.Bags(means, sizes, color, tiles, names, "uni", CLUSTERS)
+    bagfile.save(found, folder / "bags.safetensors")
     ids = {key: names for key in ("slide_id", "sample_id", "unit")}
     io.write_parquet(pl.DataFrame(ids), folder / "slides.parquet")
     rows = [

@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     settings = config.parse_settings("evaluate", args.settings)
     variants = [ablations.Variant(*names) for names in json.loads(args.variants)]
-    ablations.write(Inputs.of(args), variants, args.out, settings, args.seed, args.threads)
+    ablations.write(cli.given(Inputs, args), variants, args.out, settings, args.seed, args.threads)
 
 
 if __name__ == "__main__":

@@ -12,30 +12,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     for name, text in (("draws", "the run's fold-*.zarr"), ("shift", "its shift/fold-*.parquet")):
         parser.add_argument(f"--{name}", nargs="+", type=Path, required=True, help=text)
-    for name, text in (
-        ("evaluation", "folder of the run's evaluation"),
-        ("bags", "bags of the cohort"),
-        ("expression", "samples x genes, log2(x+1)"),
-        ("slides", "slides.parquet"),
-        ("splits", "unit, fold, part"),
-        ("cohort", "cohort.json"),
-        ("out", "table to write (Parquet)"),
-    ):
-        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+    cli.add_paths(
+        parser,
+        evaluation="folder of the run's evaluation",
+        **cli.COHORT,
+        out="table to write (Parquet)",
+    )
     parser.add_argument("--run", required=True, help="name of the run, for the table")
     parser.add_argument("--settings", default="{}", help="section shift as JSON")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
+    cli.add_machine(parser, threads=1)
     args = parser.parse_args(argv)
     settings = config.parse_settings("shift", args.settings)
     cli.set_threads(args.threads)
 
-    from dataclasses import fields
-
     from slide2rna import abstain
 
-    names = [field.name for field in fields(abstain.Inputs)]
-    inputs = abstain.Inputs(**{name: getattr(args, name) for name in names})
+    inputs = cli.given(abstain.Inputs, args)
     abstain.run(inputs, args.run, args.out, settings, args.seed)
 
 

@@ -20,9 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{stage}-manifest", type=Path, required=True, help="to be written")
     parser.add_argument("--settings", default="{}", help="section features as JSON")
     parser.add_argument("--tile-settings", default="{}", help="section tiles as JSON")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=int, default=2)
+    cli.add_machine(parser, threads=2, device=True)
     args = download.parse(parser, argv)
     settings = config.parse_settings("features", args.settings)
     if settings["encoder"] == "files":

@@ -10,26 +10,23 @@ An interrupted run goes on from OUT/checkpoint when the same command is given ag
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from slide2rna import cli, config
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    for name, text in (
-        ("model", "folder of the fold's flow, the teacher"),
-        ("bags", "bags of the cohort"),
-        ("slides", "slides.parquet"),
-        ("splits", "unit, fold, part"),
-        ("out", "folder of the student"),
-    ):
-        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+    cli.add_paths(
+        parser,
+        model="folder of the fold's flow, the teacher",
+        bags="bags of the cohort",
+        slides="slides.parquet",
+        splits="unit, fold, part",
+        out="folder of the student",
+    )
     parser.add_argument("--fold", type=int, required=True)
     parser.add_argument("--settings", default="{}", help="student of section samplers, as JSON")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=int, default=1)
+    cli.add_machine(parser, threads=1, device=True)
     args = parser.parse_args(argv)
     settings = config.parse_settings("samplers", f'{{"student": {args.settings}}}')["student"]
     cli.set_threads(args.threads)

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from slide2rna.scoring import Inputs
 
     settings = config.parse_settings("evaluate", args.settings)
-    inputs = Inputs.of(args)
+    inputs = cli.given(Inputs, args)
     evaluate.evaluate(inputs, args.run, args.out, settings, args.seed, args.threads, args.search)
 
 

@@ -35,8 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     score.add_argument("--run", required=True, help="name of the run, for the tables")
     score.add_argument("--out", type=Path, required=True, help="folder for tables and page")
     score.add_argument("--settings", default="{}", help="section evaluate as JSON")
-    score.add_argument("--seed", type=int, default=1)
-    score.add_argument("--threads", type=int, default=2)
+    cli.add_machine(score, threads=2)
     args = parser.parse_args(argv)
     if args.step == "score":
         cli.set_threads(args.threads)
@@ -46,9 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.step == "units":
         external.units(args.slides, args.folds, args.out)
         return
-    inputs = external.Inputs(
-        args.train, args.test, args.encoder, args.draws, args.external, args.splits, args.pathways
-    )
+    inputs = cli.given(external.Inputs, args)
     settings = config.parse_settings("evaluate", args.settings)
     facts = external.evaluate(inputs, args.run, args.out, settings, args.seed, args.threads)
     cli.log.info("page: %s", external_page.write(facts, args.out))

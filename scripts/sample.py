@@ -12,41 +12,38 @@ when the same command is given again. Example:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from slide2rna import cli, config
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    for name, text in (
-        ("model", "folder of the fold's model"),
-        ("bags", "bags of the cohort"),
-        ("slides", "slides.parquet"),
-        ("splits", "unit, fold, part"),
-        ("out", "zarr group to write"),
-        ("summary", "Parquet table to write"),
-    ):
-        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+    cli.add_paths(
+        parser,
+        model="folder of the fold's model",
+        bags="bags of the cohort",
+        slides="slides.parquet",
+        splits="unit, fold, part",
+        out="zarr group to write",
+        summary="Parquet table to write",
+    )
     parser.add_argument("--fold", type=int, required=True)
     parser.add_argument("--label", default="flow", help="the run's name among the models")
     parser.add_argument("--settings", default="{}", help="section sample, as JSON")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=int, default=1)
+    cli.add_machine(parser, threads=1, device=True)
     args = parser.parse_args(argv)
     settings = config.parse_settings("sample", args.settings)
     cli.set_threads(args.threads)
 
     import torch
-    from slide2rna import checkpoint, data, devices, sample
+    from slide2rna import bagfile, checkpoint, data, devices, sample
 
     torch.set_num_threads(args.threads)
     device = devices.choose(args.device)
     model, meta = checkpoint.load_model(args.model, device)
     # Not before: building a network frees large pieces that nothing later would fill.
     devices.keep_freed_memory()
-    ids, means, sizes = data.stored_bags(args.bags)
+    ids, means, sizes = bagfile.stored(args.bags)
     rows = data.fold_rows(ids, args.slides, args.splits, args.fold)
     sample.run(
         model,

@@ -19,35 +19,33 @@ from slide2rna import cli, config
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    for name, text in (
-        ("model", "folder of the fold's flow"),
-        ("bags", "bags of the cohort"),
-        ("slides", "slides.parquet"),
-        ("splits", "unit, fold, part"),
-        ("out", "folder to write"),
-    ):
-        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+    cli.add_paths(
+        parser,
+        model="folder of the fold's flow",
+        bags="bags of the cohort",
+        slides="slides.parquet",
+        splits="unit, fold, part",
+        out="folder to write",
+    )
     parser.add_argument("--student", type=Path, help="folder of the fold's one-step student")
     parser.add_argument("--fold", type=int, required=True)
     parser.add_argument("--label", default="flow", help="the run's name among the models")
     parser.add_argument(
         "--samplers", required=True, help="[[name, section sample, of the student], ...] as JSON"
     )
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=int, default=1)
+    cli.add_machine(parser, threads=1, device=True)
     args = parser.parse_args(argv)
     listed = json.loads(args.samplers)
     settings = [config.parse_settings("sample", json.dumps(changes)) for _, changes, _ in listed]
     cli.set_threads(args.threads)
 
     import torch
-    from slide2rna import bags, data, devices, sampler_draws
+    from slide2rna import bagfile, data, devices, sampler_draws
     from slide2rna.runs import Sampler
 
     torch.set_num_threads(args.threads)
     devices.keep_freed_memory()
-    bagged = bags.load(args.bags)
+    bagged = bagfile.load(args.bags)
     rows = data.fold_rows(bagged.slide_ids, args.slides, args.splits, args.fold)
     sampler_draws.run(
         args.model,

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     settings = config.parse_settings("evaluate", args.settings)
     every = [samplers.Variant(*facts) for facts in json.loads(args.samplers)]
-    samplers.write(Inputs.of(args), every, args.out, settings, args.seed, args.threads)
+    samplers.write(cli.given(Inputs, args), every, args.out, settings, args.seed, args.threads)
 
 
 if __name__ == "__main__":

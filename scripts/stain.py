@@ -12,23 +12,18 @@ from pathlib import Path
 from slide2rna import cli, config
 from slide2rna.errors import ConfigError
 
-PATHS = ("models", "draws", "judged", "familiar", "slides", "tiles")
 SECTIONS = ("features", "tiles", "bags", "sample", "stain", "shift")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    for name, text in zip(
-        PATHS,
-        (
-            "fold-K folders of the run's models",
-            "its fold-K.zarr",
-            "its shift/fold-K.parquet",
-            "its shift/fold-K.safetensors",
-            "slides/shard-I.parquet",
-            "tiles/shard-I.parquet",
-        ),
-        strict=True,
+    for name, text in (
+        ("models", "fold-K folders of the run's models"),
+        ("draws", "its fold-K.zarr"),
+        ("judged", "its shift/fold-K.parquet"),
+        ("familiar", "its shift/fold-K.safetensors"),
+        ("slides", "slides/shard-I.parquet"),
+        ("tiles", "tiles/shard-I.parquet"),
     ):
         parser.add_argument(f"--{name}", nargs="+", type=Path, required=True, help=text)
     parser.add_argument("--cohort", type=Path, required=True, help="cohort.json")
@@ -36,9 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
     for name in SECTIONS:
         parser.add_argument(f"--{name}-settings", default="{}", help=f"section {name} as JSON")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=int, default=2)
+    cli.add_machine(parser, threads=2, device=True)
     args = parser.parse_args(argv)
     own = {
         name: config.parse_settings(name, getattr(args, f"{name}_settings")) for name in SECTIONS
@@ -56,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     encoder = encoders.load(own["features"], device.type, args.threads, own["tiles"]["tile_px"])
     sections = (own[name] for name in ("tiles", "bags", "sample", "stain"))
     setup = stain.Setup(encoder, *sections, args.seed, args.threads, device)
-    inputs = stain.Inputs(*(getattr(args, name) for name in PATHS), args.cohort)
+    inputs = cli.given(stain.Inputs, args)
     stain_tables.write(inputs, setup, args.run, args.out, own["shift"]["alpha"])
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from slide2rna import cli, config
 from slide2rna.errors import StageError
@@ -20,24 +19,22 @@ from slide2rna.errors import StageError
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    for name, text in (
-        ("bags", "bags of the cohort"),
-        ("expression", "samples x genes, log2(x+1)"),
-        ("splits", "unit, fold, part"),
-        ("slides", "slides.parquet"),
-        ("pathways", "gene sets"),
-        ("guard", "the leak guard's report"),
-        ("out", "folder of the model"),
-    ):
-        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+    cli.add_paths(
+        parser,
+        bags="bags of the cohort",
+        expression="samples x genes, log2(x+1)",
+        splits="unit, fold, part",
+        slides="slides.parquet",
+        pathways="gene sets",
+        guard="the leak guard's report",
+        out="folder of the model",
+    )
     parser.add_argument("--fold", type=int, required=True)
     parser.add_argument("--name", default="flow", help="flow, or a network of section baselines")
     parser.add_argument("--model", default="{}", help="section model, or the network's, as JSON")
     parser.add_argument("--settings", default="{}", help="section train, as JSON")
     parser.add_argument("--search", default="[]", help="further configurations, as JSON")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=int, default=1)
+    cli.add_machine(parser, threads=1, device=True)
     args = parser.parse_args(argv)
     settings = config.training(args.name, args.model, args.settings) | {
         "search": json.loads(args.search)

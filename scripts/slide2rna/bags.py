@@ -7,54 +7,22 @@ bag is padding of size 0.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import faiss
 import numpy as np
 import polars as pl
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from slide2rna import STEP_VERSIONS
+from slide2rna.bagfile import Bags, save
 from slide2rna.cli import progress
 from slide2rna.config import Settings
 from slide2rna.errors import SlideError, StageError, listing
 from slide2rna.featurefile import read
-from slide2rna.io import atomic, seed_for
+from slide2rna.io import seed_for
 
 ALL_POINTS = 1 << 30
 SKETCH_DIM, SEED_ROWS = 64, 20  # rows per cluster
 FULL = 5  # of the iterations, those that see all numbers of a tile
-
-
-@dataclass(frozen=True)
-class Bags:
-    """Bags of a cohort.
-
-    Attributes
-    ----------
-    means : ndarray of float32, shape (S, k, d)
-        Cluster means by falling size, zero where there is no cluster.
-    sizes : ndarray of float32, shape (S, k)
-        Tiles per cluster; 0 is padding.
-    color : ndarray of float32, shape (S, 6)
-        Mean over tiles of mean and sd of R, G and B; NaN where unknown.
-    n_tiles : ndarray of int64, shape (S,)
-    slide_ids : list of str
-        Sorted.
-    encoder : str
-    k : int
-    """
-
-    means: np.ndarray
-    sizes: np.ndarray
-    color: np.ndarray
-    n_tiles: np.ndarray
-    slide_ids: list[str]
-    encoder: str
-    k: int
 
 
 def backend() -> str:
@@ -245,57 +213,5 @@ def run(
         if found.color is not None:
             color[i] = found.color.mean(0, dtype=np.float64)
     bags = Bags(means, sizes, color, n_tiles, ids, folder.name, k)
-    save(bags, out)
+    save(bags, out, backend())
     return bags
-
-
-def save(bags: Bags, path: Path) -> None:
-    """Write bags as safetensors, all or nothing."""
-    tensors = {
-        "means": bags.means,
-        "sizes": bags.sizes,
-        "color": bags.color,
-        "n_tiles": bags.n_tiles,
-    }
-    metadata = {
-        "slide_ids": json.dumps(bags.slide_ids),
-        "encoder": bags.encoder,
-        "k": str(bags.k),
-        "backend": backend(),
-        "version": str(STEP_VERSIONS["bags"]),
-    }
-    with atomic(path) as partial:
-        save_file(tensors, partial, metadata)
-        _sort_header(partial)
-
-
-def _sort_header(path: Path) -> None:
-    """Put the metadata into order: safetensors writes it in a random one."""
-    with open(path, "r+b") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        header = json.loads(handle.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) <= length:
-            handle.seek(8)
-            handle.write(text.ljust(length))
-
-
-def load(path: str | Path) -> Bags:
-    """Read bags.
-
-    Raises
-    ------
-    StageError
-        The file is missing or isn't a bags file.
-    """
-    try:
-        with safe_open(path, "numpy") as file:
-            about = file.metadata()
-            arrays = {
-                name: file.get_tensor(name) for name in ("means", "sizes", "color", "n_tiles")
-            }
-        ids, encoder, k = json.loads(about["slide_ids"]), about["encoder"], int(about["k"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise StageError(path, f"not a bags file ({error})", "run the stage bags again") from error
-    return Bags(**arrays, slide_ids=ids, encoder=encoder, k=k)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,13 @@ from slide2rna.errors import UserError
 
 log = logging.getLogger("slide2rna")
 T = TypeVar("T")
+COHORT = {
+    "bags": "bags of the cohort",
+    "expression": "samples x genes, log2(x+1)",
+    "slides": "slides.parquet",
+    "splits": "unit, fold, part",
+    "cohort": "cohort.json",
+}
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -25,6 +33,26 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+
+def add_paths(to: argparse.ArgumentParser, **options: str) -> None:
+    """Options that are required paths, each with its help."""
+    for name, text in options.items():
+        to.add_argument(f"--{name}", type=Path, required=True, help=text)
+
+
+def add_machine(to: argparse.ArgumentParser, threads: int, device: bool = False) -> None:
+    """Seed, threads (by default so many) and, for what may run on a GPU, the device."""
+    to.add_argument("--seed", type=int, default=1)
+    if device:
+        to.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    to.add_argument("--threads", type=int, default=threads)
+
+
+def given(kind: type[T], args: argparse.Namespace) -> T:
+    """A dataclass from the options that have its fields' names."""
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: getattr(args, name) for name in names})
 
 
 def scoring_parser(description: str | None) -> argparse.ArgumentParser:
@@ -39,19 +67,9 @@ def scoring_parser(description: str | None) -> argparse.ArgumentParser:
         found.add_argument(
             f"--{name}", nargs="+", default=[], type=Path, required=needed, help=text
         )
-    for name, text in (
-        ("bags", "bags of the cohort"),
-        ("expression", "samples x genes, log2(x+1)"),
-        ("slides", "slides.parquet"),
-        ("splits", "unit, fold, part"),
-        ("cohort", "cohort.json"),
-        ("pathways", "gene sets"),
-        ("out", "folder for the tables"),
-    ):
-        found.add_argument(f"--{name}", type=Path, required=True, help=text)
+    add_paths(found, **COHORT, pathways="gene sets", out="folder for the tables")
     found.add_argument("--settings", default="{}", help="section evaluate as JSON")
-    found.add_argument("--seed", type=int, default=1)
-    found.add_argument("--threads", type=int, default=2)
+    add_machine(found, threads=2)
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from slide2rna import bootstrap, coexpression, io, lineup
-from slide2rna.coexpression import Matrix
-from slide2rna.folds import Fold
+from slide2rna.coexpression_fold import GROUPS, MEASURED, REPLICATES, Given, Key, OfFold, score
 from slide2rna.parallel import ordered_map
 from slide2rna.scoring import Evaluated
 
 Array = NDArray[np.floating]
-Key = tuple[str, str]  # model, kind
 
-# At most so many genes, draws of a null (and of the model, where the jackknife leaves patients
-# out), and groups of a fold's patients that it leaves out in turn.
-GENES, REPLICATES, GROUPS = 2000, 20, 10
-TRAIN, MEASURED = "constant", "measured"
+GENES = 2000  # at most so many
 # Kinds that need no draws.
 FIXED = ("point", "mean", "train-matrix")
 SCHEMA = {
@@ -47,24 +41,6 @@ NOTES = {
     "truth-halves": "ceiling: test patients in two halves, so half as many; 5th to 95th percentile "
     "of splits",
 }
-
-
-@dataclass
-class OfFold:
-    """Scores of one fold on one gene set.
-
-    Attributes
-    ----------
-    gsc : by model and kind; without : the same without each group of patients (groups,).
-    energy : by model and kind (n,) per sample.
-    halves : GSC between halves of the test samples, one per split.
-    """
-
-    genes: int
-    gsc: dict[Key, float] = field(default_factory=dict)
-    without: dict[Key, Array] = field(default_factory=dict)
-    energy: dict[Key, Array] = field(default_factory=dict)
-    halves: Array = field(default_factory=lambda: np.empty(0))
 
 
 def table(found: Evaluated, threads: int) -> pl.DataFrame:
@@ -95,123 +71,33 @@ def _chosen(found: Evaluated, fold: int, name: str) -> NDArray[np.int64]:
 
 def _of_fold(found: Evaluated, index: int, names: Sequence[str], threads: int) -> list[OfFold]:
     fold, given = found.folds[index], found.inputs[index]
+    mean, sd = found.train[index]
     sets = [_chosen(found, index, name) for name in names]
     union = np.unique(np.concatenate(sets))
+    fixed = {(name, "point"): value for name, value in given.test.items() if name != "constant"}
     drawn: list[Array] = []
     if found.draws:
+        fixed = {(found.model, "mean"): found.draws[index].mean} | fixed
         samples = fold.test_draws()
         drawn = list(ordered_map(lambda item: item[1][:, :, union], samples, threads))
-    mean = {(found.model, "mean"): found.draws[index].mean} if found.draws else {}
-    points = {(name, "point"): value for name, value in given.test.items() if name != "constant"}
     out = []
     for name, genes in zip(names, sets, strict=True):
         inside = np.searchsorted(union, genes)
         whole = len(inside) == len(union)
         own = drawn if whole else [of[:, :, inside] for of in drawn]
-        fixed = {key: value[:, genes] for key, value in (mean | points).items()}
-        scored = OfFold(len(genes))
         rng = io.rng_for(found.seed, "coexpression", fold.number, name)
-        apart = [coexpression.shuffled(of, rng) for of in own]
-        _gsc(found, index, fold, genes, own, apart, fixed, scored, rng, threads)
-        _energy(found, index, fold, genes, own, apart, fixed, scored, threads)
-        out.append(scored)
+        part = Given(
+            model=found.model,
+            scale=(mean[genes], sd[genes]),
+            truth=fold.test.truth[:, genes],
+            train=fold.train.truth[:, genes],
+            owners=fold.test.owners,
+            drawn=own,
+            apart=[coexpression.shuffled(of, rng) for of in own],
+            fixed={key: value[:, genes] for key, value in fixed.items()},
+        )
+        out.append(score(part, rng, threads))
     return out
-
-
-def _gsc(
-    found: Evaluated,
-    index: int,
-    fold: Fold,
-    genes: NDArray[np.int64],
-    drawn: Sequence[Array],
-    apart: Sequence[Array],
-    fixed: dict[Key, Array],
-    scored: OfFold,
-    rng: np.random.Generator,
-    threads: int,
-) -> None:
-    """Fill in the similarity of correlation matrices; nothing for a fold of three or fewer."""
-    truth, train = fold.test.truth[:, genes], fold.train.truth[:, genes]
-    n = len(truth)
-    if n <= 3 or len(genes) < 3:
-        return
-    picked = rng.integers(len(train), size=(REPLICATES, n))
-    halves = [rng.permutation(n) for _ in range(REPLICATES)]
-    every = min((of.shape[1] for of in drawn), default=0)
-    of_train = Matrix(train)
-    everyone = np.arange(n)
-
-    def work(rows: NDArray[np.int64]) -> dict[Key, float]:
-        """Of these samples: with all draws if that is everyone."""
-        whole = len(rows) == n
-        measured = Matrix(truth[rows])
-        here = {}
-        if drawn:
-            own, independent = ([of[row] for row in rows] for of in (drawn, apart))
-            count = every if whole else min(REPLICATES, every)
-            here[found.model, "draws"] = coexpression.of_draws(truth[rows], own, count)
-            value = coexpression.of_draws(truth[rows], independent, min(REPLICATES, every))
-            here[found.model, "shuffled-draws"] = value
-        for key, values in fixed.items():
-            here[key] = Matrix(values[rows]).similarity(measured)
-        profiles = [Matrix(train[of[rows]]).similarity(measured) for of in picked]
-        here[TRAIN, "train-profiles"] = float(np.mean(profiles))
-        here[MEASURED, "train-matrix"] = of_train.similarity(measured)
-        return here
-
-    left = [everyone, *_without(fold.test.owners, rng)]
-    scored.gsc, *rest = ordered_map(work, left, threads)
-    scored.without = {key: np.array([of[key] for of in rest]) for key in scored.gsc}
-
-    def split(of: NDArray[np.int64]) -> float:
-        first, second = Matrix(truth[of[: n // 2]]), Matrix(truth[of[n // 2 :]])
-        return first.similarity(second)
-
-    scored.halves = np.array(list(ordered_map(split, halves if n >= 8 else [], threads)))
-
-
-def _without(owners: Sequence[str], rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """Rows left when each group of patients in turn is taken out; samples, of a lone patient."""
-    names = np.array(owners if len(set(owners)) > 1 else range(len(owners)), dtype=object)
-    known = np.unique(names.astype(str))
-    groups = np.array_split(rng.permutation(known), min(GROUPS, len(known)))
-    rows = [np.flatnonzero(~np.isin(names.astype(str), group)) for group in groups]
-    return [of for of in rows if len(of) > 2]
-
-
-def _energy(
-    found: Evaluated,
-    index: int,
-    fold: Fold,
-    genes: NDArray[np.int64],
-    drawn: Sequence[Array],
-    apart: Sequence[Array],
-    fixed: dict[Key, Array],
-    scored: OfFold,
-    threads: int,
-) -> None:
-    """Fill in the energy scores, over genes in units of their train sd."""
-    mean, sd = (of[genes].astype(np.float32) for of in found.train[index])
-    sd = np.where(sd > 0, sd, np.float32(1))
-
-    def z(values: Array) -> Array:
-        return (np.asarray(values, dtype=np.float32) - mean) / sd
-
-    truth = z(fold.test.truth[:, genes])
-    for kind, of in (("draws", drawn), ("shuffled-draws", apart)):
-        if of and min(one.shape[1] for one in of) > 1:
-            pairs = zip(of, truth, strict=True)
-            scores = ordered_map(
-                lambda pair: coexpression.energy(z(pair[0]), pair[1]), pairs, threads
-            )
-            scored.energy[found.model, kind] = np.array(list(scores))
-    for key, values in fixed.items():
-        distance = np.sqrt(np.square(z(values) - truth).mean(axis=1, dtype=np.float64))
-        scored.energy[key] = distance
-    if len(fold.train.truth) > 1:
-        profiles = z(fold.train.truth[:, genes])
-        of_train = coexpression.energy_of_profiles(profiles, truth)
-        scored.energy[TRAIN, "train-profiles"] = of_train
 
 
 def _rows(found: Evaluated, of_folds: Sequence[OfFold], name: str) -> list[dict[str, Any]]:

@@ -15,10 +15,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from slide2rna import io
 from slide2rna.calibration import SD_FLOOR
 from slide2rna.folds import Fold
-from slide2rna.patients import Part
+from slide2rna.patients import one_each
 from slide2rna.scoring import Evaluated
 
 Array = NDArray[np.floating]
@@ -135,22 +134,6 @@ def floor_of(train_sd: Array) -> NDArray[np.float32]:
     return np.where(train_sd > 0, SD_FLOOR * train_sd, 1.0).astype(np.float32)
 
 
-def one_each(part: Part, seed: int, fold: int) -> NDArray[np.int64]:
-    """One row per patient, drawn where it has several samples.
-
-    Samples of a patient aren't exchangeable with those of another, patients are; a sample drawn
-    from each makes scores that are (Dunn et al. 2023, doi:10.1080/01621459.2022.2060112).
-    """
-    rows: dict[str, list[int]] = {}
-    for row, owner in enumerate(part.owners):
-        rows.setdefault(owner, []).append(row)
-    chosen = [
-        of[int(io.rng_for(seed, "conformal", fold, owner).integers(len(of)))]
-        for owner, of in rows.items()
-    ]
-    return np.array(chosen, dtype=np.int64)
-
-
 def available(found: Evaluated) -> bool:
     """Whether the files hold the mean and sd of the draws, those of calibration slides too."""
     return all(fold.has("mean") and fold.has("sd") for fold in found.folds)
@@ -173,7 +156,7 @@ def calibrate(
     by : none or site (Mondrian).
     """
     floor = floor_of(train_sd)
-    rows = one_each(fold.cal, seed, fold.number)
+    rows = one_each(fold.cal.owners, seed, "conformal", fold.number)
     scale = np.maximum(fold.mixture(fold.cal)[1], floor)
     of_cal = scores(fold.read("point", fold.cal), scale, fold.cal.truth)[rows]
     by_site = {}

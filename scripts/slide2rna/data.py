@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from slide2rna.errors import StageError
 
@@ -149,45 +147,3 @@ def feature_statistics(
         square += np.einsum("k,kd->d", weight, (means[row] - mean) ** 2)
     sd = np.sqrt(square)
     return mean, np.where(sd > 1e-6 * np.maximum(np.abs(mean), 1e-6), sd, 1.0)
-
-
-@dataclass(frozen=True)
-class StoredRows:
-    """An array of a bags file, of which only the rows that are asked for are read.
-
-    Every row is read from the file opened anew, since what was read of an open file stays mapped.
-    """
-
-    path: Path
-    name: str
-    shape: tuple[int, ...]
-
-    def __getitem__(self, rows: int | Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
-        if not np.ndim(rows):
-            return self._row(int(rows))  # type: ignore[arg-type]
-        return np.stack([self._row(int(row)) for row in rows])  # type: ignore[union-attr]
-
-    def _row(self, row: int) -> NDArray[np.float32]:
-        with safe_open(self.path, "numpy") as file:
-            found: NDArray[np.float32] = file.get_slice(self.name)[row : row + 1][0]
-        return found
-
-
-def stored_bags(path: str | Path) -> tuple[list[str], StoredRows, StoredRows]:
-    """Slide ids, means and sizes of a bags file; bags stay on disk until they are asked for.
-
-    Raises
-    ------
-    StageError
-        The file is missing or isn't a bags file.
-    """
-    try:
-        with safe_open(path, "numpy") as file:
-            ids = json.loads(file.metadata()["slide_ids"])
-            means, sizes = (
-                StoredRows(Path(path), name, tuple(file.get_slice(name).get_shape()))
-                for name in ("means", "sizes")
-            )
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise StageError(path, f"not a bags file ({error})", "run the stage bags again") from error
-    return ids, means, sizes

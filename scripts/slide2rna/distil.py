@@ -12,8 +12,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from slide2rna import bags, checkpoint, config, data, flow, io, sample, train
-from slide2rna.bags import Bags
+from slide2rna import bagfile, checkpoint, config, data, flow, io, sample, train
+from slide2rna.bagfile import Bags
 from slide2rna.cli import log, progress
 from slide2rna.config import Settings
 from slide2rna.data import Rows
@@ -189,7 +189,7 @@ def run(
     if not isinstance(teacher, RNAFM) or meta.get("one_step"):
         what = "itself a one-step student" if meta.get("one_step") else "not generative"
         raise StageError(inputs.teacher, f"the model is {what}", "distil the run's flow")
-    bagged = bags.load(inputs.bags)
+    bagged = bagfile.load(inputs.bags)
     if bagged.means.shape[1:] != (meta["clusters"], meta["features"]):
         raise StageError(
             inputs.bags,

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from slide2rna import STEP_VERSIONS, __version__, bags, checkpoint, data, io, pathways, train
+from slide2rna import STEP_VERSIONS, __version__, bagfile, checkpoint, data, io, pathways, train
 from slide2rna.cli import log
 from slide2rna.config import Settings
 from slide2rna.errors import ConfigError, StageError
@@ -87,7 +87,7 @@ def run(
     StageError
         A part is empty, inputs don't fit together, or the loss stops being finite.
     """
-    bagged = bags.load(inputs.bags)
+    bagged = bagfile.load(inputs.bags)
     genes = data.gene_names(inputs.expression)
     rows = data.fold_rows(bagged.slide_ids, inputs.slides, inputs.splits, inputs.fold)
     parts = {}

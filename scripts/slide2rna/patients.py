@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from slide2rna import bags, io
+from slide2rna import bagfile, io
 from slide2rna.errors import StageError
 
 Array = NDArray[np.floating]
@@ -39,7 +39,7 @@ class Cohort:
     row: dict[str, int]
     slides: pl.DataFrame
     splits: pl.DataFrame
-    bags: bags.Bags
+    bags: bagfile.Bags
     info: dict
 
 
@@ -61,7 +61,7 @@ class Part:
 
     slide_ids: list[str]
     sites: list[str | None]
-    bags: bags.Bags
+    bags: bagfile.Bags
     bag_rows: NDArray[np.int64]
     samples: list[str]
     owners: list[str]
@@ -92,6 +92,21 @@ class Part:
     def sample_sites(self) -> list[str | None]:
         """Site of each sample (n,), that of its first slide."""
         return [self.sites[column] for column in self.first_slide()]
+
+
+def one_each(owners: Sequence[str], seed: int, *stream: int | str) -> NDArray[np.int64]:
+    """One row per owner, in the order of their first rows; drawn where an owner has several.
+
+    Rows of a patient aren't exchangeable with those of another, patients are; a row drawn from
+    each makes scores that are (Dunn et al. 2023, doi:10.1080/01621459.2022.2060112).
+    """
+    rows: dict[str, list[int]] = {}
+    for row, owner in enumerate(owners):
+        rows.setdefault(owner, []).append(row)
+    chosen = [
+        of[int(io.rng_for(seed, *stream, owner).integers(len(of)))] for owner, of in rows.items()
+    ]
+    return np.array(chosen, dtype=np.int64)
 
 
 def load_cohort(
@@ -132,7 +147,7 @@ def load_cohort(
         row={name: index for index, name in enumerate(names)},
         slides=slides.sort("slide_id"),
         splits=pl.read_csv(splits_path, separator="\t", schema_overrides={"unit": pl.String}),
-        bags=bags.load(bag_path),
+        bags=bagfile.load(bag_path),
         info=io.read_json(cohort_path),
     )
 

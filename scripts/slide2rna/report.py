@@ -14,7 +14,7 @@ import polars as pl
 
 from slide2rna import (
     __version__,
-    bags,
+    bagfile,
     catalogue,
     charts,
     io,
@@ -68,7 +68,7 @@ class Run:
     models: dict[int, dict[str, Any]]
     logs: dict[int, pl.DataFrame]
     pathways: dict[str, Any]
-    bags: bags.Bags
+    bags: bagfile.Bags
     settings: dict[str, Any] | None = None
 
     @property
@@ -144,7 +144,7 @@ def load(
         models=models,
         logs=logs,
         pathways=io.read_json(folder / "pathways" / f"{pathway_set}.json"),
-        bags=bags.load(folder / "bags" / f"{encoder}.safetensors"),
+        bags=bagfile.load(folder / "bags" / f"{encoder}.safetensors"),
         settings=settings,
     )
 

@@ -7,9 +7,8 @@ from typing import Any
 import polars as pl
 
 from slide2rna import lineup, verdict
-from slide2rna.coexpression_table import MEASURED
+from slide2rna.coexpression_fold import MEASURED
 from slide2rna.sharpness import NULL
-from slide2rna.summary import UNCLAIMED
 from slide2rna.verdict import Sentence, pick, spread, tone
 
 Row = dict[str, Any]
@@ -21,12 +20,6 @@ KINDS = {
     "train-matrix": "all train profiles",
     "truth-halves": "test patients, half against half",
 }
-
-
-def claimed(summary: pl.DataFrame, model: str) -> bool:
-    """Whether the draws claim any coverage; guided ones don't."""
-    score = pick(summary, model=model, gene_set="all", metric="pcc")
-    return score is None or UNCLAIMED not in (score["note"] or "")
 
 
 def across_sites(slides: pl.DataFrame, splits: pl.DataFrame) -> bool:
@@ -274,13 +267,4 @@ def _pathways(table: pl.DataFrame, claimed: bool = True) -> list[Sentence]:
     row = rows[0]["pooled"] if rows else None
     if row is None:
         return []
-    off = row["covered"] - 0.9
-    fine = abs(off) <= verdict.TOLERANCE
-    word = "calibrated" if fine else ("too narrow" if off < 0 else "too wide")
-    text = (
-        f"The 90 % intervals of pathway scores hold {verdict.percent(row['covered'])} of the "
-        f"measured ones ({verdict.percent(row['low'])} to {verdict.percent(row['high'])})."
-    )
-    if not claimed:
-        return [Sentence(f"{text} The draws are guided: {UNCLAIMED}.", "open", "not claimed")]
-    return [Sentence(text, "good" if fine else "bad", word)]
+    return [verdict.coverage(row, "The 90 % intervals of pathway scores", "ones", claimed)]

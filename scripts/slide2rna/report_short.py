@@ -146,6 +146,11 @@ def _sure(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -> str:
 
 
 def _limits(cohort: dict[str, Any], counts: dict[str, int]) -> str:
+    if cohort.get("source") in ("demo", "law"):
+        return (
+            "This cohort was made by a computer to try the program: nothing here is a finding "
+            "about people."
+        )
     where = "this cohort"
     if (sites := cohort.get("n_sites") or 0) > 1:
         where = f"this cohort of {_many(sites, 'site')}"

@@ -36,7 +36,7 @@ FRAGMENTS = 1.5
 
 
 class RowArray(Protocol):
-    """Bags in memory, or on disk (`data.StoredRows`)."""
+    """Bags in memory, or on disk (`bagfile.StoredRows`)."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...

@@ -13,7 +13,7 @@ import torch
 import zarr
 
 from slide2rna import checkpoint, io, sample
-from slide2rna.bags import Bags
+from slide2rna.bagfile import Bags
 from slide2rna.cli import log
 from slide2rna.data import Rows
 from slide2rna.errors import StageError

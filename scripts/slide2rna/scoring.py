@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +53,6 @@ class Inputs:
     cohort: Path
     pathways: Path
     others: list[Path] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, args: Namespace) -> Inputs:
-        """From the options of `cli.scoring_parser`."""
-        return cls(**{name.name: getattr(args, name.name) for name in fields(cls)})
 
 
 @dataclass

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 from threadpoolctl import threadpool_limits
 
-from slide2rna import bags, data, familiar, folds, io
+from slide2rna import bagfile, data, familiar, folds, io, patients
 from slide2rna.cli import progress
 from slide2rna.config import Settings
 from slide2rna.errors import StageError
@@ -100,7 +100,7 @@ def run(
     """
     genes, fold = folds.read_genes(inputs.draws), folds.fold_of(inputs.draws)
     store, rows = folds.open_store(inputs.draws, genes)
-    bagged = bags.load(inputs.bags)
+    bagged = bagfile.load(inputs.bags)
     of_fold = data.fold_rows(bagged.slide_ids, inputs.slides, inputs.splits, fold)
     unit = dict(pl.read_parquet(inputs.slides).select("slide_id", "unit").iter_rows())
     train, judged = of_fold.of("train"), of_fold.of(*JUDGED)
@@ -118,7 +118,7 @@ def run(
     law = replace(law, about=law.about | {"run": name, "profiles": kind})
     ids = np.array(judged.slide_ids)
     far = {"bag": np.array(bag), "expression": law.expression_distance(profiles)}
-    cal = np.isin(ids, one_each(judged.of("cal").slide_ids, unit, seed))
+    cal = np.isin(ids, _one_each(judged.of("cal"), unit, seed))
     held = {key: values[cal & np.isfinite(values)] for key, values in far.items()}
     law = replace(
         law,
@@ -155,17 +155,15 @@ def run(
     return table
 
 
-def one_each(slides: Sequence[str], unit: dict[str, str], seed: int) -> list[str]:
+def _one_each(rows: data.Rows, unit: dict[str, str], seed: int) -> list[str]:
     """One slide of each unit, drawn: two of one patient aren't two independent witnesses."""
-    of: dict[str, list[str]] = {}
-    for slide in sorted(slides):
-        of.setdefault(unit[slide], []).append(slide)
-    return [own[io.rng_for(seed, "shift", name).integers(len(own))] for name, own in of.items()]
+    owners = [unit[slide] for slide in rows.slide_ids]
+    return [rows.slide_ids[row] for row in patients.one_each(owners, seed, "shift")]
 
 
 def _law(
     inputs: Inputs,
-    bagged: bags.Bags,
+    bagged: bagfile.Bags,
     train: data.Rows,
     unit: dict[str, str],
     genes: list[str],
@@ -200,11 +198,11 @@ def _law(
         NONE,
         about,
     )
-    return law, found.among(one_each(train.slide_ids, unit, seed))
+    return law, found.among(_one_each(train, unit, seed))
 
 
 def _train_bags(
-    bagged: bags.Bags, train: data.Rows, unit: dict[str, str], most: int, seed: int, fold: int
+    bagged: bagfile.Bags, train: data.Rows, unit: dict[str, str], most: int, seed: int, fold: int
 ) -> TrainBags:
     mean, scale = data.feature_statistics(bagged.means, bagged.sizes, train.bag)
     sizes = bagged.sizes[train.bag]
@@ -252,17 +250,14 @@ def principal(values: Array, mean: Array, sd: Array, count: int) -> tuple[Array,
 def _profiles(store: zarr.Group, rows: Sequence[int]) -> tuple[Array, Array, str]:
     """Predicted profiles (S, G) and the draws' sd, NaN where there is none, and what they are.
 
-    The mean of draws where the file has draws or their moments, points otherwise: val slides of
-    a model with draws have none.
+    The mean of draws where the file has it, points otherwise: val slides of a model with draws
+    have none.
     """
     mean, sd = np.full((2, len(rows), *store["point"].shape[1:]), np.nan)  # type: ignore[union-attr]
-    kind = "draws" if "mean" in store or "draws" in store else "point"
+    kind = "draws" if "mean" in store else "point"
     for place, row in enumerate(rows):
-        if "mean" in store:
+        if kind == "draws":
             mean[place], sd[place] = store["mean"][row], store["sd"][row]  # type: ignore[index]
-        elif kind == "draws":
-            drawn = np.asarray(store["draws"][row], dtype=np.float32)  # type: ignore[index]
-            mean[place], sd[place] = drawn.mean(axis=0), drawn.std(axis=0, ddof=1)
         else:
             mean[place] = store["point"][row]  # type: ignore[index]
     return mean, sd, kind

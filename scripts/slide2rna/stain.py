@@ -113,12 +113,12 @@ class Fold:
         return float((points.std(axis=0, ddof=1) / self.sd[active]).mean())
 
 
-def run(inputs: Inputs, setup: Setup) -> Iterator[tuple[Fold, str, list[dict[str, Any]], Array]]:
+def run(inputs: Inputs, setup: Setup) -> Iterator[tuple[Fold, list[dict[str, Any]], Array]]:
     """Perturb the chosen slides of every fold.
 
     Yields
     ------
-    fold, slide_id
+    fold
     rows : a row per change, the unchanged tiles first.
     shifts : (changes, G) prediction less that of the unchanged tiles, in units of the train sd;
         NaN for genes that don't vary.
@@ -134,7 +134,7 @@ def run(inputs: Inputs, setup: Setup) -> Iterator[tuple[Fold, str, list[dict[str
         for slide_id, unit in progress(chosen, f"fold {fold.number}: stain"):
             rows, shifts = one_slide(fold, slides[slide_id], inputs.tiles[0].parent, setup)
             keys = {"fold": fold.number, "slide_id": slide_id, "unit": unit}
-            yield fold, slide_id, [keys | row for row in rows], shifts
+            yield fold, [keys | row for row in rows], shifts
 
 
 def _rows(manifests: Sequence[Path]) -> list[dict[str, Any]]:

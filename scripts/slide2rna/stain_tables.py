@@ -33,7 +33,7 @@ def write(inputs: stain.Inputs, setup: stain.Setup, run: str, out: Path, alpha: 
     rows: list[dict[str, Any]] = []
     sums: Array = np.zeros(0)
     genes: list[str] = []
-    for fold, _, of_slide, shifts in stain.run(inputs, setup):
+    for fold, of_slide, shifts in stain.run(inputs, setup):
         rows += of_slide
         genes = fold.law.genes
         sums = sums if sums.size else np.zeros((3, *shifts.shape))

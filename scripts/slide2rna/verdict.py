@@ -52,9 +52,13 @@ def sentences(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -> l
     out += _against_all(summary, model, sets, shown)
     out += _within_site(summary, model)
     out += _crps(summary, model)
+    return out + _calibrated(calibration, claimed(summary, model))
+
+
+def claimed(summary: pl.DataFrame, model: str) -> bool:
+    """Whether the draws claim any coverage; guided ones don't."""
     score = pick(summary, model=model, gene_set="all", metric="pcc")
-    claimed = score is None or UNCLAIMED not in (score["note"] or "")
-    return out + _calibrated(calibration, claimed)
+    return score is None or UNCLAIMED not in (score["note"] or "")
 
 
 def started(models: Iterable[dict[str, Any]]) -> list[Sentence]:
@@ -215,18 +219,21 @@ def _calibrated(calibration: pl.DataFrame, claimed: bool) -> list[Sentence]:
     )
     if row is None:
         return [Sentence("Calibration: too few draws for a 90 % interval.", "open", "absent")]
-    covered = row["covered"]
-    off = covered - 0.9
-    word = "calibrated"
-    if abs(off) > TOLERANCE:
-        word = "too narrow" if off < 0 else "too wide"
+    return [coverage(row, "The 90 % intervals", "values", claimed)]
+
+
+def coverage(row: dict, intervals: str, measured: str, claimed: bool) -> Sentence:
+    """Whether the intervals hold the nine in ten measured values or scores that they promise."""
+    off = row["covered"] - 0.9
+    fine = abs(off) <= TOLERANCE
+    word = "calibrated" if fine else ("too narrow" if off < 0 else "too wide")
     text = (
-        f"The 90 % intervals hold {percent(covered)} of the measured values "
+        f"{intervals} hold {percent(row['covered'])} of the measured {measured} "
         f"({percent(row['low'])} to {percent(row['high'])})."
     )
     if not claimed:
-        return [Sentence(f"{text} The draws are guided: {UNCLAIMED}.", "open", "not claimed")]
-    return [Sentence(text, "good" if abs(off) <= TOLERANCE else "bad", word)]
+        return Sentence(f"{text} The draws are guided: {UNCLAIMED}.", "open", "not claimed")
+    return Sentence(text, "good" if fine else "bad", word)
 
 
 def spread(row: dict, signed: bool = False) -> str:

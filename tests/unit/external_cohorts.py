@@ -101,10 +101,11 @@ def rename(folder: Path, old: str, new: str) -> None:
     table = pl.read_parquet(folder / "expression.parquet")
     own = table.with_columns(pl.col("sample_id").str.replace(f"^{old}", new))
     io.write_parquet(own, folder / "expression.parquet")
-    from slide2rna import bags
+    from slide2rna import bagfile
 
     path = folder / f"bags/{synthetic_cohort.ENCODER}.safetensors"
-    found = bags.load(path)
-    bags.save(replace(found, slide_ids=[new + s.removeprefix(old) for s in found.slide_ids]), path)
+    found = bagfile.load(path)
+    ids = [new + slide.removeprefix(old) for slide in found.slide_ids]
+    bagfile.save(replace(found, slide_ids=ids), path)
     info = io.read_json(folder / "cohort.json")
     io.write_json(info | {"name": f"synthetic-{new}"}, folder / "cohort.json")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from slide2rna import bags, config, fit, io, pathways, train
+from slide2rna import bagfile, config, fit, io, pathways, train
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def make(
     sizes = np.sort(rng.integers(1, 40, (len(rows), k)), axis=1)[:, ::-1].astype(np.float32)
     sizes[0, 4:] = 0  # a slide with fewer tiles than k
     means[0, 4:] = 0
-    bagged = bags.Bags(
+    bagged = bagfile.Bags(
         means.astype(np.float32),
         sizes.copy(),
         np.full((len(rows), 6), 0.5, np.float32),
@@ -76,7 +76,7 @@ def make(
         k,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    bags.save(bagged, folder / "bags.safetensors")
+    bagfile.save(bagged, folder / "bags.safetensors")
     names = [f"G{i:04d}" for i in range(genes)]
     table = pl.DataFrame({"sample_id": patients} | dict(zip(names, expression.T, strict=True)))
     io.write_parquet(table, folder / "expression.parquet")

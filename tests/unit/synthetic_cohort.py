@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import zarr
 from PIL import Image, ImageDraw
-from slide2rna import bags, io
+from slide2rna import bagfile, io
 from slide2rna.patients import Cohort
 from slide2rna.scoring import Inputs
 
@@ -83,8 +83,8 @@ def make(
     shade = latent[index, :1] * 0.05 + rng.normal(size=(len(ids), 6)) * 0.05 + 0.7
     if not color:
         shade[:] = np.nan
-    bags.save(
-        bags.Bags(
+    bagfile.save(
+        bagfile.Bags(
             centres[: len(kept)].astype(np.float32),
             np.full((len(kept), k), 10, np.float32),
             shade[: len(kept)].astype(np.float32),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import evaluated
 import numpy as np
 import polars as pl
 import pytest
@@ -44,14 +45,11 @@ def tables(
     settings = config.defaults("evaluate", **SETTINGS)
     ablations.write(replace(made.inputs, others=others), VARIANTS, out, settings, 1, 1)
     assert (out / "ablations.png").stat().st_size > 1000
-    return {path.stem: pl.read_parquet(path) for path in out.glob("*.parquet")}
+    return evaluated.tables(out)
 
 
 def one(table: pl.DataFrame, variant: str, metric: str, gene_set: str = "all") -> dict:
-    keys = {"variant": variant, "metric": metric, "gene_set": gene_set}
-    rows = table.filter([pl.col(key) == value for key, value in keys.items()])
-    assert rows.height == 1, keys
-    return rows.row(0, named=True)
+    return evaluated.pick(table, variant=variant, metric=metric, gene_set=gene_set)
 
 
 def test_differences_are_the_variants_less_the_base(tables: Tables) -> None:

@@ -6,6 +6,7 @@ import runpy
 from dataclasses import replace
 from pathlib import Path
 
+import evaluated
 import numpy as np
 import polars as pl
 import pytest
@@ -158,8 +159,7 @@ def test_the_stage_scores_the_runs_own_files(
     made: synthetic_cohort.Synthetic, repo: Path, tmp_path: Path
 ) -> None:
     evaluation = made.folder / "evaluation" / synthetic_cohort.RUN
-    settings = config.defaults("evaluate", **(SETTINGS | {"bootstrap": 20}))
-    evaluate.evaluate(made.inputs, synthetic_cohort.RUN, evaluation, settings, 1, 1)
+    evaluated.run(made, evaluation, **(SETTINGS | {"bootstrap": 20}))
     folder = shift_tables.add_shift(made)
     table = pl.read_parquet(shift_tables.add_abstention(made, evaluation))
     assert set(table["order"]) == {"bag", "expression", "spread", "oracle", "random"}

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.cluster import KMeans
-from slide2rna import bags, config, featurefile, features
+from slide2rna import bagfile, bags, config, featurefile, features
+from slide2rna.bagfile import Bags
 from slide2rna.errors import StageError
 
 
@@ -94,7 +95,7 @@ def folder(path: Path, counts: dict[str, int], dim: int = 6, color: bool = True)
     return path
 
 
-def run(path: Path, max_failed: int = 0, seed: int = 1, threads: int = 1, k: int = 8) -> bags.Bags:
+def run(path: Path, max_failed: int = 0, seed: int = 1, threads: int = 1, k: int = 8) -> Bags:
     manifests = sorted(path.glob("shard-*.parquet"))
     out = path.parent / "bags.safetensors"
     return bags.run(path, manifests, out, config.defaults("bags", k=k), max_failed, seed, threads)
@@ -110,7 +111,7 @@ def test_cohort_and_file(tmp_path: Path) -> None:
     assert not made.sizes[0, 5:].any()
     assert not made.means[0, 5:].any()
     np.testing.assert_allclose(made.color[:, 0], [0.1, 0.2, 0.0], atol=1e-7)
-    read = bags.load(tmp_path / "bags.safetensors")
+    read = bagfile.load(tmp_path / "bags.safetensors")
     for name in ("means", "sizes", "color", "n_tiles"):
         np.testing.assert_array_equal(getattr(read, name), getattr(made, name))
         assert getattr(read, name).dtype == getattr(made, name).dtype
@@ -166,4 +167,4 @@ def test_not_a_bags_file(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(StageError, match="not a bags file"):
-        bags.load(path)
+        bagfile.load(path)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
 
+import evaluated
 import numpy as np
 import polars as pl
 import pytest
 import synthetic_cohort
 import zarr
+from evaluated import pick
 from hypothesis import given
 from hypothesis import strategies as st
-from slide2rna import config, conformal, conformal_table, draws, evaluate, folds, io, scoring
+from slide2rna import config, conformal, conformal_table, draws, folds, io, patients, scoring
 
 LEVELS = [0.5, 0.8, 0.9]
 # 18 errors and sds, then two slides' points and sds; ends as crepes 0.9.1 gives them:
@@ -34,15 +35,7 @@ CREPES = {
 def run(
     made: synthetic_cohort.Synthetic, out: Path, threads: int = 1, **settings: object
 ) -> dict[str, pl.DataFrame]:
-    chosen = config.defaults("evaluate", bootstrap=60, permutations=5, top=[50], **settings)
-    evaluate.evaluate(made.inputs, synthetic_cohort.RUN, out, chosen, 1, threads)
-    return {path.stem: pl.read_parquet(path) for path in out.glob("*.parquet")}
-
-
-def pick(table: pl.DataFrame, **values: object) -> dict:
-    rows = table.filter([pl.col(key) == value for key, value in values.items()])
-    assert rows.height == 1, (values, rows)
-    return rows.row(0, named=True)
+    return evaluated.run(made, out, threads, bootstrap=60, permutations=5, top=[50], **settings)
 
 
 @pytest.fixture(scope="module")
@@ -215,9 +208,9 @@ def test_a_silent_gene_has_an_interval_from_its_errors_alone() -> None:
 def test_a_patient_with_several_samples_gives_one_score(tmp_path: Path) -> None:
     made = synthetic_cohort.make(tmp_path, patients=30, genes=20, draws=10, cal=6)
     part = folds.load_fold(synthetic_cohort.load(made), made.inputs.draws[0]).cal
-    assert len(conformal.one_each(part, 1, 0)) == 6
-    twice = replace(part, owners=["A", "A", "A", "B", "B", "C"])
-    chosen = {tuple(conformal.one_each(twice, seed, 0)) for seed in range(40)}
+    assert len(patients.one_each(part.owners, 1, "conformal", 0)) == 6
+    twice = ["A", "A", "A", "B", "B", "C"]
+    chosen = {tuple(patients.one_each(twice, seed, "conformal", 0)) for seed in range(40)}
     assert {row[0] for row in chosen} == {0, 1, 2}
     assert {row[1:] for row in chosen} == {(3, 5), (4, 5)}
 

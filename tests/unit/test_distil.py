@@ -11,7 +11,7 @@ import flow_cohort
 import numpy as np
 import pytest
 import torch
-from slide2rna import bags, checkpoint, config, data, distil, fit, onestep, sample
+from slide2rna import bagfile, checkpoint, config, data, distil, fit, onestep, sample
 from slide2rna.errors import ConfigError, StageError
 from slide2rna.model import RNAFM
 from training_cohort import CPU, cohort
@@ -26,7 +26,7 @@ STUDENT = config.defaults(
 
 def build(cohort: flow_cohort.FlowCohort, folder: Path, scale: float) -> Path:
     """A flow that isn't trained; `scale` sets how far its F is from constant, and so from Gauss."""
-    bagged = bags.load(cohort.inputs.bags)
+    bagged = bagfile.load(cohort.inputs.bags)
     genes = data.gene_names(cohort.inputs.expression)
     rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     parts = []
@@ -78,7 +78,7 @@ def of(cohort: flow_cohort.FlowCohort, folder: Path) -> distil.Inputs:
 def draws(cohort: flow_cohort.FlowCohort, folder: Path, part: str, steps: int) -> torch.Tensor:
     model, _ = checkpoint.load_model(folder)
     assert isinstance(model, RNAFM)
-    bagged = bags.load(cohort.inputs.bags)
+    bagged = bagfile.load(cohort.inputs.bags)
     rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0).of(part)
     means, sizes = (torch.from_numpy(a[rows.bag]) for a in (bagged.means, bagged.sizes))
     white = torch.randn(len(means), 40, model.noise_width, generator=torch.manual_seed(8))
@@ -106,7 +106,7 @@ def test_a_gaussian_teacher_has_nothing_to_teach(
     folder = build(cohort, tmp_path / "gauss", 0.0)
     model, _ = checkpoint.load_model(folder)
     assert isinstance(model, RNAFM)
-    bagged = bags.load(cohort.inputs.bags)
+    bagged = bagfile.load(cohort.inputs.bags)
     rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0).of("val")
     pairs = distil.teach(model, rows, bagged, 3, 7, 1, 0)
     white = torch.stack([pairs.white(1, m) for m in range(3)])
@@ -162,11 +162,11 @@ def test_an_interrupted_student_goes_on_to_the_same_weights(
 def test_test_slides_teach_nothing(
     cohort: flow_cohort.FlowCohort, teacher: Path, student: Path, tmp_path: Path
 ) -> None:
-    bagged = bags.load(cohort.inputs.bags)
+    bagged = bagfile.load(cohort.inputs.bags)
     rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     other = bagged.means.copy()
     other[rows.of("test", "cal").bag] += 5
-    bags.save(replace(bagged, means=other), tmp_path / "bags.safetensors")
+    bagfile.save(replace(bagged, means=other), tmp_path / "bags.safetensors")
     inputs = replace(of(cohort, teacher), bags=tmp_path / "bags.safetensors")
     distil.run(inputs, tmp_path / "student", STUDENT, 1, CPU)
     found = (tmp_path / "student" / "model.safetensors").read_bytes()
@@ -180,7 +180,7 @@ def test_a_student_is_asked_for_one_step_alone(
     cohort: flow_cohort.FlowCohort, student: Path, tmp_path: Path, changes: dict[str, object]
 ) -> None:
     model, meta = checkpoint.load_model(student)
-    bagged = bags.load(cohort.inputs.bags)
+    bagged = bagfile.load(cohort.inputs.bags)
     rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     settings = config.defaults("sample", draws=4) | onestep.ONE_STEP | changes
     arrays = (bagged.means, bagged.sizes)
@@ -195,9 +195,9 @@ def test_what_cannot_be_distilled(
 ) -> None:
     with pytest.raises(StageError, match="itself a one-step student; distil the run's flow"):
         distil.run(of(cohort, student), tmp_path, STUDENT, 1, CPU)
-    bagged = bags.load(cohort.inputs.bags)
+    bagged = bagfile.load(cohort.inputs.bags)
     narrow = replace(bagged, means=np.ascontiguousarray(bagged.means[:, :, :5]))
-    bags.save(narrow, tmp_path / "bags.safetensors")
+    bagfile.save(narrow, tmp_path / "bags.safetensors")
     inputs = replace(of(cohort, teacher), bags=tmp_path / "bags.safetensors")
     with pytest.raises(StageError, match=r"the model has \(6, 12\)"):
         distil.run(inputs, tmp_path, STUDENT, 1, CPU)

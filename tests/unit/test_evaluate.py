@@ -6,31 +6,22 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import evaluated
 import numpy as np
 import polars as pl
 import pytest
 import synthetic_cohort
 import zarr
-from slide2rna import bags, config, evaluate, folds, io, patients, scoring
+from evaluated import pick
+from slide2rna import bagfile, folds, io, patients, scoring
 from slide2rna.errors import StageError
+from slide2rna.lineup import clean
 
 SETTINGS = {"bootstrap": 100, "permutations": 40, "top": [100, 50, 20]}
 
 
 def run(made: synthetic_cohort.Synthetic, out: Path, **settings: object) -> dict[str, pl.DataFrame]:
-    chosen = config.defaults("evaluate", **(SETTINGS | settings))
-    evaluate.evaluate(made.inputs, synthetic_cohort.RUN, out, chosen, 1, 2)
-    return {path.stem: pl.read_parquet(path) for path in out.glob("*.parquet")}
-
-
-def pick(table: pl.DataFrame, **values: object) -> dict:
-    rows = table.filter([pl.col(key) == value for key, value in values.items()])
-    assert rows.height == 1, (values, rows)
-    return rows.row(0, named=True)
-
-
-def clean(summary: pl.DataFrame) -> pl.DataFrame:
-    return summary.filter(pl.col("protocol") == "clean")
+    return evaluated.run(made, out, threads=2, **(SETTINGS | settings))
 
 
 @pytest.fixture(scope="module")
@@ -257,4 +248,4 @@ def test_draws_are_read_per_sample_and_pooled_over_its_slides(
     for row, draws in fold.test_draws():
         slides = [fold.test.slide_ids[i] for i in np.flatnonzero(fold.test.pool[row])]
         np.testing.assert_array_equal(draws, raw[[fold.rows[slide] for slide in slides]])
-    assert isinstance(cohort.bags, bags.Bags)
+    assert isinstance(cohort.bags, bagfile.Bags)

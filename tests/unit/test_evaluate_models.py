@@ -6,15 +6,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import evaluated
 import numpy as np
 import polars as pl
 import pytest
 import synthetic_cohort
 import zarr
+from evaluated import pick
 from slide2rna import config, evaluate, io
 from slide2rna.errors import StageError
+from slide2rna.lineup import clean
 from synthetic_models import add_model
-from test_evaluate import SETTINGS, clean, pick
+from test_evaluate import SETTINGS
 
 NETWORKS = ("flow", "he2rna", "abmil", "flow.seed-2", "flow.seed-3")
 
@@ -25,7 +28,7 @@ def run(
     inputs = replace(made.inputs, others=others)
     settings = config.defaults("evaluate", **SETTINGS)
     evaluate.evaluate(inputs, synthetic_cohort.RUN, out, settings, 1, 2, **more)
-    return {path.stem: pl.read_parquet(path) for path in out.glob("*.parquet")}
+    return evaluated.tables(out)
 
 
 @pytest.fixture(scope="module")

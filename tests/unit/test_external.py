@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import evaluated
 import external_cohorts
 import numpy as np
 import polars as pl
 import pytest
 import zarr
+from evaluated import pick
 from slide2rna import config, draws, ensemble, external, external_page, io, metrics, patients
 from slide2rna.errors import ConfigError, LeakError, StageError
 
@@ -18,13 +20,7 @@ SETTINGS = config.defaults("evaluate", bootstrap=60, permutations=20, top=[50, 2
 
 def run(inputs: external.Inputs, out: Path) -> dict[str, pl.DataFrame]:
     external.evaluate(inputs, "lite0-flow-go-bp", out, SETTINGS, 1, 1)
-    return {path.stem: pl.read_parquet(path) for path in out.glob("*.parquet")}
-
-
-def pick(table: pl.DataFrame, **values: object) -> dict:
-    rows = table.filter([pl.col(key) == value for key, value in values.items()])
-    assert rows.height == 1, (values, rows)
-    return rows.row(0, named=True)
+    return evaluated.tables(out)
 
 
 @pytest.fixture(scope="module")

@@ -184,7 +184,7 @@ def test_command_lines(
     import bag
     import extract
     import tile
-    from slide2rna import bags, cli
+    from slide2rna import bagfile, cli
 
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
@@ -198,7 +198,7 @@ def test_command_lines(
     extract.main([*encoding, "--tiles", str(folder), "--tiles-manifest", manifests[0]])
     bagged = ["--features", str(out), "--manifests", manifests[1], "--settings", '{"k": 4}']
     bag.main([*bagged, "--out", str(tmp_path / "bags.safetensors")])
-    found = bags.load(tmp_path / "bags.safetensors")
+    found = bagfile.load(tmp_path / "bags.safetensors")
     assert (found.slide_ids, found.encoder, found.means.shape) == (["a", "b"], "color", (2, 4, 6))
     with pytest.raises(SystemExit) as caught:
         cli.run(extract.main, encoding)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import evaluated
 import numpy as np
 import polars as pl
 import pytest
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 from scipy import sparse, stats
 from slide2rna import (
     config,
-    evaluate,
     metrics,
     pathway_intervals,
     pathway_score,
@@ -119,37 +119,30 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> synthetic_cohort.Synthetic
 def written(
     made: synthetic_cohort.Synthetic, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, pl.DataFrame]:
-    out = tmp_path_factory.mktemp("e")
-    chosen = config.defaults("evaluate", **SETTINGS)
-    evaluate.evaluate(made.inputs, synthetic_cohort.RUN, out, chosen, 1, 2)
-    return {path.stem: pl.read_parquet(path) for path in out.glob("*.parquet")}
-
-
-def rows_of(table: pl.DataFrame, **keys: object) -> pl.DataFrame:
-    return table.filter([pl.col(key) == value for key, value in keys.items()])
+    return evaluated.run(made, tmp_path_factory.mktemp("e"), threads=2, **SETTINGS)
 
 
 def test_scores_of_exact_draws_cover_and_are_narrower_than_the_train_profiles(
     written: dict[str, pl.DataFrame],
 ) -> None:
-    coverage = rows_of(written["calibration"], quantity="pathway_coverage", within="pooled")
+    coverage = written["calibration"].filter(quantity="pathway_coverage", within="pooled")
     for level in (0.5, 0.8, 0.9):
         ours, null = (
-            rows_of(coverage, kind=kind, nominal=level).row(0, named=True)
+            coverage.filter(kind=kind, nominal=level).row(0, named=True)
             for kind in ("draws", "train-profiles")
         )
         error = (ours["high"] - ours["low"]) / 3.92
         assert abs(ours["covered"] - level) < 4 * error
         assert abs(null["covered"] - level) < 5 * error
         assert ours["width"] < 0.95 * null["width"]
-    crps = rows_of(written["calibration"], quantity="pathway_crps")
-    ours, null = (rows_of(crps, kind=k).row(0, named=True) for k in ("draws", "train-profiles"))
-    less = rows_of(written["calibration"], quantity="pathway_crps_minus")
+    crps = written["calibration"].filter(quantity="pathway_crps")
+    ours, null = (crps.filter(kind=k).row(0, named=True) for k in ("draws", "train-profiles"))
+    less = written["calibration"].filter(quantity="pathway_crps_minus")
     assert less["value"][0] == pytest.approx(ours["value"] - null["value"])
     assert less["high"][0] < 0
     per = written["pathways"]
     for level in (50, 80, 90):
-        pooled = rows_of(coverage, kind="draws", nominal=level / 100)["covered"][0]
+        pooled = coverage.filter(kind="draws", nominal=level / 100)["covered"][0]
         assert per[f"covered{level}"].mean() == pytest.approx(pooled)
         assert per[f"width{level}"].mean() < 0.95 * per[f"null_width{level}"].mean()
     assert per["null_crps"].mean() == pytest.approx(null["value"])
@@ -200,7 +193,7 @@ def test_shown_intervals_are_those_of_the_draws(
     assert table["rank"].unique().sort().to_list() == [1, 2, 3]
     assert table.height == 3 * 3 * 90
     fold, (mean, sd) = found.folds[1], found.train[1]
-    pathway = rows_of(table, rank=2)["pathway"][0]
+    pathway = table.filter(rank=2)["pathway"][0]
     index = found.names["pathway"].to_list().index(pathway)
     assert index == found.pathways[1]
     genes = found.members[index].indices
@@ -209,7 +202,7 @@ def test_shown_intervals_are_those_of_the_draws(
         z = (raw[:, :, keep].astype(float) - mean[keep]) / sd[keep]
         scores = np.sort(z.sum(axis=2).ravel() / len(genes))
         low, high = metrics.central_interval(scores, 0.8)
-        own = rows_of(table, rank=2, level=0.8, sample_id=fold.test.samples[row])
+        own = table.filter(rank=2, level=0.8, sample_id=fold.test.samples[row])
         assert own["low"].to_list() == pytest.approx([low], abs=1e-4)
         assert own["high"].to_list() == pytest.approx([high], abs=1e-4)
 
@@ -218,14 +211,14 @@ def test_sharpness_has_its_closed_form(
     made: synthetic_cohort.Synthetic, written: dict[str, pl.DataFrame]
 ) -> None:
     """Exact normal draws: a central interval is 2 z sd wide, and the mean sd is the law's."""
-    sharp = rows_of(written["calibration"], quantity="sharpness", gene_set="all")
+    sharp = written["calibration"].filter(quantity="sharpness", gene_set="all")
     sd = made.noise_sd[1:].mean()
     for level in (0.5, 0.8, 0.9):
-        row = rows_of(sharp, kind="draws", interval=level).row(0, named=True)
+        row = sharp.filter(kind="draws", interval=level).row(0, named=True)
         expected = 2 * stats.norm.ppf((1 + level) / 2) * sd
         # Order statistics of 60 draws lie a little further out.
         assert row["value"] == pytest.approx(expected, rel=0.05)
-        null = rows_of(sharp, kind="train-profiles", interval=level)["value"][0]
+        null = sharp.filter(kind="train-profiles", interval=level)["value"][0]
         assert row["high"] < null
     row = sharp.filter(pl.col("interval").is_null() & (pl.col("kind") == "draws"))
     # The patients with two slides have a mixture, a little wider.

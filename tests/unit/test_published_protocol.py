@@ -9,9 +9,10 @@ import polars as pl
 import pytest
 import synthetic_cohort
 import zarr
+from evaluated import pick
 from slide2rna import metrics
 from slide2rna.published_protocol import Pooled, best
-from test_evaluate import pick, run
+from test_evaluate import run
 
 
 def test_pooled_moments_equal_the_concatenated_slides() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from slide2rna import bags, checkpoint, config, data
+from slide2rna import bagfile, checkpoint, config
 from slide2rna.errors import StageError, WeightsError
 from slide2rna.model import RNAFM
 from slide2rna.pathways import Pathways
@@ -57,8 +57,8 @@ def test_weights_that_do_not_fit(folder: Path) -> None:
 
 def test_bags_by_row(tmp_path: Path) -> None:
     made = flow_cohort.make(tmp_path, {"train": 4, "val": 1, "test": 2})
-    whole = bags.load(made.inputs.bags)
-    ids, means, sizes = data.stored_bags(made.inputs.bags)
+    whole = bagfile.load(made.inputs.bags)
+    ids, means, sizes = bagfile.stored(made.inputs.bags)
     assert ids == whole.slide_ids
     for stored, array in ((means, whole.means), (sizes, whole.sizes)):
         assert stored.shape == array.shape
@@ -69,4 +69,4 @@ def test_bags_by_row(tmp_path: Path) -> None:
     broken.write_bytes(b"nothing")
     for path in (broken, tmp_path / "absent"):
         with pytest.raises(StageError, match="not a bags file"):
-            data.stored_bags(path)
+            bagfile.stored(path)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import evaluated
 import numpy as np
 import polars as pl
 import pytest
 import synthetic_cohort
-from slide2rna import bootstrap, config, evaluate, io, report
+from slide2rna import bootstrap, io, report
 from slide2rna.lineup import clean
 
-SETTINGS = config.defaults("evaluate", bootstrap=60, permutations=5, top=[50, 3])
 Tables = dict[str, pl.DataFrame]
 
 
 def run(made: synthetic_cohort.Synthetic, out: Path) -> Tables:
-    evaluate.evaluate(made.inputs, synthetic_cohort.RUN, out, SETTINGS, 1, 1)
-    return {path.stem: pl.read_parquet(path) for path in out.glob("*.parquet")}
+    return evaluated.run(made, out, bootstrap=60, permutations=5, top=[50, 3])
 
 
 def rename(made: synthetic_cohort.Synthetic, patient_of: dict[str, str]) -> None:

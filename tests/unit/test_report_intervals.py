@@ -6,15 +6,14 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import evaluated
 import polars as pl
 import pytest
 import synthetic_cohort
 import zarr
 from slide2rna import (
     coexpression_table,
-    config,
     conformal_table,
-    evaluate,
     report,
     report_figures,
     report_intervals,
@@ -26,9 +25,8 @@ FIGURES = ("conformal", "pathway_intervals", "coexpression")
 
 
 def written(folder: Path, made: synthetic_cohort.Synthetic, **settings: object) -> str:
-    chosen = config.defaults("evaluate", bootstrap=30, permutations=3, **settings)
     out = folder / "evaluation" / synthetic_cohort.RUN
-    evaluate.evaluate(made.inputs, synthetic_cohort.RUN, out, chosen, 1, 1)
+    evaluated.run(made, out, bootstrap=30, permutations=3, **settings)
     report.write(report.load(folder, *NAMES), folder / "report")
     return (folder / "report/index.html").read_text(encoding="utf-8")
 

@@ -121,5 +121,7 @@ def test_other_units_than_patients_and_small_cohorts_are_said() -> None:
     lines = said(summary((0.3, 0.2, 0.4)), cohort={"split_unit": "section", "n_sites": 0})
     assert "though it had seen others of the same patient" in lines[0]
     assert lines[-1].endswith("With 40 patients every number is rough.")
+    made = said(summary((0.3, 0.2, 0.4)), cohort=COHORT | {"source": "demo"})
+    assert made[-1].startswith("This cohort was made by a computer")
     assert "never seen that patient" in said(summary((0.3, 0.2, 0.4)))[0]
     assert said(pl.DataFrame(schema=summary((0, 0, 0)).schema))[1].startswith("There are too few")

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import torch
 import zarr
-from slide2rna import bags, checkpoint, config, data, fit, sample
+from slide2rna import bagfile, checkpoint, config, data, fit, sample
 from slide2rna.errors import StageError
 
 torch.set_num_threads(1)
@@ -28,7 +28,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untype
         cohort.inputs, folder / "model", flow_cohort.settings(epochs=12, learning_rate=0.02), 1, CPU
     )
     model, meta = checkpoint.load_model(folder / "model")
-    bagged = bags.load(cohort.inputs.bags)
+    bagged = bagfile.load(cohort.inputs.bags)
     rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     return cohort, folder, model, meta, bagged, rows.of("val", "cal", "test")
 

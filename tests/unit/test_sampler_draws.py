@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from slide2rna import bags, config, data, sample, sampler_draws
+from slide2rna import bagfile, config, data, sample, sampler_draws
 from slide2rna.errors import StageError
 from slide2rna.runs import Sampler
 from test_distil import build
@@ -41,7 +41,7 @@ def run(
     listed: list[Sampler] = LISTED,
     student: bool = True,
 ) -> None:
-    bagged = bags.load(cohort.inputs.bags)
+    bagged = bagfile.load(cohort.inputs.bags)
     rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     given = model if student else None
     sampler_draws.run(model, given, listed, bagged, rows.of("val", "test"), 1, 0, "flow", out, CPU)

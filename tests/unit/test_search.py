@@ -133,7 +133,7 @@ def test_ridge_start_is_the_ridge(cohort: flow_cohort.FlowCohort, tmp_path: Path
     settings["model"]["skip"] = "ridge"
     model = fit.run(cohort.inputs, tmp_path, settings, 1, CPU)
     assert isinstance(model, RNAFM)
-    bagged = fit.bags.load(cohort.inputs.bags)
+    bagged = fit.bagfile.load(cohort.inputs.bags)
     rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     x, y = {}, {}
     for part in ("train", "val", "test"):

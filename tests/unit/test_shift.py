@@ -15,7 +15,7 @@ import shift_tables
 import synthetic_cohort
 import zarr
 from scipy import stats
-from slide2rna import bags, data, familiar, shift
+from slide2rna import bagfile, data, familiar, shift
 from slide2rna.errors import StageError
 from slide2rna.familiar import p_value
 from synthetic_models import add_model
@@ -61,7 +61,7 @@ def test_test_slides_like_training_ones_have_no_small_p(made: synthetic_cohort.S
 
 @pytest.mark.parametrize("what", ["stain", "noise", "blank", "mixture"])
 def test_slides_from_elsewhere_stand_out(what: str, made: synthetic_cohort.Synthetic) -> None:
-    law, bagged = law_of(made), bags.load(made.inputs.bags)
+    law, bagged = law_of(made), bagfile.load(made.inputs.bags)
     rng = np.random.default_rng(3)
     means, sizes = bagged.means[0].copy(), bagged.sizes[0].copy()
     if what == "stain":
@@ -79,7 +79,7 @@ def test_slides_from_elsewhere_stand_out(what: str, made: synthetic_cohort.Synth
 
 
 def test_bag_distance_is_the_plain_loops(made: synthetic_cohort.Synthetic) -> None:
-    bagged = bags.load(made.inputs.bags)
+    bagged = bagfile.load(made.inputs.bags)
     rows = data.fold_rows(bagged.slide_ids, made.inputs.slides, made.inputs.splits, 0)
     train, test = rows.of("train"), rows.of("test")
     mean, scale = data.feature_statistics(bagged.means[train.bag], bagged.sizes[train.bag])
@@ -102,7 +102,7 @@ def test_clusters_count_by_their_tiles(made: synthetic_cohort.Synthetic) -> None
 
 def test_train_patients_are_compared_with_the_others(made: synthetic_cohort.Synthetic) -> None:
     """Two slides of a patient look alike here: counted, they would lie at no distance."""
-    bagged, law = bags.load(made.inputs.bags), law_of(made)
+    bagged, law = bagfile.load(made.inputs.bags), law_of(made)
     train = data.fold_rows(bagged.slide_ids, made.inputs.slides, made.inputs.splits, 0).of("train")
     itself = [law.bag_distance(bagged.means[row], bagged.sizes[row]) for row in train.bag]
     assert max(itself) < 1e-3

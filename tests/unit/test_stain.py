@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import evaluated
 import numpy as np
 import polars as pl
 import pytest
@@ -14,6 +15,7 @@ import torch
 import zarr
 from shift_tables import add_stain
 from slide2rna import (
+    bagfile,
     bags,
     checkpoint,
     config,
@@ -98,7 +100,7 @@ def setup(threads: int = 1, **section: int) -> stain.Setup:
 @pytest.fixture(scope="module")
 def tables(files: Path) -> dict[str, pl.DataFrame]:
     stain_tables.write(inputs(files), setup(), "color-abmil", files / "stain", 0.05)
-    return {path.stem: pl.read_parquet(path) for path in (files / "stain").glob("*.parquet")}
+    return evaluated.tables(files / "stain")
 
 
 def test_unchanged_tiles_give_the_stored_prediction(tables: dict[str, pl.DataFrame]) -> None:
@@ -116,7 +118,8 @@ def test_a_flow_is_asked_with_the_noise_of_its_stored_point(files: Path, tmp_pat
     model = RNAFM(sets, 6, K, config.defaults("model", cluster_layers=1, **small)).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    bagged, own = bags.load(files / "bags.safetensors"), config.defaults("sample", draws=2, steps=1)
+    bagged = bagfile.load(files / "bags.safetensors")
+    own = config.defaults("sample", draws=2, steps=1)
     sampled = Rows(["S0", "S1"], ["A", "B"], ["test", "test"], np.arange(2))
     meta = {"genes": [f"G{i}" for i in range(GENES)], "features": 6, "clusters": K}
     sample.run(model, meta, (bagged.means, bagged.sizes), sampled, own, 1, 0, "flow",
@@ -205,9 +208,9 @@ def test_fewer_tiles_are_a_seeded_choice_and_not_compared_with_the_stored(files:
     ]
     for one in found:
         assert len(one) == 1
-        assert one[0][2][0]["n_tiles"] <= 9
-        assert one[0][2][0]["stored_off"] is None
-    np.testing.assert_array_equal(found[0][0][3], found[1][0][3])
+        assert one[0][1][0]["n_tiles"] <= 9
+        assert one[0][1][0]["stored_off"] is None
+    np.testing.assert_array_equal(found[0][0][2], found[1][0][2])
 
 
 def test_a_slide_that_is_gone_is_named(files: Path) -> None:

@@ -269,7 +269,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped
 def test_flow_beats_constant_and_covers(fitted, skip: str) -> None:  # type: ignore[no-untyped-def]
     cohort, models = fitted
     model, _ = models[skip]
-    bagged = fit.bags.load(cohort.inputs.bags)
+    bagged = fit.bagfile.load(cohort.inputs.bags)
     rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     rows = rows.of("test")
     truth = model.standardise(

@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 import contract_tables
+import evaluated
 import pytest
 import synthetic_cohort
-from slide2rna import config, evaluate, figures, report, report_extras
+from slide2rna import figures, report, report_extras
 
 CAVEAT = "within one patient, adjacent sections: no claim about patients"
 NAMES = (synthetic_cohort.RUN, synthetic_cohort.ENCODER, synthetic_cohort.SET)
@@ -17,9 +18,8 @@ NAMES = (synthetic_cohort.RUN, synthetic_cohort.ENCODER, synthetic_cohort.SET)
 def make(folder: Path, **settings: object) -> synthetic_cohort.Synthetic:
     small = {"patients": 45, "genes": 80, "draws": 25}
     made = synthetic_cohort.make(folder, **(small | settings))  # type: ignore[arg-type]
-    chosen = config.defaults("evaluate", bootstrap=50, permutations=20)
     out = folder / "evaluation" / synthetic_cohort.RUN
-    evaluate.evaluate(made.inputs, synthetic_cohort.RUN, out, chosen, 1, 1)
+    evaluated.run(made, out, bootstrap=50, permutations=20)
     return made
 
 

@@ -1,0 +1,30 @@
+"""A synthetic cohort's run evaluated, and the tables that an evaluation leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import synthetic_cohort
+from slide2rna import config, evaluate
+
+
+def run(
+    made: synthetic_cohort.Synthetic, out: Path, threads: int = 1, **settings: object
+) -> dict[str, pl.DataFrame]:
+    """Evaluate with seed 1 and these settings; returns the tables."""
+    chosen = config.defaults("evaluate", **settings)
+    evaluate.evaluate(made.inputs, synthetic_cohort.RUN, out, chosen, 1, threads)
+    return tables(out)
+
+
+def tables(folder: Path) -> dict[str, pl.DataFrame]:
+    """The Parquet tables of a folder by name."""
+    return {path.stem: pl.read_parquet(path) for path in folder.glob("*.parquet")}
+
+
+def pick(table: pl.DataFrame, **values: object) -> dict:
+    """The one row with these values."""
+    rows = table.filter(**values)
+    assert rows.height == 1, (values, rows)
+    return rows.row(0, named=True)
