@@ -18,5 +18,7 @@ STEP_VERSIONS = {
     "train": 4,
     "sample": 4,
     "evaluate": 4,
+    "export": 1,
+    "package": 1,
     "report": 5,
 }

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from slide2rna.calibration import SD_FLOOR
 from slide2rna.folds import Fold
+from slide2rna.intervals import interval
 from slide2rna.patients import one_each
 from slide2rna.scoring import Evaluated
 
@@ -116,12 +117,6 @@ class Calibrated:
         factor = np.stack([group.factors[level] for group in of])
         low, high = interval(self.point, self.scale, factor)
         return low, high, np.array([order(g.count, g.levels[level]) is not None for g in of])
-
-
-def interval(point: Array, scale: Array, factor: Array) -> tuple[Array, Array]:
-    """Ends of point ± factor * scale; expression in log2(x+1) isn't below 0."""
-    half = factor * scale
-    return np.maximum(point - half, 0), np.maximum(point + half, 0)
 
 
 def scores(point: Array, scale: Array, truth: Array) -> Array:

@@ -108,8 +108,11 @@ def extract(
     tile_settings: Settings,
     threads: int,
     meter: Meter | None = None,
+    label: str | None = None,
 ) -> Features:
     """Features of one slide's tiles; tiles that are no good are left out.
+
+    With a `label`, progress is shown under this name.
 
     Decoding overlaps inference. Where the encoder may be called from several threads each worker
     decodes and encodes a chunk; otherwise workers decode ahead of one encoding thread.
@@ -143,13 +146,16 @@ def extract(
         meter.encoding.append(time.monotonic() - began)
         return Features(features, coords, color)
 
+    def shown(items: Iterator[Any]) -> Iterator[Any]:
+        return items if label is None else progress(items, label, len(chunks))
+
     began = time.monotonic()
 
     if encoder.parallel:
-        parts = list(_ahead(lambda chunk: encode(decode(chunk)), chunks, threads))
+        parts = list(shown(_ahead(lambda chunk: encode(decode(chunk)), chunks, threads)))
     else:
         workers = max(threads, DECODERS_GPU if _on_gpu(encoder) else 1)
-        parts = [encode(decoded) for decoded in _ahead(decode, chunks, workers)]
+        parts = [encode(decoded) for decoded in shown(_ahead(decode, chunks, workers))]
     meter.seconds += time.monotonic() - began
     meter.tiles += len(rows)
     if not sum(len(part.coords) for part in parts):
@@ -257,9 +263,10 @@ def check_own(shard: Path, source: Path, out: Path, manifest: Path) -> pl.DataFr
     Raises
     ------
     StageError
-        The files' features don't have one common length.
+        The files' features don't have one common length, or name different encoders.
     """
     rows = []
+    encoders: dict[str, str] = {}
     slides = pl.read_parquet(shard).sort("slide_id")
     for row in progress(slides.iter_rows(named=True), "features", slides.height):
         slide_id = row["slide_id"]
@@ -273,7 +280,12 @@ def check_own(shard: Path, source: Path, out: Path, manifest: Path) -> pl.DataFr
             log.warning("%s failed: %s", slide_id, error)
             rows.append(_failed(slide_id, error.reason))
             continue
-        kept = {key: theirs[key] for key in ("mpp", "tile_px") if key in theirs}
+        kept: dict[str, Any] = {key: theirs[key] for key in ("mpp", "tile_px") if key in theirs}
+        if found.mpp is not None:
+            kept["mpp"] = found.mpp
+        if found.encoder is not None:
+            kept["made_by"] = found.encoder
+            encoders[found.encoder] = slide_id
         version = {"encoder": "files", "version": STEP_VERSIONS["features"]}
         write(out / f"{slide_id}.h5", found, kept | version)
         rows.append(_ok(slide_id, len(found.coords), 0, found.features.shape[1]))
@@ -283,6 +295,13 @@ def check_own(shard: Path, source: Path, out: Path, manifest: Path) -> pl.DataFr
             source,
             "features of different length: "
             + ", ".join(f"{name} has {dim}" for dim, name in sorted(lengths.items())),
+            "use one encoder for all slides",
+        )
+    if len(encoders) > 1:
+        raise StageError(
+            source,
+            "features of different encoders: "
+            + ", ".join(f"{slide} is of {name}" for name, slide in sorted(encoders.items())),
             "use one encoder for all slides",
         )
     return _finish(rows, manifest)

@@ -124,9 +124,9 @@ def fit_network(
 ) -> train.Network:
     """Train every configuration, keep the one with the least val loss, and write its folder.
 
-    Leaves model.safetensors, model.json, log.parquet (of the configuration that was kept) and
-    search.parquet, a row per configuration; one of the search that diverges is left out, with a
-    row without a loss. Checkpoints lie in `checkpoint/` until all are done.
+    Leaves model.safetensors, model.json, log.parquet and log.csv (of the configuration that was
+    kept) and search.parquet, a row per configuration; one of the search that diverges is left
+    out, with a row without a loss. Checkpoints lie in `checkpoint/` until all are done.
     """
     tried: list[tuple[Settings, train.Result | None]] = []
     best: tuple[dict[str, Any], train.Result] | None = None
@@ -259,7 +259,9 @@ def _write_log(
 ) -> None:
     log_rows = kept.progress.log
     schema = {name: pl.Int64 if name == "epoch" else pl.Float64 for name in log_rows[0]}
-    io.write_parquet(pl.DataFrame(log_rows, schema=schema), out / "log.parquet")
+    table = pl.DataFrame(log_rows, schema=schema)
+    io.write_parquet(table, out / "log.parquet")
+    io.write_text(table.write_csv(), out / "log.csv")  # for eyes, spreadsheets and plotting tools
     rows = [
         {
             "configuration": number,

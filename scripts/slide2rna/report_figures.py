@@ -21,6 +21,7 @@ from slide2rna import (
     report_protocols,
     report_samplers,
     report_shift,
+    verdict,
 )
 
 if TYPE_CHECKING:
@@ -103,6 +104,6 @@ def intervals_of(run: Run) -> dict[str, Any]:
         run.tables,
         run.model,
         run.gene_sets,
-        report_intervals.claimed(run.summary, run.model),
+        verdict.claimed(run.summary, run.model),
         report_intervals.across_sites(run.slides, run.splits),
     )

@@ -8,7 +8,6 @@ import polars as pl
 
 from slide2rna import verdict
 from slide2rna.page import number
-from slide2rna.summary import UNCLAIMED
 
 # How `summary` begins the caution that takes single genes off the table.
 FEW = "too few for per-gene claims"
@@ -132,8 +131,7 @@ def _sure(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -> str:
     if row is None:
         return ""
     held = f"its 90 % intervals hold {verdict.percent(row['covered'])} of the measured values"
-    score = verdict.pick(summary, model=model, gene_set="all", metric="pcc")
-    if score is not None and UNCLAIMED in (score["note"] or ""):
+    if not verdict.claimed(summary, model):
         return f"Its stated uncertainty should not be relied on: the draws are guided, and {held}."
     off = row["covered"] - 0.9
     if abs(off) <= verdict.TOLERANCE:

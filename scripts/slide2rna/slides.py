@@ -26,7 +26,7 @@ POWER_RANGE = (0.7, 1.4)  # mpp x power / 10; scanners of one power lie between 
 SQUARE_TOLERANCE = 0.05
 MAX_PLAIN_PX = 2_000_000_000
 STRIP_PX = 16_000_000
-GIVE_MPP = "give mpp (micrometres per pixel) for it in the sheet"
+GIVE_MPP = "give mpp (micrometres per pixel) for it, in the sheet or by --mpp"
 
 
 @dataclass(frozen=True)

@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import zarr
+from running import run_demo
 from slide2rna import io
 
 RUN = "lite0-flow-go-bp"
-
-
-def run_demo(repo: Path, results: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "snakemake", "--cores", "2", *args),
-            *("--config", f"results={results}", "--", "demo"),
-        ],
-        cwd=repo,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def demo(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of a whole run."""
-    results = tmp_path_factory.mktemp("e2e")
-    done = run_demo(repo, results)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return results / "demo"
 
 
 @pytest.mark.timeout(1500)

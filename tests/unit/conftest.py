@@ -1,10 +1,11 @@
-"""What the tests of downloads share: a server that misbehaves on demand, and where a file goes."""
+"""What tests share: a server that misbehaves on demand, where a file goes, a packaged model."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fault_server import FaultServer
 from fetching import CONTENT
+
+if TYPE_CHECKING:
+    import packaged
 
 
 @pytest.fixture
@@ -23,3 +27,11 @@ def server() -> Iterator[FaultServer]:
 @pytest.fixture
 def dest(tmp_path: Path) -> Path:
     return tmp_path / "files" / "a.svs"
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> packaged.Packaged:
+    """A packaged model of random weights that takes features from files; not to be changed."""
+    import packaged
+
+    return packaged.make(tmp_path_factory.mktemp("packed") / "cohort")

@@ -144,6 +144,18 @@ def report_page(cohort):
     return f"{RESULTS}/{cohort}/report/index.html"
 
 
+def packaged_model(cohort):
+    """What a new slide is predicted with: the network that the report is about."""
+    return f"{RESULTS}/{cohort}/models/{run_name(cohort)}/predictor.json"
+
+
+def package_settings(wildcards):
+    """The sections that a new slide's prediction depends on, as JSON."""
+    own = run_of(wildcards).settings
+    sections = ("tiles", "features", "bags", "sample", "evaluate", "shift")
+    return json.dumps({name: own[name] for name in sections}, sort_keys=True)
+
+
 def mem_mb(base):
     """Memory that doubles with each retry, for clusters that kill what takes more."""
     return lambda wildcards, attempt: base * 2 ** (attempt - 1)

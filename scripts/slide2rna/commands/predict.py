@@ -1,0 +1,86 @@
+"""Predict expression for new slides, with intervals, reliability and a warning where it's strange.
+
+No expression and no Snakemake are needed, only a model's folder: results/<cohort>/models/<run>, or
+a copy of it. Examples:
+
+  slide2rna predict slide.svs --model results/demo --out predictions
+  slide2rna predict *.svs --model luad-model --out predictions --h5ad
+  slide2rna predict scan.tif --mpp 0.25 --model luad-model --out predictions
+  slide2rna predict features/*.h5 --model luad-model --out predictions
+
+The last takes features of tiles that TRIDENT, CLAM or STAMP wrote with the model's encoder.
+
+Each slide gets a folder in --out: index.html to read, genes.parquet, pathways.parquet,
+prediction.json and its features; slides.parquet lists all. A slide that can't be read is named and
+the others go on (exit status 1 in the end). The same command goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from slide2rna import cli
+from slide2rna.errors import ConfigError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("slides", nargs="+", type=Path, help="slides, images, or .h5 features")
+    parser.add_argument(
+        "--model", type=Path, required=True, help="results/<cohort>, its models/<run>, or a copy"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the predictions")
+    parser.add_argument(
+        "--mpp", type=float, help="micrometres per pixel, where the file doesn't say or says wrong"
+    )
+    parser.add_argument(
+        "--draws",
+        type=int,
+        help="per fold model; default: as many as the intervals were calibrated for",
+    )
+    parser.add_argument("--seed", type=int, help="of the draws; default: the model's")
+    parser.add_argument("--weights", type=Path, help="local file with the encoder's weights")
+    parser.add_argument("--h5ad", action="store_true", help="also write prediction.h5ad (AnnData)")
+    parser.add_argument("--no-page", action="store_true", help="no index.html")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument(
+        "--threads", type=int, default=min(4, os.cpu_count() or 1), help="default: %(default)s"
+    )
+    args = parser.parse_args(argv)
+    for name, least in (("draws", 2), ("threads", 1)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ConfigError(f"--{name} {value}", "too few", f"give at least {least}")
+    cli.set_threads(args.threads)
+
+    import faiss
+    import torch
+
+    from slide2rna import devices, predictions, predictor
+
+    torch.set_num_threads(args.threads)
+    faiss.omp_set_num_threads(args.threads)
+    model = predictor.load(args.model, args.device)
+    devices.keep_freed_memory()
+    options = predictions.Options(
+        mpp=args.mpp,
+        draws=args.draws,
+        seed=args.seed,
+        threads=args.threads,
+        weights=args.weights,
+        page=not args.no_page,
+        h5ad=args.h5ad,
+    )
+    done = predictions.run(model, args.slides, args.out, options)
+    page = "prediction.json" if args.no_page else "index.html"
+    for row in done.iter_rows(named=True):
+        place = args.out / row["slide"] / page if row["status"] == "ok" else "failed"
+        marks = {True: "  UNLIKE THE TRAINING SLIDES", None: "", False: ""}[row["shifted"]]
+        print(f"{row['slide']}: {place}{marks}")
+    if (failed := done.filter(status="failed")).height:
+        for name, reason in failed.select("slide", "reason").iter_rows():
+            print(f"error: {name}: {reason}", file=sys.stderr)
+        sys.exit(1)

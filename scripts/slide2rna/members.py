@@ -1,0 +1,86 @@
+"""The fold models of a run, each read when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from slide2rna import checkpoint, familiar
+from slide2rna.familiar import Familiar
+from slide2rna.model import RNAFM
+from slide2rna.regressor import Regressor
+
+# Fold models stay in memory while together they are smaller; otherwise one is there at a time.
+KEEP_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Member:
+    """A fold's model, and what judges a slide by its train part (None where that isn't known)."""
+
+    number: int
+    model: RNAFM | Regressor
+    meta: dict[str, Any]
+    familiar: Familiar | None
+
+
+class Members(Sequence[Member]):
+    """The fold models, each read when it is asked for."""
+
+    def __init__(self, folder: Path, numbers: Sequence[int], device: torch.device) -> None:
+        self.folder, self.numbers, self.device = folder, list(numbers), device
+        files = [path / "model.safetensors" for path in self.folders]
+        self._keep = sum(path.stat().st_size for path in files if path.is_file()) <= KEEP_BYTES
+        self._kept: dict[int, Member] = {}
+
+    @property
+    def folders(self) -> list[Path]:
+        return [self.folder / f"fold-{number}" for number in self.numbers]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> Member: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Member]: ...
+    def __getitem__(self, place: int | slice) -> Member | list[Member]:
+        if isinstance(place, slice):
+            return [self[index] for index in range(*place.indices(len(self)))]
+        number = self.numbers[place]
+        if number in self._kept:
+            return self._kept[number]
+        model, meta = checkpoint.load_model(self.folder / f"fold-{number}", self.device)
+        path = self.folder / "familiar" / f"fold-{number}.safetensors"
+        found = Member(number, model, meta, familiar.load(path) if path.is_file() else None)
+        if self._keep:
+            self._kept[number] = found
+        return found
+
+    def __iter__(self) -> Iterator[Member]:
+        return (self[place] for place in range(len(self)))
+
+
+def train_statistics(
+    folders: Sequence[Path],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and sd (G,) of the train samples in log2 units, both averaged over the fold models."""
+    found = []
+    for folder in folders:
+        with safe_open(folder / "model.safetensors", "numpy") as file:
+            found.append([file.get_tensor(name) for name in ("gene_mean", "gene_sd")])
+    mean, sd = np.mean(np.array(found, dtype=np.float64), axis=0)
+    return mean, sd
+
+
+def numbers_in(folder: Path) -> list[int]:
+    """The folds that a folder has models of."""
+    found = [path.parent.name.removeprefix("fold-") for path in folder.glob("fold-*/model.json")]
+    return sorted(int(number) for number in found if number.isdigit())

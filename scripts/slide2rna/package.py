@@ -1,0 +1,120 @@
+"""All that a new slide needs of a finished run, gathered beside its fold models."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+
+from slide2rna import (
+    __version__,
+    io,
+    lite0,
+    members,
+    model_card,
+    predictor,
+    reliability,
+    weights,
+)
+from slide2rna.config import Settings
+from slide2rna.errors import UserError
+from slide2rna.package_tables import Source, fewest_patients, gene_table, pathway_table
+from slide2rna.torch_encoder import KNOWN
+
+SECTIONS = ("tiles", "features", "bags", "sample", "evaluate", "shift")
+DATA = (
+    *("source", "n_patients", "n_samples", "n_slides", "n_sites", "n_genes"),
+    *("split_unit", "folds"),
+)
+
+
+def run(source: Source, settings: dict[str, Settings], seed: int) -> None:
+    """Write the model's tables, predictor.json and its card beside the folds.
+
+    Parameters
+    ----------
+    settings : the sections `SECTIONS` of the run's configuration.
+    seed : of the run's draws.
+
+    Raises
+    ------
+    StageError
+        A table is missing, or the files don't belong together.
+    """
+    info = io.read_json(source.folder / "cohort.json")
+    folders = [source.model / f"fold-{fold}" for fold in source.folds]
+    metas = [io.read_json(folder / "model.json") for folder in folders]
+    genes = list(metas[0]["genes"])
+    mean, sd = members.train_statistics(folders)
+    fewest = fewest_patients(source.table("samples"))
+    of_genes = gene_table(source.table("genes"), genes, mean, sd, fewest)
+    name = settings["evaluate"]["pathway_score"]
+    of_pathways = pathway_table(source, genes, mean, sd, name, fewest)
+    factors = source.table("conformal_factors").filter(pl.col("site").is_null())
+    out = source.model
+    io.write_parquet(of_genes, out / predictor.GENES)
+    io.write_parquet(of_pathways, out / predictor.PATHWAYS)
+    kept = factors.select(list(predictor.CONFORMAL_SCHEMA))
+    io.write_parquet(kept, out / predictor.CONFORMAL)
+    for fold in source.folds:
+        with io.atomic(out / "familiar" / f"fold-{fold}.safetensors") as partial:
+            shutil.copyfile(source.shift(fold), partial)
+    about = {
+        "format": predictor.FORMAT,
+        "packaged": True,
+        "cohort": info["name"],
+        "run": source.run,
+        "model": metas[0]["model"],
+        "encoder": settings["features"]["encoder"],
+        "encoder_identity": identity(settings["features"]),
+        # Where files lie on one machine says nothing on another.
+        "features": settings["features"] | {"path": None, "weights": None},
+        "dim": metas[0]["features"],
+        "tiles": settings["tiles"],
+        "bags": settings["bags"],
+        "sample": settings["sample"],
+        "seed": seed,
+        "folds": source.folds,
+        "weights": {folder.name: io.sha256sum(folder / "model.safetensors") for folder in folders},
+        "pathway_score": name,
+        "alpha": settings["shift"]["alpha"],
+        "levels": sorted(settings["evaluate"]["levels"]),
+        "caveat": info.get("caveat"),
+        "reliability": {
+            "genes": reliability.GENE_RULE,
+            "pathways": reliability.PATHWAY_RULE,
+            "patients_of_smallest_fold": fewest,
+        },
+        "data": {key: info.get(key) for key in DATA},
+        "version": __version__,
+    }
+    facts = model_card.Facts(
+        about,
+        metas,
+        of_genes,
+        of_pathways,
+        *(source.table(name) for name in ("summary", "calibration", "conformal", "samples")),
+    )
+    io.write_text(model_card.text(facts), out / "README.md")
+    io.write_json(about, out / predictor.ABOUT)  # last: it vouches for the others
+
+
+def identity(features: Settings) -> str | None:
+    """What `Encoder.identity` is of these settings, without loading the network.
+
+    None where the weights' file isn't there any more, and for features from files.
+    """
+    name, path = features["encoder"], features["weights"]
+    try:
+        if name == "color":
+            return "color"
+        if name == "lite0":
+            return f"lite0 {weights.digest(Path(path or lite0.weights_path()))}"
+        if name == "files":
+            return None
+        if path is not None:
+            return f"{name} {weights.digest(Path(path))}"
+    except UserError:
+        return None
+    return f"{name} hub {KNOWN[name].hub if name in KNOWN else f'timm/{name}'}"

@@ -1,0 +1,191 @@
+"""The page of one slide's prediction, for somebody who knows slides and not this program."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from slide2rna import __version__, catalogue, figures, io, page, slide_figure
+from slide2rna.judged import CAL, TRAIN
+from slide2rna.model_card import encoder_licence
+from slide2rna.predict import Prediction
+from slide2rna.reliability import GENE_RULE, GOOD, NONE, PATHWAY_RULE, UNKNOWN, WEAK
+
+SHOWN = 20  # pathways in the figure and in the first table
+GREYED = 10  # of those that can't be predicted, in a table of their own
+FIRST_GENES = 50  # for readers without JavaScript
+WORDS = (GOOD, WEAK, NONE, UNKNOWN)
+RELIED = (GOOD, WEAK)
+LEVEL = 90
+HUNDREDTHS = 100
+# Key in the page's data, column of the genes that `genes_shown` gives.
+COLUMNS = {
+    **{"value": "value", "low": "low", "high": "high", "z": "z"},
+    **{"r": "r", "rlow": "r_low", "rhigh": "r_high"},
+}
+# What a prediction from a features file, or of a bare folder of fold models, hasn't.
+FACTS = (
+    *("source", "mpp", "mpp_source", "width_px", "height_px", "vendor", "power", "key", "seed"),
+    *("n_candidates", "n_tissue", "n_rejected", "folds", "draws", "draws_per_fold", "tile_mpp"),
+)
+ABOUT = ("cohort", "run", "model", "encoder", "data", "tiles", "caveat", "version")
+
+
+def write(
+    prediction: Prediction, picture: str | Path | None, about: dict[str, Any], out: str | Path
+) -> Path:
+    """Draw the figure and write the page, one file that needs no network; returns its path.
+
+    Parameters
+    ----------
+    picture : JPEG of the overview with mask and tiles, as `tiles.draw` makes it; None for features
+        that came from a file.
+    about : the content of predictor.json.
+    out : the page; the figure goes to the folder `figures` beside it.
+    """
+    out = Path(out)
+    shown = context(prediction, about)
+    shown["picture"] = _jpeg(Path(picture)) if picture is not None else None
+    drawn = pathways_drawn(prediction.pathways)
+    shown["figure"] = None
+    if drawn.height:
+        path = figures.save(slide_figure.pathways(drawn), out.parent / "figures", "pathways")
+        shown["figure"] = page.picture(path)
+    io.write_text(page.render("slide.html.j2", shown), out)
+    return out
+
+
+def context(prediction: Prediction, about: dict[str, Any]) -> dict[str, Any]:
+    """Everything that the template shows, but the pictures."""
+    genes = genes_shown(prediction.genes)
+    pathways = pathways_shown(prediction.pathways)
+    relied = pathways.filter(pl.col("reliability").is_in(RELIED))
+    rest = pathways.filter(~pl.col("reliability").is_in(RELIED))
+    apart = relied.filter((pl.col("z_low") > 0) | (pl.col("z_high") < 0))
+    said = prediction.shift["words"]
+    rules = about.get("reliability") or {}
+    return {
+        "version": __version__,
+        "name": prediction.name,
+        "about": dict.fromkeys(ABOUT) | about,
+        "facts": dict.fromkeys(FACTS) | prediction.facts,
+        "shift": prediction.shift | {"rows": shift_rows(prediction.shift)},
+        "ratio": ratio(prediction.shift),
+        "warnings": [text for text in prediction.warnings if text != said],
+        "genes": catalogue.as_json(data_of(genes)),
+        "first_genes": genes.head(FIRST_GENES).to_dicts(),
+        "gene_counts": counts(genes),
+        "mean_r": genes["r"].mean(),
+        "kind": interval_kind(prediction.genes),
+        "pathways": relied.head(SHOWN).to_dicts(),
+        "greyed": rest.head(GREYED).to_dicts(),
+        "pathway_counts": counts(pathways),
+        "n_relied": relied.height,
+        "n_apart": apart.height,
+        "has_draws": pathways["z_low"].is_not_null().any() if pathways.height else False,
+        "gene_rule": rules.get("genes", GENE_RULE),
+        "pathway_rule": rules.get("pathways", PATHWAY_RULE),
+        "encoder": encoder_licence(about["encoder"]) if about.get("encoder") else None,
+    }
+
+
+def shift_rows(shift: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was compared with what: p, and in how many folds it was at most alpha."""
+    rows = [
+        ("tiles", "calibration", "bag_p", "bag_share", "n_cal", CAL),
+        ("tiles", "training", "bag_p_train", "bag_train_share", "n_train", TRAIN),
+        ("predicted profile", "calibration", "expression_p", "expression_share", "n_cal", CAL),
+    ]
+    return [
+        {"what": what, "with": against, "p": shift[p], "share": shift[share], "n": shift[n]}
+        | {"decides": shift["judged_by"] == by}
+        for what, against, p, share, n, by in rows
+        if shift[p] is not None
+    ]
+
+
+def ratio(shift: dict[str, Any]) -> float | None:
+    """Distance of the slide in units of the median training patient's."""
+    own, usual = shift["bag_distance"], shift["train_distance"]
+    return None if own is None or not usual else own / usual
+
+
+def _order(table: pl.DataFrame) -> pl.DataFrame:
+    """What can be relied on first, and in it what lies farthest from the training average."""
+    return table.sort(
+        ~pl.col("reliability").is_in(RELIED),
+        pl.col("z").abs(),
+        pl.first(),
+        descending=[False, True, False],
+        nulls_last=True,
+    )
+
+
+def pathways_shown(table: pl.DataFrame) -> pl.DataFrame:
+    """Pathways in the order in which they are shown, with their interval in train sd."""
+    spread = pl.when(pl.col("train_sd") > 0).then(pl.col("train_sd"))
+    ends = (
+        ((pl.col(end) - pl.col("train_mean")) / spread).alias(f"z_{name}")
+        for name, end in (("low", "q05"), ("high", "q95"))
+    )
+    return _order(table.with_columns(*ends))
+
+
+def pathways_drawn(table: pl.DataFrame) -> pl.DataFrame:
+    """Those of the figure: relied on; where there are none, the others, greyed."""
+    known = pathways_shown(table).filter(pl.col("z").is_not_null())
+    relied = known.filter(pl.col("reliability").is_in(RELIED))
+    return (relied if relied.height else known).head(SHOWN)
+
+
+def interval_kind(genes: pl.DataFrame) -> str | None:
+    """Of the genes' 90 % intervals: conformal, of the draws where that is refused, or none."""
+    low = f"low{LEVEL}"
+    if low in genes.columns and genes[low].is_not_null().any():
+        return "conformal"
+    return "draws" if genes["q05"].is_not_null().any() else None
+
+
+def genes_shown(genes: pl.DataFrame) -> pl.DataFrame:
+    """Genes in the order in which they are shown: value, low, high, z, r and reliability.
+
+    A conformal interval lies about the point, an interval of the draws about their mean.
+    """
+    conformal = interval_kind(genes) == "conformal"
+    names = ("point", f"low{LEVEL}", f"high{LEVEL}") if conformal else ("mean", "q05", "q95")
+    spread = pl.when(pl.col("train_sd") > 0).then(pl.col("train_sd"))
+    value = pl.col(names[0])
+    return _order(
+        genes.select(
+            "gene",
+            value.alias("value"),
+            pl.col(names[1]).alias("low"),
+            pl.col(names[2]).alias("high"),
+            ((value - pl.col("train_mean")) / spread).alias("z"),
+            *("r", "r_low", "r_high", "train_mean", "train_sd", "reliability"),
+        )
+    )
+
+
+def data_of(genes: pl.DataFrame) -> dict[str, Any]:
+    """The genes by column, in whole hundredths; reliability as a place in `words`."""
+    found: dict[str, Any] = {"gene": " ".join(genes["gene"]), "words": list(WORDS)}
+    for key, column in COLUMNS.items():
+        values = (genes[column].cast(pl.Float64).fill_nan(None) * HUNDREDTHS).round()
+        found[key] = values.cast(pl.Int64).to_list()
+    place = {word: index for index, word in enumerate(WORDS)}
+    found["word"] = [place[word] for word in genes["reliability"]]
+    return found
+
+
+def counts(table: pl.DataFrame) -> dict[str, int]:
+    """How many genes or pathways have each word of reliability."""
+    found = dict(table["reliability"].value_counts().iter_rows())
+    return {word: int(found.get(word, 0)) for word in WORDS}
+
+
+def _jpeg(path: Path) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()

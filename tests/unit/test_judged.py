@@ -1,0 +1,91 @@
+"""Fold models' verdicts on a slide, put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from slide2rna import judged
+from slide2rna.familiar import Familiar, p_value
+
+ALPHA = 0.05
+
+
+def law(cal: int, train: int = 100) -> Familiar:
+    """Distances from 0 to 1 of so many patients; the rest isn't looked at."""
+    nothing = np.zeros(1)
+    far = np.linspace(0, 1, cal), np.linspace(0, 1, cal), np.linspace(0, 1, train)
+    return Familiar(*([nothing] * 7), *far, {})
+
+
+def verdict(of: Familiar, bag: float, expression: float | None = 0.5) -> dict[str, Any]:
+    """As `Familiar.judge` gives it."""
+    return {
+        "bag_distance": bag,
+        "bag_p": p_value(bag, of.cal_bag),
+        "bag_p_train": p_value(bag, of.train_bag),
+        "expression_distance": expression,
+        "expression_p": p_value(expression, of.cal_expression),
+    }
+
+
+def together(
+    cal: int, bags: list[float], expression: float | None = 0.5, train: int = 100
+) -> dict[str, Any]:
+    of = law(cal, train)
+    rows = [(fold, of, verdict(of, bag, expression)) for fold, bag in enumerate(bags)]
+    return judged.together(rows, ALPHA)
+
+
+def test_p_values_are_combined_for_any_dependence() -> None:
+    assert judged.combined([0.01, 0.02, 0.03]) == pytest.approx(0.04)
+    assert judged.combined([0.9, 0.8]) == 1
+    assert judged.combined([0.01, None]) is None
+    assert judged.combined([]) is None
+
+
+def test_calibration_patients_decide_where_they_can() -> None:
+    near, far = together(99, [0.5] * 5), together(99, [1.5] * 5)
+    assert (near["judged_by"], near["shifted"]) == ("cal", False)
+    assert (far["judged_by"], far["shifted"]) == ("cal", True)
+    assert far["bag_p"] == pytest.approx(2 / 100)
+    assert far["bag_share"] == 1
+    assert "tiles (p = 0.02 for its tiles" in far["words"]
+    assert "don't rely on the prediction" in far["words"]
+    assert "Nothing says" in near["words"]
+
+
+def test_one_fold_alone_does_not_decide() -> None:
+    assert together(99, [1.5, 0.2, 0.2, 0.2, 0.2])["shifted"] is False
+
+
+def test_a_strange_profile_is_enough() -> None:
+    found = together(99, [0.5] * 3, expression=2.0)
+    assert found["shifted"] is True
+    assert "predicted profile (" in found["words"]
+    assert "in its tiles" not in found["words"]
+    assert together(99, [0.5] * 3, expression=None)["shifted"] is False
+
+
+@pytest.mark.parametrize("cal", [0, 3, 38])
+def test_too_few_calibration_patients_leave_it_to_the_train_patients(cal: int) -> None:
+    """With 38, the least combined p is 2/39 > 0.05; with 39 it is 0.05."""
+    assert together(39, [1.5])["judged_by"] == "cal"
+    far = together(cal, [1.5, 1.5, 0.2])
+    assert (far["judged_by"], far["shifted"]) == ("train", True)
+    assert far["bag_train_share"] == pytest.approx(2 / 3)
+    assert f"{cal} calibration patients are too few" in far["words"]
+    assert "3.0 times as far" in together(cal, [1.5] * 3)["words"]
+    assert together(cal, [1.5, 0.2, 0.2])["shifted"] is False
+
+
+def test_what_cannot_be_told_is_not_told() -> None:
+    few = together(3, [9.0] * 5, train=18)
+    assert (few["judged_by"], few["shifted"]) == ("nothing", None)
+    assert "3 calibration and 18 training patients are too few" in few["words"]
+    assert together(3, [9.0] * 5, train=19)["shifted"] is True
+    unknown = judged.together([], ALPHA)
+    assert unknown["shifted"] is None
+    assert unknown["bag_p"] is None
+    assert "came without" in unknown["words"]

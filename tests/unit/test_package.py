@@ -1,0 +1,175 @@
+"""The packaged model's tables, settings and card against the stages that they come from."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+from pathlib import Path
+
+import numpy as np
+import packaged
+import polars as pl
+import pytest
+import torch
+import yaml
+from safetensors.numpy import load_file
+from slide2rna import config, data, encoders, io, model_card, package, predictor
+from slide2rna.errors import ConfigError, StageError
+from slide2rna.torchvision_fix import ensure_torchvision
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+def train_rows(packed: packaged.Packaged, fold: int) -> tuple[list[str], np.ndarray]:
+    """Genes, and measured profiles of a fold's train samples."""
+    splits = pl.read_csv(packed.made.inputs.splits, separator="\t")
+    names = splits.filter(fold=fold, part="train")["unit"].to_list()
+    path = packed.made.inputs.expression
+    return data.gene_names(path), data.expression(path, names).astype(float)
+
+
+def test_train_statistics_are_the_folds_mean(packed: packaged.Packaged) -> None:
+    table = pl.read_parquet(packed.model / "genes.parquet")
+    parts = [train_rows(packed, fold) for fold in range(packaged.FOLDS)]
+    assert table["gene"].to_list() == parts[0][0]
+    for name, expected in (
+        ("mean", np.mean([rows.mean(axis=0) for _, rows in parts], axis=0)),
+        ("sd", np.mean([rows.std(axis=0, ddof=1) for _, rows in parts], axis=0)),
+    ):
+        np.testing.assert_allclose(table[name].to_numpy(), expected, rtol=1e-5, atol=1e-6)
+    evaluated = pl.read_parquet(
+        packed.source.folder / "evaluation" / packed.source.run / "genes.parquet"
+    )
+    for name in ("r", "r_low", "r_high", "fdr", "covered90"):
+        assert table[name].equals(evaluated[name])
+
+
+def test_a_measured_score_of_the_train_part_is_placed(packed: packaged.Packaged) -> None:
+    """Computed here gene by gene: mean z over a set, by the folds' mean statistics."""
+    genes = pl.read_parquet(packed.model / "genes.parquet")
+    sets = pl.read_parquet(packed.model / "pathways.parquet")
+    place = {gene: index for index, gene in enumerate(genes["gene"])}
+    mean, sd = genes["mean"].to_numpy(), genes["sd"].to_numpy()
+    for row in sets.iter_rows(named=True):
+        members = [place[gene] for gene in row["genes"]]
+        moments = []
+        for fold in range(packaged.FOLDS):
+            _, values = train_rows(packed, fold)
+            z = np.zeros(len(values))
+            for gene in members:
+                if sd[gene] > 0:
+                    z += (values[:, gene] - mean[gene]) / sd[gene] / len(members)
+            moments.append([z.mean(), z.std(ddof=1)])
+        expected = np.mean(moments, axis=0)
+        assert [row["train_mean"], row["train_sd"]] == pytest.approx(expected, abs=1e-5)
+        assert row["n_genes"] == len(members)
+
+
+def test_factors_are_those_of_whole_folds(packed: packaged.Packaged) -> None:
+    kept = pl.read_parquet(packed.model / "conformal.parquet")
+    made = packed.source.table("conformal_factors").filter(pl.col("site").is_null())
+    assert kept.equals(made.select(kept.columns))
+    assert set(kept["fold"]) == {0, 1}
+
+
+def test_no_path_of_this_machine_is_inside(packed: packaged.Packaged) -> None:
+    texts = [
+        path.read_text() for path in packed.model.glob("*.*") if path.suffix in (".json", ".md")
+    ]
+    assert len(texts) == 2
+    assert not any(str(packed.source.folder) in text or "/tmp/" in text for text in texts)
+    about = json.loads(texts[0] if texts[0].startswith("{") else texts[1])
+    assert about["weights"] == {
+        f"fold-{fold}": io.sha256sum(packed.model / f"fold-{fold}" / "model.safetensors")
+        for fold in range(packaged.FOLDS)
+    }
+
+
+def test_the_same_run_gives_the_same_bytes(packed: packaged.Packaged, tmp_path: Path) -> None:
+    copy = tmp_path / "cohort"
+    shutil.copytree(packed.source.folder, copy)
+    features = {"features": config.defaults("features", encoder="files")}
+    source = package.Source(
+        copy, *(getattr(packed.source, name) for name in ("run", "encoder", "sets", "folds"))
+    )
+    package.run(source, packaged.SETTINGS | features, 1)
+    for path in sorted(packed.model.rglob("*.*")):
+        again = source.model / path.relative_to(packed.model)
+        assert io.sha256sum(again) == io.sha256sum(path), path.name
+
+
+def test_what_judges_a_slide_is_the_shift_stages(packed: packaged.Packaged) -> None:
+    for fold in range(packaged.FOLDS):
+        kept = load_file(packed.model / "familiar" / f"fold-{fold}.safetensors")
+        made = load_file(packed.source.shift(fold))
+        assert all(np.array_equal(kept[name], made[name]) for name in made)
+
+
+def test_identity_is_the_encoders_own(tmp_path: Path) -> None:
+    ensure_torchvision()
+    import timm
+
+    for name in ("lite0", "color"):
+        settings = config.defaults("features", encoder=name)
+        assert package.identity(settings) == encoders.load(settings).identity
+    weights = tmp_path / "weights.pth"
+    torch.manual_seed(0)
+    torch.save(timm.create_model("resnet10t", num_classes=0).state_dict(), weights)
+    settings = config.defaults("features", encoder="resnet10t", weights=str(weights))
+    assert package.identity(settings) == encoders.load(settings).identity
+    assert package.identity(settings | {"weights": str(tmp_path / "gone.pth")}) is None
+    assert package.identity(settings | {"weights": None}) == "resnet10t hub timm/resnet10t"
+    assert package.identity(config.defaults("features", encoder="files")) is None
+
+
+@pytest.mark.parametrize(
+    "lost", ["evaluation/{run}/genes.parquet", "evaluation/{run}/samples.parquet"]
+)
+def test_a_missing_table_is_named(packed: packaged.Packaged, tmp_path: Path, lost: str) -> None:
+    copy = tmp_path / "cohort"
+    shutil.copytree(packed.source.folder, copy)
+    (copy / lost.format(run=packed.source.run)).unlink()
+    (copy / "models" / packed.source.run / predictor.ABOUT).unlink()
+    source = package.Source(
+        copy, packed.source.run, packed.source.encoder, packed.source.sets, [0, 1]
+    )
+    with pytest.raises(StageError, match="no such table; run the stage evaluate"):
+        package.run(source, packaged.SETTINGS, 1)
+    assert not (source.model / predictor.ABOUT).exists()
+
+
+def test_the_card_says_what_a_user_must_know(packed: packaged.Packaged) -> None:
+    text = (packed.model / "README.md").read_text()
+    _, header, body = text.split("---\n", 2)
+    assert yaml.safe_load(header)["library_name"] == "slide2rna"
+    for null in ("site-mean", "color-ridge", "permuted", "constant"):
+        assert f"| {null}:" in body
+    summary = packed.source.table("summary").filter(
+        protocol="clean", model="flow", gene_set="all", metric="pcc"
+    )
+    row = summary.row(0, named=True)
+    assert f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})" in body
+    assert "**Caveat:** drawn." in body
+    assert "| 90 % |" in body
+    assert "refused" in body
+    assert "isn't a medical device" in body
+    assert "features came from files" in body
+    assert "None" not in body
+    assert "nan" not in body
+    assert "slide2rna predict" in body
+
+
+def test_licences_of_encoders() -> None:
+    assert model_card.encoder_licence("uni")["licence"] == "CC-BY-NC-ND-4.0"
+    assert model_card.encoder_licence("lite0")["licence"] == "Apache-2.0"
+    other = model_card.encoder_licence("vit_small_patch16_224")
+    assert other["licence"] == "unknown"
+    assert "vit_small_patch16_224" in str(other["url"])
+
+
+def test_settings_that_are_not_json_are_refused(tmp_path: Path) -> None:
+    main = runpy.run_path(str(REPO / "scripts" / "package.py"))["main"]
+    arguments = ["--cohort-dir", str(tmp_path), "--run", "r", "--features", "f", "--pathways", "p"]
+    with pytest.raises(ConfigError, match="give a JSON object"):
+        main([*arguments, "--folds", "1", "--settings", "{"])

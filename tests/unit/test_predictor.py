@@ -1,0 +1,172 @@
+"""Reading a model's folder: where it is, that it is whole, and what is kept in memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import packaged
+import polars as pl
+import pytest
+from slide2rna import config, encoders, io, members, predictor
+from slide2rna.errors import ConfigError, StageError, WeightsError
+
+
+@pytest.fixture
+def copy(packed: packaged.Packaged, tmp_path: Path) -> Path:
+    """A copy of the model's folder, and of nothing else."""
+    return Path(shutil.copytree(packed.model, tmp_path / "elsewhere"))
+
+
+def test_a_copy_is_the_same_model(packed: packaged.Packaged, copy: Path) -> None:
+    ours, theirs = predictor.load(packed.model, "cpu"), predictor.load(copy, "cpu")
+    assert ours.key == theirs.key
+    assert ours.genes == theirs.genes == theirs.gene_table["gene"].to_list()
+    assert (theirs.clusters, theirs.features) == (packaged.CLUSTERS, packaged.DIM)
+    assert theirs.sets.shape == (8, packaged.GENES)
+    assert theirs.sets.sum(axis=1).min() == pytest.approx(1)
+
+
+def test_the_only_run_is_found(packed: packaged.Packaged) -> None:
+    for path in (packed.source.folder, packed.source.folder / "models", packed.model):
+        assert predictor.find(path) == packed.model
+
+
+def test_several_runs_are_named(packed: packaged.Packaged, tmp_path: Path) -> None:
+    for name in ("uni-flow", "lite0-flow"):
+        shutil.copytree(packed.model, tmp_path / "models" / name)
+    with pytest.raises(ConfigError, match="2 models: lite0-flow, uni-flow; name one, such as"):
+        predictor.find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"), [("gone", "no such folder"), (".", "there is no model")]
+)
+def test_no_model(tmp_path: Path, name: str, cause: str) -> None:
+    with pytest.raises(ConfigError, match=f"{cause}; give results/<cohort>/models/<run>"):
+        predictor.load(tmp_path / name, "cpu")
+
+
+def test_fold_models_are_read_when_they_are_asked_for(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    load = members.checkpoint.load_model
+
+    def counted(folder: Path, device: object) -> object:
+        read.append(folder.name)
+        return load(folder, device)
+
+    monkeypatch.setattr(members.checkpoint, "load_model", counted)
+    small = predictor.load(copy, "cpu")
+    assert len(small.members) == packaged.FOLDS
+    assert read == []
+    assert [member.number for member in small.members] == [0, 1]
+    assert small.members[-1].number == 1
+    assert [member.number for member in small.members[:1]] == [0]
+    assert read == ["fold-0", "fold-1"]
+    assert small.members[0].familiar is not None
+    monkeypatch.setattr(members, "KEEP_BYTES", 0)
+    large = predictor.load(copy, "cpu")
+    assert len([*large.members, *large.members]) == 4
+    assert read[2:] == ["fold-0", "fold-1"] * 2
+
+
+@pytest.mark.parametrize(
+    ("lost", "kind", "text"),
+    [
+        ("genes.parquet", StageError, "not a whole model"),
+        ("conformal.parquet", StageError, "not a whole model"),
+        ("fold-1/model.safetensors", WeightsError, "copy the whole folder"),
+    ],
+)
+def test_what_is_missing_is_named(copy: Path, lost: str, kind: type[Exception], text: str) -> None:
+    (copy / lost).unlink()
+    with pytest.raises(kind, match=text):
+        predictor.load(copy, "cpu")
+
+
+def test_another_format_is_refused(copy: Path) -> None:
+    about = io.read_json(copy / predictor.ABOUT)
+    io.write_json(about | {"format": 99}, copy / predictor.ABOUT)
+    with pytest.raises(StageError, match="not this version's format; package the run again"):
+        predictor.load(copy, "cpu")
+    (copy / predictor.ABOUT).write_text("{")
+    with pytest.raises(StageError, match="not a whole model"):
+        predictor.load(copy, "cpu")
+
+
+def test_factors_of_other_genes_are_refused(copy: Path) -> None:
+    path = copy / predictor.CONFORMAL
+    io.write_parquet(pl.read_parquet(path).reverse(), path)
+    with pytest.raises(StageError, match=r"genes of fold \d differ"):
+        _ = predictor.load(copy, "cpu").factors
+
+
+def test_refused_levels_have_no_factors(packed: packaged.Packaged) -> None:
+    found = predictor.load(packed.model, "cpu").factors
+    assert set(found) == {0, 1}
+    for levels in found.values():
+        assert set(levels) == {0.5, 0.8}
+        assert all(own.shape == (2, packaged.GENES) for own in levels.values())
+
+
+@pytest.mark.parametrize("what", ["about", "table", "familiar"])
+def test_the_key_knows_what_predictions_depend_on(copy: Path, what: str) -> None:
+    before = predictor.load(copy, "cpu").key
+    if what == "about":
+        about = io.read_json(copy / predictor.ABOUT)
+        io.write_json(about | {"seed": 2}, copy / predictor.ABOUT)
+    elif what == "table":
+        io.write_parquet(pl.read_parquet(copy / "genes.parquet").head(9), copy / "genes.parquet")
+    else:
+        shutil.copyfile(copy / "familiar/fold-0.safetensors", copy / "familiar/fold-1.safetensors")
+    assert predictor.load(copy, "cpu").key != before
+
+
+def test_other_weights_of_the_encoder_are_refused(copy: Path) -> None:
+    about = io.read_json(copy / predictor.ABOUT)
+    features = config.defaults("features", encoder="lite0")
+    identity = encoders.load(features).identity
+    for known, fits in ((identity, True), (None, True), ("lite0 0123456789abcdef", False)):
+        own = about | {"features": features, "encoder": "lite0", "encoder_identity": known}
+        io.write_json(own, copy / predictor.ABOUT)
+        model = predictor.load(copy, "cpu")
+        if fits:
+            assert model.encoder(1).identity == identity
+        else:
+            with pytest.raises(WeightsError, match="those of the training were lite0 0123"):
+                model.encoder(1)
+
+
+def test_fold_models_alone(packed: packaged.Packaged, tmp_path: Path) -> None:
+    """As slide2rna convert leaves them, or a run that was trained and never packaged."""
+    for name in ("fold-0", "fold-1"):
+        shutil.copytree(packed.model / name, tmp_path / name)
+    whole = predictor.load(packed.model, "cpu")
+    for path in (tmp_path, tmp_path / "fold-0"):
+        bare = predictor.load(path, "cpu")
+        assert len(bare.members) == packaged.FOLDS
+        assert bare.genes == whole.genes
+        assert bare.about["packaged"] is False
+        assert bare.clusters == packaged.CLUSTERS
+        assert set(bare.gene_table["reliability"]) == {"unknown"}
+        assert bare.factors == {}
+        assert bare.gene_table.select("mean", "sd").equals(whole.gene_table.select("mean", "sd"))
+        # The order of a set's genes is free.
+        sets = [{*row["genes"]} for row in bare.pathway_table.iter_rows(named=True)]
+        assert sets == [{*row["genes"]} for row in whole.pathway_table.iter_rows(named=True)]
+    with pytest.raises(
+        ConfigError, match=r"slides can't be read for this model.*give \.h5 features"
+    ):
+        bare.check_slides()
+    meta = json.loads((tmp_path / "fold-1" / "model.json").read_text())
+    io.write_json(meta | {"genes": meta["genes"][::-1]}, tmp_path / "fold-1" / "model.json")
+    with pytest.raises(StageError, match="its genes differ"):
+        predictor.load(tmp_path, "cpu")
+
+
+def test_own_features_leave_slides_out(packed: packaged.Packaged) -> None:
+    with pytest.raises(ConfigError, match="trained on features from files"):
+        predictor.load(packed.model, "cpu").check_slides()

@@ -1,0 +1,229 @@
+"""The page of one slide: the warning first, what can be relied on next, the rest told apart."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import polars as pl
+import predictions_made as made
+import pytest
+from PIL import Image
+from slide2rna import page, slide_page
+from slide2rna.judged import CAL, NOTHING
+
+
+class Seen(HTMLParser):
+    """Headings with their levels, links and sources, and the text of the main part."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.headings: list[tuple[int, str]] = []
+        self.links: list[str] = []
+        self.classes: list[str] = []
+        self.text, self.level, self.quiet = "", 0, False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.links += [found[name] or "" for name in ("href", "src") if name in found]
+        self.classes += (found.get("class") or "").split()
+        self.quiet = tag in ("script", "style")
+        if re.fullmatch("h[1-6]", tag):
+            self.level = int(tag[1])
+            self.headings.append((self.level, ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.quiet = False
+        self.level = 0
+
+    def handle_data(self, data: str) -> None:
+        if self.quiet:
+            return
+        self.text += data
+        if self.level:
+            level, text = self.headings[-1]
+            self.headings[-1] = (level, text + data)
+
+
+def render(prediction: made.Prediction, about: dict | None = None, **own: object) -> Seen:
+    shown = slide_page.context(prediction, made.ABOUT if about is None else about)
+    return Seen(page.render("slide.html.j2", shown | {"picture": None, "figure": None} | own))
+
+
+def words(seen: Seen) -> str:
+    return " ".join(seen.text.split())
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("slide")
+    Image.new("RGB", (60, 40), (230, 180, 210)).save(folder / "tiles.jpg")
+    out = slide_page.write(made.make(), folder / "tiles.jpg", made.ABOUT, folder / "index.html")
+    return out, out.read_text()
+
+
+def test_one_file_without_network(written: tuple[Path, str]) -> None:
+    path, text = written
+    seen = Seen(text)
+    assert {"data:image/jpeg", "data:image/png"} <= {link.split(";")[0] for link in seen.links}
+    outside = [link for link in seen.links if not link.startswith(("data:", "#"))]
+    assert set(outside) == {"genes.parquet", "pathways.parquet", "prediction.json"}
+    for name in ("pathways.png", "pathways.svg"):
+        assert (path.parent / "figures" / name).stat().st_size > 5000
+    anchors = set(re.findall(r'id="([^"]+)"', text))
+    assert {link[1:] for link in seen.links if link.startswith("#")} <= anchors
+    levels = [level for level, _ in seen.headings]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert "slide <1>" in seen.headings[0][1]
+    assert "process <0>" in seen.text  # escaped, or it would have been a tag
+
+
+def test_the_warning_stands_first() -> None:
+    far = render(made.make(True))
+    assert far.headings[1][1] == "Warning: this slide is unlike the training slides"
+    assert "alarm" in far.classes
+    said = words(far)
+    assert "lie 3.0 times as far" in said
+    assert "in 2 of 2 fold models farther away than at least 95 % of the training patients" in said
+    assert said.count("Read with the warning on top") == 2  # at the pathways and at the genes
+    assert "Only 345 tiles." in said
+    # Its own sentence isn't there twice.
+    assert made.shift(True)["words"] not in said
+
+
+def test_a_slide_like_those_of_training_raises_no_alarm() -> None:
+    near = render(made.make(False, CAL))
+    assert near.headings[1][1] == "This slide looks like the training slides"
+    assert "alarm" not in near.classes
+    said = words(near)
+    assert "p is 0.4 for its tiles and 0.8 for its predicted profile" in said
+    assert "no proof that the prediction is right" in said
+    assert "Read with the warning" not in said
+    unknown = render(made.make(None, NOTHING), made.BARE)
+    assert "can’t be told" in unknown.headings[1][1]
+    assert "open" in unknown.classes
+    assert "How far it lies from training" not in [text for _, text in unknown.headings]
+
+
+def test_reliable_pathways_come_first_by_their_distance() -> None:
+    table = slide_page.pathways_shown(made.make().pathways)
+    assert table["reliability"][:6].is_in(["good", "weak"]).all()
+    assert table["z"][:6].abs().to_list() == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
+    assert table["z"][6:].abs().is_sorted(descending=True)
+    # A width of 0.5 in the score is one train sd.
+    assert (table["z_high"] - table["z_low"]).to_list() == pytest.approx([1.0] * table.height)
+    assert slide_page.pathways_drawn(made.make().pathways)["pathway"].to_list() == [
+        f"GO:{i:07d}" for i in (5, 4, 3, 2, 1, 0)
+    ]
+    alone = made.make(words=["none"] * 8)
+    drawn = slide_page.pathways_drawn(alone.pathways)
+    assert drawn["z"].abs().is_sorted(descending=True)
+    said = words(render(alone))
+    assert "No pathway could be predicted in test patients of LUAD" in said
+    assert "Pathways that could not be predicted (8)" in said
+
+
+def test_what_sticks_out_is_counted() -> None:
+    """Intervals are 0.5 sd to either side: beyond 0.5 they leave the training average out."""
+    assert "For none of them this slide’s 90 % interval leaves out" in words(render(made.make()))
+    many = made.make(words=["weak"] * 9)
+    assert "9 of 9 pathways could be predicted at all" in words(render(many))
+    assert "For 3 of them this slide’s 90 % interval leaves out" in words(render(many))
+
+
+def test_the_unreliable_are_grey_and_said_to_be() -> None:
+    seen = render(made.make())
+    assert seen.classes.count("greyed") == slide_page.GREYED
+    said = words(seen)
+    assert "Pathways that could not be predicted (20): the 10 farthest" in said
+    assert "RULE OF PATHWAYS" in said
+    assert "RULE OF GENES" in said
+
+
+def test_genes_as_data() -> None:
+    genes = slide_page.genes_shown(made.gene_rows(40, draws=True, conformal=False))
+    assert genes["reliability"][:19].is_in(["good", "weak"]).all()
+    assert genes["z"][:19].abs().is_sorted(descending=True)
+    data = json.loads(json.dumps(slide_page.data_of(genes)))
+    place = data["gene"].split(" ").index("GENE39")
+    assert (data["value"][place], data["low"][place], data["high"][place]) == (600, 500, 700)
+    assert (data["z"][place], data["r"][place]) == (200, 30)
+    assert data["words"][data["word"][place]] == "weak"
+    never = data["gene"].split(" ").index("GENE0")
+    assert data["z"][never] is None  # its train sd is 0
+    unknown = data["gene"].split(" ").index("GENE1")
+    assert data["r"][unknown] is data["rlow"][unknown] is None
+    assert len({len(data[key]) for key in (*slide_page.COLUMNS, "word")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("draws", "conformal", "kind", "value", "said"),
+    [
+        (True, True, "conformal", 601, "Intervals are conformal"),
+        (
+            True,
+            False,
+            "draws",
+            600,
+            "Intervals hold 90 % of the draws; calibrated ones are refused",
+        ),
+        (False, False, None, 600, "gives a value and no interval"),
+    ],
+)
+def test_intervals_are_called_what_they_are(
+    draws: bool, conformal: bool, kind: str | None, value: int, said: str
+) -> None:
+    found = made.make(draws=draws, conformal=conformal)
+    assert slide_page.interval_kind(found.genes) == kind
+    data = slide_page.data_of(slide_page.genes_shown(found.genes))
+    place = data["gene"].split(" ").index("GENE39")
+    assert data["value"][place] == value  # a conformal interval is about the point
+    assert data["low"][place] == (None if kind is None else 520 if conformal else 500)
+    text = words(render(found))
+    assert said in text
+    assert ("Bars: 90 % of the draws" in words(render(found, figure=FIGURE))) == draws
+    assert ("interval leaves out the training average" in text) == draws
+
+
+FIGURE = {"uri": "data:image/png;base64,AAAA", "width": 600}
+
+
+def test_a_model_without_test_results() -> None:
+    found = made.make(None, NOTHING, words=["unknown"] * 4, source="features", tile_mpp=1.14)
+    blank = pl.lit(None, dtype=pl.Float64)
+    numbers = ("r", "r_low", "r_high", "train_mean", "train_sd", "z")
+    bare = made.Prediction(
+        found.name,
+        found.genes.with_columns(*(blank.alias(n) for n in numbers[:3])).with_columns(
+            pl.lit("unknown").alias("reliability")
+        ),
+        found.pathways.with_columns(blank.alias(n) for n in numbers),
+        found.shift,
+        {key: found.facts[key] for key in ("source", "n_tiles", "folds", "tile_mpp")},
+        [],
+    )
+    assert slide_page.pathways_drawn(bare.pathways).is_empty()
+    said = words(render(bare, made.BARE))
+    assert "How well pathways are predicted isn’t known" in said
+    assert "In test patientsnot known" in said
+    assert "1.14 µm/px, as the file says" in said
+    assert "the slide itself was not seen" in said
+    assert "may or may not hold here" not in said
+
+
+def test_a_name_cannot_leave_its_script(tmp_path: Path) -> None:
+    found = made.make(genes=5)
+    evil = found.genes.with_columns(pl.col("gene").str.replace("GENE4", "</script>"))
+    prediction = made.Prediction(
+        found.name, evil, found.pathways.clear(), found.shift, found.facts, []
+    )
+    text = slide_page.write(prediction, None, made.ABOUT, tmp_path / "p.html").read_text()
+    assert text.count("</script>") == 2
+    assert "The model has no gene sets." in text
+    assert not (tmp_path / "figures").exists()
