@@ -256,9 +256,11 @@ def _kinds(known: dict[str, tuple[str, str, str]], used: set[str]) -> tuple[Any,
     domain = [word for word, _, _ in shown]
     color = alt.Scale(domain=domain, range=[color for _, color, _ in shown])
     shape = alt.Scale(domain=domain, range=[shape for _, _, shape in shown])
+    # On a phone three fit beside each other.
+    legend = alt.Legend(title=None, columns=3 if len(domain) < 4 else 2)
     return (
-        alt.Color("kind:N", title=None, scale=color),
-        alt.Shape("kind:N", title=None, scale=shape),
+        alt.Color("kind:N", scale=color, legend=legend),
+        alt.Shape("kind:N", scale=shape, legend=legend),
     )
 
 
@@ -284,9 +286,7 @@ def _finished(chart: Any, height: int) -> Spec:
         .configure(font=FONT, background="#ffffff", aria=False)
         .configure_mark(aria=False)
         .configure_axis(labelColor="#50555E", titleColor=INK, gridColor="#E8EAED", **text)
-        .configure_legend(
-            labelFontSize=12, titleFontSize=12, orient="bottom", symbolSize=80, columns=2
-        )
+        .configure_legend(labelFontSize=12, titleFontSize=12, orient="bottom", symbolSize=80)
         .configure_view(stroke=None)
     )
     spec: Spec = done.to_dict()

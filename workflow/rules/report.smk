@@ -38,5 +38,5 @@ rule report:
         out=subpath(output.page, parent=True),
     shell:
         "python {params.scripts}/report.py --cohort-dir {params.cohort:q} --run {params.run}"
-        " --features {params.encoder} --pathways {params.set}"
-        " --extras {params.extras} --folds {params.folds} --settings {params.settings:q} --out {params.out:q} 2> {log:q}"
+        " --features {params.encoder} --pathways {params.set} --settings {params.settings:q}"
+        " --extras {params.extras} --folds {params.folds} --out {params.out:q} 2> {log:q}"
