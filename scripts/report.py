@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,14 +23,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="further tables to show; none by default",
     )
     parser.add_argument("--folds", type=int, help="number of folds; all that are found by default")
+    parser.add_argument(
+        "--settings", type=json.loads, help="the cohort's settings as JSON, to be shown as run"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the report")
     args = parser.parse_args(argv)
 
     from slide2rna import report
 
-    run = report.load(
-        args.cohort_dir, args.run, args.features, args.pathways, args.extras, args.folds
-    )
+    names = (args.run, args.features, args.pathways)
+    run = report.load(args.cohort_dir, *names, args.extras, args.folds, args.settings)
     cli.log.info("report: %s", report.write(run, args.out))
 
 

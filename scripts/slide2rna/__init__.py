@@ -20,5 +20,5 @@ STEP_VERSIONS = {
     "evaluate": 4,
     "export": 1,
     "package": 1,
-    "report": 4,
+    "report": 5,
 }

@@ -8,6 +8,8 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
+from slide2rna import lineup
+
 SCALE = 1000
 # Key in the JSON, column of genes.parquet; a value is a whole number of thousandths, or null.
 COLUMNS = {
@@ -32,7 +34,8 @@ def build(genes: pl.DataFrame) -> dict[str, Any]:
     -------
     rows : number of genes.
     gene : names, joined by a space.
-    r, low, high, ridge, site, covered, crps : thousandths.
+    r, low, high, null, ridge, site, covered, crps : thousandths; null is the r of the best null.
+    best : name of that null, or None.
     fdr : two significant digits.
     sets : names of all pathways, and of : their places in it, per gene; more : pathways not listed.
     """
@@ -40,6 +43,8 @@ def build(genes: pl.DataFrame) -> dict[str, Any]:
     found: dict[str, Any] = {"rows": table.height, "gene": " ".join(table["gene"])}
     for key, column in COLUMNS.items():
         found[key] = _thousandths(table, column)
+    found["best"] = best_null(genes)
+    found["null"] = _thousandths(table, f"r_{found['best']}")
     fdr = table["fdr"] if "fdr" in table.columns else pl.Series([None] * table.height)
     found["fdr"] = [None if value is None else float(f"{value:.1e}") for value in fdr]
     listed = table["pathways"] if "pathways" in table.columns else [None] * table.height
@@ -52,6 +57,20 @@ def build(genes: pl.DataFrame) -> dict[str, Any]:
         max((count or 0) - len(names), 0) for count, names in zip(total, inside, strict=True)
     ]
     return found
+
+
+def best_null(genes: pl.DataFrame) -> str | None:
+    """The null with the highest mean correlation; None where none has one.
+
+    One for all genes: the best of several for each gene would be better than any null is.
+    """
+    best: tuple[float, str] | None = None
+    for name in lineup.NULLS:
+        column = f"r_{name}"
+        mean = genes[column].mean() if column in genes.columns else None
+        if isinstance(mean, float) and (best is None or mean > best[0]):
+            best = (mean, name)
+    return None if best is None else best[1]
 
 
 def ranked(genes: pl.DataFrame) -> pl.DataFrame:
@@ -69,7 +88,8 @@ def first_rows(genes: pl.DataFrame, count: int) -> list[dict[str, Any]]:
     """The best genes for readers without JavaScript; columns a run doesn't have are None."""
     wanted = ["gene", *COLUMNS.values(), "fdr"]
     rows = ranked(genes).filter(pl.col("r").is_not_null()).head(count).to_dicts()
-    return [{name: row.get(name) for name in wanted} for row in rows]
+    null = f"r_{best_null(genes)}"
+    return [{name: row.get(name) for name in wanted} | {"best_null": row.get(null)} for row in rows]
 
 
 def _thousandths(table: pl.DataFrame, column: str) -> list[int | None]:

@@ -85,5 +85,11 @@ def shown_sets(sets: list[str]) -> list[str]:
     return [name for name in ("all", headline_set(sets)) if name is not None]
 
 
+def titled(gene_set: str) -> str:
+    """As a heading or a label."""
+    return "All genes" if gene_set == "all" else gene_set
+
+
 def named(gene_set: str) -> str:
+    """Within a sentence."""
     return "all genes" if gene_set == "all" else gene_set

@@ -1,6 +1,6 @@
 """One self-contained HTML page about a run, and its figures as PNG and SVG.
 
-The modules report_* make its rows, figures and figures_compare its pictures, page its HTML.
+The modules report_* make its rows, report_figures its pictures and charts, page its HTML.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from slide2rna import (
     __version__,
     bagfile,
     catalogue,
-    figures,
-    figures_compare,
-    figures_intervals,
-    figures_samplers,
-    figures_shift,
+    charts,
     io,
     lineup,
     page,
+    report_cite,
     report_cohort,
     report_extras,
-    report_intervals,
+    report_figures,
+    report_methods,
     report_protocols,
     report_samplers,
     report_shift,
+    report_short,
     report_tables,
     verdict,
 )
 
 # The page stays small enough for a mail: more slides are counted, not shown.
-GALLERY = 48
+GALLERY = 40
+GALLERY_BYTES = 1_600_000
 PATHWAYS = 20
 NEEDED = (
     *("summary", "genes", "calibration", "pathways", "samples", "examples"),
@@ -52,6 +52,7 @@ class Run:
     tables : the evaluation's, by name.
     extra : those that only some runs have (search, ablations, shift ...); None where missing.
     leak_picture : the leak audit's figure, if there is one.
+    settings : the cohort's, as the configuration gave them; None where they weren't told.
     """
 
     folder: Path
@@ -68,6 +69,7 @@ class Run:
     logs: dict[int, pl.DataFrame]
     pathways: dict[str, Any]
     bags: bagfile.Bags
+    settings: dict[str, Any] | None = None
 
     @property
     def summary(self) -> pl.DataFrame:
@@ -90,6 +92,7 @@ def load(
     pathway_set: str,
     extras: Sequence[str] = (),
     folds: int | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> Run:
     """Read a finished run.
 
@@ -102,6 +105,8 @@ def load(
         Of `report_extras.STAGES`: tables that other stages made beside the run.
     folds
         Number of folds; None for all that there are.
+    settings
+        Of the cohort, to be shown as they were run.
 
     Raises
     ------
@@ -140,95 +145,35 @@ def load(
         logs=logs,
         pathways=io.read_json(folder / "pathways" / f"{pathway_set}.json"),
         bags=bagfile.load(folder / "bags" / f"{encoder}.safetensors"),
+        settings=settings,
     )
 
 
 def write(run: Run, out: str | Path) -> Path:
     """Draw the figures and write index.html; returns its path."""
     out = Path(out)
-    made = draw(run, out / "figures")
+    made = report_figures.draw(run, out / "figures")
     shown = {name: page.picture(path) for name, path in made.items()}
     if run.leak_picture is not None:
         shown["leak_audit"] = page.picture(run.leak_picture)
-    io.write_text(
-        page.render("report.html.j2", context(run) | {"figure": shown}), out / "index.html"
-    )
-    return out / "index.html"
-
-
-def draw(run: Run, folder: Path) -> dict[str, Path]:
-    """All figures that this run has data for, by name."""
-    summary, tables = run.summary, run.tables
-    few = lineup.shown_sets(run.gene_sets)
-    ends = [*dict.fromkeys([*few, *run.gene_sets[-1:]])]
-    made = {
-        "examples": figures.examples(tables["examples"], tables["genes"]),
+    specs = {
+        name: charts.as_json(spec)
+        for name, spec in report_figures.interactive(run).items()
+        if name in shown
     }
-    # Where every fold has three patients or fewer there is no correlation to show.
-    if lineup.order(summary, run.model):
-        made["models"] = figures_compare.models(summary, run.model, ends)
-        made["pcc_histogram"] = figures.pcc_histogram(tables["genes"])
-    if tables["pathways"]["r"].is_not_null().any():
-        made["pathways"] = figures_compare.pathways(tables["pathways"])
-    if rivals := rivals_of(run):
-        made["pathway_bars"] = figures_compare.pathway_bars(tables["pathways"], run.model, rivals)
-    if steps := report_protocols.steps(tables["summary"], run.model):
-        made["protocols"] = figures_compare.steps(steps, ends)
-    if tables["calibration"].filter(quantity="coverage").height:
-        made["reliability"] = figures.reliability(tables["calibration"], few)
-        made["pit"] = figures.pit(tables["calibration"], few)
-    shown = intervals_of(run)
-    made |= figures_intervals.all_of(tables, shown)
-    if ablations := report_extras.ablations(run.extra["ablations"]):
-        made["ablations"] = figures_compare.ablations(ablations)
-    if samplers := report_samplers.samplers(run.extra["samplers"]):
-        made["samplers"] = figures_samplers.quality(samplers)
-    if (judged := run.extra["shift"]) is not None:
-        made["shift"] = figures_shift.shift(judged)
-    if (answered := run.extra["abstention"]) is not None:
-        made["abstention"] = figures_shift.abstention(answered)
-    if stain := report_shift.stain(run.extra["stain"], run.extra["stain_genes"]):
-        made["stain"] = figures_shift.stain(stain)
-    if run.cohort.get("flow"):
-        made["flow"] = figures.flow(run.cohort["flow"])
-    if run.logs:
-        made["training"] = figures.training(run.logs)
-    pictures = dict(list(report_cohort.thumbnails(run).items())[:12])
-    if pictures:
-        made["slides"] = figures.gallery(pictures)
-    return {name: figures.save(figure, folder, name) for name, figure in made.items()}
-
-
-def rivals_of(run: Run) -> list[str]:
-    """By mean pathway correlation the best other network and the best null; between them ridge."""
-    table = run.tables["pathways"]
-    best: dict[str, tuple[float, str]] = {}
-    for name in lineup.order(run.summary, run.model):
-        mean = table[f"r_{name}"].mean() if f"r_{name}" in table.columns else None
-        if name != run.model and isinstance(mean, float):
-            kind = lineup.kind(name, run.model)
-            best[kind] = max(best.get(kind, (mean, name)), (mean, name), key=lambda pair: pair[0])
-    return [best[kind][1] for kind in ("network", "ridge", "null") if kind in best]
-
-
-def intervals_of(run: Run) -> dict[str, Any]:
-    """What the section on intervals shows, and whether coverage is claimed."""
-    return report_intervals.context(
-        run.tables,
-        run.model,
-        run.gene_sets,
-        verdict.claimed(run.summary, run.model),
-        report_intervals.across_sites(run.slides, run.splits),
-    )
+    drawn = {"figure": shown, "chart": specs, "library": charts.library() if specs else ""}
+    io.write_text(page.render("report.html.j2", context(run) | drawn), out / "index.html")
+    return out / "index.html"
 
 
 def context(run: Run) -> dict[str, Any]:
     """Everything that the template shows, but the figures."""
     summary, tables, model, sets = run.summary, run.tables, run.model, run.gene_sets
     own = verdict.pick(summary, model=model, metric="pcc")
-    pictures = report_cohort.thumbnails(run)
     numbers = report_protocols.load_numbers()
     order = lineup.order(summary, model)
+    counts = report_cohort.counts(run)
+    pictures = gallery(run)
     return {
         "version": __version__,
         "run": run.name,
@@ -239,10 +184,17 @@ def context(run: Run) -> dict[str, Any]:
         "cohort": run.cohort,
         "caveat": run.cohort.get("caveat"),
         "cautions": [text for text in ((own or {}).get("note") or "").split("; ") if text],
+        "short": report_short.sentences(
+            summary, tables["genes"], tables["calibration"], run.cohort, counts, model
+        ),
+        "short_rule": report_short.RULE,
         "verdict": verdict.sentences(summary, tables["calibration"], model)
         + verdict.started(run.models.values()),
         "gene_sets": sets,
-        "counts": report_cohort.counts(run),
+        "counts": counts,
+        "flow": report_cohort.flow(run),
+        "folds": report_cohort.folds(run),
+        "reasons": report_cohort.reasons(run.cohort.get("dropped") or []),
         "failures": report_cohort.failures(run),
         "results": report_tables.results(summary, model, sets),
         "differences": report_tables.differences(summary, model, sets),
@@ -255,13 +207,14 @@ def context(run: Run) -> dict[str, Any]:
         "steps": report_protocols.steps(tables["summary"], model),
         "numbers": report_protocols.numbers(numbers, run.cohort, tables["summary"], model),
         "coverage": report_extras.coverage(tables["calibration"], sets),
-        "intervals": intervals_of(run),
+        "intervals": report_figures.intervals_of(run),
         "pathway_score": tables["pathways"]["score"][0] if tables["pathways"].height else "zscore",
         "uncertainty": report_extras.uncertainty(tables["calibration"], sets)
         if tables["calibration"].height
         else [],
         "significant": report_tables.significant(tables["genes"]),
         "catalogue": catalogue.as_json(catalogue.build(tables["genes"])),
+        "best_null": catalogue.best_null(tables["genes"]),
         "top_genes": catalogue.first_rows(tables["genes"], PATHWAYS),
         "pathways": tables["pathways"].head(PATHWAYS).to_dicts(),
         "pathway_models": [
@@ -269,7 +222,7 @@ def context(run: Run) -> dict[str, Any]:
             for name in order
             if name not in (model, "constant") and f"r_{name}" in tables["pathways"].columns
         ],
-        "rivals": rivals_of(run),
+        "rivals": report_figures.rivals_of(run),
         "pathway_info": {
             {"P": "sets", "G": "genes"}.get(key, key): value
             for key, value in run.pathways.items()
@@ -282,13 +235,28 @@ def context(run: Run) -> dict[str, Any]:
         "shift": report_shift.shift(run.extra["shift"], run.slides),
         "abstention": report_shift.abstention(run.extra["abstention"]),
         "stain": report_shift.stain(run.extra["stain"], run.extra["stain_genes"]),
-        "gallery": [
-            {"name": name, "image": page.thumbnail(path), **report_cohort.slide_facts(run, name)}
-            for name, path in list(pictures.items())[:GALLERY]
-        ],
-        "gallery_total": len(pictures),
+        "gallery": pictures,
+        "gallery_total": len(report_cohort.thumbnails(run)),
+        "references": report_cite.references(run.cohort, order, run.encoder, run.pathway_set),
+        "packages": report_methods.packages(),
+        "step_versions": report_methods.steps(),
+        "seeds_used": report_methods.seeds(run.models.values()),
+        "configuration": report_methods.configuration(run.settings),
         "parameters": report_cohort.parameters(run),
         "files": sorted(
             path.name for path in (run.folder / "evaluation" / run.name).glob("*.parquet")
         ),
     }
+
+
+def gallery(run: Run) -> list[dict[str, Any]]:
+    """Pictures of the first slides, as many as fit the page, with their facts."""
+    shown: list[dict[str, Any]] = []
+    size = 0
+    for name, path in list(report_cohort.thumbnails(run).items())[:GALLERY]:
+        uri = page.thumbnail(path)
+        size += len(uri)
+        if shown and size > GALLERY_BYTES:
+            break
+        shown.append({"name": name, "image": uri} | report_cohort.slide_facts(run, name))
+    return shown

@@ -11,6 +11,7 @@ import polars as pl
 if TYPE_CHECKING:
     from slide2rna.report import Run
 
+PARTS = ("train", "val", "cal", "test")
 STAGES = {"slides": "download", "tiles": "tiles", "features": "features"}
 
 
@@ -27,6 +28,49 @@ def counts(run: Run) -> dict[str, int]:
         "above": int((n_tiles > 2 * run.bags.k).sum()),
         "median_tiles": int(np.median(n_tiles)),
     }
+
+
+def flow(run: Run) -> list[dict[str, Any]]:
+    """Slides and patients left after each step, from the source to the scores.
+
+    Returns
+    -------
+    Rows of step, slides, patients, and lost (slides since the step before; None in the first).
+    """
+    owner = dict(run.slides.select("slide_id", "patient_id").iter_rows())
+    used = [owner[name] for name in run.bags.slide_ids if name in owner]
+    tested = set(run.tables["samples"]["patient_id"])
+    steps = [dict(step) for step in run.cohort.get("flow") or []]
+    steps += [
+        {"step": "with features (in the bags)", "slides": len(used), "patients": len(set(used))},
+        {
+            "step": "scored in a test part",
+            "slides": sum(patient in tested for patient in used),
+            "patients": len(tested & set(used)),
+        },
+    ]
+    for before, step in zip([None, *steps], steps, strict=False):
+        step["lost"] = None if before is None else before["slides"] - step["slides"]
+    return steps
+
+
+def folds(run: Run) -> list[dict[str, int]]:
+    """Split units in each part of each fold: fold, train, val, cal, test."""
+    counted = run.splits.group_by("fold", "part").len().iter_rows()
+    found: dict[int, dict[str, int]] = {}
+    for fold, part, count in counted:
+        found.setdefault(fold, dict.fromkeys(PARTS, 0))[part] = count
+    return [{"fold": fold} | found[fold] for fold in sorted(found)]
+
+
+def reasons(dropped: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """Why slides were left out before any model, with how many each, the most frequent first."""
+    found: dict[str, int] = {}
+    for row in dropped:
+        # What follows a colon or brackets names the one file.
+        reason = str(row.get("reason") or "no reason given").partition(":")[0].partition(" (")[0]
+        found[reason] = found.get(reason, 0) + 1
+    return sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def failures(run: Run) -> list[dict[str, str]]:

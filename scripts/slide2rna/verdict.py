@@ -119,8 +119,8 @@ def _against_all(
         if parts:
             grade, start = opening[label]
             end = f", on {where}; in brackets the difference on all genes" * (label == "better")
-            listed = _listed(parts) if label == "better" else "; ".join(parts)
-            out.append(Sentence(f"{start} {listed}{end}.", grade, label))
+            told = listed(parts) if label == "better" else "; ".join(parts)
+            out.append(Sentence(f"{start} {told}{end}.", grade, label))
     absent = summary.filter(pl.col("metric") == "absent").select("model", "note").unique()
     if absent.height:
         reasons = [f"{name}: {note}" for name, note in absent.sort("model").iter_rows()]
@@ -242,9 +242,11 @@ def spread(row: dict, signed: bool = False) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+def listed(parts: Sequence[str], word: str = "and") -> str:
+    """Parts with commas, and the word before the last."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"
 
 
 def percent(share: float) -> str:
+    """A share as per cent."""
     return f"{100 * share:.1f} %"

@@ -90,7 +90,8 @@ def test_script_searches_sorts_and_pages(tmp_path: Path) -> None:
     genes = table()
     context = {
         "figure": {}, "significant": 1, "counts": {"genes": genes.height}, "coverage": [],
-        "run": "run", "top_genes": [], "catalogue": catalogue.as_json(catalogue.build(genes)),
+        "run": "run", "model": "flow", "best_null": None, "top_genes": [],
+        "catalogue": catalogue.as_json(catalogue.build(genes)),
     }  # fmt: skip
     probe = """<script>
     const log = {}, box = document.getElementById("find");

@@ -15,6 +15,7 @@ from slide2rna import (
     coexpression_table,
     conformal_table,
     report,
+    report_figures,
     report_intervals,
 )
 from slide2rna.calibration import SCHEMA as CALIBRATION
@@ -74,14 +75,14 @@ def test_the_table_shows_what_was_measured(page: str, folder: Path) -> None:
 
 def test_no_coverage_is_claimed_across_sites(page: str, folder: Path) -> None:
     run = report.load(folder, *NAMES)
-    assert not report.intervals_of(run)["across"]
+    assert not report_figures.intervals_of(run)["across"]
     assert "not claimed across sites" not in page
     # Each fold tests a site of its own, as leave-site-out does.
     tested = run.splits.filter(pl.col("part") == "test").select(
         "unit", site=pl.format("S{}", "fold")
     )
     apart = replace(run, slides=run.slides.drop("site").join(tested, on="unit"))
-    shown = report.intervals_of(apart)
+    shown = report_figures.intervals_of(apart)
     assert shown["across"]
     (said,) = [line for line in shown["sentences"] if line.text.startswith("Conformal")]
     assert (said.tone, said.label) == ("open", "not claimed across sites")

@@ -12,7 +12,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from slide2rna import figures_compare, page, report, report_extras, report_protocols, verdict
+from slide2rna import (
+    figures_compare,
+    page,
+    report,
+    report_extras,
+    report_figures,
+    report_protocols,
+    verdict,
+)
 from slide2rna.errors import StageError
 from written_reports import NAMES, folder, full, load
 
@@ -120,7 +128,7 @@ def test_pathway_bars_show_the_best_network_ridge_and_the_best_null(full: Path) 
     table = run.tables["pathways"]
     nulls = ("site-mean", "color-ridge", "permuted")
     best = max(nulls, key=lambda name: float(table[f"r_{name}"].mean()))
-    assert report.rivals_of(run) == ["abmil", "ridge", best]
+    assert report_figures.rivals_of(run) == ["abmil", "ridge", best]
 
 
 def test_full_page_says_who_is_better_and_shows_the_tables_numbers(full: Path) -> None:

@@ -27,23 +27,31 @@ def load(folder: Path, *extras: str, folds: int | None = None) -> report.Run:
     return report.load(folder, *NAMES, extras, folds)
 
 
+# Made once for all modules: nobody writes to it, who must copies it.
+MADE: dict[str, Path] = {}
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cohort")
-    made = make(folder, caveat=CAVEAT, failed=2)
-    synthetic_cohort.add_pictures(made, 3)
-    report.write(load(folder), folder / "report")
-    return folder
+    if "folder" not in MADE:
+        folder = tmp_path_factory.mktemp("cohort")
+        made = make(folder, caveat=CAVEAT, failed=2)
+        synthetic_cohort.add_pictures(made, 3)
+        report.write(load(folder), folder / "report")
+        MADE["folder"] = folder
+    return MADE["folder"]
 
 
 @pytest.fixture(scope="module")
 def full(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run with everything that a report can show."""
-    copy = tmp_path_factory.mktemp("full") / "cohort"
-    shutil.copytree(folder, copy)
-    contract_tables.add(copy, synthetic_cohort.RUN)
-    figures.save(
-        figures.pcc_histogram(load(copy).tables["genes"]), copy / "leak_audit", "leak_audit"
-    )
-    report.write(load(copy, *report_extras.STAGES), copy / "report")
-    return copy
+    if "full" not in MADE:
+        copy = tmp_path_factory.mktemp("full") / "cohort"
+        shutil.copytree(folder, copy)
+        contract_tables.add(copy, synthetic_cohort.RUN)
+        figures.save(
+            figures.pcc_histogram(load(copy).tables["genes"]), copy / "leak_audit", "leak_audit"
+        )
+        report.write(load(copy, *report_extras.STAGES), copy / "report")
+        MADE["full"] = copy
+    return MADE["full"]

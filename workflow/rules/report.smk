@@ -32,8 +32,11 @@ rule report:
         set=lambda wildcards: pathway_set(wildcards.cohort),
         extras=lambda wildcards: SETTINGS[wildcards.cohort]["extras"],
         folds=lambda wildcards: len(folds(wildcards.cohort)),
+        settings=lambda wildcards: json.dumps(
+            SETTINGS[wildcards.cohort], sort_keys=True
+        ),
         out=subpath(output.page, parent=True),
     shell:
         "python {params.scripts}/report.py --cohort-dir {params.cohort:q} --run {params.run}"
-        " --features {params.encoder} --pathways {params.set}"
+        " --features {params.encoder} --pathways {params.set} --settings {params.settings:q}"
         " --extras {params.extras} --folds {params.folds} --out {params.out:q} 2> {log:q}"
