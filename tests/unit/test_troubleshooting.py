@@ -12,7 +12,7 @@ import pytest
 from slide2rna import cli
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from markdown import blocks
+from doc_blocks import blocks
 from provoked import TROUBLES
 
 PAGE = "docs/how-to/troubleshooting.md"

@@ -19,7 +19,7 @@ import yaml
 from slide2rna import app, config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from markdown import Block, blocks
+from doc_blocks import Block, blocks
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = sorted([REPO / "README.md", REPO / "CONTRIBUTING.md", *REPO.glob("docs/*/*.md")])
