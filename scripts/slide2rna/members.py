@@ -32,7 +32,11 @@ class Member:
 
 
 class Members(Sequence[Member]):
-    """The fold models, each read when it is asked for."""
+    """The fold models, each read when it is asked for.
+
+    Large ones aren't kept; whoever goes through them drops one (`del`) before asking for the next,
+    or two are in memory.
+    """
 
     def __init__(self, folder: Path, numbers: Sequence[int], device: torch.device) -> None:
         self.folder, self.numbers, self.device = folder, list(numbers), device

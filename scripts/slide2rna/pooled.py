@@ -82,6 +82,7 @@ def pool(
             verdicts.append(
                 (member.number, member.familiar, member.familiar.judge(means, sizes, profile))
             )
+        del member  # or two would be in memory while the next is read
     intervals = {level: np.mean(of, axis=0) for level, of in ends.items() if len(of) == count}
     if drawn.n:
         genes, pathways = _summary(drawn), _summary(scores)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from known import RUN, Array
-from slide2rna import demo, io, law, metrics, predict, predictor
+from slide2rna import demo, io, metrics, predict, predictor
+from slide2rna.law import truth
 
 NEW, SEED = 100, 20_26
 LEVELS = (0.5, 0.8, 0.9)
@@ -41,7 +43,7 @@ def new(law: Path, tmp_path_factory: pytest.TempPathFactory) -> New:
 
 def predicted(results: Path, folder: Path, count: int) -> New:
     """Draw patients by another seed than the cohort's, write their features, predict them."""
-    of_law = law.truth()
+    of_law = truth()
     pi, sites = of_law.patients(count, io.rng_for(SEED, "new", "patients"))
     names = [f"NEW-{i + 1:03d}" for i in range(count)]
     demo._law_features(of_law, names, pi, sites, folder, SEED, 1)
@@ -107,3 +109,19 @@ def test_new_patients_of_the_cohort_are_rarely_called_strange(new: New) -> None:
         share = float((p <= 0.05).mean())
         print(f"{kind} at most 0.05: {share:.1%} of new patients")
         assert share <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(p))
+
+
+def test_genes_called_good_depend_on_morphology(law: Path) -> None:
+    """Those that depend on the site alone must not be; the law knows which they are."""
+    of_law = truth()
+    depends = dict(zip(of_law.genes, (module != "none" for module in of_law.modules), strict=True))
+    table = pl.read_parquet(law / "models" / RUN / "genes.parquet").select(
+        "reliability", pl.col("gene").replace_strict(depends).alias("depends")
+    )
+    for word in ("good", "weak", "none"):
+        own = table.filter(reliability=word)["depends"]
+        print(f"{word}: {len(own)} genes, {own.mean():.1%} depend on morphology")
+    good = table.filter(reliability="good")["depends"]
+    assert len(good) > 500
+    assert good.mean() > 0.95
+    assert table.filter(reliability="weak")["depends"].mean() < 0.8
