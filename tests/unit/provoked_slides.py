@@ -34,7 +34,7 @@ from slide2rna import (
     sample,
     tiles,
 )
-from slide2rna.commands import convert
+from slide2rna.commands import convert, predict
 from slide_factory import break_header, corrupt_tile, picture, shard, write_slide
 
 __all__ = ["TROUBLES"]
@@ -282,6 +282,33 @@ def features_of_another_encoder() -> None:
 @trouble
 def features_of_another_length() -> None:
     predicted_from_file({"about": {"encoder": "uni"}, "features": 1024})
+
+
+def asked_for_slides(**about: object) -> None:
+    model = SimpleNamespace(folder=Path("luad"), about={"features": None, "tiles": None} | about)
+    predictor.Predictor.check_slides(model)  # type: ignore[arg-type]
+
+
+@trouble
+def slides_for_a_converted_checkpoint() -> None:
+    asked_for_slides()
+
+
+@trouble
+def slides_for_a_model_of_own_features() -> None:
+    asked_for_slides(features={"encoder": "files"})
+
+
+@trouble
+def half_a_model() -> None:
+    Path("luad").mkdir()
+    Path("luad/predictor.json").write_text("{}")
+    predictor.load("luad", "cpu")
+
+
+@trouble
+def one_draw() -> None:
+    predict.main(["a.svs", "--model", "m", "--out", "o", "--draws", "1"])
 
 
 @trouble
