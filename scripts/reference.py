@@ -69,6 +69,9 @@ ABOUT_COMMANDS = """\
 What people call, and below it the steps that Snakemake calls; those take a section of the
 configuration as JSON. Exit status: 0 done; 1 something was found wrong, or failed among many; 2 one
 line on stderr says what to mend; 130 Ctrl-C."""
+ABOUT_TABLES = """\
+Under `results/<cohort>/`, and at the end in the folders that `slide2rna predict` and `maps` fill.
+Tables are Parquet unless the name says otherwise; braces stand for several columns."""
 ABOUT_API = """\
 What can be imported from `slide2rna`, with `scripts/` on the path or after `pip install -e .`.
 Everything else may change without a word. Expression is log2(FPKM-UQ + 1) everywhere."""
@@ -214,11 +217,7 @@ def _help(program: str, main: Callable[[Sequence[str]], None]) -> str:
 
 def tables_page() -> str:
     """The tables under results/<cohort>/, column by column."""
-    about = (
-        "Under `results/<cohort>/`, and at the end under the folders that `predict` and `maps` fill. "
-        "Braces\nstand for several columns."
-    )
-    parts = [_head("Tables", "docs/reference/tables.yaml", about)]
+    parts = [_head("Tables", "docs/reference/tables.yaml", ABOUT_TABLES)]
     told = yaml.safe_load((FOLDER / "tables.yaml").read_text(encoding="utf-8"))
     parts += ["## Shared columns\n", f"{told['shared']['about']}\n"]
     for table in [told["shared"], *told["tables"], *told["elsewhere"]]:

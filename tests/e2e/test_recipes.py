@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from markdown import copy_of, follow
+from doc_blocks import copy_of, follow
 from slide2rna import aperio, io
 from slide2rna.law import truth
 from slide2rna.paint import Plan, paint

@@ -15,7 +15,7 @@ import yaml
 from slide2rna import __version__, docstrings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from markdown import blocks
+from doc_blocks import blocks
 
 LINK = re.compile(r"\[[^\]]*\]\((?!https?://)([^)\s]+)\)")
 MENTION = re.compile(r"\b(?:docs|config)/[\w./-]+\.md\b")

@@ -12,8 +12,8 @@ import pytest
 from slide2rna import cli
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from markdown import blocks
-from provoked import TROUBLES
+from doc_blocks import blocks
+from provoked_slides import TROUBLES
 
 PAGE = "docs/how-to/troubleshooting.md"
 # On the page a placeholder stands for a path or a number, and for nothing else.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import runpy
 import shlex
@@ -19,7 +20,7 @@ import yaml
 from slide2rna import app, config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from markdown import Block, blocks
+from doc_blocks import Block, blocks
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = sorted([REPO / "README.md", REPO / "CONTRIBUTING.md", *REPO.glob("docs/*/*.md")])
@@ -145,6 +146,25 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and isinstance(below.get(key), dict)
     }
     return below | above | deep
+
+
+def test_python_on_the_pages_can_be_imported() -> None:
+    """Recipes are run by a test of their own; of other blocks the imports are, and names called."""
+    tried = 0
+    for page in PAGES:
+        for block in blocks(page):
+            if block.kind != "python" or block.path is not None:
+                continue
+            tree = ast.parse(block.text)
+            found: dict[str, Any] = {}
+            imports = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+            exec(compile(ast.Module(imports, []), str(page), "exec"), found)
+            for call in ast.walk(tree):
+                if isinstance(call, ast.Attribute) and isinstance(call.value, ast.Name):
+                    owner = found.get(call.value.id)
+                    assert owner is None or hasattr(owner, call.attr), (name(page), call.attr)
+            tried += 1
+    assert tried >= 2
 
 
 def configured(block: Block) -> dict[str, Any]:
