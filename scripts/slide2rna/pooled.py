@@ -22,6 +22,8 @@ from slide2rna.predictor import Member, Predictor
 Array = NDArray[np.floating]
 
 SHOWN = ("q05", "q50", "q95")
+# With fewer, the progress over fold models is enough.
+SHOWN_CHUNKS = 4
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ def pool(
     drawn = DrawStats(len(predictor.genes))
     ends: dict[float, list[Array]] = {level: [] for level in predictor.about["levels"]}
     verdicts = []
-    for member in predictor.members:
+    # By place: an iterator would hold one while the next is read.
+    for place in progress(range(count), f"{name}: fold models"):
+        member = predictor.members[place]
         point, own = _ask(predictor, member, (means, sizes), name, draws, seed, drawn, scores)
         points += point / count
         for level, (factor, floor) in predictor.factors.get(member.number, {}).items():
@@ -82,7 +86,7 @@ def pool(
             verdicts.append(
                 (member.number, member.familiar, member.familiar.judge(means, sizes, profile))
             )
-        del member  # or two would be in memory while the next is read
+        del member
     intervals = {level: np.mean(of, axis=0) for level, of in ends.items() if len(of) == count}
     if drawn.n:
         genes, pathways = _summary(drawn), _summary(scores)
@@ -135,7 +139,8 @@ def _ask(
 
     step = min(DRAWS_PER_CHUNK, limit)
     chunks = [(first, min(step, draws - first)) for first in range(0, draws, step)]
-    for first, count in progress(chunks, f"{name}, fold {member.number}: draws"):
+    label = f"{name}, fold {member.number}: draws"
+    for first, count in progress(chunks, label) if len(chunks) >= SHOWN_CHUNKS else chunks:
         z = sample.draw(model, image, white(count, "draws", first)[None], settings, limit)[0]
         values = _finite(model.restore(z), member, name)
         for stats, added in ((own, values), (drawn, values), (scores, _scores(predictor, values))):

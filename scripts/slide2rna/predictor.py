@@ -184,9 +184,17 @@ def find(path: str | Path) -> Path:
         path = path.parent
     if numbers_in(path):
         return path
+    if bare := [item.name for base in (path / "models", path) for item in _unpackaged(base)]:
+        cause = f"no model is packaged there, only trained: {listing(bare, 10)}"
+        remedy = "let snakemake finish the cohort, or name a run for its predictions alone"
+        raise ConfigError(path, cause, remedy)
     cause = "there is no model" if path.is_dir() else "no such folder"
     remedy = "give results/<cohort>/models/<run>, or a folder that slide2rna convert made"
     raise ConfigError(path, cause, remedy)
+
+
+def _unpackaged(folder: Path) -> list[Path]:
+    return sorted({path.parent.parent for path in folder.glob("*/fold-*/model.json")})
 
 
 def load(folder: str | Path, device: str = "auto") -> Predictor:

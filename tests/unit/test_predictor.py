@@ -40,6 +40,14 @@ def test_several_runs_are_named(packed: packaged.Packaged, tmp_path: Path) -> No
         predictor.find(tmp_path)
 
 
+def test_runs_that_were_only_trained_are_named(packed: packaged.Packaged, tmp_path: Path) -> None:
+    for name in ("uni-flow", "lite0-flow"):
+        shutil.copytree(packed.model / "fold-0", tmp_path / "models" / name / "fold-0")
+    with pytest.raises(ConfigError, match="only trained: lite0-flow, uni-flow; let snakemake"):
+        predictor.find(tmp_path)
+    assert predictor.find(tmp_path / "models" / "uni-flow") == tmp_path / "models" / "uni-flow"
+
+
 @pytest.mark.parametrize(
     ("name", "cause"), [("gone", "no such folder"), (".", "there is no model")]
 )

@@ -49,9 +49,10 @@ def test_demo_graph(repo: Path, tmp_path: Path) -> None:
         "evaluate": 1,
         "shift": 5,
         "abstain": 1,
+        "package": 1,
         "report": 1,
         "default": 1,
-        "total": 30,
+        "total": 31,
     }
 
 
