@@ -172,6 +172,7 @@ def _ask(
         if member.familiar is not None:
             verdict = member.familiar.judge(*whole)
             verdicts.append((member.number, member.familiar, verdict))
+        del member  # or two would be in memory while the next is read
     return laws, judged.together(verdicts, predictor.about["alpha"])
 
 
