@@ -24,3 +24,11 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"real data not present ({path.name} folder beside the repository)")
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long chains first, and files in one piece where processes share the work (xdist)."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
+    for item in items:
+        shared = "demo" in getattr(item, "fixturenames", ()) and "e2e" in item.path.parts
+        item.add_marker(pytest.mark.xdist_group("demo" if shared else item.path.name))

@@ -69,7 +69,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_one_file_without_network(written: tuple[Path, str]) -> None:
     path, text = written
     seen = Seen(text)
-    assert {"data:image/jpeg", "data:image/png"} <= {link.split(";")[0] for link in seen.links}
+    assert {"data:image/jpeg", "data:image/webp"} <= {link.split(";")[0] for link in seen.links}
     outside = [link for link in seen.links if not link.startswith(("data:", "#"))]
     assert set(outside) == {"genes.parquet", "pathways.parquet", "prediction.json"}
     for name in ("pathways.png", "pathways.svg"):
