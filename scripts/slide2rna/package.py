@@ -10,6 +10,7 @@ import polars as pl
 from slide2rna import (
     __version__,
     io,
+    known_slides,
     lite0,
     members,
     model_card,
@@ -55,6 +56,10 @@ def run(source: Source, settings: dict[str, Settings], seed: int) -> None:
     out = source.model
     io.write_parquet(of_genes, out / predictor.GENES)
     io.write_parquet(of_pathways, out / predictor.PATHWAYS)
+    known = known_slides.table(
+        source.bags, source.folder / "slides.parquet", source.folder / "splits.tsv", source.folds
+    )
+    io.write_parquet(known, out / known_slides.FILE)
     kept = factors.select(list(predictor.CONFORMAL_SCHEMA))
     io.write_parquet(kept, out / predictor.CONFORMAL)
     for fold in source.folds:

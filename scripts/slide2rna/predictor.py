@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from slide2rna import devices, io, pathway_score, unpackaged
+from slide2rna import devices, io, known_slides, pathway_score, unpackaged
 from slide2rna.encoders import Encoder
 from slide2rna.encoders import load as load_encoder
 from slide2rna.errors import ConfigError, StageError, WeightsError, listing
@@ -57,6 +57,7 @@ class Predictor:
     pathway_table : a row per gene set, with its genes and the same of its score.
     conformal : a row per fold, level and gene; see `conformal.factor_table`.
     device : of the fold models.
+    known : a row per slide of the cohort; see `known_slides.table`.
     """
 
     folder: Path
@@ -67,6 +68,7 @@ class Predictor:
     pathway_table: pl.DataFrame
     conformal: pl.DataFrame
     device: torch.device
+    known: pl.DataFrame = field(default_factory=known_slides.empty)
 
     @property
     def clusters(self) -> int:
@@ -117,6 +119,10 @@ class Predictor:
             cause = f"the weights are {made.identity}, those of the training were {known}"
             raise WeightsError(weights or settings["encoder"], cause, "give the same weights")
         return made
+
+    def seen(self, name: str) -> int:
+        """How many fold models were trained on the slide of this name; 0 too where that isn't known."""
+        return known_slides.trained_on(self.known, name) or 0
 
     @cached_property
     def method(self) -> Method:
@@ -223,6 +229,7 @@ def load(folder: str | Path, device: str = "auto") -> Predictor:
         genes, pathways, conformal = (
             pl.read_parquet(folder / name) for name in (GENES, PATHWAYS, CONFORMAL)
         )
+        known = known_slides.read(folder)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise StageError(
             folder, f"not a whole model ({error})", "package or copy it again"
@@ -234,4 +241,4 @@ def load(folder: str | Path, device: str = "auto") -> Predictor:
     if lost:
         raise WeightsError(lost[0], "the fold's model is missing", "copy the whole folder")
     names = genes["gene"].to_list()
-    return Predictor(folder, about, members, names, genes, pathways, conformal, chosen)
+    return Predictor(folder, about, members, names, genes, pathways, conformal, chosen, known)
