@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -103,22 +102,31 @@ def read(folder: Path) -> pl.DataFrame:
     return pl.read_parquet(path) if path.is_file() else empty()
 
 
-def words(trained: int, folds: int) -> str:
-    """What is to be said of such a slide before all else."""
+def told(
+    known: pl.DataFrame, name: str, means: ArrayLike, sizes: ArrayLike
+) -> dict[str, int | str | None]:
+    """What is known of a slide, for the facts of its prediction.
+
+    Returns
+    -------
+    trained_folds (fold models that were trained on it; None for a new slide), trained_as (tiles:
+    it is that slide; name: its name is the same, its tiles aren't; None).
+    """
+    by_tiles, by_name = recognised(known, means, sizes), trained_on(known, name)
+    if by_tiles is not None:
+        return {"trained_folds": by_tiles, "trained_as": "tiles"}
+    return {"trained_folds": by_name, "trained_as": None if by_name is None else "name"}
+
+
+def words(trained: int, folds: int, by: str | None = "tiles") -> str:
+    """What is to be said of such a slide before all else; `by` as `told` gives it."""
+    which = "A slide of this name" if by == "name" else "This slide"
     if not trained:
         return (
-            "This slide is of the cohort that the model was made from, though no fold model was "
-            "trained on it: calibration or validation may have used it"
+            f"{which} is of the cohort that the model was made from; no fold model was trained on "
+            "it, but calibration or the choice of the best epoch may have used it."
         )
-    models = "fold model" if folds == 1 else "fold models"
-    return (
-        f"This slide was in the training of {trained} of {folds} {models}: its numbers are fitted, "
-        "not predicted; p-values and intervals don't hold"
-    )
-
-
-def told(trained: int | None, folds: int) -> dict[str, Any] | None:
-    """What a prediction says of it: trained, folds, words; None for a new slide."""
-    if trained is None:
-        return None
-    return {"trained": trained, "folds": folds, "words": words(trained, folds)}
+    what = f"{which} was in the training of {trained} of {folds} fold models"
+    if by == "name":
+        return f"{what}: if it is this one, the numbers are fitted, not predicted."
+    return f"{what}: its numbers are fitted, not predicted; p-values and intervals don't hold."

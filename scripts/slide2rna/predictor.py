@@ -121,7 +121,7 @@ class Predictor:
         return made
 
     def seen(self, name: str) -> int:
-        """How many fold models were trained on the slide of this name; 0 too where that isn't known."""
+        """Fold models that were trained on the slide of this name; 0, too, if that isn't known."""
         return known_slides.trained_on(self.known, name) or 0
 
     @cached_property

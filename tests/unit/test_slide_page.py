@@ -69,7 +69,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_one_file_without_network(written: tuple[Path, str]) -> None:
     path, text = written
     seen = Seen(text)
-    assert {"data:image/jpeg", "data:image/png"} <= {link.split(";")[0] for link in seen.links}
+    assert {"data:image/jpeg", "data:image/webp"} <= {link.split(";")[0] for link in seen.links}
     outside = [link for link in seen.links if not link.startswith(("data:", "#"))]
     assert set(outside) == {"genes.parquet", "pathways.parquet", "prediction.json"}
     for name in ("pathways.png", "pathways.svg"):
@@ -99,7 +99,7 @@ def test_the_warning_stands_first() -> None:
 
 def test_a_slide_like_those_of_training_raises_no_alarm() -> None:
     near = render(made.make(False, CAL))
-    assert near.headings[1][1] == "This slide looks like the training slides"
+    assert near.headings[1][1] == "Nothing says that this slide is unlike the training slides"
     assert "alarm" not in near.classes
     said = words(near)
     assert "p is 0.4 for its tiles and 0.8 for its predicted profile" in said
