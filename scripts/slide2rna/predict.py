@@ -127,6 +127,8 @@ def _warnings(predictor: Predictor, facts: dict[str, Any], found: Pooled) -> lis
         said.append(known_slides.words(trained, len(predictor.members), by))
     if found.shift["shifted"] or found.shift["shifted"] is None:
         said.append(found.shift["words"])
+    if facts.get("weights_note"):
+        said.append(f"{facts['weights_note']}.")
     if facts.get("mpp_note"):
         said.append(f"{facts['mpp']:g} um/px is used, but {facts['mpp_note']}.")
     own, ours = facts.get("tile_mpp"), (about["tiles"] or {}).get("mpp")

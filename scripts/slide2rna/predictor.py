@@ -27,6 +27,7 @@ __all__ = ["Member", "Members", "Predictor", "find", "load"]
 FORMAT = 1
 ABOUT, GENES = "predictor.json", "genes.parquet"
 PATHWAYS, CONFORMAL = "pathways.parquet", "conformal.parquet"
+BUNDLED = ("color", "lite0")  # encoders that need no download
 NO_TILES = "its tiles aren't known here"
 
 CONFORMAL_SCHEMA = pl.Schema(
@@ -120,6 +121,25 @@ class Predictor:
             raise WeightsError(weights or settings["encoder"], cause, "give the same weights")
         return made
 
+    def weights_note(self, weights: str | Path | None) -> str | None:
+        """Why the encoder's weights can't be compared with the training's; None where they can.
+
+        Parameters
+        ----------
+        weights : a local file, or None for those of the package or the hub.
+        """
+        known, name = self.about.get("encoder_identity"), self.about["encoder"]
+        if known is None:
+            return f"With which weights of {name} the training's features were made isn't known"
+        local = weights is not None or name in BUNDLED
+        if local == (" hub " not in known):
+            return None
+        ours, theirs = ("a local file", "the hub") if local else ("the hub", "a local file")
+        return (
+            f"The weights of {name} come from {ours}, those of the training came from {theirs}: "
+            "whether they are the same can't be told"
+        )
+
     def seen(self, name: str) -> int:
         """Fold models that were trained on the slide of this name; 0, too, if that isn't known."""
         return known_slides.trained_on(self.known, name) or 0
@@ -176,6 +196,8 @@ def find(path: str | Path) -> Path:
         There is none, or there are several.
     """
     path = Path(path)
+    if path.is_file():
+        path = path.parent
     if (path / ABOUT).is_file():
         return path
     for base in (path / "models", path):
@@ -236,9 +258,10 @@ def load(folder: str | Path, device: str = "auto") -> Predictor:
         ) from error
     if about.get("format") != FORMAT:
         raise StageError(folder / ABOUT, "not this version's format", "package the run again")
-    members = Members(folder, about["folds"], chosen)
+    members = Members(folder, about["folds"], chosen, about.get("weights"))
     lost = [path for path in members.folders if not (path / "model.safetensors").is_file()]
     if lost:
         raise WeightsError(lost[0], "the fold's model is missing", "copy the whole folder")
+    members.check_familiar()
     names = genes["gene"].to_list()
     return Predictor(folder, about, members, names, genes, pathways, conformal, chosen, known)

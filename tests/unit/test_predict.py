@@ -201,6 +201,23 @@ def test_networks_without_draws_give_points(packed: packaged.Packaged, tmp_path:
     z = model.method.score(found.genes["point"].to_numpy())
     known = model.method.known
     np.testing.assert_allclose(found.pathways["mean"].to_numpy()[known], z[known], rtol=1e-5)
+    constant = replace(model, gene_table=model.gene_table.with_columns(sd=pl.lit(0.0)))
+    unscored = predict.predict(constant, predict.encode(tmp_path / "a.h5", constant))
+    assert not constant.method.known.any()
+    assert unscored.pathways["mean"].is_null().all()
+
+
+def test_a_student_is_only_asked_for_its_one_step(
+    model: Predictor, slide: predict.Encoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = model.members[0]
+    student = replace(own, meta=own.meta | {"one_step": True})
+    asked = replace(model, members=[student, student])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="one-step student"):
+        predict.predict(asked, slide, draws=2)
+    once = model.about["sample"] | {"steps": 1}
+    taught = replace(asked, about=model.about | {"sample": once})
+    assert predict.predict(taught, slide, draws=2).facts["draws"] == 4
 
 
 def test_fold_models_alone_say_what_they_do_not_know(
