@@ -154,7 +154,7 @@ def _check_length(path: Path, found: Features, predictor: Predictor) -> None:
     length = found.features.shape[1]
     if length != predictor.features:
         cause = f"{length} numbers per tile, the model takes {predictor.features}"
-        remedy = f"use the encoder of its training ({predictor.about['encoder'] or 'not recorded'})"
+        remedy = f"use the encoder of its training ({predictor.made_by or 'not recorded'})"
         raise SlideError(path, cause, remedy)
 
 
