@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -20,6 +21,8 @@ from slide2rna.errors import UserError
 
 log = logging.getLogger("slide2rna")
 T = TypeVar("T")
+# How libraries in Rust and C pass on an error of the system.
+OF_SYSTEM = re.compile(r"os error \d+|errno = \d+")
 COHORT = {
     "bags": "bags of the cohort",
     "expression": "samples x genes, log2(x+1)",
@@ -82,8 +85,9 @@ def run(
     """Run a command line; a `UserError` becomes one line on stderr and exit status 2.
 
     The first and the last line of a stage's log say that it started and that it finished; what
-    people call by hand (`stage` false) says only what it has to say. Ctrl-C ends with status 130,
-    and a pager that was closed ends it quietly, as any command of a shell.
+    people call by hand (`stage` false) says only what it has to say. An error of the file system
+    is a line, too. Ctrl-C ends with status 130, and a pager that was closed ends it quietly, as any
+    command of a shell.
     """
     name = Path(sys.argv[0]).stem
     logging.basicConfig(
@@ -108,6 +112,14 @@ def run(
         # What is still in the buffer has nowhere to go, and would be a traceback at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        # The system's own (no space, no permission); libraries raise others of the kind, too.
+        if error.errno is None and not OF_SYSTEM.search(str(error)):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        cause = (error.strerror or str(error)).replace("\n", " ")
+        print(f"error: {where}{cause}; mend that and run the same command again", file=sys.stderr)
+        sys.exit(2)
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from slide2rna import STEP_VERSIONS, features, tiles
+from slide2rna import weights as weights_file
 from slide2rna.bags import cluster
 from slide2rna.encoders import Encoder
 from slide2rna.errors import SlideError
@@ -26,6 +27,7 @@ Array = NDArray[np.floating]
 
 FEATURE_SUFFIXES = (".h5", ".hdf5")
 ENDS_BYTES = 2**20
+KEPT = "features"  # stem of the features that a prediction keeps
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,13 @@ class Encoded:
 
     Attributes
     ----------
-    name : the file's stem; random streams are named by it, as those of a cohort's slides are.
+    name : see `name_of`; random streams are named by it, as those of a cohort's slides are.
     features : of the tiles that are good at full resolution.
     tiling : None for features from a file.
     facts : source (slide or features), n_tiles, n_rejected, key (fingerprint of the features);
         of a slide also mpp, mpp_source, mpp_note, width_px, height_px, vendor, power,
-        n_candidates, n_tissue; of a file tile_mpp, null where it doesn't say.
+        n_candidates, n_tissue, weights_note; of a file tile_mpp (null where it doesn't say) and
+        encoder_note.
     """
 
     name: str
@@ -53,6 +56,14 @@ def is_features(path: str | Path) -> bool:
     return Path(path).suffix.lower() in FEATURE_SUFFIXES
 
 
+def name_of(path: str | Path) -> str:
+    """A slide's name: the file's stem, or what features that an earlier prediction kept say."""
+    path = Path(path)
+    if is_features(path) and path.stem == KEPT:
+        return str(attributes_of(path).get("slide") or path.stem)
+    return path.stem
+
+
 def encode(
     path: str | Path,
     predictor: Predictor,
@@ -61,6 +72,7 @@ def encode(
     mpp: float | None = None,
     area: str | None = None,
     keep: str | Path | None = None,
+    weights: str | Path | None = None,
 ) -> Encoded:
     """Tiles and features of a slide as the training's were made, or features from an .h5 file.
 
@@ -71,6 +83,7 @@ def encode(
     mpp : um/px of level 0, where the file doesn't say or says wrong.
     area : JSON list of [x, y], a polygon in level-0 px; tiles count whose centre lies in it.
     keep : h5 file for the features; one that is there and was made of the same is read instead.
+    weights : the encoder's local file, as `Predictor.encoder` was given it.
 
     Raises
     ------
@@ -83,7 +96,7 @@ def encode(
     if is_features(path):
         return _from_file(path, predictor)
     predictor.check_slides()
-    settings, name = predictor.about["tiles"], path.stem
+    settings, name = predictor.about["tiles"], name_of(path)
     with open_slide(path, mpp) as slide:
         tiling = tiles.tile_slide(slide, settings, predictor.about["seed"], name, area)
         facts = {
@@ -97,7 +110,8 @@ def encode(
             "power": slide.power,
             "n_candidates": tiling.n_candidates,
             "n_tissue": tiling.n_tissue,
-            "key": _key(path, slide.mpp, tiling.table, predictor),
+            "key": _key(path, slide.mpp, tiling.table, predictor, weights),
+            "weights_note": predictor.weights_note(weights),
         }
         kept = attributes_of(Path(keep)) if keep is not None else {}
         if keep is not None and kept.get("key") == facts["key"]:
@@ -113,7 +127,11 @@ def encode(
     facts |= {"n_tiles": len(found.coords), "n_rejected": tiling.table.height - len(found.coords)}
     if keep is not None and kept.get("key") != facts["key"]:
         own = {name: facts[name] for name in ("n_tiles", "n_rejected", "key")}
-        own |= {"encoder": predictor.about["encoder"], "version": STEP_VERSIONS["features"]}
+        own |= {
+            "slide": name,
+            "encoder": predictor.about["encoder"],
+            "version": STEP_VERSIONS["features"],
+        }
         own |= {name: settings[name] for name in ("mpp", "tile_px")}
         write(Path(keep), found, own)
     _check_length(path, found, predictor)
@@ -121,26 +139,32 @@ def encode(
 
 
 def _from_file(path: Path, predictor: Predictor) -> Encoded:
-    found, ours = read(path), predictor.about["encoder"]
-    known = {found.encoder, ours}.isdisjoint({None, "files"})
-    if known and found.encoder != ours:
+    found, ours = read(path), predictor.made_by
+    if found.encoder is not None and ours is not None and found.encoder != ours:
         cause = f"its features are of {found.encoder}, the model is for {ours}"
         raise SlideError(path, cause, f"encode the slide with {ours}")
     _check_length(path, found, predictor)
     digest = hashlib.sha256(found.features.tobytes()).hexdigest()[:16]
     facts = {"source": "features", "n_tiles": len(found.coords), "n_rejected": 0, "key": digest}
-    return Encoded(path.stem, found, None, facts | {"tile_mpp": found.mpp})
+    facts |= {"tile_mpp": found.mpp, "encoder_note": predictor.encoder_note(found.encoder)}
+    return Encoded(name_of(path), found, None, facts)
 
 
 def _check_length(path: Path, found: Features, predictor: Predictor) -> None:
     length = found.features.shape[1]
     if length != predictor.features:
         cause = f"{length} numbers per tile, the model takes {predictor.features}"
-        remedy = f"use the encoder of its training ({predictor.about['encoder'] or 'not recorded'})"
+        remedy = f"use the encoder of its training ({predictor.made_by or 'not recorded'})"
         raise SlideError(path, cause, remedy)
 
 
-def _key(path: Path, mpp: float, table: pl.DataFrame, predictor: Predictor) -> str:
+def _key(
+    path: Path,
+    mpp: float,
+    table: pl.DataFrame,
+    predictor: Predictor,
+    weights: str | Path | None,
+) -> str:
     """Fingerprint of everything that a slide's features depend on.
 
     Of the file its size and both ends: whole slides are too large to be read twice.
@@ -160,6 +184,7 @@ def _key(path: Path, mpp: float, table: pl.DataFrame, predictor: Predictor) -> s
         about["tiles"]["tile_px"],
         about["tiles"]["min_contrast"],
         tiles.fingerprint(table.write_csv()),
+        *([] if weights is None else [weights_file.digest(Path(weights))]),
     )
 
 

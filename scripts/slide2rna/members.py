@@ -10,9 +10,10 @@ from typing import Any, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
-from slide2rna import checkpoint, familiar
+from slide2rna import checkpoint, familiar, io
+from slide2rna.errors import StageError, WeightsError
 from slide2rna.familiar import Familiar
 from slide2rna.model import RNAFM
 from slide2rna.regressor import Regressor
@@ -34,15 +35,23 @@ class Member:
 class Members(Sequence[Member]):
     """The fold models, each read when it is asked for.
 
-    Large ones aren't kept; whoever goes through them drops one (`del`) before asking for the next,
+    Those of a packaged model are compared with the digests that its tables were made for. Large
+    ones aren't kept; whoever goes through them drops one (`del`) before asking for the next,
     or two are in memory.
     """
 
-    def __init__(self, folder: Path, numbers: Sequence[int], device: torch.device) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        numbers: Sequence[int],
+        device: torch.device,
+        digests: dict[str, str] | None = None,
+    ) -> None:
         self.folder, self.numbers, self.device = folder, list(numbers), device
         files = [path / "model.safetensors" for path in self.folders]
         self._keep = sum(path.stat().st_size for path in files if path.is_file()) <= KEEP_BYTES
         self._kept: dict[int, Member] = {}
+        self._digests = dict(digests or {})  # of those that weren't compared yet
 
     @property
     def folders(self) -> list[Path]:
@@ -61,12 +70,43 @@ class Members(Sequence[Member]):
         number = self.numbers[place]
         if number in self._kept:
             return self._kept[number]
+        self._compare(number)
         model, meta = checkpoint.load_model(self.folder / f"fold-{number}", self.device)
-        path = self.folder / "familiar" / f"fold-{number}.safetensors"
+        path = self._familiar(number)
         found = Member(number, model, meta, familiar.load(path) if path.is_file() else None)
         if self._keep:
             self._kept[number] = found
         return found
+
+    def _familiar(self, number: int) -> Path:
+        return self.folder / "familiar" / f"fold-{number}.safetensors"
+
+    def _compare(self, number: int) -> None:
+        name = f"fold-{number}"
+        path = self.folder / name / "model.safetensors"
+        if name in self._digests and path.is_file():
+            if io.sha256sum(path) != self._digests[name]:
+                cause = "these weights aren't those that its intervals and tables were made for"
+                raise StageError(path, cause, "package the run again, or copy the whole folder")
+            del self._digests[name]
+
+    def check_familiar(self) -> None:
+        """See that what judges slides is there for every fold, and whole.
+
+        Raises
+        ------
+        WeightsError
+            A file is missing or broken.
+        """
+        for path in map(self._familiar, self.numbers):
+            try:
+                with safe_open(path, "numpy") as file:
+                    if "about" in (file.metadata() or {}):
+                        continue
+                cause = "it is another file"
+            except (OSError, SafetensorError) as error:
+                cause = f"what judges slides is missing or broken ({error})"
+            raise WeightsError(path, cause, "copy the whole folder")
 
     def __iter__(self) -> Iterator[Member]:
         return (self[place] for place in range(len(self)))

@@ -36,6 +36,10 @@ class Source:
     def model(self) -> Path:
         return self.folder / "models" / self.run
 
+    @property
+    def bags(self) -> Path:
+        return self.folder / "bags" / f"{self.encoder}.safetensors"
+
     def table(self, name: str) -> pl.DataFrame:
         """A table of the run's evaluation.
 
@@ -134,7 +138,7 @@ def _train_scores(
     source: Source, genes: list[str], method: pathway_score.Method
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and sd (P,) of the measured scores of a fold's train samples, averaged over folds."""
-    ids, _, _ = bagfile.stored(source.folder / "bags" / f"{source.encoder}.safetensors")
+    ids, _, _ = bagfile.stored(source.bags)
     expression = source.folder / "expression.parquet"
     columns = data.gene_names(expression)
     place = {gene: index for index, gene in enumerate(columns)}

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slide2rna import judged, sample
+from slide2rna import judged, onestep, sample
 from slide2rna.cli import progress
 from slide2rna.drawfile import DRAWS_PER_CHUNK
 from slide2rna.drawstats import BYTES_PER_GENE, QUANTILES, DrawStats
@@ -92,7 +92,7 @@ def pool(
         genes, pathways = _summary(drawn), _summary(scores)
     else:
         genes = _alone(points)
-        pathways = _alone(np.asarray(predictor.method.score(points)))
+        pathways = _alone(_scores(predictor, points[None].astype(np.float32))[0])
     shift = judged.together(verdicts, predictor.about["alpha"])
     return Pooled(drawn.n // count, points, genes, pathways, intervals, shift)
 
@@ -126,6 +126,7 @@ def _ask(
         point = model.restore(model(means, sizes))[0]
         return _finite(point, member, name).astype(np.float64), None
     settings = predictor.about["sample"]
+    onestep.check(member.meta, settings)
     memory_mb = settings["memory_mb"]
     if device.type == "cpu":
         # The pool's statistics and those of this fold's draws.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from slide2rna import known_slides
 from slide2rna.encoded import Encoded, bag, encode, is_features
 from slide2rna.pooled import Pooled, pool
 from slide2rna.predictor import Predictor
@@ -30,8 +31,9 @@ class Prediction:
     pathways : pathway, name, n_genes, mean, sd, q05, q50, q95 of the draws' scores, train_mean,
         train_sd, z, r, r_low, r_high, reliability.
     shift : whether the slide is like the training slides; see `judged.together`.
-    facts : of the slide (`Encoded.facts`) and of the prediction: folds, draws, draws_per_fold.
-    warnings : sentences for people.
+    facts : of the slide (`Encoded.facts`) and of the prediction: folds, draws, draws_per_fold,
+        seed, trained_folds and trained_as (see `known_slides.told`).
+    warnings : sentences for people; first of all, that the slide was in the training.
     """
 
     name: str
@@ -67,8 +69,9 @@ def predict(
     found = pool(predictor, means, sizes, encoded.name, each, seed)
     facts = encoded.facts | {"folds": len(predictor.members), "seed": seed}
     facts |= {"draws_per_fold": found.each, "draws": found.each * len(predictor.members)}
+    facts |= known_slides.told(predictor.known, encoded.name, means, sizes)
     genes, pathways = gene_table(predictor, found), pathway_table(predictor, found)
-    warned = _warnings(predictor, encoded, found)
+    warned = _warnings(predictor, facts, found)
     return Prediction(encoded.name, genes, pathways, found.shift, facts, warned)
 
 
@@ -117,14 +120,19 @@ def _frame(columns: dict[str, Any]) -> pl.DataFrame:
     ).with_columns(pl.selectors.float().fill_nan(None))
 
 
-def _warnings(predictor: Predictor, encoded: Encoded, found: Pooled) -> list[str]:
-    about, facts = predictor.about, encoded.facts
-    said = []
+def _warnings(predictor: Predictor, facts: dict[str, Any], found: Pooled) -> list[str]:
+    about, said = predictor.about, []
+    if facts["trained_folds"] is not None:
+        trained, by = facts["trained_folds"], facts["trained_as"]
+        said.append(known_slides.words(trained, len(predictor.members), by))
     if found.shift["shifted"] or found.shift["shifted"] is None:
         said.append(found.shift["words"])
+    said += [f"{facts[note]}." for note in ("weights_note", "encoder_note") if facts.get(note)]
     if facts.get("mpp_note"):
         said.append(f"{facts['mpp']:g} um/px is used, but {facts['mpp_note']}.")
-    own, ours = facts.get("tile_mpp"), (about["tiles"] or {}).get("mpp")
+    # An older package states the tiles that its configuration had, which own features aren't of.
+    stated = None if about["encoder"] == "files" else (about["tiles"] or {}).get("mpp")
+    own, ours = facts.get("tile_mpp"), about.get("tile_mpp", stated)
     if own and ours and abs(own / ours - 1) > MPP_TOLERANCE:
         said.append(f"Its tiles were seen at {own:g} um/px, those of the training at {ours:g}.")
     rejected, count = facts["n_rejected"], facts["n_tiles"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import polars as pl
 
 from slide2rna import __version__, io, tiles
 from slide2rna.cli import log
+from slide2rna.encoded import name_of
 from slide2rna.encoders import Encoder
 from slide2rna.errors import ConfigError, SlideError
 from slide2rna.predict import Encoded, Prediction, encode, is_features, predict
@@ -27,6 +29,7 @@ SCHEMA: Any = {
     "shifted": pl.Boolean,
     "bag_p": pl.Float64,
     "n_tiles": pl.Int64,
+    "trained_folds": pl.Int64,
     "warnings": pl.List(pl.String),
 }
 
@@ -61,28 +64,32 @@ def run(predictor: Predictor, paths: Sequence[Path], out: Path, options: Options
 
     Returns
     -------
-    A row per slide: slide, status (ok, failed), reason, shifted, bag_p, n_tiles, warnings.
+    A row per slide: slide, status (ok, failed), reason, shifted, bag_p, n_tiles, trained_folds
+    (null for a slide that isn't of the model's cohort), warnings.
 
     Raises
     ------
     ConfigError
-        Two slides have the same name, or the model can't read slides.
+        Two slides have the same name, the model can't read slides, or `out` can't be written to or
+        holds another slides.parquet.
     """
-    names = Counter(path.stem for path in paths)
+    called = [name_of(path) for path in paths]
+    names = Counter(called)
     twice = [name for name, count in names.items() if count > 1]
     if twice:
         cause = f"{names[twice[0]]} of the files have this name"
         raise ConfigError(twice[0], cause, "predict them one at a time, each with its own --out")
-    if not all(is_features(path) for path in paths):
+    if not all(is_features(path) or path.is_dir() for path in paths):
         predictor.check_slides()
+    _prepare(out)
     # Once for all slides, and not at all where features are there.
     encoder = cache(lambda: predictor.encoder(options.threads, options.weights))
     rows = []
-    for number, path in enumerate(paths, start=1):
+    for number, (name, path) in enumerate(zip(called, paths, strict=True), start=1):
         log.info("%s (%d of %d)", path.name, number, len(paths))
-        row: dict[str, Any] = {"slide": path.stem, "status": "ok"}
+        row: dict[str, Any] = {"slide": name, "status": "ok"}
         try:
-            row |= _one(predictor, path, out / path.stem, options, encoder)
+            row |= _one(predictor, path, out / name, options, encoder)
         except SlideError as error:
             log.warning("%s failed: %s", path.name, error)
             row |= {"status": "failed", "reason": error.reason}
@@ -92,12 +99,33 @@ def run(predictor: Predictor, paths: Sequence[Path], out: Path, options: Options
     return table
 
 
+def _prepare(out: Path) -> None:
+    """Make the folder, and see that files can be written there, before hours of work."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except FileExistsError as error:
+        raise ConfigError(out, "is a file, not a folder", "give another --out") from error
+    except OSError as error:
+        cause = f"nothing can be written there ({error.strerror})"
+        raise ConfigError(out, cause, "give another --out") from error
+    listed = out / "slides.parquet"
+    try:
+        known = list(pl.read_parquet_schema(listed)) if listed.is_file() else list(SCHEMA)
+    except (OSError, pl.exceptions.PolarsError):
+        known = []
+    if not {"slide", "status", "warnings"} <= set(known):
+        cause = "it isn't a list of predicted slides, and would be written over"
+        raise ConfigError(listed, cause, "give a folder of its own as --out")
+
+
 def _list(table: pl.DataFrame, path: Path) -> None:
     """Write the rows; slides that an earlier command left in the folder stay listed."""
     if path.is_file():
         known = pl.read_parquet(path)
         others = known.filter(~pl.col("slide").is_in(table["slide"].to_list()))
-        table = pl.concat([others.select(list(SCHEMA)), table])
+        table = pl.concat([others, table], how="diagonal_relaxed").select(list(SCHEMA))
     io.write_parquet(table.sort("slide"), path)
 
 
@@ -108,9 +136,17 @@ def _one(
     options: Options,
     encoder: Callable[[], Encoder],
 ) -> dict[str, Any]:
+    if path.is_dir():
+        raise SlideError(
+            path, "is a folder", f"give its files: {path}/*.svs, or what they are called"
+        )
     if not path.is_file():
         raise SlideError(path, "no such file", "check the path")
-    encoded = encode(path, predictor, encoder, options.threads, options.mpp, keep=out / FEATURES)
+    encoded = encode(
+        *(path, predictor, encoder, options.threads, options.mpp),
+        keep=out / FEATURES,
+        weights=options.weights,
+    )
     key = tiles.fingerprint(
         __version__, predictor.key, encoded.facts["key"], options.draws, options.seed
     )
@@ -134,8 +170,11 @@ def _write(
     out: Path,
     options: Options,
 ) -> dict[str, Any]:
-    # Gone first: it vouches for the files beside it.
-    (out / RECORD).unlink(missing_ok=True)
+    # The record first: it vouches for the files beside it. The others aren't made by each command
+    # and would pass for made of the same as soon as there is a record again.
+    drawn = (out / "figures").glob("pathways.*")
+    for path in [*(out / name for name in (RECORD, PAGE, H5AD, PICTURE)), *drawn]:
+        path.unlink(missing_ok=True)
     about = predictor.about
     stamp = {"slide": prediction.name, "cohort": about["cohort"], "run": about["run"]}
     io.write_stamped(prediction.genes, out / "genes.parquet", stamp, about["caveat"])
@@ -157,6 +196,7 @@ def _write(
         "shifted": prediction.shift["shifted"],
         "bag_p": prediction.shift["bag_p"],
         "n_tiles": prediction.facts["n_tiles"],
+        "trained_folds": prediction.facts["trained_folds"],
         "warnings": prediction.warnings,
     }
     record = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from slide2rna import devices, io, pathway_score, unpackaged
+from slide2rna import devices, io, known_slides, pathway_score, unpackaged
 from slide2rna.encoders import Encoder
 from slide2rna.encoders import load as load_encoder
 from slide2rna.errors import ConfigError, StageError, WeightsError, listing
@@ -27,6 +27,7 @@ __all__ = ["Member", "Members", "Predictor", "find", "load"]
 FORMAT = 1
 ABOUT, GENES = "predictor.json", "genes.parquet"
 PATHWAYS, CONFORMAL = "pathways.parquet", "conformal.parquet"
+BUNDLED = ("color", "lite0")  # encoders that need no download
 NO_TILES = "its tiles aren't known here"
 
 CONFORMAL_SCHEMA = pl.Schema(
@@ -57,6 +58,7 @@ class Predictor:
     pathway_table : a row per gene set, with its genes and the same of its score.
     conformal : a row per fold, level and gene; see `conformal.factor_table`.
     device : of the fold models.
+    known : a row per slide of the cohort; see `known_slides.table`.
     """
 
     folder: Path
@@ -67,6 +69,7 @@ class Predictor:
     pathway_table: pl.DataFrame
     conformal: pl.DataFrame
     device: torch.device
+    known: pl.DataFrame = field(default_factory=known_slides.empty)
 
     @property
     def clusters(self) -> int:
@@ -117,6 +120,48 @@ class Predictor:
             cause = f"the weights are {made.identity}, those of the training were {known}"
             raise WeightsError(weights or settings["encoder"], cause, "give the same weights")
         return made
+
+    @property
+    def made_by(self) -> str | None:
+        """The encoder of the training's features; None where nobody said."""
+        own = self.about["encoder"]
+        return self.about.get("made_by") if own == "files" else own
+
+    def encoder_note(self, said: str | None) -> str | None:
+        """Why the encoder of features can't be compared with the training's; None where it can.
+
+        Parameters
+        ----------
+        said : the encoder that the features name.
+        """
+        if self.made_by is None:
+            return "Which encoder made the training's features isn't known: yours must be the same"
+        if said is None:
+            return f"Its file names no encoder; the training's features were made by {self.made_by}"
+        return None
+
+    def weights_note(self, weights: str | Path | None) -> str | None:
+        """Why the encoder's weights can't be compared with the training's; None where they can.
+
+        Parameters
+        ----------
+        weights : a local file, or None for those of the package or the hub.
+        """
+        known, name = self.about.get("encoder_identity"), self.about["encoder"]
+        if known is None:
+            return f"With which weights of {name} the training's features were made isn't known"
+        local = weights is not None or name in BUNDLED
+        if local == (" hub " not in known):
+            return None
+        ours, theirs = ("a local file", "the hub") if local else ("the hub", "a local file")
+        return (
+            f"The weights of {name} come from {ours}, those of the training came from {theirs}: "
+            "whether they are the same can't be told"
+        )
+
+    def seen(self, name: str) -> int:
+        """Fold models that were trained on the slide of this name; 0, too, if that isn't known."""
+        return known_slides.trained_on(self.known, name) or 0
 
     @cached_property
     def method(self) -> Method:
@@ -170,6 +215,8 @@ def find(path: str | Path) -> Path:
         There is none, or there are several.
     """
     path = Path(path)
+    if path.is_file():
+        path = path.parent
     if (path / ABOUT).is_file():
         return path
     for base in (path / "models", path):
@@ -223,15 +270,17 @@ def load(folder: str | Path, device: str = "auto") -> Predictor:
         genes, pathways, conformal = (
             pl.read_parquet(folder / name) for name in (GENES, PATHWAYS, CONFORMAL)
         )
+        known = known_slides.read(folder)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise StageError(
             folder, f"not a whole model ({error})", "package or copy it again"
         ) from error
     if about.get("format") != FORMAT:
         raise StageError(folder / ABOUT, "not this version's format", "package the run again")
-    members = Members(folder, about["folds"], chosen)
+    members = Members(folder, about["folds"], chosen, about.get("weights"))
     lost = [path for path in members.folders if not (path / "model.safetensors").is_file()]
     if lost:
         raise WeightsError(lost[0], "the fold's model is missing", "copy the whole folder")
+    members.check_familiar()
     names = genes["gene"].to_list()
-    return Predictor(folder, about, members, names, genes, pathways, conformal, chosen)
+    return Predictor(folder, about, members, names, genes, pathways, conformal, chosen, known)

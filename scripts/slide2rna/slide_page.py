@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from slide2rna import __version__, catalogue, figures, io, page, slide_figure
+from slide2rna import __version__, catalogue, figures, io, known_slides, page, slide_figure
 from slide2rna.judged import CAL, TRAIN
 from slide2rna.model_card import encoder_licence
 from slide2rna.predict import Prediction
@@ -30,6 +30,7 @@ COLUMNS = {
 FACTS = (
     *("source", "mpp", "mpp_source", "width_px", "height_px", "vendor", "power", "key", "seed"),
     *("n_candidates", "n_tissue", "n_rejected", "folds", "draws", "draws_per_fold", "tile_mpp"),
+    *("trained_folds", "trained_as"),
 )
 ABOUT = ("cohort", "run", "model", "encoder", "data", "tiles", "caveat", "version")
 
@@ -65,16 +66,19 @@ def context(prediction: Prediction, about: dict[str, Any]) -> dict[str, Any]:
     relied = pathways.filter(pl.col("reliability").is_in(RELIED))
     rest = pathways.filter(~pl.col("reliability").is_in(RELIED))
     apart = relied.filter((pl.col("z_low") > 0) | (pl.col("z_high") < 0))
-    said = prediction.shift["words"]
+    facts = dict.fromkeys(FACTS) | prediction.facts
+    seen = _seen(facts)
+    said = [prediction.shift["words"], seen and seen["words"]]
     rules = about.get("reliability") or {}
     return {
         "version": __version__,
         "name": prediction.name,
         "about": dict.fromkeys(ABOUT) | about,
-        "facts": dict.fromkeys(FACTS) | prediction.facts,
+        "facts": facts,
+        "seen": seen,
         "shift": prediction.shift | {"rows": shift_rows(prediction.shift)},
         "ratio": ratio(prediction.shift),
-        "warnings": [text for text in prediction.warnings if text != said],
+        "warnings": [text for text in prediction.warnings if text not in said],
         "genes": catalogue.as_json(data_of(genes)),
         "first_genes": genes.head(FIRST_GENES).to_dicts(),
         "gene_counts": counts(genes),
@@ -88,8 +92,20 @@ def context(prediction: Prediction, about: dict[str, Any]) -> dict[str, Any]:
         "has_draws": pathways["z_low"].is_not_null().any() if pathways.height else False,
         "gene_rule": rules.get("genes", GENE_RULE),
         "pathway_rule": rules.get("pathways", PATHWAY_RULE),
-        "encoder": encoder_licence(about["encoder"]) if about.get("encoder") else None,
+        "encoder": encoder_licence(about["encoder"], about.get("made_by"))
+        if about.get("encoder")
+        else None,
     }
+
+
+def _seen(facts: dict[str, Any]) -> dict[str, Any] | None:
+    """What stands on top instead of the judgement of a slide that fold models were trained on."""
+    if not facts["trained_folds"]:
+        return None
+    by = facts["trained_as"]
+    own = known_slides.words(facts["trained_folds"], facts["folds"], by)
+    which = "A slide of this name" if by == "name" else "This slide"
+    return {"words": own, "heading": f"Warning: {which[0].lower()}{which[1:]} was in the training"}
 
 
 def shift_rows(shift: dict[str, Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import polars as pl
 from slide2rna import __version__, config, io
 from slide2rna.errors import StageError
 from slide2rna.members import Members, train_statistics
+from slide2rna.onestep import ONE_STEP
 from slide2rna.reliability import UNKNOWN
 
 NUMBERS = ("r", "r_low", "r_high")
@@ -71,7 +72,7 @@ def _about(first: dict[str, Any], members: Members, folder: Path) -> dict[str, A
         "dim": first["features"],
         "tiles": None,
         "bags": config.defaults("bags", k=first["clusters"]),
-        "sample": config.defaults("sample"),
+        "sample": config.defaults("sample", **(ONE_STEP if first.get("one_step") else {})),
         "seed": first.get("seed", 1),
         "folds": members.numbers,
         "pathway_score": "zscore",

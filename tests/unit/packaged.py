@@ -13,7 +13,7 @@ import polars as pl
 import shift_tables
 import synthetic_cohort
 import torch
-from slide2rna import checkpoint, config, data, featurefile, package
+from slide2rna import checkpoint, config, data, featurefile, io, package, predictor
 from slide2rna.model import RNAFM
 from slide2rna.pathways import Pathways
 from slide2rna.regressor import Regressor
@@ -101,6 +101,12 @@ def write_regressors(packed: Packaged, dim: int = DIM) -> None:
         _statistics(model, packed.made, fold)
         meta = {"model": "abmil", "genes": genes, "features": dim, "clusters": CLUSTERS}
         checkpoint.save_model(path, model, meta | {"settings": {"model": settings}})
+    about = io.read_json(packed.model / predictor.ABOUT)
+    digests = {
+        f"fold-{k}": io.sha256sum(packed.model / f"fold-{k}/model.safetensors")
+        for k in range(FOLDS)
+    }
+    io.write_json(about | {"weights": digests}, packed.model / predictor.ABOUT)
 
 
 def _statistics(model: RNAFM | Regressor, made: synthetic_cohort.Synthetic, fold: int) -> None:

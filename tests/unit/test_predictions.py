@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import anndata
 import packaged
 import polars as pl
 import pytest
@@ -175,6 +176,8 @@ def test_a_slide_without_resolution_needs_mpp(colour: Path, tmp_path: Path) -> N
         (["a.svs"], "trained on features from files"),
         (["a.h5", "--draws", "1"], "--draws 1: too few; give at least 2"),
         (["a.h5", "--threads", "0"], "--threads 0: too few"),
+        (["a.h5", "--mpp", "0"], "--mpp 0: not between 0.05 and 2; give micrometres per pixel"),
+        (["a.h5", "--mpp", "nan"], "--mpp nan: not between"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_at_once(
@@ -186,8 +189,6 @@ def test_what_cannot_be_meant_is_refused_at_once(
 
 
 def test_the_page_and_anndata(model: Predictor, tmp_path: Path) -> None:
-    anndata = pytest.importorskip("anndata")
-    pytest.importorskip("slide2rna.slide_page")
     path = packaged.features_of(tmp_path / "a.h5", away=30)
     options = predictions.Options(h5ad=True)
     predictions.run(model, [path], tmp_path / "out", options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def test_a_copy_is_the_same_model(packed: packaged.Packaged, copy: Path) -> None
 
 
 def test_the_only_run_is_found(packed: packaged.Packaged) -> None:
-    for path in (packed.source.folder, packed.source.folder / "models", packed.model):
+    folder = packed.source.folder
+    for path in (folder, folder / "models", packed.model, packed.model / "predictor.json"):
         assert predictor.find(path) == packed.model
 
 
@@ -87,12 +89,47 @@ def test_fold_models_are_read_when_they_are_asked_for(
         ("genes.parquet", StageError, "not a whole model"),
         ("conformal.parquet", StageError, "not a whole model"),
         ("fold-1/model.safetensors", WeightsError, "copy the whole folder"),
+        ("familiar/fold-1.safetensors", WeightsError, "judges slides.*copy the whole folder"),
     ],
 )
 def test_what_is_missing_is_named(copy: Path, lost: str, kind: type[Exception], text: str) -> None:
     (copy / lost).unlink()
     with pytest.raises(kind, match=text):
         predictor.load(copy, "cpu")
+
+
+def test_a_broken_file_of_familiar_is_named(copy: Path) -> None:
+    (copy / "familiar/fold-1.safetensors").write_bytes(b"zz")
+    with pytest.raises(WeightsError, match=r"fold-1\.safetensors.*copy the whole folder"):
+        predictor.load(copy, "cpu")
+
+
+def test_weights_of_another_training_are_refused(copy: Path) -> None:
+    """The tables and intervals beside them were made for others."""
+    shutil.copyfile(copy / "fold-0/model.safetensors", copy / "fold-1/model.safetensors")
+    model = predictor.load(copy, "cpu")
+    assert model.members[0].number == 0
+    with pytest.raises(StageError, match=r"fold-1.*package the run again"):
+        model.members[1]
+
+
+def test_what_can_be_said_of_the_encoders_weights(copy: Path) -> None:
+    about = io.read_json(copy / predictor.ABOUT)
+    for encoder, known, given, text in (
+        ("uni", "uni hub MahmoodLab/UNI", "uni.bin", "come from a local file.*can't be told"),
+        ("uni", "uni 0123456789abcdef", None, "come from the hub.*can't be told"),
+        ("uni", None, "uni.bin", "isn't known"),
+        ("uni", "uni 0123456789abcdef", "uni.bin", None),
+        ("uni", "uni hub MahmoodLab/UNI", None, None),
+        ("lite0", "lite0 0123456789abcdef", None, None),
+        ("color", "color", None, None),
+    ):
+        io.write_json(
+            about | {"encoder": encoder, "encoder_identity": known}, copy / "predictor.json"
+        )
+        note = predictor.load(copy, "cpu").weights_note(given)
+        assert (note is None) == (text is None)
+        assert text is None or re.search(text, str(note))
 
 
 def test_another_format_is_refused(copy: Path) -> None:
@@ -136,6 +173,7 @@ def test_the_key_knows_what_predictions_depend_on(copy: Path, what: str) -> None
 def test_other_weights_of_the_encoder_are_refused(copy: Path) -> None:
     about = io.read_json(copy / predictor.ABOUT)
     features = config.defaults("features", encoder="lite0")
+    about |= {"tiles": packaged.SETTINGS["tiles"]}
     identity = encoders.load(features).identity
     for known, fits in ((identity, True), (None, True), ("lite0 0123456789abcdef", False)):
         own = about | {"features": features, "encoder": "lite0", "encoder_identity": known}
@@ -169,6 +207,10 @@ def test_fold_models_alone(packed: packaged.Packaged, tmp_path: Path) -> None:
         ConfigError, match=r"slides can't be read for this model.*give \.h5 features"
     ):
         bare.check_slides()
+    first = io.read_json(tmp_path / "fold-0" / "model.json")
+    io.write_json(first | {"one_step": True}, tmp_path / "fold-0" / "model.json")
+    student = predictor.load(tmp_path, "cpu").about["sample"]
+    assert (student["solver"], student["steps"], student["guidance"]) == ("exponential", 1, 1.0)
     meta = json.loads((tmp_path / "fold-1" / "model.json").read_text())
     io.write_json(meta | {"genes": meta["genes"][::-1]}, tmp_path / "fold-1" / "model.json")
     with pytest.raises(StageError, match="its genes differ"):

@@ -40,6 +40,7 @@ rule package:
         genes=f"{RESULTS}/{{cohort}}/models/{{run}}/genes.parquet",
         pathways=f"{RESULTS}/{{cohort}}/models/{{run}}/pathways.parquet",
         conformal=f"{RESULTS}/{{cohort}}/models/{{run}}/conformal.parquet",
+        known=f"{RESULTS}/{{cohort}}/models/{{run}}/known_slides.parquet",
         familiar=directory(f"{RESULTS}/{{cohort}}/models/{{run}}/familiar"),
     log:
         f"{RESULTS}/{{cohort}}/logs/package-{{run}}.log",

@@ -17,7 +17,6 @@ the others go on (exit status 1 in the end). The same command goes on where it w
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +46,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-page", action="store_true", help="no index.html")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument(
-        "--threads", type=int, default=min(4, os.cpu_count() or 1), help="default: %(default)s"
+        "--threads",
+        type=int,
+        default=2,
+        help="default: %(default)s; results may depend on it in the last digit",
     )
     args = parser.parse_args(argv)
     for name, least in (("draws", 2), ("threads", 1)):
@@ -60,7 +62,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     import torch
 
     from slide2rna import devices, predictions, predictor
+    from slide2rna.slides import MPP_RANGE
 
+    low, high = MPP_RANGE
+    if args.mpp is not None and not low <= args.mpp <= high:
+        cause = f"not between {low:g} and {high:g}"
+        raise ConfigError(f"--mpp {args.mpp:g}", cause, "give micrometres per pixel, such as 0.25")
     torch.set_num_threads(args.threads)
     faiss.omp_set_num_threads(args.threads)
     model = predictor.load(args.model, args.device)
@@ -78,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     page = "prediction.json" if args.no_page else "index.html"
     for row in done.iter_rows(named=True):
         place = args.out / row["slide"] / page if row["status"] == "ok" else "failed"
-        marks = {True: "  UNLIKE THE TRAINING SLIDES", None: "", False: ""}[row["shifted"]]
+        marks = "  UNLIKE THE TRAINING SLIDES" if row["shifted"] else ""
+        marks = "  IN THE TRAINING OF THE MODEL" if row["trained_folds"] else marks
         print(f"{row['slide']}: {place}{marks}")
     if (failed := done.filter(status="failed")).height:
         for name, reason in failed.select("slide", "reason").iter_rows():
