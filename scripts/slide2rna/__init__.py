@@ -19,6 +19,6 @@ STEP_VERSIONS = {
     "sample": 4,
     "evaluate": 4,
     "export": 1,
-    "package": 1,
+    "package": 2,
     "report": 5,
 }

@@ -157,7 +157,8 @@ def of_prediction(
         X (n, G) float32, the point; layers `mean`, `sd`, `q05`, `q50`, `q95` of the draws and
         `low90`, `high90`, the conformal intervals, where there are any; `obs` how far each slide
         is from training, and what was read of it; `var` what is known of each gene from the
-        training cohort's test patients; `obsm["pathways"]` mean scores of the pathways.
+        training cohort's test patients; `obsm["pathways"]` (n, P) mean scores of the
+        pathways that `uns["pathways"]` names.
 
     Raises
     ------
@@ -189,11 +190,8 @@ def of_prediction(
         ],
         infer_schema_length=None,
     )
-    pathways = pd.DataFrame(
-        np.stack([one.pathways["mean"].to_numpy() for one in found]),
-        index=pd.Index([one.name for one in found], name="slide"),
-        columns=found[0].pathways["pathway"].to_list(),
-    )
+    pathways = np.stack([one.pathways["mean"].to_numpy() for one in found])
+    sets = found[0].pathways["pathway"].to_list()
     about = about or {}
     return anndata.AnnData(
         X=rows("point"),
@@ -202,7 +200,8 @@ def of_prediction(
         layers=layers,
         obsm={"pathways": pathways} if pathways.shape[1] else {},
         uns=_about(about.get("cohort"), about.get("run") or "", about.get("caveat"))
-        | {"X": "point prediction, the mean over fold models"},
+        | {"X": "point prediction, the mean over fold models"}
+        | ({"pathways": np.array(sets, dtype=object)} if sets else {}),
     )
 
 

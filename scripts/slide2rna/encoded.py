@@ -41,7 +41,8 @@ class Encoded:
     tiling : None for features from a file.
     facts : source (slide or features), n_tiles, n_rejected, key (fingerprint of the features);
         of a slide also mpp, mpp_source, mpp_note, width_px, height_px, vendor, power,
-        n_candidates, n_tissue, weights_note; of a file tile_mpp, null where it doesn't say.
+        n_candidates, n_tissue, weights_note; of a file tile_mpp (null where it doesn't say) and
+        encoder_note.
     """
 
     name: str
@@ -138,22 +139,22 @@ def encode(
 
 
 def _from_file(path: Path, predictor: Predictor) -> Encoded:
-    found, ours = read(path), predictor.about["encoder"]
-    known = {found.encoder, ours}.isdisjoint({None, "files"})
-    if known and found.encoder != ours:
+    found, ours = read(path), predictor.made_by
+    if found.encoder is not None and ours is not None and found.encoder != ours:
         cause = f"its features are of {found.encoder}, the model is for {ours}"
         raise SlideError(path, cause, f"encode the slide with {ours}")
     _check_length(path, found, predictor)
     digest = hashlib.sha256(found.features.tobytes()).hexdigest()[:16]
     facts = {"source": "features", "n_tiles": len(found.coords), "n_rejected": 0, "key": digest}
-    return Encoded(name_of(path), found, None, facts | {"tile_mpp": found.mpp})
+    facts |= {"tile_mpp": found.mpp, "encoder_note": predictor.encoder_note(found.encoder)}
+    return Encoded(name_of(path), found, None, facts)
 
 
 def _check_length(path: Path, found: Features, predictor: Predictor) -> None:
     length = found.features.shape[1]
     if length != predictor.features:
         cause = f"{length} numbers per tile, the model takes {predictor.features}"
-        remedy = f"use the encoder of its training ({predictor.about['encoder'] or 'not recorded'})"
+        remedy = f"use the encoder of its training ({predictor.made_by or 'not recorded'})"
         raise SlideError(path, cause, remedy)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,14 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from slide2rna import bagfile, data
 
 FILE = "known_slides.parquet"
-SCHEMA = pl.Schema(
-    {
-        "name": pl.String,
-        "train": pl.List(pl.Int64),
-        "n_tiles": pl.Int64,
-        "mean": pl.List(pl.Float32),
-    }
-)
+SCHEMA: Any = {
+    "name": pl.String,
+    "train": pl.List(pl.Int64),
+    "n_tiles": pl.Int64,
+    "mean": pl.List(pl.Float32),
+}
 # So many numbers of a slide's mean tile tell it from any other.
 NUMBERS = 32
 # Of the spread between slides: wider than what threads, devices or half precision change.

@@ -73,7 +73,7 @@ def context(facts: Facts) -> dict[str, Any]:
     own = pcc.filter(model=about["model"], gene_set="all")
     return {
         "about": about,
-        "encoder": encoder_licence(about["encoder"]),
+        "encoder": encoder_licence(about["encoder"], about.get("made_by")),
         "sets": [(name, lineup.named(name)) for name in sets],
         "models": [
             {
@@ -99,15 +99,18 @@ def context(facts: Facts) -> dict[str, Any]:
     }
 
 
-def encoder_licence(name: str) -> dict[str, str | None]:
-    """Licence of an encoder's weights, what to know about it, and where it is stated."""
+def encoder_licence(name: str, made_by: str | None = None) -> dict[str, str | None]:
+    """Licence of an encoder's weights, what to know about it, and where it is stated.
+
+    Parameters
+    ----------
+    made_by : of features that came from files, the encoder that these name.
+    """
     unknown = "unknown"
     if name == "files":
-        return {
-            "licence": unknown,
-            "note": "the features came from files; their encoder isn't recorded",
-            "url": None,
-        }
+        own = "their encoder isn't recorded" if made_by is None else f"{made_by} made them"
+        licence, _, url = LICENCES.get(made_by or name, (unknown, "", None))
+        return {"licence": licence, "note": f"the features came from files; {own}", "url": url}
     page_of = (unknown, "see its page", f"https://huggingface.co/timm/{name}")
     licence, note, url = LICENCES.get(name, page_of)
     return {"licence": licence, "note": note, "url": url}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from slide2rna import (
     __version__,
+    bagfile,
+    featurefile,
     io,
     known_slides,
     lite0,
@@ -50,6 +53,7 @@ def run(source: Source, settings: dict[str, Settings], seed: int) -> None:
     mean, sd = members.train_statistics(folders)
     fewest = fewest_patients(source.table("samples"))
     of_genes = gene_table(source.table("genes"), genes, mean, sd, fewest)
+    stated = features_stated(source)
     name = settings["evaluate"]["pathway_score"]
     of_pathways = pathway_table(source, genes, mean, sd, name, fewest)
     factors = source.table("conformal_factors").filter(pl.col("site").is_null())
@@ -65,6 +69,7 @@ def run(source: Source, settings: dict[str, Settings], seed: int) -> None:
     for fold in source.folds:
         with io.atomic(out / "familiar" / f"fold-{fold}.safetensors") as partial:
             shutil.copyfile(source.shift(fold), partial)
+    own = settings["features"]["encoder"] == "files"
     about = {
         "format": predictor.FORMAT,
         "packaged": True,
@@ -76,7 +81,10 @@ def run(source: Source, settings: dict[str, Settings], seed: int) -> None:
         # Where files lie on one machine says nothing on another.
         "features": settings["features"] | {"path": None, "weights": None},
         "dim": metas[0]["features"],
-        "tiles": settings["tiles"],
+        # Own features were made by tiles that this configuration says nothing of.
+        "tiles": None if own else settings["tiles"],
+        "made_by": stated["made_by"] if own else None,
+        "tile_mpp": stated["mpp"] if own else settings["tiles"]["mpp"],
         "bags": settings["bags"],
         "sample": settings["sample"],
         "seed": seed,
@@ -91,7 +99,8 @@ def run(source: Source, settings: dict[str, Settings], seed: int) -> None:
             "pathways": reliability.PATHWAY_RULE,
             "patients_of_smallest_fold": fewest,
         },
-        "data": {key: info.get(key) for key in DATA},
+        "data": {key: info.get(key) for key in DATA}
+        | {"n_patients_several_slides": several_slides(source)},
         "version": __version__,
     }
     facts = model_card.Facts(
@@ -103,6 +112,29 @@ def run(source: Source, settings: dict[str, Settings], seed: int) -> None:
     )
     io.write_text(model_card.text(facts), out / "README.md")
     io.write_json(about, out / predictor.ABOUT)  # last: it vouches for the others
+
+
+def features_stated(source: Source) -> dict[str, Any]:
+    """What the features files of the training say: made_by (encoder) and mpp, of their tiles.
+
+    None where no file says it, or they differ.
+    """
+    paths = sorted((source.folder / "features" / source.encoder).glob("*.h5"))
+    said = [featurefile.attributes_of(path) for path in paths]
+    found: dict[str, Any] = {}
+    for name, kind in (("made_by", str), ("mpp", float)):
+        values = {known.get(name) for known in said}
+        (only,) = values if len(values) == 1 else (None,)
+        found[name] = None if only is None else kind(only)
+    return found
+
+
+def several_slides(source: Source) -> int:
+    """Patients of whom more than one slide is in the bags; intervals are of their mean."""
+    ids, _, _ = bagfile.stored(source.bags)
+    slides = pl.read_parquet(source.folder / "slides.parquet", columns=["slide_id", "patient_id"])
+    counts = slides.filter(pl.col("slide_id").is_in(ids)).group_by("patient_id").len()
+    return counts.filter(pl.col("len") > 1).height
 
 
 def identity(features: Settings) -> str | None:

@@ -127,11 +127,12 @@ def _warnings(predictor: Predictor, facts: dict[str, Any], found: Pooled) -> lis
         said.append(known_slides.words(trained, len(predictor.members), by))
     if found.shift["shifted"] or found.shift["shifted"] is None:
         said.append(found.shift["words"])
-    if facts.get("weights_note"):
-        said.append(f"{facts['weights_note']}.")
+    said += [f"{facts[note]}." for note in ("weights_note", "encoder_note") if facts.get(note)]
     if facts.get("mpp_note"):
         said.append(f"{facts['mpp']:g} um/px is used, but {facts['mpp_note']}.")
-    own, ours = facts.get("tile_mpp"), (about["tiles"] or {}).get("mpp")
+    # An older package states the tiles that its configuration had, which own features aren't of.
+    stated = None if about["encoder"] == "files" else (about["tiles"] or {}).get("mpp")
+    own, ours = facts.get("tile_mpp"), about.get("tile_mpp", stated)
     if own and ours and abs(own / ours - 1) > MPP_TOLERANCE:
         said.append(f"Its tiles were seen at {own:g} um/px, those of the training at {ours:g}.")
     rejected, count = facts["n_rejected"], facts["n_tiles"]

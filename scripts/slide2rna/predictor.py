@@ -121,6 +121,25 @@ class Predictor:
             raise WeightsError(weights or settings["encoder"], cause, "give the same weights")
         return made
 
+    @property
+    def made_by(self) -> str | None:
+        """The encoder of the training's features; None where nobody said."""
+        own = self.about["encoder"]
+        return self.about.get("made_by") if own == "files" else own
+
+    def encoder_note(self, said: str | None) -> str | None:
+        """Why the encoder of features can't be compared with the training's; None where it can.
+
+        Parameters
+        ----------
+        said : the encoder that the features name.
+        """
+        if self.made_by is None:
+            return "Which encoder made the training's features isn't known: yours must be the same"
+        if said is None:
+            return f"Its file names no encoder; the training's features were made by {self.made_by}"
+        return None
+
     def weights_note(self, weights: str | Path | None) -> str | None:
         """Why the encoder's weights can't be compared with the training's; None where they can.
 

@@ -26,6 +26,7 @@ class New:
     point, mean : (n, G); quantiles (2, n, G) are the 5th and 95th percentiles of all draws.
     best : (n, G) the law's own conditional mean.
     p : combined p-values (n,) of the bags and of the predicted profiles.
+    shifted : (n,) what the rule says of each.
     """
 
     truth: Array
@@ -34,6 +35,7 @@ class New:
     ends: dict[float, Array]
     best: Array
     p: dict[str, Array]
+    shifted: Array
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,7 @@ def predicted(results: Path, folder: Path, count: int) -> New:
         },
         best=of_law.mean(pi, np.array(sites))[:, order],
         p={kind: np.array([one[kind] for one in verdicts]) for kind in ("bag_p", "expression_p")},
+        shifted=np.array([one["shifted"] for one in verdicts]),
     )
 
 
@@ -109,6 +112,14 @@ def test_new_patients_of_the_cohort_are_rarely_called_strange(new: New) -> None:
         share = float((p <= 0.05).mean())
         print(f"{kind} at most 0.05: {share:.1%} of new patients")
         assert share <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(p))
+
+
+def test_the_rule_rarely_warns_of_new_patients(new: New) -> None:
+    """Tiles or profile, each at alpha: at most twice alpha, and chance on top."""
+    assert all(isinstance(one, bool) for one in new.shifted.tolist())
+    share, bound = float(new.shifted.mean()), 0.1
+    print(f"called unlike the training slides: {share:.1%} of new patients, at most {bound:.0%}")
+    assert share <= bound + 3 * np.sqrt(bound * (1 - bound) / len(new.shifted))
 
 
 def test_genes_called_good_depend_on_morphology(law: Path) -> None:

@@ -276,12 +276,12 @@ def predicted_from_file(model: dict[str, object]) -> None:
 
 @trouble
 def features_of_another_encoder() -> None:
-    predicted_from_file({"about": {"encoder": "lite0"}, "features": 230})
+    predicted_from_file({"about": {"encoder": "lite0"}, "features": 230, "made_by": "lite0"})
 
 
 @trouble
 def features_of_another_length() -> None:
-    predicted_from_file({"about": {"encoder": "uni"}, "features": 1024})
+    predicted_from_file({"about": {"encoder": "uni"}, "features": 1024, "made_by": "uni"})
 
 
 def asked_for_slides(**about: object) -> None:

@@ -183,7 +183,8 @@ def test_predictions_of_new_slides(tmp_path: Path) -> None:
     assert found.obs["shifted"].isna().to_list() == [True, False]
     assert found.obs["warnings"].to_list() == ["", "far from training"]
     assert found.var["reliability"].to_list() == ["weak"] * 3
-    assert found.obsm["pathways"]["GO:2"].to_list() == [-0.5, -0.5]
+    place = found.uns["pathways"].tolist().index("GO:2")
+    assert found.obsm["pathways"][:, place].tolist() == [-0.5, -0.5]
     assert (found.uns["cohort"], found.uns["run"]) == ("demo", RUN)
     with pytest.raises(StageError, match="b: its genes differ from those of a"):
         anndata_export.of_prediction([both[0], prediction("b", ["G1", "G3", "G2"])])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import torch
 import yaml
 from safetensors.numpy import load_file
-from slide2rna import config, data, encoders, io, model_card, package, predictor
+from slide2rna import config, data, encoders, featurefile, io, model_card, package, predictor
 from slide2rna.errors import ConfigError, StageError
 from slide2rna.torchvision_fix import ensure_torchvision
 
@@ -155,14 +156,43 @@ def test_the_card_says_what_a_user_must_know(packed: packaged.Packaged) -> None:
     assert "refused" in body
     assert "isn't a medical device" in body
     assert "features came from files" in body
+    assert "trained on features from files, whose encoder isn't recorded: give .h5 files" in body
+    assert "um/px" not in body
+    assert "the mean over a patient's slides, and 12 of 60 have several" in body
     assert "None" not in body
     assert "nan" not in body
     assert "slide2rna predict" in body
 
 
+def test_what_own_features_state_is_kept(packed: packaged.Packaged, tmp_path: Path) -> None:
+    """Encoder and resolution of the training's files, where they all say the same."""
+    about = io.read_json(packed.model / predictor.ABOUT)
+    assert (about["tiles"], about["made_by"], about["tile_mpp"]) == (None, None, None)
+    slides = pl.read_parquet(packed.source.folder / "slides.parquet")
+    several = slides.group_by("patient_id").len().filter(pl.col("len") > 1).height
+    assert about["data"]["n_patients_several_slides"] == several > 0
+    copy = tmp_path / "cohort"
+    shutil.copytree(packed.source.folder, copy)
+    source = replace(packed.source, folder=copy)
+    folder = copy / "features" / source.encoder
+    for name in "ab":
+        path = packaged.features_of(folder / f"{name}.h5")
+        featurefile.write(path, featurefile.read(path), {"made_by": "uni", "mpp": 1.14})
+    features = {"features": config.defaults("features", encoder="files")}
+    package.run(source, packaged.SETTINGS | features, 1)
+    about = io.read_json(source.model / predictor.ABOUT)
+    assert (about["tiles"], about["made_by"], about["tile_mpp"]) == (None, "uni", 1.14)
+    card = (source.model / "README.md").read_text()
+    assert "made by `uni`, of tiles at 1.14 um/px: give .h5 files" in card
+    path = packaged.features_of(folder / "b.h5")
+    featurefile.write(path, featurefile.read(path), {"mpp": 0.5})
+    assert package.features_stated(source) == {"made_by": None, "mpp": None}
+
+
 def test_licences_of_encoders() -> None:
     assert model_card.encoder_licence("uni")["licence"] == "CC-BY-NC-ND-4.0"
     assert model_card.encoder_licence("lite0")["licence"] == "Apache-2.0"
+    assert model_card.encoder_licence("files", "uni")["licence"] == "CC-BY-NC-ND-4.0"
     other = model_card.encoder_licence("vit_small_patch16_224")
     assert other["licence"] == "unknown"
     assert "vit_small_patch16_224" in str(other["url"])

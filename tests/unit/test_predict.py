@@ -260,8 +260,31 @@ def test_features_at_another_resolution_are_noted(model: Predictor, tmp_path: Pa
     path = packaged.features_of(tmp_path / "a.h5")
     found = replace(featurefile.read(path), mpp=1.0)
     slide = predict.Encoded("a", found, None, {"n_tiles": 40, "n_rejected": 0, "tile_mpp": 1.0})
-    said = predict.predict(model, slide).warnings
+    at_half = replace(model, about=model.about | {"tile_mpp": 0.5})
+    said = predict.predict(at_half, slide, draws=2).warnings
     assert "Its tiles were seen at 1 um/px, those of the training at 0.5." in said
+    # Features from files: at which resolution those of the training were isn't known.
+    older = {"tiles": packaged.SETTINGS["tiles"]}
+    without = {key: value for key, value in model.about.items() if key != "tile_mpp"}
+    for about in (model.about, without | older):
+        said = predict.predict(replace(model, about=about), slide, draws=2).warnings
+        assert not any("Its tiles were seen" in text for text in said)
+
+
+def test_an_encoder_that_nobody_names_is_noted(model: Predictor, tmp_path: Path) -> None:
+    path = packaged.features_of(tmp_path / "a.h5")
+    known = replace(model, about=model.about | {"made_by": "uni"})
+    for of, text in (
+        (known, "Its file names no encoder; the training's features were made by uni."),
+        (model, "Which encoder made the training's features isn't known: yours must be the same."),
+    ):
+        assert text in predict.predict(of, predict.encode(path, of), draws=2).warnings
+    featurefile.write(path, featurefile.read(path), {"encoder": "ctranspath"})
+    with pytest.raises(SlideError, match="its features are of ctranspath, the model is for uni"):
+        predict.encode(path, known)
+    featurefile.write(path, featurefile.read(path), {"made_by": "uni"})
+    said = predict.predict(known, predict.encode(path, known), draws=2).warnings
+    assert not any("encoder" in text for text in said)
 
 
 def test_a_prediction_that_is_not_finite_is_the_slides_failure(

@@ -173,6 +173,7 @@ def test_the_key_knows_what_predictions_depend_on(copy: Path, what: str) -> None
 def test_other_weights_of_the_encoder_are_refused(copy: Path) -> None:
     about = io.read_json(copy / predictor.ABOUT)
     features = config.defaults("features", encoder="lite0")
+    about |= {"tiles": packaged.SETTINGS["tiles"]}
     identity = encoders.load(features).identity
     for known, fits in ((identity, True), (None, True), ("lite0 0123456789abcdef", False)):
         own = about | {"features": features, "encoder": "lite0", "encoder_identity": known}

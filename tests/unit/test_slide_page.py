@@ -191,6 +191,33 @@ def test_intervals_are_called_what_they_are(
     assert ("interval leaves out the training average" in text) == draws
 
 
+def test_a_slide_of_the_training_is_told_before_all_else() -> None:
+    found = made.make(False, trained_folds=2, trained_as="tiles")
+    assert render(found).headings[1][1] == "Warning: this slide was in the training"
+    text = words(render(found))
+    assert text.count("was in the training of 2 of 2 fold models: its numbers are fitted") == 3
+    assert "it doesn’t stand out" not in text
+    named = words(render(made.make(True, trained_folds=1, trained_as="name")))
+    assert "Warning: a slide of this name was in the training" in named
+    assert "unlike the training slides’ all the same" in named
+    unused = words(render(made.make(False, trained_folds=0, trained_as="tiles")))
+    assert "was in the training" not in unused
+
+
+def test_what_an_interval_of_several_slides_is_of() -> None:
+    said = "calibrated on the mean over a patient’s slides, and 12 of 300 patients had several"
+    found = made.make(conformal=True)
+    data = made.ABOUT["data"] | {"n_patients_several_slides": 12}
+    assert said in words(render(found, about=made.ABOUT | {"data": data}))
+    assert said not in words(render(found))
+
+
+def test_the_rules_own_false_alarms_are_told() -> None:
+    said = "up to 0.10 of slides like those of training get the warning by chance"
+    assert said in words(render(made.make(False, CAL)))
+    assert said not in words(render(made.make(False)))
+
+
 FIGURE = {"uri": "data:image/png;base64,AAAA", "width": 600}
 
 
