@@ -25,7 +25,7 @@ DIGITS = 5
 
 def write(
     table: pl.DataFrame,
-    labels: dict[str, str],
+    labels: dict[tuple[str, str], str],
     path: Path,
     slide: str,
     origin: tuple[int, int] = (0, 0),
@@ -35,10 +35,10 @@ def write(
     Parameters
     ----------
     table
-        x, y, size, n_windows, name, mean, sd: a row per tile and name. Tiles without a value
-        are left out.
+        x, y, size, n_windows, kind, name, mean, sd: a row per tile, kind and name. Tiles without
+        a value are left out.
     labels
-        What QuPath shows for each name.
+        What QuPath shows for each kind and name.
     slide
         The slide's name, from which the ids of its tiles are made.
     origin
@@ -46,7 +46,7 @@ def write(
     """
     known = table.filter(pl.col("mean").is_not_null())
     tiles = known.group_by("x", "y", "size", "n_windows", maintain_order=True).agg(
-        "name", "mean", "sd"
+        "kind", "name", "mean", "sd"
     )
     with atomic(path) as partial, open(partial, "w", encoding="utf-8") as file:
         file.write('{"type":"FeatureCollection","features":[')
@@ -73,11 +73,16 @@ def _ring(row: dict[str, int], origin: tuple[int, int]) -> list[list[int]]:
     return [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
 
 
-def _measurements(row: dict[str, Sequence], labels: dict[str, str]) -> Iterator[tuple[str, float]]:  # type: ignore[type-arg]
-    for name, mean, sd in zip(row["name"], row["mean"], row["sd"], strict=True):
-        yield f"{labels[name]}: mean", round(mean, DIGITS)
+def _measurements(
+    row: dict[str, Sequence],  # type: ignore[type-arg]
+    labels: dict[tuple[str, str], str],
+) -> Iterator[tuple[str, float]]:
+    columns = (row[name] for name in ("kind", "name", "mean", "sd"))
+    for kind, name, mean, sd in zip(*columns, strict=True):
+        label = labels[kind, name]
+        yield f"{label}: mean", round(mean, DIGITS)
         if sd is not None and math.isfinite(sd):
-            yield f"{labels[name]}: sd", round(sd, DIGITS)
+            yield f"{label}: sd", round(sd, DIGITS)
     yield "windows", row["n_windows"]  # type: ignore[misc]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,6 +23,11 @@ READ_PX = 60_000_000
 BAR_SHARE = 0.28  # of the width at most
 MARGIN_TILES = 1.5
 WIDE = 1.7  # from this width over height on, panels lie below each other
+# Inches: of the panels at most, of the figure at least, and of what stands around the panels.
+PANEL_WIDTH, PANEL_HEIGHT, STACKED_WIDTH, LEAST_WIDTH = 3.7, 6.5, 7.6, 8.0
+PAD, PANEL_TITLE, BAR_WIDTH, BAR_ROOM = 0.15, 0.27, 0.2, 1.15
+# Of a letter of the title and the note, and of their lines, at 13 and 9 points.
+TITLE_LETTER, TITLE_LINE, LETTER, LINE = 0.125, 0.27, 0.074, 0.17
 
 
 @dataclass(frozen=True)
@@ -95,30 +102,20 @@ def draw(
     tiles
         x, y, size, mean, sd of one name; without a value a tile shows the faded tissue.
     title, note
-        Above it all, and below.
+        Above it all, and below; wrapped to the figure's width.
     unit
         Of the colour bars.
     least
         Width that the colours of the mean stand for at least, so that a flat map looks flat.
     """
     left, right, bottom, top = picture.box
-    ratio = (right - left) / (bottom - top)
-    stacked = ratio > WIDE
-    edge = 7.6 / ratio if stacked else 3.9 / max(ratio, 0.55)
-    figure, axes = plt.subplots(
-        *((3, 1) if stacked else (1, 3)),
-        figsize=(8.8, 3 * edge + 1.2) if stacked else (13.6, edge + 1.2),
-        squeeze=False,
-    )
-    panels = list(axes.ravel())
-    figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold", color=INK)
-    figure.supxlabel(note, x=0.012, ha="left", fontsize=9, color=INK)
+    figure, panels, bars = _layout((right - left) / (bottom - top), title, note)
     panels[0].imshow(picture.rgb, extent=picture.box, interpolation="antialiased")
     panels[0].set_title("tissue")
     _scale_bar(panels[0], picture)
-    for axis, column, name, colours, width in (
-        (panels[1], "mean", "mean", "viridis", least),
-        (panels[2], "sd", sd_title, "magma", 0.0),
+    for axis, bar, column, name, colours, width in (
+        (panels[1], bars[0], "mean", "mean", "viridis", least),
+        (panels[2], bars[1], "sd", sd_title, "magma", 0.0),
     ):
         axis.imshow(faded(picture.rgb), extent=picture.box, interpolation="antialiased")
         grid, extent = raster(tiles, column)
@@ -128,11 +125,53 @@ def draw(
         )
         axis.set(xlim=(left, right), ylim=(bottom, top))
         axis.set_title(name)
-        figure.colorbar(shown, ax=axis, shrink=0.85, pad=0.02, label=unit)
+        figure.colorbar(shown, cax=bar, label=unit)
     for axis in panels:
         axis.set_axis_off()
         axis.grid(False)
     return figure
+
+
+def _layout(ratio: float, title: str, note: str) -> tuple[Figure, list[Axes], list[Axes]]:
+    """A figure with three panels of one width over height, and bars beside the last two.
+
+    In inches throughout, so that there is room for what is there and no more: the library's own
+    layouts leave bands where a panel is narrower than its share.
+    """
+    stacked = ratio > WIDE
+    width = STACKED_WIDTH if stacked else min(PANEL_WIDTH, PANEL_HEIGHT * ratio)
+    height = width / ratio
+    full = 2 * PAD + (width + BAR_ROOM if stacked else 3 * width + 2 * BAR_ROOM + PAD)
+    full = max(full, LEAST_WIDTH)
+    lines = _wrapped(title, int(full / TITLE_LETTER)) + _wrapped(note, int(full / LETTER))
+    heading = len(_wrapped(title, int(full / TITLE_LETTER)))
+    above = PAD + heading * TITLE_LINE
+    panel = PANEL_TITLE + height
+    below = PAD + (len(lines) - heading) * LINE + PAD
+    tall = above + (3 * panel + 2 * PAD if stacked else panel) + below
+    figure = plt.figure(figsize=(full, tall), layout="none")
+
+    def place(x: float, y: float, w: float, h: float) -> Axes:
+        """An axes by its left, top, width and height in inches from the figure's top left."""
+        return figure.add_axes((x / full, 1 - (y + h) / tall, w / full, h / tall))
+
+    panels, bars = [], []
+    for number in range(3):
+        x = PAD + (0 if stacked else number * (width + PAD) + max(0, number - 1) * (BAR_ROOM - PAD))
+        y = above + PANEL_TITLE + (number * (panel + PAD) if stacked else 0)
+        panels.append(place(x, y, width, height))
+        if number:
+            bars.append(place(x + width + 0.1, y + 0.05 * height, BAR_WIDTH, 0.9 * height))
+    common: Any = {"ha": "left", "va": "top", "color": INK}
+    x = PAD / full
+    head, foot = "\n".join(lines[:heading]), "\n".join(lines[heading:])
+    figure.text(x, 1 - PAD / tall, head, fontsize=13, fontweight="bold", **common)
+    figure.text(x, (below - PAD) / tall, foot, fontsize=9, linespacing=1.3, **common)
+    return figure, panels, bars
+
+
+def _wrapped(text: str, letters: int) -> list[str]:
+    return [part for line in text.splitlines() for part in textwrap.wrap(line, letters) or [""]]
 
 
 def raster(

@@ -25,14 +25,14 @@ class Targets:
     rows : (n,) where they are among the model's G genes.
     pathways : ids of the gene sets.
     scorer : scores those sets in profiles (G, n).
-    titles : what people read, by name.
+    titles : what people read, by kind and name; a gene and a gene set may have the same name.
     """
 
     genes: list[str]
     rows: NDArray[np.int64]
     pathways: list[str]
     scorer: pathway_score.Method
-    titles: dict[str, str]
+    titles: dict[tuple[str, str], str]
 
     @property
     def names(self) -> list[str]:
@@ -41,6 +41,11 @@ class Targets:
     @property
     def kinds(self) -> list[str]:
         return ["gene"] * len(self.genes) + ["pathway"] * len(self.pathways)
+
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        """Kind and name of each."""
+        return list(zip(self.kinds, self.names, strict=True))
 
     def values(self, profiles: NDArray[np.float32]) -> NDArray[np.float32]:
         """From profiles (..., G) in log2(x+1) units to the targets (..., T)."""
@@ -78,7 +83,7 @@ def choose(
     ConfigError
         Nothing is wanted, or a name is unknown; the message has near ones.
     """
-    if not genes and not pathways:
+    if not "".join([*genes, *pathways]).replace(",", "").strip():
         raise ConfigError("--genes", "nothing to map", "name genes, or gene sets with --pathways")
     known = gene_table["gene"].to_list()
     own = find(known, separate(genes, known), "--genes", "gene")
@@ -96,8 +101,10 @@ def choose(
     if flat:
         cause = f"no gene of {listing(flat)} varies among the training samples"
         raise ConfigError("--pathways", cause, "leave it out")
-    titles = {gene: gene for gene in own}
-    titles |= {one: f"{named[one]} ({one})" if named[one] != one else one for one in chosen}
+    titles = {("gene", gene): gene for gene in own}
+    for one in chosen:
+        alone = f"{one} (gene set)" if one in own else one
+        titles["pathway", one] = f"{named[one]} ({one})" if named[one] != one else alone
     return Targets(
         genes=own,
         rows=np.array([position[gene] for gene in own], np.int64),
@@ -180,4 +187,4 @@ def _near(text: str, names: Sequence[str]) -> list[str]:
 def of_genes(genes: Sequence[str], rows: NDArray[np.int64]) -> Targets:
     """Genes alone, where they are known already."""
     nothing = pathway_score.SsGsea(sparse.csr_matrix((0, 0), dtype=np.float32))
-    return Targets(list(genes), rows, [], nothing, {gene: gene for gene in genes})
+    return Targets(list(genes), rows, [], nothing, {("gene", gene): gene for gene in genes})

@@ -15,16 +15,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from slide2rna import geojson
 
-LABELS = {"ERBB2": "ERBB2", "GO:1": 'first "set" (GO:1)'}
+# A gene and a gene set may have the same name.
+LABELS = {("gene", "ERBB2"): "ERBB2", ("pathway", "ERBB2"): 'first "set" (GO:1)'}
 
 
 def table(tiles: list[tuple[int, int]], size: int, values: np.ndarray) -> pl.DataFrame:
     """values (tiles, 2 names, mean and sd); NaN is no value."""
     rows = [
-        {"x": x, "y": y, "size": size, "n_windows": 4, "name": name}
+        {"x": x, "y": y, "size": size, "n_windows": 4, "kind": kind, "name": name}
         | {"mean": float(mean), "sd": float(sd)}
         for (x, y), own in zip(tiles, values, strict=True)
-        for name, (mean, sd) in zip(LABELS, own, strict=True)
+        for (kind, name), (mean, sd) in zip(LABELS, own, strict=True)
     ]
     return pl.DataFrame(rows).with_columns(pl.col("mean", "sd").fill_nan(None))
 

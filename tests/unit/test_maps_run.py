@@ -9,18 +9,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from map_models import ColourPredictor, gene_table, pathway_table, predictor
-from slide2rna import map_figure, map_run, map_targets, tiles
+from slide2rna import map_run, map_targets, map_told
 from slide2rna.commands import maps as command
 from slide2rna.errors import ConfigError, SlideError, UserError
-from slide2rna.map_figure import Picture
 from slide2rna.map_run import Options
 from slide2rna.map_windows import Shape
-from slide2rna.slides import open_slide
 from slide_factory import picture, write_slide
 
 OPTIONS = Options(Shape.of(3, 1), draws=4)
@@ -113,67 +110,14 @@ def test_all_tiles_are_mapped_unless_limited(slide: Path, tmp_path: Path) -> Non
 
 
 def test_flat_maps_are_called_flat() -> None:
-    row = {"r": 0.5, "r_low": 0.1, "r_high": 0.7, "reliability": "weak", "low": 1.0, "high": 1.1}
-    assert "Nearly flat" in map_run.reliability(row | {"train_sd": 0.8})
-    told = map_run.reliability(row | {"train_sd": 0.2})
-    assert "Nearly flat" not in told
-    assert "r = 0.50 [0.10, 0.70], reliability: weak; not tested within slides" in told
-    assert "isn't known" in map_run.reliability(row | {"r": None, "train_sd": None})
-
-
-def test_the_colours_of_a_flat_map_are_not_stretched() -> None:
-    values = np.linspace(5, 5.02, 50)
-    low, high = map_figure.limits(values, 0.2)
-    assert (high - low, (low + high) / 2) == (pytest.approx(0.2), pytest.approx(5.01))
-    low, high = map_figure.limits(np.linspace(5, 6, 1000), 0.2)
-    assert (low, high) == (pytest.approx(5.01), pytest.approx(5.99))
-
-
-@pytest.mark.parametrize(("width_um", "mm"), [(1000, 0.2), (700, 0.1), (20_000, 5), (180, 0.05)])
-def test_the_scale_bar_is_a_round_number_that_fits(width_um: float, mm: float) -> None:
-    assert map_figure.bar_length(width_um) == pytest.approx(mm)
-    assert map_figure.bar_length(width_um) * 1000 <= map_figure.BAR_SHARE * width_um
-
-
-def test_the_picture_shows_where_the_tiles_lie(slide: Path) -> None:
-    with open_slide(slide) as opened:
-        found = tiles.tile_slide(opened, predictor().about["tiles"], 1, "a")
-        shown = map_figure.picture(opened, found)
-        left, right, bottom, top = shown.box
-        table = found.table
-        assert left <= table["x"].min() < table["x"].max() + 256 <= right  # type: ignore[operator]
-        assert top <= table["y"].min() < table["y"].max() + 256 <= bottom  # type: ignore[operator]
-        x, y = 1100, 1000  # in the middle of the tissue
-        place = round((y - top) / (bottom - top) * shown.rgb.shape[0])
-        column = round((x - left) / (right - left) * shown.rgb.shape[1])
-        there = shown.rgb[place - 20 : place + 20, column - 20 : column + 20].mean(axis=(0, 1))
-        wanted = np.asarray(opened.read(x - 40, y - 40, 0, 80, 80)).mean(axis=(0, 1))
-    assert there == pytest.approx(wanted, abs=12)
-
-
-def test_a_tile_is_painted_in_its_place() -> None:
-    table = pl.DataFrame(
-        {"x": [100, 110, 130], "y": [50, 50, 70], "size": [10] * 3, "mean": [1.0, None, 3.0]}
-    )
-    grid, extent = map_figure.raster(table, "mean")
-    assert extent == (100, 140, 80, 50)
-    assert grid.shape == (3, 4)
-    assert (grid[0, 0], grid[2, 3]) == (1, 3)
-    assert grid.count() == 2
-
-
-def test_a_wide_slide_has_its_panels_below_each_other() -> None:
-    table = pl.DataFrame({"x": [0, 10], "y": [0, 0], "size": [10] * 2, "mean": [1.0, 2.0]})
-    table = table.with_columns(sd=pl.col("mean") / 10)
-
-    def shape(width: int) -> tuple[float, float]:
-        shown = Picture(np.zeros((20, width, 3), np.uint8), (0, width, 20, 0), 0.5)
-        figure: Figure = map_figure.draw(shown, table, "A", "note", "unit")
-        assert len([axis for axis in figure.axes if axis.images]) >= 3
-        return tuple(figure.get_size_inches())
-
-    assert shape(20)[0] > shape(20)[1]
-    assert shape(80)[0] < shape(80)[1] * 1.5
+    row = {"kind": "gene", "r": 0.5, "r_low": 0.1, "r_high": 0.7, "reliability": "weak"}
+    row |= {"low": 1.0, "high": 1.1}
+    told = map_told.reliability(row | {"train_sd": 0.5})
+    assert "0.1 log2 units, 20 % of the sd between training samples: it is nearly flat." in told
+    told = map_told.reliability(row | {"train_sd": 0.2})
+    assert told.endswith("50 % of the sd between training samples.")
+    assert "r = 0.50 (95 % interval 0.10 to 0.70); reliability: weak. Places within a" in told
+    assert "isn't known" in map_told.reliability(row | {"r": None, "train_sd": None})
 
 
 def test_features_without_a_picture_are_refused(tmp_path: Path) -> None:
@@ -190,6 +134,9 @@ def test_features_without_a_picture_are_refused(tmp_path: Path) -> None:
         (["--genes", "ERBB2", "--min-tiles", "0"], "--min-tiles: 0 is out of range"),
         (["--genes", "ERBB22"], r"no gene ERBB22 \(near: ERBB2, erbb2-AS1\)"),
         ([], "nothing to map"),
+        (["--genes", ""], "nothing to map"),
+        (["--genes", ","], "nothing to map"),
+        (["--genes", "ERBB2", "--threads", "0"], "--threads: 0 is too few; give 1"),
         (["--genes", "ERBB2", "--window", "40", "--min-tiles", "1600"], "no window of 40 x 40"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 from map_models import GENES, SETS, gene_table, pathway_table
 from slide2rna import map_targets
@@ -19,8 +20,8 @@ def test_commas_spaces_and_case() -> None:
     assert found.genes == ["G03", "G04", "ERBB2"]
     assert found.pathways == ["GO:2", "GO:3", "GO:1"]
     assert found.kinds == ["gene"] * 3 + ["pathway"] * 3
-    assert found.titles["GO:1"] == "first, with a comma (GO:1)"
-    assert found.titles["GO:3"] == "GO:3"
+    assert found.titles["pathway", "GO:1"] == "first, with a comma (GO:1)"
+    assert found.titles["pathway", "GO:3"] == "GO:3"
     assert [GENES[row] for row in found.rows] == found.genes
 
 
@@ -39,6 +40,8 @@ def test_a_name_twice_is_mapped_once() -> None:
         (["ERBB3", "zzzz"], [], r"no genes ERBB3 \(near: ERBB2\), zzzz; "),
         ([], ["secnd"], r"--pathways: the model has no gene set secnd \(near: second\)"),
         ([], [], "nothing to map"),
+        ([""], [], "nothing to map"),
+        ([","], [" , ", ""], "nothing to map"),
     ],
 )
 def test_unknown_names_are_one_line_with_near_ones(
@@ -47,6 +50,15 @@ def test_unknown_names_are_one_line_with_near_ones(
     with pytest.raises(ConfigError, match=message) as error:
         choose(genes, pathways)
     assert "\n" not in str(error.value)
+
+
+def test_a_gene_and_a_set_of_one_name_stay_apart() -> None:
+    sets = pathway_table().with_columns(
+        pathway=pl.col("pathway").replace("GO:3", "G03"), name=pl.col("name").replace("GO:3", "G03")
+    )
+    found = map_targets.choose(gene_table(), sets, ["G03"], ["G03"])
+    assert found.keys == [("gene", "G03"), ("pathway", "G03")]
+    assert found.titles == {("gene", "G03"): "G03", ("pathway", "G03"): "G03 (gene set)"}
 
 
 def test_a_set_whose_genes_never_vary_is_refused() -> None:

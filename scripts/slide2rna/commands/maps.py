@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slide2rna import cli
+from slide2rna.errors import ConfigError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,18 +47,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=2, help="default: 2")
     args = parser.parse_args(argv)
+    for option, value, low in (
+        *(("--draws", args.draws, 0), ("--max-tiles", args.max_tiles, 1)),
+        ("--threads", args.threads, 1),
+    ):
+        if value is not None and value < low:
+            raise ConfigError(option, f"{value} is too few", f"give {low} or more")
     cli.set_threads(args.threads)
 
     import torch
 
-    from slide2rna import map_run, map_targets, predictor
-    from slide2rna.errors import ConfigError
+    from slide2rna import map_run, map_targets, map_told, predictor
     from slide2rna.map_windows import Shape
 
-    for option, value, low in (("--draws", args.draws, 0), ("--max-tiles", args.max_tiles, 1)):
-        if value is not None and value < low:
-            raise ConfigError(option, f"{value} is too few", f"give {low} or more")
     shape = Shape.of(args.window, args.stride, args.min_tiles)
+    map_run.check_slide(args.slide)
     torch.set_num_threads(args.threads)
     model = predictor.load(args.model, args.device)
     model.check_slides()
@@ -71,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = map_run.Options(shape, args.draws, args.seed, args.mpp, args.max_tiles, args.threads)
     out = args.out / args.slide.stem
     told = map_run.run(args.slide, model, targets, options, out)
-    if told["shift"]["shifted"] is not False:
-        cli.log.warning("%s", told["shift"]["words"])
+    for warning in told["warnings"]:
+        cli.log.warning("%s", warning)
     for row in told["maps"]:
-        cli.log.info("%s: %s", out / row["picture"], map_run.reliability(row))
+        cli.log.info("%s: %s", out / row["picture"], map_told.reliability(row))

@@ -1,0 +1,218 @@
+"""The record of maps vouches for what is there: interruptions, lost files, and other names."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from map_models import gene_table, member, pathway_table, predictor
+from slide2rna import encoded, judged, known_slides, map_figure, map_run, map_targets, map_told
+from slide2rna.commands import maps as command
+from slide2rna.errors import ConfigError, SlideError, UserError
+from slide2rna.familiar import Familiar
+from slide2rna.featurefile import Features
+from slide2rna.map_run import Options
+from slide2rna.map_targets import Targets
+from slide2rna.map_windows import Shape
+from slide_factory import picture, write_slide
+
+OPTIONS = Options(Shape.of(3, 2), draws=0)
+
+
+def of(*genes: str) -> Targets:
+    return map_targets.choose(gene_table(), pathway_table(), list(genes), [])
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_slide(tmp_path_factory.mktemp("slides") / "a.svs", picture(1600, 1400))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+FILES = ["features.h5", "maps.geojson", "maps.json", "maps.parquet"]
+
+
+def test_an_interrupted_run_leaves_no_record(
+    slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = predictor(1)
+    first = map_run.run(slide, model, of("ERBB2"), OPTIONS, tmp_path)
+    before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
+    real, drawn = map_figure.draw, []
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        drawn.append(args[2])
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(map_figure, "draw", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            map_run.run(slide, model, of("G03", "G04"), OPTIONS, tmp_path)
+    assert drawn == ["G03", "G04"]
+    assert names(tmp_path) == ["features.h5", "maps.geojson", "maps.parquet"]
+    assert map_run.run(slide, model, of("ERBB2"), OPTIONS, tmp_path) == first
+    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
+
+
+def test_an_interruption_before_the_first_write_loses_nothing(
+    slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = predictor(1)
+    map_run.run(slide, model, of("ERBB2"), OPTIONS, tmp_path)
+    before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("slide2rna.maps.combine", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        map_run.run(slide, model, of("G03"), OPTIONS, tmp_path)
+    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
+
+
+def test_pictures_of_earlier_names_go_and_other_files_stay(slide: Path, tmp_path: Path) -> None:
+    model = predictor(1)
+    map_run.run(slide, model, of("ERBB2", "G03"), OPTIONS, tmp_path)
+    (tmp_path / "mine.png").write_bytes(b"a picture of the user's")
+    map_run.run(slide, model, of("G03"), OPTIONS, tmp_path)
+    assert names(tmp_path) == sorted([*FILES, "G03.png", "mine.png"])
+
+
+@pytest.mark.parametrize("lost", ["maps.geojson", "maps.parquet", "G03.png"])
+def test_a_lost_file_is_made_again(slide: Path, tmp_path: Path, lost: str) -> None:
+    model = predictor(1)
+    map_run.run(slide, model, of("G03"), OPTIONS, tmp_path)
+    before = (tmp_path / lost).read_bytes()
+    (tmp_path / lost).unlink()
+    map_run.run(slide, model, of("G03"), OPTIONS, tmp_path)
+    assert (tmp_path / lost).read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"maps": 3}'])
+def test_a_record_that_is_none_is_replaced(slide: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "maps.json").write_text(content)
+    map_run.run(slide, predictor(1), of("G03"), OPTIONS, tmp_path)
+    assert json.loads((tmp_path / "maps.json").read_text())["maps"][0]["name"] == "G03"
+
+
+def test_a_gene_and_a_set_of_one_name_have_maps_of_their_own(slide: Path, tmp_path: Path) -> None:
+    sets = pathway_table().with_columns(
+        pathway=pl.col("pathway").replace("GO:3", "G03"), name=pl.col("name").replace("GO:3", "G03")
+    )
+    model = replace(predictor(1), pathway_table=sets)
+    targets = map_targets.choose(gene_table(), sets, ["G03"], ["G03"])
+    told = map_run.run(slide, model, targets, OPTIONS, tmp_path)
+    assert [row["picture"] for row in told["maps"]] == ["G03.png", "G03_pathway.png"]
+    assert (tmp_path / "G03.png").read_bytes() != (tmp_path / "G03_pathway.png").read_bytes()
+    table = pl.read_parquet(tmp_path / "maps.parquet").filter(pl.col("n_windows") > 0)
+    first = json.loads((tmp_path / "maps.geojson").read_text())["features"][0]["properties"]
+    for kind, title in (("gene", "G03"), ("pathway", "G03 (gene set)")):
+        own = table.filter(pl.col("kind") == kind)
+        assert own.height == told["n_tiles"] - told["n_tiles_without"]
+        mean = own["mean"][0]
+        assert first["measurements"][f"{title}: mean"] == pytest.approx(mean, abs=1e-5)
+
+
+def test_a_slide_of_the_training_is_told(
+    slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes, real = [], map_figure.draw
+    known = pl.DataFrame(
+        [{"name": known_slides.digest("a"), "train": [0], "n_tiles": 3, "mean": [0.0]}],
+        schema=known_slides.SCHEMA,
+    )
+    model = replace(predictor(2), known=known)
+    monkeypatch.setattr("slide2rna.predictor.load", lambda folder, device: model)
+    monkeypatch.setattr(map_figure, "draw", lambda *args: notes.append(args[3]) or real(*args))
+    options = ["--genes", "G03", "--window", "3", "--draws", "0", "--out", str(tmp_path)]
+    with caplog.at_level(logging.WARNING):
+        command.main([str(slide), "--model", "m", *options])
+    words = "in the training of 1 of 2 fold models"
+    said = [record.getMessage() for record in caplog.records if words in record.getMessage()]
+    assert len(said) == 1
+    assert "fitted, not predicted" in said[0]
+    told = json.loads((tmp_path / "a" / "maps.json").read_text())
+    assert (told["facts"]["trained_folds"], told["facts"]["trained_as"]) == (1, "name")
+    assert told["warnings"][0] == said[0]
+    assert [note.splitlines()[0] for note in notes] == said
+    caplog.clear()
+    new = {"trained_folds": None, "trained_as": None}
+    assert not map_told.warnings(new, {"shifted": False, "words": ""}, 2)
+
+
+def test_a_verdict_needs_no_train_clusters() -> None:
+    rng = np.random.default_rng(0)
+    law = Familiar(
+        feature_mean=np.zeros(6),
+        feature_scale=np.ones(6),
+        clusters=rng.normal(size=(50, 6)).astype(np.float16),
+        gene_mean=np.zeros(4),
+        gene_sd=np.ones(4),
+        components=np.eye(4)[:2],
+        precision=np.eye(2),
+        cal_bag=np.sort(rng.random(30)),
+        cal_expression=np.sort(rng.random(30)),
+        train_bag=np.sort(rng.random(40)),
+        about={"genes": list("ABCD")},
+    )
+    model = predictor(1)
+    members: Any = [replace(member(number), familiar=law) for number in (0, 1)]
+    model = replace(model, members=members)
+    features = rng.normal(size=(9, 6)).astype(np.float32)
+    whole = encoded.bag(features, model, "a")
+    tiles = Features(features, np.zeros((9, 2), np.int64), np.zeros((9, 3), np.float32))
+    read = encoded.Encoded("a", tiles, None, {})
+    windows = [np.arange(4), np.arange(9)]
+    laws, shift = map_run._ask(read, model, whole, windows, of("G03"), 0, 1)
+    assert len(laws) == 2
+    wanted = [(number, law, law.judge(*whole)) for number in (0, 1)]
+    assert shift == judged.together(wanted, model.about["alpha"])
+    slim = map_run._slim(law)
+    assert len(slim.clusters) == 0
+    assert slim.clusters.base is None
+    assert len(law.clusters) == 50
+
+
+def test_what_cant_be_mapped_is_one_line(slide: Path, tmp_path: Path) -> None:
+    arguments = ["--model", "no", "--out", str(tmp_path / "out"), "--genes", "G03"]
+    for path, message in ((slide.parent, "is a folder; give the slide's file"), ("no", "no such")):
+        with pytest.raises(SlideError, match=message) as error:
+            command.main([str(path), *arguments])
+        assert "sheet" not in str(error.value)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("out", ["file", "file/below", "closed"])
+def test_where_nothing_can_be_written_nothing_is_begun(
+    slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    if out == "closed":
+        monkeypatch.setattr(Path, "mkdir", _denied)
+    monkeypatch.setattr("slide2rna.predictor.load", lambda folder, device: predictor(1))
+    monkeypatch.setattr(encoded, "encode", lambda *args, **kwargs: pytest.fail("work was begun"))
+    with pytest.raises(ConfigError) as error:
+        command.main([str(slide), "--model", "m", "--genes", "G03", "--out", str(tmp_path / out)])
+    assert isinstance(error.value, UserError)
+    cause = "nothing can be written" if out == "closed" else "file: is a file, not a folder"
+    assert cause in str(error.value)
+    assert "\n" not in str(error.value)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def _denied(*args: Any, **kwargs: Any) -> None:
+    raise PermissionError(13, "Permission denied")
