@@ -185,6 +185,12 @@ def source_block(wildcards):
     )
 
 
+def needs_slides(wildcards):
+    """Features that come from files need none."""
+    own = SETTINGS[wildcards.cohort]["features"]["encoder"] == "files"
+    return "" if own else "--needs-slides"
+
+
 def downloads(wildcards):
     """Connections that a download job may hold; slides of one's own need none."""
     block = CONFIG["cohorts"][wildcards.cohort]
