@@ -38,7 +38,14 @@ SCHEMA = {
 CAVEAT = "split by section, not by patient: no claim about patients"
 
 
-def build(name: str, source: Settings, folds: Settings, seed: int, out: str | Path) -> None:
+def build(
+    name: str,
+    source: Settings,
+    folds: Settings,
+    seed: int,
+    out: str | Path,
+    needs_slides: bool = False,
+) -> None:
     """Write slides.parquet, expression.parquet, splits.tsv and cohort.json into `out`.
 
     Parameters
@@ -54,6 +61,8 @@ def build(name: str, source: Settings, folds: Settings, seed: int, out: str | Pa
         The run's seed.
     out
         results/<cohort>.
+    needs_slides
+        Refuse a sheet's rows without a slide: the features are made from slides.
 
     Raises
     ------
@@ -77,7 +86,7 @@ def build(name: str, source: Settings, folds: Settings, seed: int, out: str | Pa
         if source["source"] in ("demo", "law"):
             made = {"sheet": str(out / "source" / "sheet.tsv")}
             source = source | made | {"expression": str(out / "source" / "expression.parquet")}
-        slides, expression, flow = _from_sheet(source, out)
+        slides, expression, flow = _from_sheet(source, out, needs_slides)
         audit = {"flow": flow, "dropped": []}
         origin, below = source["sheet"], CAVEAT
     caveat = None if unit_kind == "patient" else below
@@ -135,9 +144,9 @@ def _step(step: str, slides: pl.DataFrame) -> dict[str, Any]:
 
 
 def _from_sheet(
-    source: Settings, out: Path
+    source: Settings, out: Path, needs_slides: bool
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[dict[str, Any]]]:
-    slides = read_sheet(source["sheet"])
+    slides = read_sheet(source["sheet"], needs_slides)
     expression = read_expression(
         source["expression"],
         unit=source.get("expression_unit", "log2"),

@@ -59,6 +59,8 @@ def fetch_all(
     DownloadError
         The disk is too small for what is still to come; no byte was asked for.
     """
+    if not jobs:
+        return {}
     check_room(jobs)
     stopped = stopped or threading.Event()
     total = sum(job.size or 0 for job in jobs)

@@ -130,8 +130,19 @@ def _sure(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -> str:
     )
     if row is None:
         return ""
+    crps = verdict.pick(summary, model=model, gene_set="all", metric="crps_minus:constant")
+    worse = ""
+    if verdict.tone(crps, True) == "bad":
+        worse = (
+            " As a distribution it does worse than the training patients' own profiles, the same "
+            "for everybody."
+        )
+    return _believed(row, verdict.claimed(summary, model)) + worse
+
+
+def _believed(row: dict[str, Any], claimed: bool) -> str:
     held = f"its 90 % intervals hold {verdict.percent(row['covered'])} of the measured values"
-    if not verdict.claimed(summary, model):
+    if not claimed:
         return f"Its stated uncertainty should not be relied on: the draws are guided, and {held}."
     off = row["covered"] - 0.9
     if abs(off) <= verdict.TOLERANCE:

@@ -120,7 +120,7 @@ def complain(path: str | Path, bad: pl.DataFrame, cause: str, remedy: str) -> No
     raise SheetError(f"{path} line{'s' if len(lines) > 1 else ''} {shown}", cause, remedy)
 
 
-def read_sheet(path: str | Path) -> pl.DataFrame:
+def read_sheet(path: str | Path, needs_slides: bool = False) -> pl.DataFrame:
     """Read and check a sample sheet.
 
     Parameters
@@ -130,6 +130,8 @@ def read_sheet(path: str | Path) -> pl.DataFrame:
         slide that only brings features) and optionally sample_id (a row of the expression table;
         patient_id if absent), site, mpp (micrometres per pixel), md5, split, area (JSON polygon
         in level-0 pixels). Other columns are left out with one log line.
+    needs_slides
+        Refuse rows without a slide: the features are made from slides.
 
     Returns
     -------
@@ -160,6 +162,11 @@ def read_sheet(path: str | Path) -> pl.DataFrame:
         pl.when(pl.col(COLUMNS).is_in(MISSING)).then(None).otherwise(pl.col(COLUMNS)).name.keep()
     ).with_columns(pl.coalesce("sample_id", "patient_id").alias("sample_id"))
     _check_ids(path, table)
+    if needs_slides:
+        bare = table.filter(pl.col("slide").is_null())
+        cause = f"slide of {bare['slide_id'][0]} is empty" if bare.height else ""
+        remedy = "give each row its slide; only with features: {encoder: files} may it stay empty"
+        complain(path, bare, cause, remedy)
     table = _with_files(path, _check_values(path, table))
     return table.select(
         "slide_id", "patient_id", "sample_id", "site", "path", "mpp", "md5", "split", "area"

@@ -45,14 +45,15 @@ def tone(row: dict | None, lower_is_better: bool = False) -> str | None:
 
 
 def sentences(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -> list[Sentence]:
-    """The verdict from the clean rows: signal, losses first, then the rest, CRPS, calibration."""
+    """The verdict from the clean rows: losses first, then signal, the rest, CRPS, calibration."""
     sets = lineup.gene_sets(summary)
     shown = lineup.shown_sets(sets)
     out = _signals(summary, model, shown)
     out += _against_all(summary, model, sets, shown)
     out += _within_site(summary, model)
     out += _crps(summary, model)
-    return out + _calibrated(calibration, claimed(summary, model))
+    out += _calibrated(calibration, claimed(summary, model))
+    return sorted(out, key=lambda line: line.tone != "bad")
 
 
 def claimed(summary: pl.DataFrame, model: str) -> bool:

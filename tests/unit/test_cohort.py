@@ -206,6 +206,27 @@ def test_command_line(tmp_path: Path, repo: Path) -> None:
             main([*command[2:], bad])
 
 
+def test_an_empty_slide_is_refused_where_features_are_made_from_slides(
+    tmp_path: Path, repo: Path
+) -> None:
+    folder = make_sheet(tmp_path / "in")
+    sheet = pl.read_csv(folder / "sheet.tsv", separator="\t")
+    slide = pl.when(pl.col("slide_id") != "S03").then("slide")
+    sheet.with_columns(slide).write_csv(folder / "sheet.tsv", separator="\t")
+    mine = source_of(folder) | {"settings": {"features": {"encoder": "color"}}}
+    configured = tmp_path / "config.yaml"
+    configured.write_text(json.dumps({"cohorts": {"mine": mine}}))
+    main = load_command(repo)
+    by_config = ["mine", "--config", str(configured), "--out", str(tmp_path / "out")]
+    by_rule = ["--name", "mine", "--out", str(tmp_path / "out"), "--source", json.dumps(mine)]
+    for arguments in (by_config, [*by_rule, "--needs-slides"]):
+        with pytest.raises(SheetError, match=r"sheet.tsv line 5: slide of S03 is empty; give each"):
+            main(arguments)
+    mine["settings"]["features"] = {"encoder": "files", "path": "features"}
+    configured.write_text(json.dumps({"cohorts": {"mine": mine}}))
+    main(by_config)
+
+
 # Below: through the command line's own exit, one thing wrong at a time.
 
 

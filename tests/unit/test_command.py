@@ -73,7 +73,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     table = {"sample_id": names, "A": [1.0] * 6, "B": [2.0, 3, 4, 5, 6, 7]}
     pl.DataFrame(table).write_csv("rna.csv")
     block = {"source": "sheet", "sheet": "slides.tsv", "expression": "rna.csv"}
-    settings = {"folds": {"n": 3}}
+    settings = {"folds": {"n": 3}, "features": {"encoder": "files", "path": "features"}}
     config = {"seed": 4, "cohorts": {"mine": block | {"settings": settings}}}
     Path("config.yaml").write_text(yaml.safe_dump(config))
     return tmp_path
@@ -95,7 +95,7 @@ def test_a_cohort_by_name_is_what_the_rule_makes(own: Path) -> None:
         ([], "no cohort is named; config.yaml has mine"),
         (["other"], "config.yaml: there is no cohort 'other'; it has mine"),
         (["mine", "--config", "none.yaml"], "none.yaml: .*No such file"),
-        (["mine", "--name", "x"], "--name and --folds go with --source"),
+        (["mine", "--name", "x"], "--name, --folds and --needs-slides go with"),
         (["mine", "--source", "{}", "--out", "o"], "--source goes with --name and --out"),
         (["--name", "x", "--out", "o", "--source", "{"], "--source: .*give a JSON object"),
     ],

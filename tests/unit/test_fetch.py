@@ -239,6 +239,9 @@ def test_progress_without_a_terminal_is_lines(
     caplog.set_level(logging.INFO)
     fetch.fetch_all([fetch.Job(server.url("/a"), dest, MD5, SIZE)], FAST)
     assert any("1 files: 307k of 307k, " in line for line in caplog.messages), caplog.messages
+    caplog.clear()
+    assert fetch.fetch_all([], FAST) == {}
+    assert not caplog.messages
 
 
 def child(repo: Path, url: str, dest: Path) -> subprocess.Popen[bytes]:

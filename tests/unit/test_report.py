@@ -157,13 +157,13 @@ def test_verdict_says_better_worse_and_unclear() -> None:
     )
     found = verdict.sentences(summary, calibration, "flow")
     assert [(line.label, line.tone) for line in found] == [
-        ("no signal", "bad"), ("worse", "bad"), ("unclear", "open"), ("better", "good"),
-        ("too narrow", "bad"),
+        ("no signal", "bad"), ("worse", "bad"), ("too narrow", "bad"),
+        ("unclear", "open"), ("better", "good"),
     ]  # fmt: skip
     assert found[1].text == "Worse than ridge (PCC −0.250 [−0.300, −0.200] on all genes)."
-    assert found[2].text.startswith("No clear difference from color-ridge (PCC +0.000 [")
-    assert "constant (RMSE −0.150)" in found[3].text
-    assert "70.0 %" in found[-1].text
+    assert "70.0 %" in found[2].text
+    assert found[3].text.startswith("No clear difference from color-ridge (PCC +0.000 [")
+    assert "constant (RMSE −0.150)" in found[4].text
 
 
 def test_a_point_model_has_a_report_without_calibration(folder: Path, tmp_path: Path) -> None:

@@ -110,6 +110,14 @@ def test_uncertainty_is_believed_within_five_points(covered: float, start: str) 
     assert f"{100 * covered:.1f} %" in line
 
 
+def test_losing_to_the_train_profiles_as_a_distribution_is_said() -> None:
+    loses = "As a distribution it does worse than the training patients' own profiles"
+    for gap, there in ((0.05, True), (0.0, False), (-0.05, False)):
+        line = said(summary((0.3, 0.2, 0.4), crps_constant=gap))[-2]
+        assert line.startswith("Its stated uncertainty can be believed")
+        assert (loses in line) == there
+
+
 def test_no_uncertainty_is_claimed_for_guided_draws_or_for_a_point_model() -> None:
     guided = said(summary((0.3, 0.2, 0.4), note=f"guidance 2: {UNCLAIMED}"))[-2]
     assert guided.startswith("Its stated uncertainty should not be relied on: the draws are guided")

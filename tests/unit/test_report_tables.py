@@ -111,7 +111,9 @@ def test_many_models_make_one_sentence_per_outcome() -> None:
 
 def test_losing_as_a_distribution_is_said() -> None:
     rows = [score("flow", "pcc", 0.3), score("rival", "pcc", 0.3), score("rival", "crps", 0.5)]
+    rows += [score("flow", "pcc_floor", 0.0)]
     lines = verdict.sentences(table(*rows, score("flow", "crps_minus:rival", 0.05)), EMPTY, "flow")
+    assert [line.label for line in lines] == ["worse", "signal", "absent"]
     assert [(line.label, line.text) for line in lines if "CRPS" in line.text] == [
         ("worse", "As a distribution: CRPS 10.0 % higher than that of rival "
          "(difference +0.050 [+0.040, +0.060])."),

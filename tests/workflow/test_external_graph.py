@@ -42,6 +42,14 @@ def test_external_samples_every_fold_model_and_trains_only_the_first_cohort(
     assert '"draws": 34, "guidance": 1.0, "keep": "draws"' in done.stdout + done.stderr
 
 
+def test_external_without_a_pair_is_one_line(repo: Path, tmp_path: Path) -> None:
+    done = snakemake(repo, tmp_path, "-n", "--", "external")
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: external: config.yaml names no pair; add one: external: [{")
+    assert "Traceback" not in done.stderr
+
+
 def test_everything_includes_external_pages(repo: Path, tmp_path: Path, config: Path) -> None:
     done = snakemake(repo, tmp_path, "-n", "--configfile", str(config))
     assert done.returncode == 0, done.stderr

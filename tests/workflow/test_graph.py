@@ -118,6 +118,15 @@ def test_wrong_configuration_gets_one_line(
     assert not list(tmp_path.iterdir())
 
 
+def test_an_error_names_every_file_that_it_may_come_from(repo: Path, tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text(yaml.safe_dump({"cohorts": {"demo": {"settings": {"modles": ["ridge"]}}}}))
+    done = snakemake(repo, tmp_path, "-n", "--configfile", str(config))
+    assert done.returncode != 0
+    start = f"error: config.yaml + {config}: cohorts.demo.settings: unknown key 'modles'"
+    assert [line for line in done.stderr.splitlines() if line.startswith(start)], done.stderr
+
+
 def test_stain_needs_slides_to_read_again(repo: Path, tmp_path: Path) -> None:
     done = snakemake(repo, tmp_path, "-n", "--", "stain")
     assert done.returncode == 0, done.stderr

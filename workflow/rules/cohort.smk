@@ -56,6 +56,8 @@ rule cohort:
         folds=settings("folds"),
         out=subpath(output.cohort, parent=True),
         seed=CONFIG["seed"],
+        slides=needs_slides,
     shell:
         "python {params.scripts}/cohort.py --name {wildcards.cohort} --source {params.source:q}"
-        " --folds {params.folds:q} --seed {params.seed} --out {params.out:q} 2> {log:q}"
+        " --folds {params.folds:q} --seed {params.seed} --out {params.out:q} {params.slides}"
+        " 2> {log:q}"

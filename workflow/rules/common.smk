@@ -23,8 +23,11 @@ os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 )
 
+# Snakemake merges them, and the last word is a --configfile's: an error may come from any.
+given = [str(path).removeprefix(f"{os.getcwd()}/") for path in workflow.configfiles]
+CONFIG_FILES = " + ".join(sorted(dict.fromkeys(given), key="config.yaml".__ne__))
 try:
-    CONFIG = configuration.validate(config)
+    CONFIG = configuration.validate(config, CONFIG_FILES)
 except UserError as error:
     # One line, as everywhere else; a traceback through the Snakefile would hide it.
     sys.exit(f"error: {error}")
@@ -185,6 +188,12 @@ def source_block(wildcards):
     )
 
 
+def needs_slides(wildcards):
+    """Features that come from files need none."""
+    own = SETTINGS[wildcards.cohort]["features"]["encoder"] == "files"
+    return "" if own else "--needs-slides"
+
+
 def downloads(wildcards):
     """Connections that a download job may hold; slides of one's own need none."""
     block = CONFIG["cohorts"][wildcards.cohort]
@@ -334,6 +343,13 @@ def external_settings(wildcards):
     # Scoring needs the draws themselves, and these are few.
     own = {"draws": max(2, each), "keep": "draws"}
     return json.dumps(sample | own, sort_keys=True)
+
+
+def external_pages(wildcards):
+    if not EXTERNAL_PAGES:
+        remedy = "add one: external: [{train: A, test: B}]"
+        sys.exit(f"error: external: {CONFIG_FILES} names no pair; {remedy}")
+    return EXTERNAL_PAGES
 
 
 EXTERNAL_PAGES = [

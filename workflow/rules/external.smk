@@ -7,7 +7,7 @@ cohort. Leaves external/<train>/<run>/ in the test cohort's folder: fold-<k>.zar
 
 rule external:
     input:
-        EXTERNAL_PAGES,
+        external_pages,
 
 
 rule external_units:

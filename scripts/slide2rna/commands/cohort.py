@@ -23,6 +23,8 @@ from slide2rna import cli, config
 from slide2rna.config import Settings
 from slide2rna.errors import ConfigError
 
+Given = tuple[str, Settings, Settings, int, str, bool]
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
@@ -33,15 +35,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--name", help="with --source: the cohort's name")
     parser.add_argument("--source", help="the cohort's block of config.yaml as JSON")
     parser.add_argument("--folds", help="with --source: section folds as JSON")
+    parser.add_argument(
+        "--needs-slides", action="store_true", help="with --source: refuse rows without a slide"
+    )
     args = parser.parse_args(argv)
-    name, source, folds, seed, out = _given(args) if args.source else _configured(args)
+    given = _given(args) if args.source else _configured(args)
 
     from slide2rna import cohort
 
-    cohort.build(name, source, folds, seed, out)
+    cohort.build(*given)
 
 
-def _given(args: argparse.Namespace) -> tuple[str, Settings, Settings, int, str]:
+def _given(args: argparse.Namespace) -> Given:
     """What the rule says on its command line."""
     if args.name is None or args.out is None or args.config or args.cohort:
         cause = "--source goes with --name and --out, and with no configuration"
@@ -52,13 +57,14 @@ def _given(args: argparse.Namespace) -> tuple[str, Settings, Settings, int, str]
         raise ConfigError("--source", str(error), "give a JSON object") from error
     source = config.validate({"cohorts": {args.name: block}}, "--source")["cohorts"][args.name]
     folds = config.parse_settings("folds", args.folds or "{}")
-    return args.name, source, folds, 1 if args.seed is None else args.seed, args.out
+    seed = 1 if args.seed is None else args.seed
+    return args.name, source, folds, seed, args.out, args.needs_slides
 
 
-def _configured(args: argparse.Namespace) -> tuple[str, Settings, Settings, int, str]:
+def _configured(args: argparse.Namespace) -> Given:
     """A cohort of the configuration, as the workflow would make it."""
-    if args.name or args.folds:
-        cause = "--name and --folds go with --source"
+    if args.name or args.folds or args.needs_slides:
+        cause = "--name, --folds and --needs-slides go with --source"
         raise ConfigError("slide2rna cohort", cause, "name a cohort of the configuration")
     path = args.config or "config.yaml"
     settings = config.load(path)
@@ -72,5 +78,7 @@ def _configured(args: argparse.Namespace) -> tuple[str, Settings, Settings, int,
     if source["source"] in ("demo", "law") and not (Path(out) / "source" / "sheet.tsv").is_file():
         cause = f"cohort {args.cohort} is generated, and that hasn't been done in {out}"
         raise ConfigError(path, cause, f"run snakemake --cores 2 {args.cohort}")
-    folds = config.for_cohort(settings, args.cohort)["folds"]
-    return args.cohort, source, folds, settings["seed"] if args.seed is None else args.seed, out
+    own = config.for_cohort(settings, args.cohort)
+    seed = settings["seed"] if args.seed is None else args.seed
+    needs_slides = own["features"]["encoder"] != "files"
+    return args.cohort, source, own["folds"], seed, out, needs_slides
