@@ -203,6 +203,8 @@ def workplace(page: Path, folder: Path) -> Path:
     for block in [*blocks(REPO / "README.md"), *blocks(page)]:
         if block.kind == "yaml" and block.path is None and "cohorts:" in block.text:
             config_file = merged(config_file, configured(block))
+    if page.name == "README.md":  # `snakemake external` wants a pair, as its line says
+        config_file["external"] = [{"train": "LUAD", "test": "mine"}]
     (folder / "config.yaml").write_text(yaml.safe_dump(config_file))
     named = [*config_file["cohorts"].values(), *_cohorts_of(folder)]
     for cohort in named:
