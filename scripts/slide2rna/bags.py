@@ -78,6 +78,15 @@ def cluster(
     return means[ranks], sizes[ranks]
 
 
+def bag(features: np.ndarray, k: int, iterations: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """One slide's bag, by `cluster`: means (k, d) and sizes (k,), float32; size 0 is padding."""
+    mean, size = cluster(features, k, iterations, seed)
+    means = np.zeros((k, features.shape[1]), np.float32)
+    sizes = np.zeros(k, np.float32)
+    means[: len(mean)], sizes[: len(size)] = mean, size
+    return means, sizes
+
+
 def _means(points: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The labels in use, the mean of each one's points, and how many they are."""
     order = np.argsort(labels, kind="stable")
@@ -205,10 +214,8 @@ def run(
             raise StageError(
                 folder / f"{name}.h5", f"not {dim} numbers a tile", "run features again"
             )
-        mean, size = cluster(
-            found.features, k, settings["iterations"], seed_for(seed, "bags", name)
-        )
-        means[i, : len(mean)], sizes[i, : len(size)] = mean, size
+        own = seed_for(seed, "bags", name)
+        means[i], sizes[i] = bag(found.features, k, settings["iterations"], own)
         n_tiles[i] = len(found.features)
         if found.color is not None:
             color[i] = found.color.mean(0, dtype=np.float64)

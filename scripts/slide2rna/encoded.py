@@ -12,9 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from slide2rna import STEP_VERSIONS, features, tiles
+from slide2rna import STEP_VERSIONS, bags, features, tiles
 from slide2rna import weights as weights_file
-from slide2rna.bags import cluster
 from slide2rna.encoders import Encoder
 from slide2rna.errors import SlideError
 from slide2rna.featurefile import Features, attributes_of, read, write
@@ -192,8 +191,4 @@ def bag(tile_features: Array, predictor: Predictor, name: str) -> tuple[Array, A
     """Cluster means (K, d) and sizes (K,) of a slide's tiles (n, d), padded with size 0."""
     settings = predictor.about["bags"]
     seed = seed_for(predictor.about["seed"], "bags", name)
-    mean, size = cluster(tile_features, predictor.clusters, settings["iterations"], seed)
-    means = np.zeros((predictor.clusters, tile_features.shape[1]), np.float32)
-    sizes = np.zeros(predictor.clusters, np.float32)
-    means[: len(mean)], sizes[: len(size)] = mean, size
-    return means, sizes
+    return bags.bag(tile_features, predictor.clusters, settings["iterations"], seed)

@@ -126,6 +126,5 @@ def bag_blocks(
         sizes = np.zeros((len(part), k), np.float32)
         for row, tiles in enumerate(part):
             own = seed_for(seed, "maps", int(tiles[0]), len(tiles))
-            mean, size = bags.cluster(features[tiles], k, settings["iterations"], own)
-            means[row, : len(mean)], sizes[row, : len(size)] = mean, size
+            means[row], sizes[row] = bags.bag(features[tiles], k, settings["iterations"], own)
         yield slice(start, start + len(part)), means, sizes

@@ -259,13 +259,8 @@ def encode(pixels: Tiles, change: Change, setup: Setup) -> Array:
 
 def _bag(found: Array, name: str, setup: Setup) -> tuple[Array, Array]:
     """Means (k, d) and sizes (k,) as the stage bags makes them."""
-    k = setup.bags["k"]
-    means, sizes = bags.cluster(
-        found, k, setup.bags["iterations"], io.seed_for(setup.seed, "bags", name)
-    )
-    padded = np.zeros((k, means.shape[1]), np.float32), np.zeros(k, np.float32)
-    padded[0][: len(means)], padded[1][: len(sizes)] = means, sizes
-    return padded
+    seed = io.seed_for(setup.seed, "bags", name)
+    return bags.bag(found, setup.bags["k"], setup.bags["iterations"], seed)
 
 
 @torch.inference_mode()
