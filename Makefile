@@ -33,9 +33,9 @@ demo-full: setup
 	snakemake --cores $(CORES) --configfile tests/config/demo-full.yaml -- demo
 	@echo "report: results/demo/report/index.html"
 
-# Two processes; a file's tests, and all that share the finished demo, stay together.
+# Two processes; what stays together, tests/conftest.py says.
 test: setup
-	python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	ruff check . && ruff format --check .

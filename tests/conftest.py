@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "scripts"))
@@ -27,8 +29,18 @@ def shared_data() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long chains first, and files in one piece where processes share the work (xdist)."""
+    """Long chains first."""
     items.sort(key=lambda item: "e2e" not in item.path.parts)
-    for item in items:
-        shared = "demo" in getattr(item, "fixturenames", ()) and "e2e" in item.path.parts
-        item.add_marker(pytest.mark.xdist_group("demo" if shared else item.path.name))
+
+
+class InPieces(LoadFileScheduling):
+    """A file's tests in one process, and in one all files that share the finished demo."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "demo" if "/e2e/test_demo_" in file else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> InPieces:
+    """How two processes share the tests (`pytest -n 2`)."""
+    return InPieces(config, log)
