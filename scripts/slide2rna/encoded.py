@@ -63,6 +63,21 @@ def name_of(path: str | Path) -> str:
     return path.stem
 
 
+def check(path: Path) -> None:
+    """See that a file is there.
+
+    Raises
+    ------
+    SlideError
+        There is none, or it is a folder.
+    """
+    if path.is_dir():
+        remedy = f"give its files: {path}/*.svs, or what they are called"
+        raise SlideError(path, "is a folder", remedy)
+    if not path.is_file():
+        raise SlideError(path, "no such file", "check the path")
+
+
 def encode(
     path: str | Path,
     predictor: Predictor,
@@ -92,6 +107,7 @@ def encode(
         The model can't read slides; see `Predictor.check_slides`.
     """
     path = Path(path)
+    check(path)
     if is_features(path):
         return _from_file(path, predictor)
     predictor.check_slides()

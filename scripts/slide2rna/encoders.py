@@ -16,7 +16,7 @@ import numpy as np
 from slide2rna import lite0, weights
 from slide2rna.config import Settings
 from slide2rna.errors import ConfigError
-from slide2rna.torch_encoder import COLOR_DIM, TorchEncoder, load_timm, tuned
+from slide2rna.torch_encoder import COLOR_DIM, TorchEncoder, architecture, load_timm, tuned
 
 
 class Encoder(Protocol):
@@ -81,6 +81,26 @@ class OnnxLite0:
         return np.concatenate([np.concatenate(features), color], 1, dtype=np.float32)
 
 
+def identity(settings: Settings) -> str | None:
+    """What `Encoder.identity` will be, without loading the network; None of features from files.
+
+    Raises
+    ------
+    WeightsError
+        The weights' file isn't there.
+    """
+    name, path = settings["encoder"], settings["weights"]
+    if name == "files":
+        return None
+    if name == "color":
+        return name
+    if name == "lite0":
+        path = path or lite0.weights_path()
+    if path is not None:
+        return f"{name} {weights.digest(Path(path))}"
+    return f"{name} hub {architecture(name).hub}"
+
+
 def load(settings: Settings, device: str = "cpu", threads: int = 1, tile_px: int = 256) -> Encoder:
     """Make the encoder that the features settings name; `tile_px` sizes a GPU's batch.
 
@@ -101,13 +121,13 @@ def load(settings: Settings, device: str = "cpu", threads: int = 1, tile_px: int
     torch.set_num_threads(threads)
     if name == "lite0":
         return _load_lite0(settings, device, tile_px)
-    encoder = load_timm(settings, device)
+    encoder = load_timm(settings, device, str(identity(settings)))
     return tuned(encoder, tile_px) if device == "cuda" else encoder
 
 
 def _load_lite0(settings: Settings, device: str, tile_px: int) -> Encoder:
     path = Path(settings["weights"] or lite0.weights_path())
-    identity = f"lite0 {weights.digest(path)}"
+    own = str(identity(settings))
     convs = lite0.layers(path)
     if device == "cuda":
         import torch
@@ -116,7 +136,7 @@ def _load_lite0(settings: Settings, device: str, tile_px: int) -> Encoder:
             lite0.torch_model(convs).to(device),
             "lite0",
             2 * lite0.CHANNELS + COLOR_DIM,
-            identity,
+            own,
             torch.device(device),
             input_px=None,
             mean=None,
@@ -130,4 +150,4 @@ def _load_lite0(settings: Settings, device: str, tile_px: int) -> Encoder:
     session = onnxruntime.InferenceSession(
         lite0.onnx_model(convs).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return OnnxLite0(session, identity)
+    return OnnxLite0(session, own)

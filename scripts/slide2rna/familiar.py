@@ -84,6 +84,12 @@ class Familiar:
         ----------
         means, sizes : (k, d) and (k,), the slide's bag.
         profile : (G,) its predicted profile, made as `about["profiles"]` says.
+
+        Returns
+        -------
+        dict
+            bag_distance, bag_p, bag_p_train, expression_distance, expression_p; of the patients
+            compared with n_cal, n_train and train_distance (the train patients' median, or None).
         """
         bag = self.bag_distance(means, sizes)
         known = profile is not None and bool(np.isfinite(profile).all())
@@ -94,6 +100,9 @@ class Familiar:
             "bag_p_train": p_value(bag, self.train_bag),
             "expression_distance": expression,
             "expression_p": p_value(expression, self.cal_expression),
+            "n_cal": len(self.cal_bag),
+            "n_train": len(self.train_bag),
+            "train_distance": float(np.median(self.train_bag)) if len(self.train_bag) else None,
         }
 
 

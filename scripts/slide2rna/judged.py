@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from slide2rna.familiar import Familiar
-
 CAL, TRAIN, NOTHING = "cal", "train", "nothing"
 UNLIKE = "This slide is unlike the training slides"
 ALIKE = "Nothing says that this slide is unlike the training slides"
@@ -27,7 +25,7 @@ def combined(values: Sequence[float | None]) -> float | None:
     return min(1.0, 2 * float(np.mean(known)))
 
 
-def together(of: Sequence[tuple[int, Familiar, dict[str, Any]]], alpha: float) -> dict[str, Any]:
+def together(rows: Sequence[dict[str, Any]], alpha: float) -> dict[str, Any]:
     """The fold models' verdicts as one.
 
     Calibration patients decide where they can: where a slide farther away than all of them would
@@ -39,7 +37,7 @@ def together(of: Sequence[tuple[int, Familiar, dict[str, Any]]], alpha: float) -
 
     Parameters
     ----------
-    of : fold, its `Familiar`, and what its `judge` said.
+    rows : a dict per fold: fold, and what `Familiar.judge` said.
     alpha : a p-value up to here counts as shifted.
 
     Returns
@@ -51,11 +49,7 @@ def together(of: Sequence[tuple[int, Familiar, dict[str, Any]]], alpha: float) -
         slide, and the train patients' median, both averaged over folds); n_cal and n_train (of the
         smallest fold); words (one or two sentences); folds (a dict per fold).
     """
-    rows = [
-        {"fold": number, "n_cal": len(law.cal_bag), "n_train": len(law.train_bag)} | verdict
-        for number, law, verdict in of
-    ]
-    found: dict[str, Any] = {"alpha": alpha, "folds": rows}
+    found: dict[str, Any] = {"alpha": alpha, "folds": list(rows)}
     for kind in KINDS:
         values = [row[kind] for row in rows]
         known = [value for value in values if value is not None]
@@ -65,7 +59,7 @@ def together(of: Sequence[tuple[int, Familiar, dict[str, Any]]], alpha: float) -
         found[name] = min((row[name] for row in rows), default=0)
     if rows:
         found["bag_distance"] = float(np.mean([row["bag_distance"] for row in rows]))
-        middles = [np.median(law.train_bag) for _, law, _ in of if len(law.train_bag)]
+        middles = [row["train_distance"] for row in rows if row["n_train"]]
         found["train_distance"] = float(np.mean(middles)) if middles else None
     else:
         found |= {"bag_distance": None, "train_distance": None}

@@ -106,20 +106,20 @@ def draw(
     unit
         Of the colour bars.
     least
-        Width that the colours of the mean stand for at least, so that a flat map looks flat.
+        Width that the colours stand for at least, so that a flat map looks flat.
     """
     left, right, bottom, top = picture.box
     figure, panels, bars = _layout((right - left) / (bottom - top), title, note)
     panels[0].imshow(picture.rgb, extent=picture.box, interpolation="antialiased")
     panels[0].set_title("tissue")
     _scale_bar(panels[0], picture)
-    for axis, bar, column, name, colours, width in (
-        (panels[1], bars[0], "mean", "mean", "viridis", least),
-        (panels[2], bars[1], "sd", sd_title, "magma", 0.0),
+    for axis, bar, column, name, colours in (
+        (panels[1], bars[0], "mean", "mean", "viridis"),
+        (panels[2], bars[1], "sd", sd_title, "magma"),
     ):
         axis.imshow(faded(picture.rgb), extent=picture.box, interpolation="antialiased")
         grid, extent = raster(tiles, column)
-        low, high = limits(grid.compressed(), width)
+        low, high = limits(grid.compressed(), least)
         shown = axis.imshow(
             grid, extent=extent, cmap=colours, vmin=low, vmax=high, interpolation="nearest"
         )

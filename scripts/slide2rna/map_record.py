@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from slide2rna import io
-from slide2rna.errors import ConfigError
 
 RECORD, TABLE, TILES, FEATURES = "maps.json", "maps.parquet", "maps.geojson", "features.h5"
-
-
-def prepare(out: Path) -> None:
-    """Make the folder, and see that files can be written there, before any work.
-
-    Raises
-    ------
-    ConfigError
-        It is a file, or nothing can be written there.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except (FileExistsError, NotADirectoryError) as error:
-        where = next(path for path in (out, *out.parents) if path.is_file() or path.is_symlink())
-        raise ConfigError(where, "is a file, not a folder", "give another --out") from error
-    except OSError as error:
-        cause = f"nothing can be written there ({error.strerror})"
-        raise ConfigError(out, cause, "give another --out") from error
 
 
 def of(out: Path) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from slide2rna import (
     map_record,
     map_told,
     maps,
+    predict,
 )
 from slide2rna.cli import log, progress
 from slide2rna.encoded import Encoded
 from slide2rna.errors import SlideError
-from slide2rna.familiar import Familiar
 from slide2rna.figures import plt
 from slide2rna.map_targets import Targets
 from slide2rna.map_windows import Indices, Shape, cells_of, sliding
@@ -80,7 +80,7 @@ def run(
         `out` is a file, or nothing can be written there.
     """
     check_slide(path)
-    map_record.prepare(out)
+    io.make_folder(out)
     seed = predictor.about["seed"] if options.seed is None else options.seed
     slide = _encode(path, predictor, options, out)
     if slide.tiling is None:  # not for a slide, and mypy can't know
@@ -131,7 +131,7 @@ def run(
         "qupath_origin_px": list(origin),
         "facts": facts,
         "shift": shift,
-        "warnings": map_told.warnings(facts, shift, folds),
+        "warnings": predict.of_slide(facts, shift, folds),
         "maps": rows,
         "definitions": DEFINITIONS,
     }
@@ -150,10 +150,7 @@ def check_slide(path: Path) -> None:
     if encoded.is_features(path):
         cause = "these are features; a map needs the picture and the size of the tiles"
         raise SlideError(path, cause, "give the slide")
-    if path.is_dir():
-        raise SlideError(path, "is a folder", "give the slide's file")
-    if not path.is_file():
-        raise SlideError(path, "no such file", "check the path")
+    encoded.check(path)
 
 
 def _encode(path: Path, predictor: Predictor, options: Options, out: Path) -> Encoded:
@@ -198,15 +195,9 @@ def _ask(
         )
         laws.append(found)
         if member.familiar is not None:
-            verdict = member.familiar.judge(*whole)
-            verdicts.append((member.number, _slim(member.familiar), verdict))
+            verdicts.append({"fold": member.number} | member.familiar.judge(*whole))
         del member  # or two would be in memory while the next is read
     return laws, judged.together(verdicts, predictor.about["alpha"])
-
-
-def _slim(law: Familiar) -> Familiar:
-    """Without the train clusters, which no verdict needs any more: hundreds of MB per fold."""
-    return replace(law, clusters=law.clusters[:0].copy())
 
 
 def _draw(

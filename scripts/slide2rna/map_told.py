@@ -70,27 +70,6 @@ def reliability(row: dict[str, Any]) -> str:
     return f"{told}: it is nearly flat." if share < FLAT_SHARE else f"{told}."
 
 
-def warnings(facts: dict[str, Any], shift: dict[str, Any], folds: int) -> list[str]:
-    """Sentences about the slide; first of all, that the model was trained on it.
-
-    Parameters
-    ----------
-    facts
-        With those of `known_slides.told`.
-    shift
-        From `judged.together`.
-    """
-    said = []
-    if facts["trained_folds"] is not None:
-        said.append(known_slides.words(facts["trained_folds"], folds, facts["trained_as"]))
-    if shift["shifted"] is not False:
-        said.append(shift["words"])
-    for note in ("weights_note", "mpp_note"):
-        if facts.get(note):
-            said.append(f"{facts[note]}.")
-    return said
-
-
 def caption(row: dict[str, Any], facts: dict[str, Any], shift: dict[str, Any], folds: int) -> str:
     """The lines below a picture, which may be shown without all else."""
     lines = []

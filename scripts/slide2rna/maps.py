@@ -106,7 +106,7 @@ def window_laws(
     def of(profiles: Tensor) -> NDArray[np.float32]:
         return targets.values(profiles.cpu().numpy())
 
-    what = f"fold {member.number}: windows"
+    what = f"fold {member.number}: blocks of {block} windows"
     blocks = map_windows.bag_blocks(features, windows, settings["bags"], seed, block)
     for where, means, sizes in progress(blocks, what, -(-len(windows) // block)):
         bag = (torch.from_numpy(means).to(device), torch.from_numpy(sizes).to(device))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -11,20 +10,18 @@ import polars as pl
 from slide2rna import (
     __version__,
     bagfile,
+    encoders,
     featurefile,
     io,
     known_slides,
-    lite0,
     members,
     model_card,
     predictor,
     reliability,
-    weights,
 )
 from slide2rna.config import Settings
-from slide2rna.errors import UserError
+from slide2rna.errors import WeightsError
 from slide2rna.package_tables import Source, fewest_patients, gene_table, pathway_table
-from slide2rna.torch_encoder import KNOWN
 
 SECTIONS = ("tiles", "features", "bags", "sample", "evaluate", "shift")
 DATA = (
@@ -138,20 +135,8 @@ def several_slides(source: Source) -> int:
 
 
 def identity(features: Settings) -> str | None:
-    """What `Encoder.identity` is of these settings, without loading the network.
-
-    None where the weights' file isn't there any more, and for features from files.
-    """
-    name, path = features["encoder"], features["weights"]
+    """`encoders.identity`, or None where the weights' file isn't there any more."""
     try:
-        if name == "color":
-            return "color"
-        if name == "lite0":
-            return f"lite0 {weights.digest(Path(path or lite0.weights_path()))}"
-        if name == "files":
-            return None
-        if path is not None:
-            return f"{name} {weights.digest(Path(path))}"
-    except UserError:
+        return encoders.identity(features)
+    except WeightsError:
         return None
-    return f"{name} hub {KNOWN[name].hub if name in KNOWN else f'timm/{name}'}"

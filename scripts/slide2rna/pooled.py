@@ -83,9 +83,8 @@ def pool(
                 ends[level].append(np.stack(low_high))
         if member.familiar is not None:
             profile = point if own is None else own["mean"]
-            verdicts.append(
-                (member.number, member.familiar, member.familiar.judge(means, sizes, profile))
-            )
+            judgement = member.familiar.judge(means, sizes, profile)
+            verdicts.append({"fold": member.number} | judgement)
         del member
     intervals = {level: np.mean(of, axis=0) for level, of in ends.items() if len(of) == count}
     if drawn.n:

@@ -120,16 +120,28 @@ def _frame(columns: dict[str, Any]) -> pl.DataFrame:
     ).with_columns(pl.selectors.float().fill_nan(None))
 
 
-def _warnings(predictor: Predictor, facts: dict[str, Any], found: Pooled) -> list[str]:
-    about, said = predictor.about, []
+def of_slide(facts: dict[str, Any], shift: dict[str, Any], folds: int) -> list[str]:
+    """Warnings about a slide itself; first of all, that the model was trained on it.
+
+    Parameters
+    ----------
+    facts : with those of `known_slides.told`.
+    shift : from `judged.together`.
+    folds : fold models.
+    """
+    said = []
     if facts["trained_folds"] is not None:
-        trained, by = facts["trained_folds"], facts["trained_as"]
-        said.append(known_slides.words(trained, len(predictor.members), by))
-    if found.shift["shifted"] or found.shift["shifted"] is None:
-        said.append(found.shift["words"])
+        said.append(known_slides.words(facts["trained_folds"], folds, facts["trained_as"]))
+    if shift["shifted"] is not False:
+        said.append(shift["words"])
     said += [f"{facts[note]}." for note in ("weights_note", "encoder_note") if facts.get(note)]
     if facts.get("mpp_note"):
         said.append(f"{facts['mpp']:g} um/px is used, but {facts['mpp_note']}.")
+    return said
+
+
+def _warnings(predictor: Predictor, facts: dict[str, Any], found: Pooled) -> list[str]:
+    about, said = predictor.about, of_slide(facts, found.shift, len(predictor.members))
     # An older package states the tiles that its configuration had, which own features aren't of.
     stated = None if about["encoder"] == "files" else (about["tiles"] or {}).get("mpp")
     own, ours = facts.get("tile_mpp"), about.get("tile_mpp", stated)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -81,7 +80,8 @@ def run(predictor: Predictor, paths: Sequence[Path], out: Path, options: Options
         raise ConfigError(twice[0], cause, "predict them one at a time, each with its own --out")
     if not all(is_features(path) or path.is_dir() for path in paths):
         predictor.check_slides()
-    _prepare(out)
+    io.make_folder(out)
+    _check_list(out / "slides.parquet")
     # Once for all slides, and not at all where features are there.
     encoder = cache(lambda: predictor.encoder(options.threads, options.weights))
     rows = []
@@ -99,18 +99,8 @@ def run(predictor: Predictor, paths: Sequence[Path], out: Path, options: Options
     return table
 
 
-def _prepare(out: Path) -> None:
-    """Make the folder, and see that files can be written there, before hours of work."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except FileExistsError as error:
-        raise ConfigError(out, "is a file, not a folder", "give another --out") from error
-    except OSError as error:
-        cause = f"nothing can be written there ({error.strerror})"
-        raise ConfigError(out, cause, "give another --out") from error
-    listed = out / "slides.parquet"
+def _check_list(listed: Path) -> None:
+    """See that it can be written without losing another table of that name."""
     try:
         known = list(pl.read_parquet_schema(listed)) if listed.is_file() else list(SCHEMA)
     except (OSError, pl.exceptions.PolarsError):
@@ -136,12 +126,6 @@ def _one(
     options: Options,
     encoder: Callable[[], Encoder],
 ) -> dict[str, Any]:
-    if path.is_dir():
-        raise SlideError(
-            path, "is a folder", f"give its files: {path}/*.svs, or what they are called"
-        )
-    if not path.is_file():
-        raise SlideError(path, "no such file", "check the path")
     encoded = encode(
         *(path, predictor, encoder, options.threads, options.mpp),
         keep=out / FEATURES,

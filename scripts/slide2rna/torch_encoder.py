@@ -118,7 +118,12 @@ KNOWN = {
 }
 
 
-def load_timm(settings: Settings, device: str) -> TorchEncoder:
+def architecture(name: str) -> Known:
+    """How timm makes a network of this name, and where its weights are."""
+    return KNOWN.get(name, Known(name, f"timm/{name}", interpolation="bicubic"))
+
+
+def load_timm(settings: Settings, device: str, identity: str) -> TorchEncoder:
     """Any timm architecture with weights from a file or the hub; see `encoders.load`."""
     import torch
 
@@ -128,7 +133,7 @@ def load_timm(settings: Settings, device: str) -> TorchEncoder:
     import timm
 
     name, path = settings["encoder"], settings["weights"]
-    known = KNOWN.get(name, Known(name, f"timm/{name}", interpolation="bicubic"))
+    known = architecture(name)
     if name not in KNOWN and not timm.is_model(name):
         raise ConfigError(
             f"encoder {name}",
@@ -139,9 +144,9 @@ def load_timm(settings: Settings, device: str) -> TorchEncoder:
     if name == "uni2":
         arguments |= {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": torch.nn.SiLU}
     if path is None:
-        state, identity = weights.from_hub(name, known.hub, known.gated), f"{name} hub {known.hub}"
+        state = weights.from_hub(name, known.hub, known.gated)
     else:
-        state, identity = weights.read(Path(path)), f"{name} {weights.digest(Path(path))}"
+        state = weights.read(Path(path))
     model: Any = timm.create_model(known.model, pretrained=False, num_classes=0, **arguments)
     weights.fill(model, state, path or known.hub)
     own: dict[str, Any] = {} if name in KNOWN else dict(model.pretrained_cfg)

@@ -22,6 +22,9 @@ def law(cal: int, train: int = 100) -> Familiar:
 def verdict(of: Familiar, bag: float, expression: float | None = 0.5) -> dict[str, Any]:
     """As `Familiar.judge` gives it."""
     return {
+        "n_cal": len(of.cal_bag),
+        "n_train": len(of.train_bag),
+        "train_distance": float(np.median(of.train_bag)) if len(of.train_bag) else None,
         "bag_distance": bag,
         "bag_p": p_value(bag, of.cal_bag),
         "bag_p_train": p_value(bag, of.train_bag),
@@ -34,7 +37,7 @@ def together(
     cal: int, bags: list[float], expression: float | None = 0.5, train: int = 100
 ) -> dict[str, Any]:
     of = law(cal, train)
-    rows = [(fold, of, verdict(of, bag, expression)) for fold, bag in enumerate(bags)]
+    rows = [{"fold": fold} | verdict(of, bag, expression) for fold, bag in enumerate(bags)]
     return judged.together(rows, ALPHA)
 
 

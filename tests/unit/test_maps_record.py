@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from map_models import gene_table, member, pathway_table, predictor
-from slide2rna import encoded, judged, known_slides, map_figure, map_run, map_targets, map_told
+from slide2rna import encoded, judged, known_slides, map_figure, map_run, map_targets, predict
 from slide2rna.commands import maps as command
 from slide2rna.errors import ConfigError, SlideError, UserError
 from slide2rna.familiar import Familiar
@@ -151,10 +151,10 @@ def test_a_slide_of_the_training_is_told(
     assert [note.splitlines()[0] for note in notes] == said
     caplog.clear()
     new = {"trained_folds": None, "trained_as": None}
-    assert not map_told.warnings(new, {"shifted": False, "words": ""}, 2)
+    assert not predict.of_slide(new, {"shifted": False, "words": ""}, 2)
 
 
-def test_a_verdict_needs_no_train_clusters() -> None:
+def test_the_whole_slide_is_judged() -> None:
     rng = np.random.default_rng(0)
     law = Familiar(
         feature_mean=np.zeros(6),
@@ -179,17 +179,15 @@ def test_a_verdict_needs_no_train_clusters() -> None:
     windows = [np.arange(4), np.arange(9)]
     laws, shift = map_run._ask(read, model, whole, windows, of("G03"), 0, 1)
     assert len(laws) == 2
-    wanted = [(number, law, law.judge(*whole)) for number in (0, 1)]
+    wanted = [{"fold": number} | law.judge(*whole) for number in (0, 1)]
     assert shift == judged.together(wanted, model.about["alpha"])
-    slim = map_run._slim(law)
-    assert len(slim.clusters) == 0
-    assert slim.clusters.base is None
-    assert len(law.clusters) == 50
+    assert shift["n_cal"] == 30
+    assert shift["train_distance"] == pytest.approx(np.median(law.train_bag))
 
 
 def test_what_cant_be_mapped_is_one_line(slide: Path, tmp_path: Path) -> None:
     arguments = ["--model", "no", "--out", str(tmp_path / "out"), "--genes", "G03"]
-    for path, message in ((slide.parent, "is a folder; give the slide's file"), ("no", "no such")):
+    for path, message in ((slide.parent, "is a folder; give its files"), ("no", "no such")):
         with pytest.raises(SlideError, match=message) as error:
             command.main([str(path), *arguments])
         assert "sheet" not in str(error.value)

@@ -62,14 +62,10 @@ def test_a_list_of_an_earlier_version_is_taken_over(model: Predictor, tmp_path: 
     assert listed["trained_folds"].to_list() == [None, None]
 
 
-@pytest.mark.parametrize(
-    ("out", "text"), [("file", "is a file, not a folder"), ("file/x", "nothing can be written")]
-)
-def test_out_that_cannot_be_written_to(
-    model: Predictor, tmp_path: Path, out: str, text: str
-) -> None:
+@pytest.mark.parametrize("out", ["file", "file/x"])
+def test_out_that_cannot_be_written_to(model: Predictor, tmp_path: Path, out: str) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ConfigError, match=f"{text}.*give another --out"):
+    with pytest.raises(ConfigError, match="file: is a file, not a folder; give another --out"):
         predictions.run(model, [tmp_path / "a.h5"], tmp_path / out, Options())
     assert (tmp_path / "file").read_text() == "mine"
 
