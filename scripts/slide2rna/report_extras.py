@@ -79,6 +79,7 @@ def ablations(table: pl.DataFrame | None) -> dict[str, Any] | None:
             return [verdict.pick(part, gene_set=s, metric=metric) for s in shown]
 
         score = verdict.pick(part, gene_set="all", metric=f"crps_minus:{BASE}")
+        covered = verdict.pick(part, gene_set="all", metric="covered90")
         rows.append(
             {
                 "group": group,
@@ -87,8 +88,9 @@ def ablations(table: pl.DataFrame | None) -> dict[str, Any] | None:
                 "difference": _toned(cells(f"pcc_minus:{BASE}")),
                 "drawn": _toned(cells(f"pcc_draw_mean_minus:{BASE}")),
                 "crps": (score, verdict.tone(score, True) or ""),
-                "covered": verdict.pick(part, gene_set="all", metric="covered90"),
-                "note": next((n for n in part["note"] if n), ""),
+                "covered": covered,
+                # Of the draws; what is said of all scores stands at the top of the page.
+                "note": covered["note"] if covered else "",
             }
         )
     drawn = any(cell for row in rows for cell, _ in row["drawn"])

@@ -174,7 +174,9 @@ def _ablations(folder: Path, evaluation: Path, rng: np.random.Generator) -> None
             for metric, at in scores.items():
                 ends = {"value": at, "low": at - 0.01, "high": at + 0.01}
                 keys = {"group": group, "variant": variant, "gene_set": gene_set, "metric": metric}
-                rows.append(keys | ends | {"n_patients": 45, "n_genes": 80, "note": ""})
+                note = "too few patients" if metric == "pcc" else ""
+                note = "guided" if (group, metric) == ("guidance", "covered90") else note
+                rows.append(keys | ends | {"n_patients": 45, "n_genes": 80, "note": note})
     io.write_parquet(pl.DataFrame(rows), folder / "ablations.parquet")
     table = pl.read_parquet(evaluation / "pathways.parquet").select(
         "pathway", "name", "r", "r_low", "r_high", "rmse", "n_samples"

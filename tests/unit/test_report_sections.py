@@ -60,6 +60,8 @@ def test_variants_that_only_sample_otherwise_differ_in_their_draws(full: Path) -
     assert shown[:4] == [("open", "+0.000"), ("good", "+0.030")] * 2
     assert "the point is always drawn at guidance 1" in part.lower()
     assert part.count("mean of draws, minus base") == 2
+    assert '<span class="ci">guided</span>' in row[1]
+    assert "too few patients" not in part
     without = re.search(r'<th scope="row">adjacent</th>(.*?)</tr>', part)
     assert without is not None
     assert without[1].count('<td class="">–</td>') == 2
