@@ -224,9 +224,7 @@ def lite0_file(features):
 def features_json(features):
     """Section features as JSON, with the weights' file by name."""
     made = lite0_file(features)
-    return json.dumps(
-        features | ({"weights": made} if made else {}), sort_keys=True
-    )
+    return json.dumps(features | ({"weights": made} if made else {}), sort_keys=True)
 
 
 def tile_manifest(wildcards):

@@ -49,9 +49,7 @@ rule perturb:
         models=lambda wildcards, input: [
             str(Path(model).parent) for model in input.models
         ],
-        features=lambda wildcards: features_json(
-            run_of(wildcards).settings["features"]
-        ),
+        features=lambda wildcards: features_json(run_of(wildcards).settings["features"]),
         sample=run_settings("sample"),
         tiles=settings("tiles"),
         bags=settings("bags"),
