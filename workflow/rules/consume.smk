@@ -11,7 +11,8 @@ for thrown in THROWN:
         name:
             f"consume_{thrown}"
         input:
-            f"{RESULTS}/{{cohort}}/slides.parquet",
+            slides=f"{RESULTS}/{{cohort}}/slides.parquet",
+            weights=lite0_file(SETTINGS[thrown]["features"]),
         output:
             slides=f"{RESULTS}/{{cohort}}/slides/shard-{{shard}}.parquet",
             tiles=f"{RESULTS}/{{cohort}}/tiles/shard-{{shard}}.parquet",
@@ -23,7 +24,7 @@ for thrown in THROWN:
         wildcard_constraints:
             cohort=re.escape(thrown),
         conda:
-            "../../envs/cpu.yaml"
+            GPU_ENV
         threads: CONFIG["threads"]["features"]
         resources:
             mem_mb=mem_mb(4000),
@@ -33,13 +34,13 @@ for thrown in THROWN:
             scripts=SCRIPTS,
             code=[STEP_VERSIONS[stage] for stage in ("download", "tiles", "features")],
             shards=lambda wildcards: CONFIG["cohorts"][wildcards.cohort]["shards"],
-            settings=settings("features"),
+            settings=features_json(SETTINGS[thrown]["features"]),
             tile_settings=settings("tiles"),
             seed=CONFIG["seed"],
             device=CONFIG["device"],
             server=server,
         shell:
-            "python {params.scripts}/consume.py --slides {input:q} --shard {wildcards.shard}"
+            "python {params.scripts}/consume.py --slides {input.slides:q} --shard {wildcards.shard}"
             " --shards {params.shards} --slides-manifest {output.slides:q}"
             " --tiles-manifest {output.tiles:q} --features-manifest {output.features:q}"
             " --settings {params.settings:q} --tile-settings {params.tile_settings:q}"

@@ -53,7 +53,7 @@ rule external_sample:
     wildcard_constraints:
         train="|".join(re.escape(cohort) for cohort in COHORTS),
     conda:
-        "../../envs/cpu.yaml"
+        GPU_ENV
     threads: CONFIG["threads"]["sample"]
     resources:
         mem_mb=mem_mb(4000),

@@ -1,6 +1,6 @@
 """Tile features, one job per shard: the encoder is loaded once for many slides.
 
-Reads a shard's slides and tiles, or a lab's own h5 files. Leaves features/<encoder>/<slide>.h5
+Reads a shard's slides and tiles and the encoder's weights, or a lab's own h5 files. Leaves features/<encoder>/<slide>.h5
 (not declared, so that a killed job goes on) and features/<encoder>/shard-<i>.parquet.
 """
 
@@ -9,6 +9,9 @@ rule features:
     input:
         shard=f"{RESULTS}/{{cohort}}/slides/shard-{{shard}}.parquet",
         tiles=tile_manifest,
+        weights=lambda wildcards: lite0_file(
+            FEATURES[wildcards.cohort][wildcards.encoder]
+        ),
     output:
         f"{RESULTS}/{{cohort}}/features/{{encoder}}/shard-{{shard}}.parquet",
     log:
@@ -18,7 +21,7 @@ rule features:
     wildcard_constraints:
         cohort=KEPT,
     conda:
-        "../../envs/cpu.yaml"
+        GPU_ENV
     threads: CONFIG["threads"]["features"]
     resources:
         mem_mb=mem_mb(4000),
@@ -26,8 +29,8 @@ rule features:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["features"],
-        settings=lambda wildcards: json.dumps(
-            FEATURES[wildcards.cohort][wildcards.encoder], sort_keys=True
+        settings=lambda wildcards: features_json(
+            FEATURES[wildcards.cohort][wildcards.encoder]
         ),
         tile_settings=settings("tiles"),
         tiles=tile_arguments,

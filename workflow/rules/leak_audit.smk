@@ -28,7 +28,7 @@ rule audit_pairings:
     benchmark:
         f"{RESULTS}/{{cohort}}/benchmarks/leak_audit.tsv"
     conda:
-        "../../envs/cpu.yaml"
+        GPU_ENV
     threads: CONFIG["threads"]["evaluate"]
     resources:
         mem_mb=mem_mb(8000),

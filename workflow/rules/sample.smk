@@ -19,7 +19,7 @@ rule sample:
     benchmark:
         f"{RESULTS}/{{cohort}}/benchmarks/sample-{{run}}-{{fold}}.tsv"
     conda:
-        "../../envs/cpu.yaml"
+        GPU_ENV
     threads: CONFIG["threads"]["sample"]
     resources:
         mem_mb=mem_mb(4000),

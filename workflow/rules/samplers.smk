@@ -31,7 +31,7 @@ rule distil:
     benchmark:
         f"{RESULTS}/{{cohort}}/benchmarks/distil-{{run}}-{{fold}}.tsv"
     conda:
-        "../../envs/cpu.yaml"
+        GPU_ENV
     threads: CONFIG["threads"]["train"]
     resources:
         mem_mb=mem_mb(8000),
@@ -75,7 +75,7 @@ rule sample_variants:
     benchmark:
         f"{RESULTS}/{{cohort}}/benchmarks/sample_variants-{{run}}-{{fold}}.tsv"
     conda:
-        "../../envs/cpu.yaml"
+        GPU_ENV
     threads: CONFIG["threads"]["sample"]
     resources:
         mem_mb=mem_mb(8000),

@@ -26,6 +26,7 @@ rule perturb:
         slides=lambda wildcards: shards(wildcards.cohort, "slides"),
         tiles=lambda wildcards: shards(wildcards.cohort, "tiles"),
         cohort=f"{RESULTS}/{{cohort}}/cohort.json",
+        encoder=lambda wildcards: lite0_file(run_of(wildcards).settings["features"]),
     output:
         table=f"{RESULTS}/{{cohort}}/stain/{{run}}/stain.parquet",
         slides=f"{RESULTS}/{{cohort}}/stain/{{run}}/slides.parquet",
@@ -37,7 +38,7 @@ rule perturb:
     wildcard_constraints:
         cohort=KEPT,
     conda:
-        "../../envs/cpu.yaml"
+        GPU_ENV
     threads: CONFIG["threads"]["features"]
     resources:
         mem_mb=mem_mb(4000),
@@ -48,7 +49,7 @@ rule perturb:
         models=lambda wildcards, input: [
             str(Path(model).parent) for model in input.models
         ],
-        features=run_settings("features"),
+        features=lambda wildcards: features_json(run_of(wildcards).settings["features"]),
         sample=run_settings("sample"),
         tiles=settings("tiles"),
         bags=settings("bags"),

