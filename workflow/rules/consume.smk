@@ -33,11 +33,12 @@ for thrown in THROWN:
             scripts=SCRIPTS,
             code=[STEP_VERSIONS[stage] for stage in ("download", "tiles", "features")],
             shards=lambda wildcards: CONFIG["cohorts"][wildcards.cohort]["shards"],
-            settings=settings("features"),
+            settings=untracked(settings("features")),
+            deciding=deciding("features", settings("features")),
             tile_settings=settings("tiles"),
             seed=CONFIG["seed"],
             device=CONFIG["device"],
-            server=server,
+            server=untracked(server),
         shell:
             "python {params.scripts}/consume.py --slides {input:q} --shard {wildcards.shard}"
             " --shards {params.shards} --slides-manifest {output.slides:q}"
