@@ -28,7 +28,18 @@ GRAPH = ("<!-- rule graph: written by scripts/reference.py -->", "<!-- end of ru
 WIDTH = "92"
 # Steps that Snakemake calls, in the order of the flow; what people call is listed before them.
 STAGES = (
-    *("demo", "split", "download", "guard", "tile", "extract", "consume", "bag", "pathways", "train"),
+    *(
+        "demo",
+        "split",
+        "download",
+        "guard",
+        "tile",
+        "extract",
+        "consume",
+        "bag",
+        "pathways",
+        "train",
+    ),
     *("sample", "evaluate", "shift", "abstain", "stain", "ablations", "sample_variants", "distil"),
     *("samplers", "leak_audit", "external", "package", "export", "report"),
 )

@@ -1,6 +1,6 @@
 """Draw the folds of a frozen cohort, or take those that it was given.
 
-    python scripts/split.py --slides results/mine/slides.parquet --out results/mine/splits.tsv
+python scripts/split.py --slides results/mine/slides.parquet --out results/mine/splits.tsv
 """
 
 from __future__ import annotations

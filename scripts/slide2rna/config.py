@@ -142,14 +142,17 @@ def validate(config: dict[str, Any], where: str = "config.yaml") -> dict[str, An
 
 
 def deciding(section: str, settings: Settings) -> Settings:
-    """A section without the keys that say only how it is computed.
+    """A section without the keys that decide no result: those of `MANNER`, and what isn't read.
 
     Examples
     --------
-    >>> deciding("features", {"encoder": "uni", "batch": 64})
-    {'encoder': 'uni'}
+    >>> deciding("features", {"encoder": "uni", "weights": "uni.bin", "path": None, "batch": 64})
+    {'encoder': 'uni', 'weights': 'uni.bin'}
     """
-    return {key: value for key, value in settings.items() if key not in MANNER.get(section, ())}
+    idle = set(MANNER.get(section, ()))
+    if section == "features":
+        idle.add("weights" if settings["encoder"] == "files" else "path")
+    return {key: value for key, value in settings.items() if key not in idle}
 
 
 def load(path: str | Path) -> dict[str, Any]:

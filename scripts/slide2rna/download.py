@@ -125,7 +125,9 @@ def get_rows(
     one that `records` has, and that is as it was, not at all.
     """
     jobs = [job_of(row, files) for row in rows]
-    here = {job.dest for row, job in zip(rows, jobs, strict=True) if job and _kept(row, job, records)}
+    here = {
+        job.dest for row, job in zip(rows, jobs, strict=True) if job and _kept(row, job, records)
+    }
     wanted = [job for job in jobs if job and job.dest not in here]
     failures = fetch.fetch_all(wanted, settings, stopped)
     measured: dict[tuple[Any, ...], Checked | DownloadError] = {}

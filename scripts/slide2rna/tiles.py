@@ -245,9 +245,7 @@ def run(shard: Path, out: Path, manifest: Path, settings: Settings, seed: int) -
     return table
 
 
-def _known(
-    row: dict[str, Any], out: Path, settings: Settings, seed: int
-) -> dict[str, Any] | None:
+def _known(row: dict[str, Any], out: Path, settings: Settings, seed: int) -> dict[str, Any] | None:
     """A slide's row of the manifest, if its files are there and of the same inputs."""
     name = row["slide_id"]
     files = [out / f"{name}{suffix}" for suffix in (".json", ".parquet", ".mask.png", ".jpg")]
@@ -283,5 +281,7 @@ def _one(row: dict[str, Any], out: Path, settings: Settings, seed: int) -> dict[
         Image.fromarray(tiling.mask).save(partial, optimize=True)
     with atomic(out / f"{name}.jpg") as partial:
         draw(tiling).save(partial, quality=85)
-    write_json({"key": key, "row": result}, out / f"{name}.json")  # last: it vouches for the other three
+    write_json(
+        {"key": key, "row": result}, out / f"{name}.json"
+    )  # last: it vouches for the other three
     return result

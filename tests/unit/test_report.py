@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import synthetic_cohort
-from slide2rna import charts, failures, page, report, report_cohort, verdict
+from slide2rna import charts, failures, page, report, verdict
 from slide2rna.errors import StageError
 from written_reports import CAVEAT, folder, full, load, make
 
@@ -113,6 +113,7 @@ def test_failures_are_named_once_at_the_stage_where_they_happened(folder: Path) 
 
 def test_shards_that_the_cohort_no_longer_has_are_not_read(tmp_path: Path) -> None:
     """A slide that failed in seven shards may be mended since then, or belong to another."""
+
     def table(stage: str, shard: int, slide: str) -> None:
         row = {"slide_id": [slide], "status": ["failed"], "reason": ["no tissue"]}
         path = tmp_path / stage / f"shard-{shard}.parquet"
