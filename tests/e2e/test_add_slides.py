@@ -81,7 +81,7 @@ def snakemake(repo: Path, lab: Path, results: str, shards: int, *args: str) -> s
     config.write_text(yaml.safe_dump({"results": str(lab / results), "cohorts": {"own": cohort}}))
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", str(config)]
     done = subprocess.run(
-        [*command, *args], cwd=repo, capture_output=True, text=True, timeout=900, check=False
+        [*command, *args], cwd=repo, capture_output=True, text=True, timeout=2400, check=False
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout + done.stderr
@@ -114,7 +114,7 @@ def tables(cohort: Path) -> dict[str, pl.DataFrame]:
     }
 
 
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(3600)
 def test_ten_more_slides(repo: Path, lab: Path) -> None:
     cohort, bags = lab / "out" / "own", f"{lab}/out/own/bags/color.safetensors"
     snakemake(repo, lab, "out", 4, "--", "own")
