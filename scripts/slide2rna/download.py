@@ -170,13 +170,14 @@ def _measure(
     if path is None:
         return None, None
     was, known = stamp(path), records.md5(path)
+    md5 = known
     if fetched and row["md5"]:  # It has just been compared; reading a slide again takes seconds.
-        known = row["md5"].lower()
+        md5 = row["md5"].lower()
     try:
-        found = check_file(path, row["md5"], row["size"], known)
+        found = check_file(path, row["md5"], row["size"], md5)
     except DownloadError as error:
         return error
-    if found[0] is not None:
+    if found[0] is not None and found[0] != known:
         records.keep(was, found[0])
     return found
 
