@@ -28,9 +28,10 @@ GRAPH = ("<!-- rule graph: written by scripts/reference.py -->", "<!-- end of ru
 WIDTH = "92"
 # Steps that Snakemake calls, in the order of the flow; what people call is listed before them.
 STAGES = (
-    *("demo", "download", "guard", "tile", "weights", "extract", "consume", "bag", "pathways"),
-    *("train", "sample", "evaluate", "shift", "abstain", "stain", "ablations", "sample_variants"),
-    *("distil", "samplers", "leak_audit", "external", "package", "export", "report"),
+    *("demo", "split", "download", "guard", "tile", "weights", "extract", "consume", "bag"),
+    *("pathways", "train", "sample", "evaluate", "shift", "abstain", "stain", "ablations"),
+    *("sample_variants", "distil", "samplers", "leak_audit", "external", "package", "export"),
+    "report",
 )
 # What may be imported and is kept stable: module and names.
 API = {

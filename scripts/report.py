@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="further tables to show; none by default",
     )
     parser.add_argument("--folds", type=int, help="number of folds; all that are found by default")
+    parser.add_argument("--shards", type=int, help="number of shards; all by default")
     parser.add_argument(
         "--settings", type=json.loads, help="the cohort's settings as JSON, to be shown as run"
     )
@@ -32,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from slide2rna import report
 
     names = (args.run, args.features, args.pathways)
-    run = report.load(args.cohort_dir, *names, args.extras, args.folds, args.settings)
+    told = (args.extras, args.folds, args.settings, args.shards)
+    run = report.load(args.cohort_dir, *names, *told)
     cli.log.info("report: %s", report.write(run, args.out))
 
 

@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 # the same inputs would give another result; everything after that stage then runs again.
 STEP_VERSIONS = {
     "demo": 1,
-    "cohort": 1,
+    "cohort": 2,
     "download": 1,
     "tiles": 1,
     "weights": 1,

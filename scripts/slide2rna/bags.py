@@ -13,6 +13,7 @@ import faiss
 import numpy as np
 import polars as pl
 
+from slide2rna import failures
 from slide2rna.bagfile import Bags, save
 from slide2rna.cli import progress
 from slide2rna.config import Settings
@@ -185,14 +186,7 @@ def run(
             folder, f"slides in two shards: {listing(twice.to_list(), 10)}", "rerun it"
         )
     failed = table.filter(pl.col("status") != "ok")
-    if failed.height > max_failed:
-        names = listing(failed["slide_id"].to_list(), 10)
-        reasons = "; ".join(str(reason) for reason in failed["reason"][:3])
-        raise StageError(
-            folder,
-            f"{failed.height} slides failed ({names}): {reasons}",
-            f"mend or leave them out, or raise max_failed_slides (now {max_failed})",
-        )
+    failures.check(folder, failed["slide_id"].to_list(), failed["reason"], max_failed)
     table = table.filter(pl.col("status") == "ok")
     if not table.height:
         raise StageError(folder, "no slide is left", "see the reasons in the features manifests")

@@ -1,7 +1,8 @@
 """Stage 1: freeze a cohort: its slides, its expression, its folds, and what was left out.
 
 Everything is read and checked before the first file is written, and cohort.json comes last, so
-a folder with a cohort.json is whole. The same inputs and seed give the same bytes.
+a folder with a cohort.json is whole. The same inputs and seed give the same bytes. The workflow
+has the folds made by a job of their own: other folds need no other slides.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ SCHEMA = {
     "size": pl.Int64,
     "mpp": pl.Float64,
     "area": pl.String,
+    "split": pl.String,
 }
 CAVEAT = "split by section, not by patient: no claim about patients"
 
@@ -45,6 +47,7 @@ def build(
     seed: int,
     out: str | Path,
     needs_slides: bool = False,
+    with_folds: bool = True,
 ) -> None:
     """Write slides.parquet, expression.parquet, splits.tsv and cohort.json into `out`.
 
@@ -63,6 +66,9 @@ def build(
         results/<cohort>.
     needs_slides
         Refuse a sheet's rows without a slide: the features are made from slides.
+    with_folds
+        False leaves splits.tsv to `divide`. Folds and seed then matter to published splits alone,
+        which say what slides there are.
 
     Raises
     ------
@@ -92,10 +98,8 @@ def build(
     caveat = None if unit_kind == "patient" else below
     slides = _with_units(origin, slides, unit_kind)
     if source.get("splits") == published_splits.NAME:
-        slides, table = _published_folds(origin, slides, source, folds, seed, audit)
+        slides = _published_folds(origin, slides, source, folds, seed, audit)
         expression = expression.filter(pl.col("sample_id").is_in(slides["sample_id"].implode()))
-    else:
-        table = _folds(origin, slides, source, folds, seed)
     slides = slides.select(
         pl.col(column).cast(kind) if column in slides.columns else pl.lit(None, kind).alias(column)
         for column, kind in SCHEMA.items()
@@ -110,28 +114,62 @@ def build(
         "n_samples": expression.height,
         "n_genes": expression.width - 1,
         "n_sites": slides["site"].drop_nulls().n_unique(),
-        "folds": table["fold"].n_unique(),
     }
-    summary |= audit
-    _write(out, slides, expression, table, summary)
+    table = _folds(origin, slides, source, folds, seed) if with_folds else None
+    _write(out, slides, expression, table, summary | audit)
+
+
+def divide(
+    slides: str | Path,
+    origin: str | Path,
+    source: Settings,
+    folds: Settings,
+    seed: int,
+    out: str | Path,
+) -> None:
+    """Write the folds of a frozen cohort, as `build` does.
+
+    Parameters
+    ----------
+    slides
+        slides.parquet of the cohort.
+    origin
+        What an error names as the place of the slides' own splits.
+    source
+        Of a cohort's block, the keys splits and published_splits.
+    folds, seed
+        As in `build`.
+    out
+        splits.tsv: unit, fold, part.
+
+    Raises
+    ------
+    SheetError, ConfigError
+        As `build`, of splits and folds.
+    """
+    table = _folds(origin, pl.read_parquet(slides), source, folds, seed)
+    write_text(table.write_csv(separator="\t"), out)
+    log.info("%d folds of %d units", table["fold"].n_unique(), table["unit"].n_unique())
 
 
 def _write(
     out: Path,
     slides: pl.DataFrame,
     expression: pl.DataFrame,
-    folds: pl.DataFrame,
+    folds: pl.DataFrame | None,
     summary: dict[str, Any],
 ) -> None:
     # An old cohort.json must not vouch for new tables if this is killed half way.
     (out / "cohort.json").unlink(missing_ok=True)
     write_parquet(slides, out / "slides.parquet")
     write_parquet(expression, out / "expression.parquet")
-    write_text(folds.write_csv(separator="\t"), out / "splits.tsv")
+    if folds is not None:
+        write_text(folds.write_csv(separator="\t"), out / "splits.tsv")
     write_json(summary, out / "cohort.json")
     log.info(
-        "cohort %s: %d slides of %d patients, %d genes, %d folds",
-        *(summary[key] for key in ("name", "n_slides", "n_patients", "n_genes", "folds")),
+        "cohort %s: %d slides of %d patients, %d genes%s",
+        *(summary[key] for key in ("name", "n_slides", "n_patients", "n_genes")),
+        "" if folds is None else f", {folds['fold'].n_unique()} folds",
     )
 
 
@@ -194,6 +232,8 @@ def _folds(
 ) -> pl.DataFrame:
     """The folds from the given file, from the sheet's column, or drawn."""
     units, has_column = _units(origin, slides, source)
+    if source.get("splits") == published_splits.NAME:
+        return published_splits.read(source["published_splits"], units, folds, seed)[0]
     if source.get("splits"):
         return splits.from_file(source["splits"], units, folds, seed)
     if has_column:
@@ -208,8 +248,8 @@ def _published_folds(
     folds: Settings,
     seed: int,
     audit: dict[str, Any],
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The slides that the published folds name, and those folds; `audit` says what was left out."""
+) -> pl.DataFrame:
+    """The slides that the published folds name; `audit` says what was left out."""
     units, _ = _units(origin, slides, source)
     path = source["published_splits"]
     table, lost = published_splits.read(path, units, folds, seed)
@@ -224,7 +264,7 @@ def _published_folds(
     slides = slides.filter(~gone)
     audit["flow"] = [*audit["flow"], _step("in the published folds", slides)]
     audit["published_splits"] = published_splits.facts(path, table)
-    return slides, table
+    return slides
 
 
 def _units(origin: str | Path, slides: pl.DataFrame, source: Settings) -> tuple[pl.DataFrame, bool]:

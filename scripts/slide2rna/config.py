@@ -34,6 +34,14 @@ SECTIONS = (
 # Keys without sections; a cohort's own value takes the place of the file's as a whole.
 SINGLE = ("max_failed_slides", "models", "seeds", "search", "ablations", "extras")
 
+# How something is computed, not what: results are the same to within the rounding of sums, so
+# finished ones stay when such a key changes.
+MANNER = {
+    "features": ("batch",),
+    "train": ("checkpoint_epochs", "recompute"),
+    "sample": ("memory_mb",),
+}
+
 Settings = dict[str, Any]
 
 
@@ -131,6 +139,20 @@ def validate(config: dict[str, Any], where: str = "config.yaml") -> dict[str, An
                 cohort.setdefault(key, copy.deepcopy(field["default"]))
     _check_external(full, where)
     return full
+
+
+def deciding(section: str, settings: Settings) -> Settings:
+    """A section without the keys that decide no result: those of `MANNER`, and what isn't read.
+
+    Examples
+    --------
+    >>> deciding("features", {"encoder": "uni", "weights": "uni.bin", "path": None, "batch": 64})
+    {'encoder': 'uni', 'weights': 'uni.bin'}
+    """
+    idle = set(MANNER.get(section, ()))
+    if section == "features":
+        idle.add("weights" if settings["encoder"] == "files" else "path")
+    return {key: value for key, value in settings.items() if key not in idle}
 
 
 def load(path: str | Path) -> dict[str, Any]:

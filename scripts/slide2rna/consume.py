@@ -25,6 +25,7 @@ from slide2rna.config import Settings
 from slide2rna.encoders import Encoder
 from slide2rna.featurefile import attributes_of
 from slide2rna.io import read_json, write_json, write_parquet
+from slide2rna.measured import Records
 
 Row = dict[str, Any]
 
@@ -79,7 +80,8 @@ class Consumer:
         remote = download.job_of(row, self.files) is not None
         if remote and (found := self.known(row)) is not None:
             return found
-        got = download.get_rows([row], self.files, self.fetching, stopped)[0]
+        records = Records() if remote else Records(self.files.parent / "measured")
+        got = download.get_rows([row], self.files, self.fetching, stopped, records)[0]
         if remote and got["status"] == "ok":
             write_json(got, self.record(row))
         return got

@@ -11,6 +11,7 @@ import shutil
 import torch
 from torch import nn
 
+from slide2rna import gpus
 from slide2rna.cli import log
 from slide2rna.errors import DeviceError
 
@@ -21,11 +22,16 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 def choose(name: str) -> torch.device:
     """The device for `auto`, `cpu` or `cuda`; the choice is logged.
 
+    Where there are several GPUs, this process takes one for itself, and waits for one if need be.
+
     Raises
     ------
     DeviceError
         cuda was asked for and torch sees no GPU.
     """
+    # Before anything asks CUDA, which looks at its variable once.
+    if name != "cpu" and torch.backends.cuda.is_built():
+        gpus.take()
     present = torch.cuda.is_available()
     if name == "cuda" and not present:
         raise DeviceError(

@@ -16,8 +16,10 @@ from slide2rna import fetch
 from slide2rna.cli import log, progress
 from slide2rna.errors import DownloadError
 from slide2rna.io import md5sum, shard_of, write_parquet
+from slide2rna.measured import Records, stamp
 
 Checked = tuple[str | None, int | None]
+NOTHING = Records()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,8 +46,17 @@ def settings_of(args: argparse.Namespace) -> fetch.Settings:
     return fetch.Settings(token=token, parallel=max(1, args.downloads), api=args.api)
 
 
-def check_file(path: str, md5: str | None = None, size: int | None = None) -> Checked:
+def check_file(
+    path: str, md5: str | None = None, size: int | None = None, known: str | None = None
+) -> Checked:
     """Measure a local slide and compare it with what the cohort says of it.
+
+    Parameters
+    ----------
+    path, md5, size
+        The file, and what was promised of it.
+    known
+        Its md5, where it has been measured before and the file is as it was.
 
     Returns
     -------
@@ -61,7 +72,7 @@ def check_file(path: str, md5: str | None = None, size: int | None = None) -> Ch
         if not Path(path).is_file():
             raise DownloadError(path, "the slide is not there", "put it back or mend the sheet")
         found_size = Path(path).stat().st_size
-        found_md5 = md5sum(path)
+        found_md5 = known or md5sum(path)
     except OSError as error:
         cause = f"the slide can't be read ({error.strerror})"
         raise DownloadError(path, cause, "check its permissions and the disk") from error
@@ -105,21 +116,28 @@ def get_rows(
     files: Path,
     settings: fetch.Settings,
     stopped: threading.Event | None = None,
+    records: Records = NOTHING,
 ) -> list[dict[str, Any]]:
     """Fetch or check slides; the rows get path, measured md5 and size, status and reason.
 
     A row without a path and a url brings only features and passes; a slide that fails keeps its
-    row, with the reason, and the others go on. A file that several rows share is read once.
+    row, with the reason, and the others go on. A file that several rows share is read once, and
+    one that `records` has, and that is as it was, not at all.
     """
     jobs = [job_of(row, files) for row in rows]
-    failures = fetch.fetch_all([job for job in jobs if job], settings, stopped)
+    here = {
+        job.dest for row, job in zip(rows, jobs, strict=True) if job and _kept(row, job, records)
+    }
+    wanted = [job for job in jobs if job and job.dest not in here]
+    failures = fetch.fetch_all(wanted, settings, stopped)
     measured: dict[tuple[Any, ...], Checked | DownloadError] = {}
     done = []
     for row, job in progress(list(zip(rows, jobs, strict=True)), "check slides"):
         path = str(job.dest) if job else row["path"]
         key = (path, row["md5"], row["size"])
         if key not in measured:
-            measured[key] = (failures[job.dest] if job else None) or _measure(path, row, bool(job))
+            failure = failures.get(job.dest) if job else None
+            measured[key] = failure or _measure(path, row, bool(job), records)
         result = measured[key]
         found: dict[str, Any]
         if isinstance(result, DownloadError):
@@ -138,15 +156,30 @@ def as_table(rows: Sequence[dict[str, Any]], schema: dict[str, Any]) -> pl.DataF
     return pl.DataFrame(rows, schema=schema, orient="row").sort("slide_id")
 
 
-def _measure(path: str | None, row: dict[str, Any], fetched: bool) -> Checked | DownloadError:
+def _kept(row: dict[str, Any], job: fetch.Job, records: Records) -> bool:
+    """Is what was fetched for a slide still there, as it was and as it is promised?"""
+    known = records.md5(job.dest)
+    promised = row["md5"].lower() if row["md5"] else known
+    sized = row["size"] is None or stamp(job.dest)[1:2] == [row["size"]]
+    return known is not None and known == promised and sized
+
+
+def _measure(
+    path: str | None, row: dict[str, Any], fetched: bool, records: Records
+) -> Checked | DownloadError:
     if path is None:
         return None, None
+    was, known = stamp(path), records.md5(path)
+    md5 = known
     if fetched and row["md5"]:  # It has just been compared; reading a slide again takes seconds.
-        return row["md5"], Path(path).stat().st_size
+        md5 = row["md5"].lower()
     try:
-        return check_file(path, row["md5"], row["size"])
+        found = check_file(path, row["md5"], row["size"], md5)
     except DownloadError as error:
         return error
+    if found[0] is not None and found[0] != known:
+        records.keep(was, found[0])
+    return found
 
 
 def _reason(error: DownloadError) -> str:
@@ -171,7 +204,8 @@ def run(
     if any(job_of(row, files) for row in ours):
         jobs = [job_of(row, files) for row in slides.iter_rows(named=True)]
         fetch.check_room([job for job in jobs if job])
-    table = as_table(get_rows(ours, files, settings), slides.schema)
+    records = Records(Path(out).parent / "measured")
+    table = as_table(get_rows(ours, files, settings, records=records), slides.schema)
     write_parquet(table, out)
     failed = table.filter(pl.col("status") == "failed").height
     log.info("shard %d: %d slides, %d failed", shard, table.height, failed)

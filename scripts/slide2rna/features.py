@@ -222,7 +222,7 @@ def run(
     tiled = pl.read_parquet(tiles_manifest).sort("slide_id")
     if set(tiled["slide_id"]) != set(paths):
         raise StageError(tiles_manifest, f"its slides aren't those of {shard}", "run tiles again")
-    rows, meter = [], Meter()
+    rows, meter, kept = [], Meter(), list[str]()
 
     def one(slide_id: str, mpp: float) -> dict[str, Any]:
         table = pl.read_parquet(tiles / f"{slide_id}.parquet")
@@ -242,6 +242,8 @@ def run(
                 "key": key,
             }
             write(target, found, known)
+        else:
+            kept.append(slide_id)
         return _ok(slide_id, known["n_tiles"], known["n_rejected"], encoder.dim)
 
     for row in progress(tiled.iter_rows(named=True), "features", tiled.height):
@@ -254,6 +256,7 @@ def run(
             log.warning("%s failed: %s", row["slide_id"], error)
             rows.append(_failed(row["slide_id"], error.reason))
     log.info("features: %s", meter.text(threads if encoder.parallel else 1))
+    log.info("features: %d of %d slides were here already", len(kept), len(rows))
     return _finish(rows, manifest)
 
 

@@ -17,6 +17,7 @@ from slide2rna import (
     bagfile,
     catalogue,
     charts,
+    failures,
     io,
     lineup,
     page,
@@ -53,6 +54,7 @@ class Run:
     extra : those that only some runs have (search, ablations, shift ...); None where missing.
     leak_picture : the leak audit's figure, if there is one.
     settings : the cohort's, as the configuration gave them; None where they weren't told.
+    failed : slides that a stage gave up: slide, stage, reason.
     """
 
     folder: Path
@@ -70,6 +72,7 @@ class Run:
     pathways: dict[str, Any]
     bags: bagfile.Bags
     settings: dict[str, Any] | None = None
+    failed: Sequence[dict[str, str]] = ()
 
     @property
     def summary(self) -> pl.DataFrame:
@@ -93,11 +96,12 @@ def load(
     extras: Sequence[str] = (),
     folds: int | None = None,
     settings: dict[str, Any] | None = None,
+    shards: int | None = None,
 ) -> Run:
     """Read a finished run.
 
-    What an earlier configuration left in the folder isn't part of the run, so further tables
-    and folds are read only where they are named.
+    What an earlier configuration left in the folder isn't part of the run, so further tables,
+    folds and shards are read only where they are named.
 
     Parameters
     ----------
@@ -107,13 +111,20 @@ def load(
         Number of folds; None for all that there are.
     settings
         Of the cohort, to be shown as they were run.
+    shards
+        Number of shards; None for all that there are.
 
     Raises
     ------
     StageError
-        A table of the evaluation or of the extras is missing.
+        A table of the evaluation or of the extras is missing, or more slides failed than
+        `settings` allow.
     """
     folder = Path(folder)
+    failed = failures.named(folder, encoder, shards)
+    if settings is not None and "max_failed_slides" in settings:
+        slides, reasons = ([row[key] for row in failed] for key in ("slide", "reason"))
+        failures.check(folder, slides, reasons, settings["max_failed_slides"])
     evaluated = folder / "evaluation" / run
     tables = {
         name: report_extras.needed(evaluated / f"{name}.parquet", "evaluate") for name in NEEDED
@@ -146,6 +157,7 @@ def load(
         pathways=io.read_json(folder / "pathways" / f"{pathway_set}.json"),
         bags=bagfile.load(folder / "bags" / f"{encoder}.safetensors"),
         settings=settings,
+        failed=failed,
     )
 
 
@@ -195,7 +207,7 @@ def context(run: Run) -> dict[str, Any]:
         "flow": report_cohort.flow(run),
         "folds": report_cohort.folds(run),
         "reasons": report_cohort.reasons(run.cohort.get("dropped") or []),
-        "failures": report_cohort.failures(run),
+        "failures": run.failed,
         "results": report_tables.results(summary, model, sets),
         "differences": report_tables.differences(summary, model, sets),
         "matrix": report_tables.matrix(summary, model),

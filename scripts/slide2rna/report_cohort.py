@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from slide2rna.report import Run
 
 PARTS = ("train", "val", "cal", "test")
-STAGES = {"slides": "download", "tiles": "tiles", "features": "features"}
 
 
 def counts(run: Run) -> dict[str, int]:
@@ -71,18 +70,6 @@ def reasons(dropped: list[dict[str, Any]]) -> list[tuple[str, int]]:
         reason = str(row.get("reason") or "no reason given").partition(":")[0].partition(" (")[0]
         found[reason] = found.get(reason, 0) + 1
     return sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
-
-
-def failures(run: Run) -> list[dict[str, str]]:
-    """Slides that a stage gave up: slide, stage, reason; each at the first stage that failed."""
-    seen: dict[str, dict[str, str]] = {}
-    for stage, name in STAGES.items():
-        folder = run.folder / stage / (run.encoder if stage == "features" else "")
-        for path in sorted(folder.glob("shard-*.parquet")):
-            table = pl.read_parquet(path, columns=["slide_id", "status", "reason"])
-            for slide, _, reason in table.filter(pl.col("status") != "ok").iter_rows():
-                seen.setdefault(slide, {"slide": slide, "stage": name, "reason": reason or ""})
-    return sorted(seen.values(), key=lambda row: row["slide"])
 
 
 def parameters(run: Run) -> list[tuple[str, str]]:

@@ -22,6 +22,8 @@ FLOW = "flow"
 # What an ablation may change: of the flow, and of a network that has neither draws nor gene sets.
 VARIED = ("features", "pathways", "model", "train", "sample")
 VARIED_NETWORK = ("features", "baselines")
+# Of section train, what other networks than the flow don't read.
+FLOW_ALONE = ("interpolant", "val_noise")
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,15 @@ class Run:
 
     def network(self) -> Settings:
         """The settings of its network: section model, or the object of section baselines."""
-        found = self.settings["model"]
-        return found if self.model == FLOW else self.settings["baselines"][self.model]
+        return network_of(self.model, self.settings)
+
+    def training(self) -> Settings:
+        """Section train, as far as its network reads it."""
+        return training_of(self.model, self.settings)
+
+    def sampling(self) -> Settings:
+        """Section sample; a network without draws reads none of it."""
+        return self.settings["sample"] if self.model == FLOW else {}
 
     def search(self) -> list[Settings]:
         """What further configurations change, each once.
@@ -69,7 +78,8 @@ class Run:
         ConfigError
             The model hasn't so many.
         """
-        listed = (self.settings["train"] if self.model == FLOW else self.network())["search"]
+        own = self.settings["baselines"]
+        listed = (self.settings["train"] if self.model == FLOW else own[self.model])["search"]
         wanted = self.settings["search"] - 1
         if wanted > len(listed):
             raise ConfigError(
@@ -84,6 +94,24 @@ class Run:
         return [
             override for place, override in enumerate(free) if override not in [{}, *free[:place]]
         ]
+
+
+def network_of(model: str, settings: dict[str, Settings]) -> Settings:
+    """Section model for the flow, else the network's object of section baselines; no search."""
+    found = settings["model"] if model == FLOW else settings["baselines"][model]
+    return {key: value for key, value in found.items() if key != "search"}
+
+
+def training_of(model: str, settings: dict[str, Settings]) -> Settings:
+    """Section train without what a network doesn't read, so that it isn't trained again for that.
+
+    That is the list search, which is told apart, and for others than the flow what their own
+    object says, or what only a flow has.
+    """
+    unread = {"search"}
+    if model != FLOW:
+        unread |= {*FLOW_ALONE, *network_of(model, settings)}
+    return {key: value for key, value in settings["train"].items() if key not in unread}
 
 
 @dataclass(frozen=True)

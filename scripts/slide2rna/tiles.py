@@ -225,7 +225,7 @@ def run(shard: Path, out: Path, manifest: Path, settings: Settings, seed: int) -
     Leaves a table, a mask, a picture and a small record per slide in `out`, and the manifest
     last of all. A slide that fails is named there; the others go on.
     """
-    rows = []
+    rows, kept = [], 0
     slides = pl.read_parquet(shard).sort("slide_id")
     for row in progress(slides.iter_rows(named=True), "tiles", slides.height):
         failed = {"slide_id": row["slide_id"], "status": "failed"}
@@ -233,20 +233,30 @@ def run(shard: Path, out: Path, manifest: Path, settings: Settings, seed: int) -
             rows.append(failed | {"reason": row["reason"]})
             continue
         try:
-            rows.append(_one(row, out, settings, seed))
+            if (known := _known(row, out, settings, seed)) is not None:
+                kept += 1
+            rows.append(known or _one(row, out, settings, seed))
         except SlideError as error:
             log.warning("%s failed: %s", row["slide_id"], error)
             rows.append(failed | {"reason": error.reason})
     table = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
     write_parquet(table, manifest)
+    log.info("tiles: %d of %d slides were here already", kept, table.height)
     return table
+
+
+def _known(row: dict[str, Any], out: Path, settings: Settings, seed: int) -> dict[str, Any] | None:
+    """A slide's row of the manifest, if its files are there and of the same inputs."""
+    name = row["slide_id"]
+    files = [out / f"{name}{suffix}" for suffix in (".json", ".parquet", ".mask.png", ".jpg")]
+    if not all(file.is_file() for file in files):
+        return None
+    known = read_json(files[0])
+    return known["row"] if known["key"] == slide_key(row, settings, seed) else None
 
 
 def _one(row: dict[str, Any], out: Path, settings: Settings, seed: int) -> dict[str, Any]:
     name, key = row["slide_id"], slide_key(row, settings, seed)
-    record = out / f"{name}.json"
-    if record.is_file() and (known := read_json(record))["key"] == key:
-        return known["row"]
     if row["path"] is None:
         raise SlideError(name, "it has no slide file", "use encoder files, or give the path")
     with open_slide(row["path"], row["mpp"]) as slide:
@@ -271,5 +281,7 @@ def _one(row: dict[str, Any], out: Path, settings: Settings, seed: int) -> dict[
         Image.fromarray(tiling.mask).save(partial, optimize=True)
     with atomic(out / f"{name}.jpg") as partial:
         draw(tiling).save(partial, quality=85)
-    write_json({"key": key, "row": result}, record)  # last: it vouches for the other three
+    write_json(
+        {"key": key, "row": result}, out / f"{name}.json"
+    )  # last: it vouches for the other three
     return result

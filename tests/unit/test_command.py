@@ -83,10 +83,13 @@ def test_a_cohort_by_name_is_what_the_rule_makes(own: Path) -> None:
     cohort.main(["mine"])
     block = {"source": "sheet", "sheet": "slides.tsv", "expression": "rna.csv"}
     theirs = ["--name", "mine", "--out", "rule", "--source", json.dumps(block)]
-    cohort.main([*theirs, "--folds", '{"n": 3}', "--seed", "4"])
+    cohort.main([*theirs, "--no-folds"])
+    made = ["--slides", "rule/slides.parquet", "--seed", "4", "--folds", '{"n": 3}']
+    script = [sys.executable, Path(cohort.__file__).parents[2] / "split.py"]
+    subprocess.run([*script, *made, "--out", "rule/splits.tsv"], check=True)
     for name in ("slides.parquet", "expression.parquet", "splits.tsv", "cohort.json"):
         assert (own / "results/mine" / name).read_bytes() == (own / "rule" / name).read_bytes()
-    assert json.loads(Path("rule/cohort.json").read_text())["folds"] == 3
+    assert pl.read_csv("rule/splits.tsv", separator="\t")["fold"].n_unique() == 3
 
 
 @pytest.mark.parametrize(
@@ -95,7 +98,7 @@ def test_a_cohort_by_name_is_what_the_rule_makes(own: Path) -> None:
         ([], "no cohort is named; config.yaml has mine"),
         (["other"], "config.yaml: there is no cohort 'other'; it has mine"),
         (["mine", "--config", "none.yaml"], "none.yaml: .*No such file"),
-        (["mine", "--name", "x"], "--name, --folds and --needs-slides go with"),
+        (["mine", "--name", "x"], "--name, --folds, --needs-slides and --no-folds"),
         (["mine", "--source", "{}", "--out", "o"], "--source goes with --name and --out"),
         (["--name", "x", "--out", "o", "--source", "{"], "--source: .*give a JSON object"),
     ],

@@ -13,7 +13,7 @@ from fault_server import FaultServer
 from slide2rna import download, fetch
 from slide2rna.cohort import SCHEMA
 from slide2rna.errors import DownloadError
-from slide2rna.io import shard_of
+from slide2rna.io import md5sum, shard_of
 
 TEXT = b"a slide"
 FAST = fetch.Settings(tries=2, timeout_s=0.5, backoff_s=0.002)
@@ -178,3 +178,56 @@ def test_a_slide_can_not_be_named_out_of_its_folder(tmp_path: Path) -> None:
     rows = table({"slide_id": "../a", "url": "http://127.0.0.1:9/1"})
     with pytest.raises(DownloadError, match="isn't a plain name"):
         check_shard(rows, 0, 1)
+
+
+def test_a_slide_that_is_as_it_was_is_not_read_again(
+    slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "b.svs"
+    other.write_bytes(TEXT + TEXT)
+    rows = table({"slide_id": "S", "path": str(slide)}, {"slide_id": "T", "path": str(other)})
+    rows.write_parquet(tmp_path / "slides.parquet")
+    read: list[str] = []
+
+    def counted(path: str) -> str:
+        read.append(Path(path).name)
+        return md5sum(path)
+
+    monkeypatch.setattr(download, "md5sum", counted)
+    out = tmp_path / "slides" / "shard-0.parquet"
+
+    def again() -> pl.DataFrame:
+        read.clear()
+        download.run(tmp_path / "slides.parquet", 0, 1, out, FAST)
+        return pl.read_parquet(out)
+
+    first = again()
+    assert read == ["a.svs", "b.svs"]
+    out.unlink()
+    assert again().equals(first)
+    assert read == []
+    other.write_bytes(b"another")
+    assert again()["md5"].to_list() != first["md5"].to_list()
+    assert read == ["b.svs"]
+    other.unlink()
+    assert again()["status"].to_list() == ["ok", "failed"]
+
+
+def test_a_fetched_slide_that_is_as_it_was_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FaultServer({"/data/1": TEXT}) as server:
+        rows = table({"slide_id": "A", "url": server.url("/data/1"), "md5": MD5, "size": 7})
+        rows.write_parquet(tmp_path / "slides.parquet")
+        out = tmp_path / "slides" / "shard-0.parquet"
+        download.run(tmp_path / "slides.parquet", 0, 1, out, FAST)
+        first = pl.read_parquet(out)
+        assert first["status"].to_list() == ["ok"]
+
+    def refuse(path: object) -> str:
+        raise AssertionError(f"{path} is read again")
+
+    monkeypatch.setattr(download, "md5sum", refuse)
+    monkeypatch.setattr("slide2rna.transfer.md5sum", refuse)
+    download.run(tmp_path / "slides.parquet", 0, 1, out, FAST)
+    assert pl.read_parquet(out).equals(first)

@@ -140,8 +140,9 @@ def test_cohort_leaves_one_section_out(folder: Path, tmp_path: Path) -> None:
     cohort.build("her2st", source, config.defaults("folds", n=4), 1, tmp_path / "out")
     summary = read_json(tmp_path / "out" / "cohort.json")
     assert summary["caveat"] == "within one patient, adjacent sections: no claim about patients"
-    assert (summary["n_patients"], summary["folds"]) == (1, 4)
+    assert summary["n_patients"] == 1
     folds = pl.read_csv(tmp_path / "out" / "splits.tsv", separator="\t")
+    assert folds["fold"].n_unique() == 4
     counts = folds.group_by("fold", "part").len().sort("fold", "part")
     assert counts["len"].to_list() == [1, 2, 1] * 4
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import synthetic_cohort
-from slide2rna import charts, page, report, report_cohort, verdict
+from slide2rna import charts, failures, page, report, verdict
 from slide2rna.errors import StageError
 from written_reports import CAVEAT, folder, full, load, make
 
@@ -106,9 +106,34 @@ def test_same_tables_same_bytes(folder: Path, tmp_path: Path) -> None:
 
 
 def test_failures_are_named_once_at_the_stage_where_they_happened(folder: Path) -> None:
-    found = report_cohort.failures(load(folder))
+    found = load(folder).failed
     assert [row["stage"] for row in found] == ["tiles", "tiles"]
     assert [row["slide"] for row in found] == ["P043-A", "P044-A"]
+
+
+def test_shards_that_the_cohort_no_longer_has_are_not_read(tmp_path: Path) -> None:
+    """A slide that failed in seven shards may be mended since then, or belong to another."""
+
+    def table(stage: str, shard: int, slide: str) -> None:
+        row = {"slide_id": [slide], "status": ["failed"], "reason": ["no tissue"]}
+        path = tmp_path / stage / f"shard-{shard}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pl.DataFrame(row).write_parquet(path)
+
+    table("tiles", 1, "now")
+    table("slides", 6, "then")
+    table("features/lite0", 10, "then-too")
+    assert [row["slide"] for row in failures.named(tmp_path, "lite0", 2)] == ["now"]
+    assert [path.stem for path in failures.manifests(tmp_path / "tiles", 2)] == ["shard-1"]
+    assert len(failures.named(tmp_path, "lite0")) == 3
+
+
+def test_more_failed_slides_than_allowed_make_no_report(folder: Path) -> None:
+    """The key may have been lowered since the bags were made."""
+    names = (synthetic_cohort.RUN, synthetic_cohort.ENCODER, synthetic_cohort.SET)
+    assert report.load(folder, *names, settings={"max_failed_slides": 2}).failed
+    with pytest.raises(StageError, match=r"2 slides failed .P043-A, P044-A.: .*now 1"):
+        report.load(folder, *names, settings={"max_failed_slides": 1})
 
 
 def test_a_cohort_without_tiles_and_caveat_has_a_report_too(tmp_path: Path) -> None:

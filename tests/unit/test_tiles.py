@@ -233,6 +233,11 @@ def test_rerun_keeps_what_is_there(
     )
     assert run(tmp_path, table).equals(first)
     assert len(opened) == 1
+    for lost in ("a.parquet", "b.jpg", "b.mask.png"):  # deleted by hand
+        opened.clear()
+        (tmp_path / "tiles" / lost).unlink()
+        assert run(tmp_path, table).equals(first)
+        assert len(opened) == 1, lost
     assert {path: path.read_bytes() for path in (tmp_path / "tiles").iterdir()} == files
     run(tmp_path, table, max_tiles=3)
     assert len(opened) == 3

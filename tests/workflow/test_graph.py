@@ -38,6 +38,7 @@ def test_demo_graph(repo: Path, tmp_path: Path) -> None:
     assert job_counts(done.stdout + done.stderr) == {
         "generate": 1,
         "cohort": 1,
+        "split": 1,
         "download": 2,
         "guard": 1,
         "tiles": 2,

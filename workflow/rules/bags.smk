@@ -22,7 +22,10 @@ rule bags:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["bags"],
         settings=settings("bags"),
-        max_failed=lambda wildcards: SETTINGS[wildcards.cohort]["max_failed_slides"],
+        # The report checks it again.
+        max_failed=untracked(
+            lambda wildcards: SETTINGS[wildcards.cohort]["max_failed_slides"]
+        ),
         features=subpath(input[0], parent=True),
         seed=CONFIG["seed"],
     shell:

@@ -1,7 +1,7 @@
 """The cohort, frozen before anything else runs.
 
 Reads a sample sheet and an expression table, the her2st folder, the generator's output, or GDC.
-Leaves slides.parquet, expression.parquet, splits.tsv and cohort.json; for GDC also the frozen
+Leaves slides.parquet, expression.parquet and cohort.json, then splits.tsv; for GDC also the frozen
 manifest (outside the results, and no output: Snakemake would delete it) and star/.
 """
 
@@ -33,13 +33,12 @@ rule generate:
 
 
 rule cohort:
-    """Slides, expression and folds as tables; what was dropped and why."""
+    """Slides and expression as tables; what was dropped and why."""
     input:
         cohort_files,
     output:
         slides=f"{RESULTS}/{{cohort}}/slides.parquet",
         expression=f"{RESULTS}/{{cohort}}/expression.parquet",
-        splits=f"{RESULTS}/{{cohort}}/splits.tsv",
         cohort=f"{RESULTS}/{{cohort}}/cohort.json",
     log:
         f"{RESULTS}/{{cohort}}/logs/cohort.log",
@@ -53,11 +52,35 @@ rule cohort:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["cohort"],
         source=source_block,
-        folds=settings("folds"),
+        folds=published_folds,
         out=subpath(output.cohort, parent=True),
-        seed=CONFIG["seed"],
         slides=needs_slides,
     shell:
         "python {params.scripts}/cohort.py --name {wildcards.cohort} --source {params.source:q}"
-        " --folds {params.folds:q} --seed {params.seed} --out {params.out:q} {params.slides}"
-        " 2> {log:q}"
+        " --no-folds {params.folds} --out {params.out:q} {params.slides} 2> {log:q}"
+
+
+rule split:
+    """Folds of train, val, cal and test; apart, since other folds need no other slides."""
+    input:
+        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
+        given=split_files,
+    output:
+        f"{RESULTS}/{{cohort}}/splits.tsv",
+    log:
+        f"{RESULTS}/{{cohort}}/logs/split.log",
+    benchmark:
+        f"{RESULTS}/{{cohort}}/benchmarks/split.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=mem_mb(1000),
+    params:
+        scripts=SCRIPTS,
+        code=STEP_VERSIONS["cohort"],
+        given=given_splits,
+        folds=settings("folds"),
+        seed=CONFIG["seed"],
+    shell:
+        "python {params.scripts}/split.py --slides {input.slides:q} {params.given}"
+        " --folds {params.folds:q} --seed {params.seed} --out {output:q} 2> {log:q}"

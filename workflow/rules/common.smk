@@ -109,6 +109,21 @@ def settings(section):
     )
 
 
+def untracked(value):
+    """Params function of what decides no result: a change of it reruns nothing.
+
+    Snakemake compares no params of functions that ask for threads or resources.
+    """
+    return lambda wildcards, threads: value(wildcards)
+
+
+def deciding(section, value):
+    """Beside `untracked` settings, those keys of them that do decide a result."""
+    return lambda wildcards: json.dumps(
+        configuration.deciding(section, json.loads(value(wildcards))), sort_keys=True
+    )
+
+
 def run_of(wildcards):
     """The run that a path names."""
     return RUNS[wildcards.cohort][wildcards.run]
@@ -119,6 +134,34 @@ def run_settings(section):
     return lambda wildcards: json.dumps(
         run_of(wildcards).settings[section], sort_keys=True
     )
+
+
+def feature_settings(wildcards):
+    """Of the features that a path names."""
+    return features_json(FEATURES[wildcards.cohort][wildcards.encoder])
+
+
+def cohort_features(wildcards):
+    return features_json(SETTINGS[wildcards.cohort]["features"])
+
+
+def run_features(wildcards):
+    return features_json(run_of(wildcards).settings["features"])
+
+
+def train_settings(wildcards):
+    return json.dumps(run_of(wildcards).training(), sort_keys=True)
+
+
+def sample_settings(wildcards):
+    return json.dumps(run_of(wildcards).sampling(), sort_keys=True)
+
+
+def sampler_settings(wildcards, kept=lambda section, values: values):
+    """Name, settings and network of every sampler; which is the reference is no matter here."""
+    found = sorted(SAMPLERS[wildcards.cohort], key=lambda sampler: sampler.name)
+    own = [[s.name, kept("sample", s.settings), s.student] for s in found]
+    return json.dumps(own, sort_keys=True)
 
 
 def encoder(cohort):
@@ -177,7 +220,7 @@ def cohort_files(wildcards):
         return sorted(str(path) for path in Path(block["path"]).glob("*.tsv*"))
     # Not the manifest: the rule itself writes it, and a new input would make it run twice.
     keys = (
-        *("sheet", "expression", "splits", "published_splits", "genes"),
+        *("sheet", "expression", "published_splits", "genes"),
         *("slide_list", "pathdb_table"),
     )
     return [block[key] for key in keys if block.get(key, "published") != "published"]
@@ -186,10 +229,37 @@ def cohort_files(wildcards):
 def source_block(wildcards):
     """A cohort's block without what only later stages read: those keys must not rerun it."""
     block = CONFIG["cohorts"][wildcards.cohort]
-    later = ("settings", "shards", "keep_slides", "downloads", "token_file")
+    later = {"settings", "shards", "keep_slides", "downloads", "token_file"}
+    if block.get("splits") != "published":
+        later |= {"splits"}
     return json.dumps(
         {k: v for k, v in block.items() if k not in later}, sort_keys=True
     )
+
+
+def published_folds(wildcards):
+    """Published folds alone say which slides there are."""
+    if CONFIG["cohorts"][wildcards.cohort].get("splits") != "published":
+        return ""
+    own = json.dumps(SETTINGS[wildcards.cohort]["folds"], sort_keys=True)
+    return f"--folds {shlex.quote(own)} --seed {CONFIG['seed']}"
+
+
+def split_files(wildcards):
+    """A split of the user's own."""
+    block = CONFIG["cohorts"][wildcards.cohort]
+    keys = ("splits", "published_splits")
+    return [block[key] for key in keys if block.get(key, "published") != "published"]
+
+
+def given_splits(wildcards):
+    """That split, or the sheet that may have one as a column."""
+    block = CONFIG["cohorts"][wildcards.cohort]
+    found = {"--published-splits": block.get("published_splits")}
+    if "published_splits" not in block:
+        found = {"--splits": block.get("splits"), "--origin": block.get("sheet")}
+    given = [word for pair in found.items() if pair[1] is not None for word in pair]
+    return shlex.join(given)
 
 
 def needs_slides(wildcards):
@@ -296,6 +366,26 @@ def report_inputs(wildcards):
     )
 
 
+def report_settings(wildcards):
+    """A cohort's settings as they were run: without tables that the report doesn't wait for."""
+    cohort = wildcards.cohort
+    own = dict(SETTINGS[cohort])
+    for section in ("ablations", "samplers", "leak_audit", "stain"):
+        if section not in own["extras"]:
+            del own[section]
+    trained = {run.model for run in COMPARED[cohort]} | set(
+        audited(cohort) if "leak_audit" in own else []
+    )
+    own["baselines"] = {
+        name: values for name, values in own["baselines"].items() if name in trained
+    }
+    if own["search"] == 1:
+        for values in (own, own["baselines"]):
+            for name in values.keys() & {"train", *own["baselines"]}:
+                values[name] = {k: v for k, v in values[name].items() if k != "search"}
+    return json.dumps(own, sort_keys=True)
+
+
 def stain_tables(wildcards):
     """Of the cohorts whose slides are there to be read again."""
     if not STAINED:
@@ -313,14 +403,14 @@ def audited(cohort):
     ]
 
 
-def audited_networks(wildcards):
+def audited_networks(wildcards, kept=lambda section, values: values):
     """Their settings as JSON; the search of configurations isn't repeated here."""
     own = SETTINGS[wildcards.cohort]
     return json.dumps(
         {
             name: {
-                "model": own["model"] if name == "flow" else own["baselines"][name],
-                "train": own["train"],
+                "model": runs.network_of(name, own),
+                "train": kept("train", runs.training_of(name, own)),
             }
             for name in audited(wildcards.cohort)
         },

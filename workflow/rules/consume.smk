@@ -34,11 +34,12 @@ for thrown in THROWN:
             scripts=SCRIPTS,
             code=[STEP_VERSIONS[stage] for stage in ("download", "tiles", "features")],
             shards=lambda wildcards: CONFIG["cohorts"][wildcards.cohort]["shards"],
-            settings=features_json(SETTINGS[thrown]["features"]),
+            settings=untracked(cohort_features),
+            deciding=deciding("features", cohort_features),
             tile_settings=settings("tiles"),
             seed=CONFIG["seed"],
             device=CONFIG["device"],
-            server=server,
+            server=untracked(server),
         shell:
             "python {params.scripts}/consume.py --slides {input.slides:q} --shard {wildcards.shard}"
             " --shards {params.shards} --slides-manifest {output.slides:q}"

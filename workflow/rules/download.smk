@@ -27,7 +27,8 @@ rule download:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["download"],
         shards=lambda wildcards: CONFIG["cohorts"][wildcards.cohort]["shards"],
-        server=server,
+        # Of slides that are another server's, slides.parquet says so.
+        server=untracked(server),
     shell:
         "python {params.scripts}/download.py --slides {input:q} --shard {wildcards.shard}"
         " --shards {params.shards} --out {output:q} --downloads {resources.downloads}"

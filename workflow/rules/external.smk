@@ -63,7 +63,8 @@ rule external_sample:
         code=STEP_VERSIONS["sample"],
         model=subpath(input.model, parent=True),
         label=lambda wildcards: external_run(wildcards.train).label,
-        settings=external_settings,
+        settings=untracked(external_settings),
+        deciding=deciding("sample", external_settings),
         seed=CONFIG["seed"],
         device=CONFIG["device"],
     shell:

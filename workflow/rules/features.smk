@@ -29,9 +29,8 @@ rule features:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["features"],
-        settings=lambda wildcards: features_json(
-            FEATURES[wildcards.cohort][wildcards.encoder]
-        ),
+        settings=untracked(feature_settings),
+        deciding=deciding("features", feature_settings),
         tile_settings=settings("tiles"),
         tiles=tile_arguments,
         out=subpath(output[0], parent=True),

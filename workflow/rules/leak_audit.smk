@@ -39,7 +39,8 @@ rule audit_pairings:
         folder=subpath(input.cohort, parent=True),
         settings=settings("leak_audit"),
         evaluate=settings("evaluate"),
-        networks=audited_networks,
+        networks=untracked(audited_networks),
+        deciding=lambda wildcards: audited_networks(wildcards, configuration.deciding),
         sets=lambda wildcards, input: (
             f"--pathways {shlex.quote(str(input.pathways))}" if input.pathways else ""
         ),

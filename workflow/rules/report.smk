@@ -32,11 +32,10 @@ rule report:
         set=lambda wildcards: pathway_set(wildcards.cohort),
         extras=lambda wildcards: SETTINGS[wildcards.cohort]["extras"],
         folds=lambda wildcards: len(folds(wildcards.cohort)),
-        settings=lambda wildcards: json.dumps(
-            SETTINGS[wildcards.cohort], sort_keys=True
-        ),
+        settings=report_settings,
+        shards=lambda wildcards: CONFIG["cohorts"][wildcards.cohort]["shards"],
         out=subpath(output.page, parent=True),
     shell:
         "python {params.scripts}/report.py --cohort-dir {params.cohort:q} --run {params.run}"
         " --features {params.encoder} --pathways {params.set} --settings {params.settings:q}"
-        " --extras {params.extras} --folds {params.folds} --out {params.out:q} 2> {log:q}"
+        " --extras {params.extras} --folds {params.folds} --shards {params.shards} --out {params.out:q} 2> {log:q}"

@@ -29,7 +29,8 @@ rule sample:
         code=STEP_VERSIONS["sample"],
         model=subpath(input.model, parent=True),
         label=lambda wildcards: run_of(wildcards).label,
-        settings=run_settings("sample"),
+        settings=untracked(sample_settings),
+        deciding=deciding("sample", sample_settings),
         seed=lambda wildcards: run_of(wildcards).seed,
         device=CONFIG["device"],
     shell:

@@ -90,13 +90,8 @@ rule sample_variants:
             else ""
         ),
         label=lambda wildcards: run_of(wildcards).label,
-        samplers=lambda wildcards: json.dumps(
-            [
-                [sampler.name, sampler.settings, sampler.student]
-                for sampler in SAMPLERS[wildcards.cohort]
-            ],
-            sort_keys=True,
-        ),
+        samplers=untracked(sampler_settings),
+        deciding=lambda wildcards: sampler_settings(wildcards, configuration.deciding),
         seed=lambda wildcards: run_of(wildcards).seed,
         device=CONFIG["device"],
     shell:

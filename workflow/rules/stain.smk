@@ -49,8 +49,10 @@ rule perturb:
         models=lambda wildcards, input: [
             str(Path(model).parent) for model in input.models
         ],
-        features=lambda wildcards: features_json(run_of(wildcards).settings["features"]),
-        sample=run_settings("sample"),
+        features=untracked(run_features),
+        sample=untracked(run_settings("sample")),
+        deciding_features=deciding("features", run_features),
+        deciding_sample=deciding("sample", run_settings("sample")),
         tiles=settings("tiles"),
         bags=settings("bags"),
         shift=settings("shift"),

@@ -6,7 +6,7 @@ before the first job: every trouble is one line with file, row, cause and remedy
     slide2rna cohort mine                       as config.yaml has it, into results/mine
     slide2rna cohort mine --config own.yaml --out /tmp/try
 
-The rule gives the same as JSON, one cohort's block and section `folds`:
+The rules give the same as JSON, one cohort's block and section `folds`:
 
     slide2rna cohort --name mine --out results/mine --seed 1 \\
         --source '{"source": "sheet", "sheet": "slides.tsv", "expression": "rna.parquet"}'
@@ -23,7 +23,7 @@ from slide2rna import cli, config
 from slide2rna.config import Settings
 from slide2rna.errors import ConfigError
 
-Given = tuple[str, Settings, Settings, int, str, bool]
+Given = tuple[str, Settings, Settings, int, str, bool, bool]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--folds", help="with --source: section folds as JSON")
     parser.add_argument(
         "--needs-slides", action="store_true", help="with --source: refuse rows without a slide"
+    )
+    parser.add_argument(
+        "--no-folds", action="store_true", help="with --source: leave splits.tsv to split.py"
     )
     args = parser.parse_args(argv)
     given = _given(args) if args.source else _configured(args)
@@ -58,13 +61,13 @@ def _given(args: argparse.Namespace) -> Given:
     source = config.validate({"cohorts": {args.name: block}}, "--source")["cohorts"][args.name]
     folds = config.parse_settings("folds", args.folds or "{}")
     seed = 1 if args.seed is None else args.seed
-    return args.name, source, folds, seed, args.out, args.needs_slides
+    return args.name, source, folds, seed, args.out, args.needs_slides, not args.no_folds
 
 
 def _configured(args: argparse.Namespace) -> Given:
     """A cohort of the configuration, as the workflow would make it."""
-    if args.name or args.folds or args.needs_slides:
-        cause = "--name, --folds and --needs-slides go with --source"
+    if args.name or args.folds or args.needs_slides or args.no_folds:
+        cause = "--name, --folds, --needs-slides and --no-folds go with --source"
         raise ConfigError("slide2rna cohort", cause, "name a cohort of the configuration")
     path = args.config or "config.yaml"
     settings = config.load(path)
@@ -81,4 +84,4 @@ def _configured(args: argparse.Namespace) -> Given:
     own = config.for_cohort(settings, args.cohort)
     seed = settings["seed"] if args.seed is None else args.seed
     needs_slides = own["features"]["encoder"] != "files"
-    return args.cohort, source, own["folds"], seed, out, needs_slides
+    return args.cohort, source, own["folds"], seed, out, needs_slides, True

@@ -1,0 +1,60 @@
+"""Slides that a stage gave up, and whether that is more than the configuration allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from slide2rna.errors import StageError, listing
+
+STAGES = {"slides": "download", "tiles": "tiles", "features": "features"}
+
+
+def manifests(folder: Path, shards: int | None = None) -> list[Path]:
+    """A stage's tables in a folder, those of the first `shards` shards; all by default.
+
+    Where a cohort had more shards before, the tables of the others still lie there.
+    """
+    found = folder.glob("shard-*.parquet")
+    numbered = sorted((int(path.stem.removeprefix("shard-")), path) for path in found)
+    return [path for number, path in numbered if shards is None or number < shards]
+
+
+def named(folder: Path, encoder: str, shards: int | None = None) -> list[dict[str, str]]:
+    """Slides that failed: slide, stage, reason; each at the first stage that gave it up.
+
+    Parameters
+    ----------
+    folder
+        results/<cohort>.
+    encoder
+        Name of the features.
+    shards
+        Number of shards that the cohort has; None for all tables that there are.
+    """
+    seen: dict[str, dict[str, str]] = {}
+    for stage, name in STAGES.items():
+        for path in manifests(folder / stage / (encoder if stage == "features" else ""), shards):
+            table = pl.read_parquet(path, columns=["slide_id", "status", "reason"])
+            for slide, _, reason in table.filter(pl.col("status") != "ok").iter_rows():
+                seen.setdefault(slide, {"slide": slide, "stage": name, "reason": reason or ""})
+    return sorted(seen.values(), key=lambda row: row["slide"])
+
+
+def check(where: Path, slides: Sequence[str], reasons: Iterable[object], allowed: int) -> None:
+    """Stop where more slides failed than the configuration allows.
+
+    Raises
+    ------
+    StageError
+        Names the first slides, the first reasons and the key.
+    """
+    if len(slides) > allowed:
+        first = "; ".join(str(reason) for reason in list(reasons)[:3])
+        raise StageError(
+            where,
+            f"{len(slides)} slides failed ({listing(list(slides), 10)}): {first}",
+            f"mend or leave them out, or raise max_failed_slides (now {allowed})",
+        )

@@ -1,0 +1,179 @@
+"""A GPU per job: a made-up list of GPUs, and real processes that hold them and are killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from slide2rna import devices, gpus
+
+# What `nvidia-smi -L` prints: of two whole GPUs and one that is cut into two.
+WHOLE = "GPU 0: NVIDIA H100 (UUID: GPU-aaaa)\nGPU 1: NVIDIA H100 (UUID: GPU-bbbb)\n"
+PARTS = """\
+GPU 2: NVIDIA H100 (UUID: GPU-cccc)
+  MIG 3g.40gb     Device  0: (UUID: MIG-c0)
+  MIG 3g.40gb     Device  1: (UUID: MIG-c1)
+"""
+HOLD = """
+import logging, sys
+from pathlib import Path
+from slide2rna import gpus
+logging.basicConfig(level="INFO", format="%(message)s")
+print(gpus.take(Path(sys.argv[1])), flush=True)
+sys.stdin.read()
+"""
+# Two at a time on one GPU would find the other's file.
+ALONE = """
+import os, sys, time
+from pathlib import Path
+from slide2rna import gpus
+folder = Path(sys.argv[1])
+mine = folder / f"{gpus.take(folder)}.used"
+os.close(os.open(mine, os.O_CREAT | os.O_EXCL))
+time.sleep(0.1)
+mine.unlink()
+print(os.environ["CUDA_VISIBLE_DEVICES"])
+"""
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for the locks, and on the PATH an nvidia-smi that lists three GPUs' names."""
+    tool = tmp_path / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    third = WHOLE.splitlines()[0].replace("GPU 0", "GPU 2").replace("aaaa", "cccc")
+    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{WHOLE}{third}\nEND\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is put back as it was
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(gpus, "_held", [])
+    locks = tmp_path / "locks"
+    locks.mkdir()
+    return locks
+
+
+def start(code: str, locks: Path, repo: Path, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(locks)],
+        env=os.environ | {"PYTHONPATH": str(repo / "scripts")} | variables,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_parts_of_a_gpu_stand_for_it() -> None:
+    assert gpus.listed(WHOLE) == ["GPU-aaaa", "GPU-bbbb"]
+    assert gpus.listed(WHOLE + PARTS) == ["GPU-aaaa", "GPU-bbbb", "MIG-c0", "MIG-c1"]
+    assert gpus.listed("No devices were found\n") == []
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (None, {"GPU-aaaa": "GPU-aaaa", "GPU-bbbb": "GPU-bbbb"}),
+        ("1,0", {"GPU-bbbb": "1", "GPU-aaaa": "0"}),
+        ("GPU-bb", {"GPU-bbbb": "GPU-bb"}),
+        ("0,7,1", {"GPU-aaaa": "0"}),
+        ("0, GPU-aaaa", {"GPU-aaaa": "0"}),
+        ("", {}),
+        ("-1", {}),
+    ],
+)
+def test_the_variable_is_the_list_to_choose_from(given: str | None, found: dict[str, str]) -> None:
+    there = gpus.listed(WHOLE)
+    environment = {} if given is None else {"CUDA_VISIBLE_DEVICES": given}
+    assert gpus.choices(there, environment) == found
+    # CUDA takes them in this order, so that is the order in which they are tried.
+    assert list(gpus.choices(there, environment)) == list(found)
+
+
+def test_each_process_has_its_own_and_a_killed_one_gives_its_back(
+    machine: Path, repo: Path
+) -> None:
+    holders = [start(HOLD, machine, repo) for _ in range(3)]
+    late = None
+    try:
+        held = [said(process) for process in holders]
+        assert sorted(held) == ["GPU-aaaa", "GPU-bbbb", "GPU-cccc"]
+        late = start(HOLD, machine, repo)
+        assert late.stderr is not None
+        assert "3 GPUs, all taken by other jobs of yours: waiting" in late.stderr.readline()
+        time.sleep(3 * gpus.POLL_S)
+        assert late.poll() is None
+        holders[1].kill()
+        assert said(late) == held[1]
+    finally:
+        for process in [*holders, *([late] if late else [])]:
+            process.kill()
+            process.communicate()
+
+
+def test_no_two_of_many_are_ever_on_one(machine: Path, repo: Path) -> None:
+    many = [start(ALONE, machine, repo, CUDA_VISIBLE_DEVICES="2,0") for _ in range(6)]
+    ended = [process.communicate(timeout=120) for process in many]
+    assert [process.returncode for process in many] == [0] * 6, ended
+    assert {out.strip() for out, _ in ended} <= {"2", "0"}
+
+
+def test_what_a_scheduler_gave_stays(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two jobs of Slurm that see their own GPU as number 0 must not wait for each other."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert gpus.take(machine) == "0"
+    assert not list(machine.iterdir())
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+def test_a_process_keeps_the_one_that_it_has(machine: Path) -> None:
+    assert gpus.count() == 3
+    first = gpus.take(machine)
+    assert first == os.environ["CUDA_VISIBLE_DEVICES"] == gpus.take(machine)
+    assert len(list(machine.iterdir())) == gpus.count() == 1
+    os.close(gpus._held.pop())
+
+
+def test_without_a_driver_nothing_is_asked_or_locked(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable that is left over on a machine without GPUs has no job wait for another."""
+    (machine.parent / "bin" / "nvidia-smi").write_text("#!/bin/sh\necho no driver\nexit 9\n")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert gpus.take(machine) is None
+    assert not list(machine.iterdir())
+    assert gpus.count() == 0
+
+
+def test_choosing_a_device_takes_one(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "_own_folder", lambda: machine)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    devices.choose("cpu")
+    assert not list(machine.iterdir())
+    devices.choose("auto")
+    assert [path.name for path in machine.iterdir()] == ["GPU-aaaa.lock"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-aaaa"
+    os.close(gpus._held.pop())
+
+
+def test_locks_in_another_users_folder_are_refused(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 4_294_967_000)
+    folder = Path("/tmp/slide2rna-gpus-4294967000")
+    try:
+        folder.write_text("planted")
+        with pytest.raises(gpus.DeviceError, match="no such folder of yours"):
+            gpus.take()
+    finally:
+        folder.unlink()
