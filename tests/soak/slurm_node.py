@@ -49,7 +49,7 @@ JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 MpiDefault=none
 ReturnToService=2
-MinJobAge=300
+MinJobAge=3600
 SchedulerParameters=sched_interval=2,batch_sched_delay=1
 KillWait=5
 GresTypes=gpu
@@ -80,7 +80,11 @@ def install() -> None:
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         for words in (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES]):
             done = subprocess.run(
-                ["apt-get", "-qq", *words], env=environment, capture_output=True, text=True
+                ["apt-get", "-qq", *words],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             if done.returncode:
                 raise NoSlurm(f"apt-get {words[0]} failed: {done.stderr.strip()[-300:]}")
