@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -115,6 +114,13 @@ def running(name: str) -> list[psutil.Process]:
     return [process for process in psutil.process_iter(["name"]) if process.info["name"] == name]
 
 
+def serve(folder: Path, *command: str, user: str | None = None) -> subprocess.Popen[bytes]:
+    """Start a daemon in the foreground, to end when the test's process does, even by SIGKILL."""
+    tied = ["setpriv", "--pdeathsig", "TERM", *command]
+    with (folder / f"{command[0]}.out").open("wb") as out:
+        return subprocess.Popen(tied, user=user, group=user, stdout=out, stderr=out)
+
+
 @contextmanager
 def node(folder: Path) -> Iterator[Path]:
     """Yield the folder with the daemons' logs; they end with the block, whatever happens in it.
@@ -137,6 +143,7 @@ def node(folder: Path) -> Iterator[Path]:
         cpus=os.cpu_count(),
         memory_mb=int(memory * 0.9),
     )
+    daemons = []
     try:
         CONFIG.write_text(text)
         # Any character device will do: nothing here opens it.
@@ -145,29 +152,31 @@ def node(folder: Path) -> Iterator[Path]:
         subprocess.run([*munge, "/run/munge", "/var/log/munge", "/var/lib/munge"], check=True)
         if not Path("/etc/munge/munge.key").exists():
             subprocess.run(["runuser", "-u", "munge", "--", "mungekey", "-c"], check=True)
-        subprocess.run(["runuser", "-u", "munge", "--", "munged"], check=True)
-        subprocess.run(["slurmctld"], check=True)
+        daemons.append(serve(folder, "munged", "--foreground", user="munge"))
+        until(Path("/run/munge/munge.socket.2").exists, "munged")
+        daemons.append(serve(folder, "slurmctld", "-D"))
         until(lambda: "UP" in say("scontrol", "ping"), "slurmctld")
-        subprocess.run(["slurmd", "-N", "localhost"], check=True)
+        daemons.append(serve(folder, "slurmd", "-D", "-N", "localhost"))
         until(lambda: say("sinfo", "-h", "-o", "%T") == "idle", "slurmd")
         yield folder
     finally:
-        stop()
+        stop(daemons)
 
 
-def stop() -> None:
-    """End all jobs and daemons, and take the configuration away."""
-    if running("slurmctld") and running("munged"):
+def stop(daemons: list[subprocess.Popen[bytes]]) -> None:
+    """End all jobs and these daemons, and take the configuration away."""
+    if len(daemons) == len(DAEMONS):
         say("scancel", "--user", "root")
         try:
             until(lambda: not say("squeue", "-h"), "the end of all jobs")
         except TimeoutError as error:
             print(error, file=sys.stderr)
-    for name in reversed(DAEMONS):
-        processes = running(name)
-        for process in processes:
-            process.terminate()
-        for process in psutil.wait_procs(processes, timeout=20)[1]:
-            process.send_signal(signal.SIGKILL)
+    for daemon in reversed(daemons):
+        daemon.terminate()
+        try:
+            daemon.wait(20)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
     for path in (CONFIG, GRES):
         path.unlink(missing_ok=True)

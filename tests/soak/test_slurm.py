@@ -70,8 +70,9 @@ class Demo:
         ]
 
     def start(self, target: str, *words: str) -> subprocess.Popen[str]:
+        # It must hear Ctrl-C where the tests run in the background, too.
         return subprocess.Popen(
-            self.command(target, *words),
+            ["env", "--default-signal=INT", *self.command(target, *words)],
             cwd=self.repo,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -103,7 +104,14 @@ def demo(repo: Path, slurm: Path, tmp_path_factory: pytest.TempPathFactory) -> D
     """Run through the executor plugin to the report: with arrays, a group per fold, and a GPU."""
     made = Demo(repo, tmp_path_factory.mktemp("placed"))
     status, said = made.on(
-        *("slurm", "demo", "--slurm-array-jobs", "tiles", "--set-resources", "features:gpu=1"),
+        *(
+            "slurm",
+            "demo",
+            "--slurm-array-jobs",
+            "download, train",
+            "--set-resources",
+            "features:gpu=1",
+        ),
         *("--groups", "sample=fold", "shift=fold"),
     )
     assert status == 0, said[-6000:]
@@ -134,13 +142,14 @@ def test_a_job_asks_for_what_its_rule_needs(demo: Demo) -> None:
 
 def test_arrays_and_groups_take_fewer_submissions(demo: Demo) -> None:
     placed = jobs()
-    tiles = [job["id"] for job in placed if job["rule"] == "tiles"]
-    assert len(tiles) == 4
-    assert len({number.split("_")[0] for number in tiles}) == 1
+    for rule, number in (("download", 4), ("train", 2)):
+        ids = [job["id"] for job in placed if job["rule"] == rule]
+        assert len(ids) == number
+        assert len({one.split("_")[0] for one in ids}) == 1
     rules = [job["rule"] for job in placed]
     # A fold's draws and their distances are one job.
     assert not {"sample", "shift"} & set(rules)
-    assert rules.count("features") == 4
+    assert rules.count("tiles") == 4
 
 
 def test_the_tables_are_those_of_one_machine(repo: Path, demo: Demo, tmp_path: Path) -> None:

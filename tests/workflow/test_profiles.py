@@ -170,17 +170,11 @@ def test_a_cluster_profile_is_understood(name: str, tmp_path: Path) -> None:
     offered = OFFERED.sub(r"\1", text)
     profile = tmp_path / "profile.yaml"
     profile.write_text(offered)
-    done = snakemake(
-        REPO,
-        "-n",
-        "--workflow-profile",
-        str(profile),
-        "--config",
-        f"results={tmp_path}",
-        *([] if name == "slurm" else ["device=cuda"]),
-        "--",
-        "demo",
-    )
+    # Not by --config: it would take the place of the profile's own.
+    config = {"results": str(tmp_path)} | ({"device": "cuda"} if name == "generic" else {})
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    files = ["--configfile", str(tmp_path / "config.yaml")]
+    done = snakemake(REPO, "-n", "--workflow-profile", str(profile), *files, "--", "demo")
     assert done.returncode == 0, done.stderr
     found = re.search(r"^ *rule train:\n(?: +\w+: .*\n)+", done.stdout, re.M)
     assert found is not None, done.stdout
