@@ -23,7 +23,7 @@ os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 )
 # Snakemake sets the other pools to a rule's threads; stages with more than one set this one, too.
-os.environ["POLARS_MAX_THREADS"] = "1"
+os.environ.update(POLARS_MAX_THREADS="1")
 
 # Snakemake merges them, and the last word is a --configfile's: an error may come from any.
 given = [str(path).removeprefix(f"{os.getcwd()}/") for path in workflow.configfiles]
