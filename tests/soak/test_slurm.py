@@ -39,6 +39,10 @@ QUICK = {
     ],
     "generic": ["--seconds-between-status-checks", "2", "--latency-wait", "15"],
 }
+FIELDS = {
+    **{"id": "JobId", "array": "ArrayJobId", "rule": "Comment", "state": "JobState"},
+    **{"memory": "MinMemoryNode", "time": "TimeLimit", "cpus": "NumCPUs", "gpu": "TresPerJob"},
+}
 WALL_CLOCK = {"seconds", "path"}
 # Of `bags` and the Snakemake that starts it, in MiB: less than Python with its libraries takes.
 TOO_LITTLE = 250
@@ -121,21 +125,23 @@ def demo(repo: Path, slurm: Path, tmp_path_factory: pytest.TempPathFactory) -> D
 
 def jobs() -> list[dict[str, str]]:
     """All jobs that Slurm remembers: for which rule, what they asked for, and their state."""
-    fields = {"id": "%i", "rule": "%k", "mb": "%m", "time": "%l", "cpus": "%C", "gpu": "%b"}
-    fields["state"] = "%T"
-    text = slurm_node.say("squeue", "--states=all", "--noheader", "-o", "|".join(fields.values()))
-    found = [dict(zip(fields, line.split("|"), strict=True)) for line in text.splitlines()]
-    for job in found:
-        job["rule"] = re.sub(r"^rule_|_wildcards_.*", "", job["rule"])
-        job["mb"] = job["mb"].removesuffix("M")
-    return sorted(found, key=lambda job: [int(n) for n in re.findall(r"\d+", job["id"])])
+    text = slurm_node.say("scontrol", "show", "jobs", "--oneliner")
+    found = []
+    for line in text.splitlines():
+        told = dict(re.findall(r"(\S+?)=(\S*)", line))
+        if "JobId" in told:
+            job = {name: told.get(field, "") for name, field in FIELDS.items()}
+            job["rule"] = re.sub(r"^rule_|_wildcards_.*", "", job["rule"])
+            found.append(job)
+    return sorted(found, key=lambda job: int(job["id"]))
 
 
 def test_a_job_asks_for_what_its_rule_needs(demo: Demo) -> None:
     placed = jobs()
-    asked = {job["rule"]: (job["mb"], job["time"], job["cpus"]) for job in placed}
-    assert asked["generate"] == ("2000", "30:00", "2")
-    assert asked["train"] == ("8000", "1-00:00:00", "1")
+    asked = {job["rule"]: (job["memory"], job["time"], job["cpus"]) for job in placed}
+    assert asked["generate"] == ("2000M", "00:30:00", "2")
+    assert asked["evaluate"] == ("4000M", "04:00:00", "2")
+    assert asked["train"][1:] == ("1-00:00:00", "1")
     assert {job["rule"] for job in placed if "gpu" in job["gpu"]} == {"features"}
     assert {job["state"] for job in placed} == {"COMPLETED"}
 
@@ -143,9 +149,10 @@ def test_a_job_asks_for_what_its_rule_needs(demo: Demo) -> None:
 def test_arrays_and_groups_take_fewer_submissions(demo: Demo) -> None:
     placed = jobs()
     for rule, number in (("download", 4), ("train", 2)):
-        ids = [job["id"] for job in placed if job["rule"] == rule]
-        assert len(ids) == number
-        assert len({one.split("_")[0] for one in ids}) == 1
+        arrays = [job["array"] for job in placed if job["rule"] == rule]
+        assert len(arrays) == number
+        assert len(set(arrays)) == 1
+        assert arrays[0]
     rules = [job["rule"] for job in placed]
     # A fold's draws and their distances are one job.
     assert not {"sample", "shift"} & set(rules)
@@ -174,8 +181,8 @@ def test_a_job_killed_for_memory_gets_more(demo: Demo, profile: str) -> None:
     status, said = demo.on(profile, str(bags), "--forcerun", "bags", "--set-resources", grows)
     assert status == 0, said[-6000:]
     tried = jobs()[before:]
-    assert [int(job["mb"]) for job in tried] == [TOO_LITTLE, 10 * TOO_LITTLE]
-    assert [job["time"] for job in tried] == ["2:00:00", "4:00:00"]
+    assert [job["memory"] for job in tried] == [f"{TOO_LITTLE}M", f"{10 * TOO_LITTLE}M"]
+    assert [job["time"] for job in tried] == ["02:00:00", "04:00:00"]
     assert [job["state"] for job in tried] == ["FAILED", "COMPLETED"]
 
 

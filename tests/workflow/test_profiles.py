@@ -179,7 +179,7 @@ def test_a_cluster_profile_is_understood(name: str, tmp_path: Path) -> None:
     found = re.search(r"^ *rule train:\n(?: +\w+: .*\n)+", done.stdout, re.M)
     assert found is not None, done.stdout
     train = found[0]
-    assert {"gpu=1", "mem_mb=8000"} <= set(re.split(r",? ", train)), train
+    assert {"gpu=1", "mem_mb=8000"} <= set(re.split(r"[,\s]+", train)), train
     if name == "slurm":
         assert yaml.safe_load(offered).keys() > yaml.safe_load(text).keys()
         assert "slurm_partition=GPU-PARTITION" in train
