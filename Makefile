@@ -57,7 +57,8 @@ law: setup
 	snakemake --cores $(CORES) --configfile tests/config/law.yaml -- law
 	python -m pytest -s tests/law
 
-# SIGKILL in every stage of the demo, then the same command again: the same tables.
+# SIGKILL in every stage of the demo, then the same command again; the demo on a real Slurm (as root,
+# where its packages are or can be installed): the same tables.
 soak: setup
 	python -m pytest -s tests/soak
 

@@ -233,6 +233,8 @@ def plans(page: Path) -> list[list[str]]:
                 options.append(word)
                 while rest and rest[0].endswith(".yaml"):
                     options.append(rest.pop(0))
+            elif word == "--workflow-profile":
+                options += [word, str(REPO / "profiles" / rest.pop(0))]
             elif word == "--cores":
                 rest.pop(0)
             elif word in ("--config", "--rerun-triggers"):

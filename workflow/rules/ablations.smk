@@ -45,6 +45,7 @@ rule score_ablations:
     threads: CONFIG["threads"]["evaluate"]
     resources:
         mem_mb=mem_mb(8000),
+        runtime=runtime(240),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["evaluate"],

@@ -18,6 +18,7 @@ rule bags:
     threads: CONFIG["threads"]["bags"]
     resources:
         mem_mb=mem_mb(4000),
+        runtime=runtime(120),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["bags"],

@@ -21,6 +21,7 @@ rule generate:
     threads: 2
     resources:
         mem_mb=mem_mb(2000),
+        runtime=runtime(30),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["demo"],
@@ -48,6 +49,7 @@ rule cohort:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=mem_mb(4000),
+        runtime=runtime(60),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["cohort"],

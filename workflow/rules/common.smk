@@ -22,6 +22,8 @@ from slide2rna.errors import UserError
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 )
+# Snakemake sets the other pools to a rule's threads; stages with more than one set this one, too.
+os.environ.update(POLARS_MAX_THREADS="1")
 
 # Snakemake merges them, and the last word is a --configfile's: an error may come from any.
 given = [str(path).removeprefix(f"{os.getcwd()}/") for path in workflow.configfiles]
@@ -209,6 +211,11 @@ def package_settings(wildcards):
 def mem_mb(base):
     """Memory that doubles with each retry, for clusters that kill what takes more."""
     return lambda wildcards, attempt: base * 2 ** (attempt - 1)
+
+
+def runtime(minutes):
+    """As `mem_mb`, of time; what was killed for it goes on where it was."""
+    return mem_mb(minutes)
 
 
 def cohort_files(wildcards):

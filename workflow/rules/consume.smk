@@ -28,6 +28,7 @@ for thrown in THROWN:
         threads: CONFIG["threads"]["features"]
         resources:
             mem_mb=mem_mb(4000),
+            runtime=runtime(1440),
             gpu=GPU,
             downloads=downloads,
         params:

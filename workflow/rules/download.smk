@@ -21,6 +21,7 @@ rule download:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=mem_mb(1000),
+        runtime=runtime(720),
         # A resource, since a changed number must not rerun the job; the profile caps the sum.
         downloads=downloads,
     params:
@@ -50,6 +51,7 @@ rule guard:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=mem_mb(1000),
+        runtime=runtime(30),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["download"],

@@ -45,6 +45,7 @@ rule evaluate:
     threads: CONFIG["threads"]["evaluate"]
     resources:
         mem_mb=mem_mb(4000),
+        runtime=runtime(240),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["evaluate"],

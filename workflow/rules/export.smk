@@ -40,6 +40,7 @@ rule export_run:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=mem_mb(4000),
+        runtime=runtime(60),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["export"],

@@ -26,6 +26,7 @@ rule external_units:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=mem_mb(1000),
+        runtime=runtime(30),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["sample"],
@@ -57,6 +58,7 @@ rule external_sample:
     threads: CONFIG["threads"]["sample"]
     resources:
         mem_mb=mem_mb(4000),
+        runtime=runtime(240),
         gpu=GPU,
     params:
         scripts=SCRIPTS,
@@ -119,6 +121,7 @@ rule external_score:
     threads: CONFIG["threads"]["evaluate"]
     resources:
         mem_mb=mem_mb(4000),
+        runtime=runtime(240),
     params:
         scripts=SCRIPTS,
         code=[STEP_VERSIONS["evaluate"], STEP_VERSIONS["report"]],

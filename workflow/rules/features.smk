@@ -25,6 +25,7 @@ rule features:
     threads: CONFIG["threads"]["features"]
     resources:
         mem_mb=mem_mb(4000),
+        runtime=runtime(720),
         gpu=GPU,
     params:
         scripts=SCRIPTS,

@@ -32,6 +32,7 @@ rule audit_pairings:
     threads: CONFIG["threads"]["evaluate"]
     resources:
         mem_mb=mem_mb(8000),
+        runtime=runtime(1440),
         gpu=lambda wildcards: GPU if audited(wildcards.cohort) else 0,
     params:
         scripts=SCRIPTS,

@@ -51,6 +51,7 @@ rule package:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=mem_mb(2000),
+        runtime=runtime(30),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["package"],

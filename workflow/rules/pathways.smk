@@ -19,6 +19,7 @@ rule pathways:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=mem_mb(2000),
+        runtime=runtime(60),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["pathways"],

@@ -23,6 +23,7 @@ rule report:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=mem_mb(4000),
+        runtime=runtime(60),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["report"],

@@ -23,6 +23,7 @@ rule sample:
     threads: CONFIG["threads"]["sample"]
     resources:
         mem_mb=mem_mb(4000),
+        runtime=runtime(240),
         gpu=GPU,
     params:
         scripts=SCRIPTS,

@@ -35,6 +35,7 @@ rule distil:
     threads: CONFIG["threads"]["train"]
     resources:
         mem_mb=mem_mb(8000),
+        runtime=runtime(1440),
         gpu=GPU,
     params:
         scripts=SCRIPTS,
@@ -79,6 +80,7 @@ rule sample_variants:
     threads: CONFIG["threads"]["sample"]
     resources:
         mem_mb=mem_mb(8000),
+        runtime=runtime(720),
         gpu=GPU,
     params:
         scripts=SCRIPTS,
@@ -128,6 +130,7 @@ rule score_samplers:
     threads: CONFIG["threads"]["evaluate"]
     resources:
         mem_mb=mem_mb(4000),
+        runtime=runtime(240),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["evaluate"],

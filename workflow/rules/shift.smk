@@ -25,6 +25,7 @@ rule shift:
     threads: CONFIG["threads"]["evaluate"]
     resources:
         mem_mb=mem_mb(4000),
+        runtime=runtime(60),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["evaluate"],
@@ -60,6 +61,7 @@ rule abstain:
     threads: CONFIG["threads"]["evaluate"]
     resources:
         mem_mb=mem_mb(4000),
+        runtime=runtime(60),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["evaluate"],

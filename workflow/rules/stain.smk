@@ -42,6 +42,7 @@ rule perturb:
     threads: CONFIG["threads"]["features"]
     resources:
         mem_mb=mem_mb(4000),
+        runtime=runtime(240),
         gpu=GPU,
     params:
         scripts=SCRIPTS,

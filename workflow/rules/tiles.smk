@@ -21,6 +21,7 @@ rule tiles:
     threads: CONFIG["threads"]["tiles"]
     resources:
         mem_mb=mem_mb(2000),
+        runtime=runtime(240),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["tiles"],

@@ -29,6 +29,7 @@ rule train:
     threads: CONFIG["threads"]["train"]
     resources:
         mem_mb=mem_mb(8000),
+        runtime=runtime(1440),
         gpu=GPU,
     params:
         scripts=SCRIPTS,

@@ -1,0 +1,228 @@
+"""The demo on a real Slurm: from the how-to's command to the report, and what goes wrong there.
+
+One node (`slurm_node.py`); jobs are really placed, killed for memory and cancelled by it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import slurm_node
+import yaml
+from polars.testing import assert_frame_equal
+
+pytestmark = pytest.mark.timeout(1800)
+# Small enough that starting jobs is most of the work.
+SMALL: dict[str, Any] = {
+    "folds": {"n": 2},
+    "pathways": {"max_sets": 40},
+    "model": {"hidden": 16, "blocks": 1, "heads": 2, "graph_heads": 2},
+    "train": {"epochs": 8, "patience": 8, "checkpoint_epochs": 2},
+    "sample": {"draws": 20, "steps": 2, "mean_pairs": 1},
+    "evaluate": {"bootstrap": 50, "permutations": 10},
+    "shift": {"bootstrap": 20, "permutations": 20},
+}
+# This Slurm has no accounting database, and its jobs take seconds rather than hours.
+QUICK = {
+    "slurm": [
+        *("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "3"),
+        *("--latency-wait", "15"),
+    ],
+    "generic": ["--seconds-between-status-checks", "2", "--latency-wait", "15"],
+}
+FIELDS = {
+    **{"id": "JobId", "array": "ArrayJobId", "rule": "Comment", "state": "JobState"},
+    **{"memory": "MinMemoryNode", "time": "TimeLimit", "cpus": "NumCPUs", "gpu": "TresPerJob"},
+}
+WALL_CLOCK = {"seconds", "path"}
+# Of `bags` and the Snakemake that starts it, in MiB: less than Python with its libraries takes.
+TOO_LITTLE = 250
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Slurm that is up, for all tests of this file."""
+    try:
+        with slurm_node.node(tmp_path_factory.mktemp("slurm")) as folder:
+            yield folder
+    except slurm_node.NoSlurm as reason:
+        pytest.skip(f"no Slurm for this test: {reason}")
+
+
+class Demo:
+    """A small demo cohort in a folder of its own, and the command that runs it."""
+
+    def __init__(self, repo: Path, folder: Path) -> None:
+        self.repo, self.results = repo, folder / "results"
+        self.config = folder / "small.yaml"
+        demo = {"source": "demo", "shards": 4, "settings": SMALL}
+        self.config.write_text(yaml.safe_dump({"cohorts": {"demo": demo}}))
+
+    def command(self, target: str, *words: str) -> list[str]:
+        return [
+            *(sys.executable, "-m", "snakemake", *words, "--configfile", str(self.config)),
+            *("--config", f"results={self.results}", "--", target),
+        ]
+
+    def start(self, target: str, *words: str) -> subprocess.Popen[str]:
+        # It must hear Ctrl-C where the tests run in the background, too.
+        return subprocess.Popen(
+            ["env", "--default-signal=INT", *self.command(target, *words)],
+            cwd=self.repo,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, target: str, *words: str) -> tuple[int, str]:
+        """Exit status, and what Snakemake said."""
+        process = self.start(target, *words)
+        try:
+            said = process.communicate(timeout=1500)[0]
+        finally:
+            process.kill()
+        return process.returncode, said
+
+    def on(self, profile: str, target: str, *words: str) -> tuple[int, str]:
+        return self.run(target, "--workflow-profile", profile, *QUICK[profile], *words)
+
+    def tables(self) -> dict[str, pl.DataFrame]:
+        return {
+            str(path.relative_to(self.results)): pl.read_parquet(path)
+            for path in sorted((self.results / "demo").rglob("*.parquet"))
+            if "checkpoint" not in path.parts
+        }
+
+
+@pytest.fixture(scope="module")
+def demo(repo: Path, slurm: Path, tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """Run through the executor plugin to the report: with arrays, a group per fold, and a GPU."""
+    made = Demo(repo, tmp_path_factory.mktemp("placed"))
+    status, said = made.on(
+        *(
+            "slurm",
+            "demo",
+            "--slurm-array-jobs",
+            "download, train",
+            "--set-resources",
+            "features:gpu=1",
+        ),
+        *("--groups", "sample=fold", "shift=fold"),
+    )
+    assert status == 0, said[-6000:]
+    assert (made.results / "demo" / "report" / "index.html").is_file()
+    return made
+
+
+def jobs() -> list[dict[str, str]]:
+    """All jobs that Slurm remembers: for which rule, what they asked for, and their state."""
+    text = slurm_node.say("scontrol", "show", "jobs", "--oneliner")
+    found = []
+    for line in text.splitlines():
+        told = dict(re.findall(r"(\S+?)=(\S*)", line))
+        if "JobId" in told:
+            job = {name: told.get(field, "") for name, field in FIELDS.items()}
+            job["rule"] = re.sub(r"^rule_|_wildcards_.*", "", job["rule"])
+            found.append(job)
+    return sorted(found, key=lambda job: int(job["id"]))
+
+
+def test_a_job_asks_for_what_its_rule_needs(demo: Demo) -> None:
+    placed = jobs()
+    asked = {job["rule"]: (job["memory"], job["time"], job["cpus"]) for job in placed}
+    assert asked["generate"] == ("2000M", "00:30:00", "2")
+    assert asked["evaluate"] == ("4000M", "04:00:00", "2")
+    assert asked["train"][1:] == ("1-00:00:00", "1")
+    assert {job["rule"] for job in placed if "gpu" in job["gpu"]} == {"features"}
+    assert {job["state"] for job in placed} == {"COMPLETED"}
+
+
+def test_arrays_and_groups_take_fewer_submissions(demo: Demo) -> None:
+    placed = jobs()
+    for rule, number in (("download", 4), ("train", 2)):
+        arrays = [job["array"] for job in placed if job["rule"] == rule]
+        assert len(arrays) == number
+        assert len(set(arrays)) == 1
+        assert arrays[0]
+    rules = [job["rule"] for job in placed]
+    # A fold's draws and their distances are one job.
+    assert not {"sample", "shift"} & set(rules)
+    assert rules.count("tiles") == 4
+
+
+def test_the_tables_are_those_of_one_machine(repo: Path, demo: Demo, tmp_path: Path) -> None:
+    alone = Demo(repo, tmp_path)
+    status, said = alone.run("demo", "--cores", "2")
+    assert status == 0, said[-6000:]
+    expected, found = alone.tables(), demo.tables()
+    assert found.keys() == expected.keys()
+    assert len(expected) > 40
+    for name, table in expected.items():
+        columns = [column for column in table.columns if column not in WALL_CLOCK]
+        assert_frame_equal(
+            found[name].select(columns), table.select(columns), rel_tol=1e-5, abs_tol=1e-8
+        )
+
+
+@pytest.mark.parametrize("profile", ["slurm", "generic"])
+def test_a_job_killed_for_memory_gets_more(demo: Demo, profile: str) -> None:
+    before = len(jobs())
+    bags = demo.results / "demo" / "bags" / "lite0.safetensors"
+    grows = f"bags:mem_mb={TOO_LITTLE} * 10 ** (attempt - 1)"
+    status, said = demo.on(profile, str(bags), "--forcerun", "bags", "--set-resources", grows)
+    assert status == 0, said[-6000:]
+    tried = jobs()[before:]
+    assert [job["memory"] for job in tried] == [f"{TOO_LITTLE}M", f"{10 * TOO_LITTLE}M"]
+    assert [job["time"] for job in tried] == ["02:00:00", "04:00:00"]
+    assert [job["state"] for job in tried] == ["FAILED", "COMPLETED"]
+
+
+@pytest.mark.parametrize("how", ["scancel", "interrupt"])
+def test_what_was_cancelled_goes_on_with_the_same_command(demo: Demo, how: str) -> None:
+    """At the next slide; those that were done are not touched."""
+    before = len(jobs())
+    folder = demo.results / "demo" / "features" / "lite0"
+    manifest = folder / "shard-0.parquet"
+    slides = pl.read_parquet(manifest)["slide_id"].to_list()
+    files = [folder / f"{slide}.h5" for slide in slides]
+    for path in (manifest, *files):
+        path.unlink(missing_ok=True)
+    words = (str(manifest), "--workflow-profile", "slurm", *QUICK["slurm"], "--retries", "0")
+
+    process = demo.start(*words)
+    try:
+        slurm_node.until(lambda: any(map(Path.exists, files)), "a slide's features", 300)
+        if how == "scancel":
+            slurm_node.say("scancel", jobs()[-1]["id"])
+        else:
+            process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=300)[0]
+    finally:
+        process.kill()
+    assert process.returncode != 0
+    assert not manifest.exists()
+    slurm_node.until(lambda: not slurm_node.say("squeue", "-h"), "the end of the job")
+    assert [job["state"] for job in jobs()[before:]] == ["CANCELLED"], said[-3000:]
+    done = {path: path.stat().st_mtime_ns for path in files if path.exists()}
+    assert 0 < len(done) < len(files)
+
+    status, said = demo.run(*words)
+    assert status == 0, said[-6000:]
+    assert pl.read_parquet(manifest)["slide_id"].to_list() == slides
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+
+
+def test_nothing_is_left_behind(demo: Demo, slurm: Path) -> None:
+    """But Slurm's own memory of the jobs."""
+    assert not slurm_node.say("squeue", "-h")
+    assert "fatal" not in (slurm / "slurmctld.log").read_text()
+    shutil.rmtree(demo.results)
