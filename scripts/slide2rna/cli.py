@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from slide2rna import lifeline
 from slide2rna.errors import UserError
 
 log = logging.getLogger("slide2rna")
@@ -84,8 +85,9 @@ def run(
 ) -> None:
     """Run a command line; a `UserError` becomes one line on stderr and exit status 2.
 
-    The first and the last line of a stage's log say that it started and that it finished; what
-    people call by hand (`stage` false) says only what it has to say. An error of the file system
+    The first and the last line of a stage's log say that it started and that it finished; it ends
+    with the Snakemake that started it, and leaves no temporary file of an earlier try. What people
+    call by hand (`stage` false) says only what it has to say. An error of the file system
     is a line, too. Ctrl-C ends with status 130, and a pager that was closed ends it quietly, as any
     command of a shell.
     """
@@ -96,11 +98,16 @@ def run(
     # faiss reports every instruction set that its loader tries.
     logging.getLogger("faiss").setLevel(logging.WARNING)
     if stage:
+        lifeline.follow()
         log.info("%s: started", name)
     try:
         main(argv)
         sys.stdout.flush()
         if stage:
+            # Not above: threads are set before anything is imported that has pools of its own.
+            from slide2rna import io
+
+            io.sweep()
             log.info("%s: finished", name)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
