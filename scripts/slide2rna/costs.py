@@ -6,9 +6,10 @@ slides with t tiles measured, N slides with T tiles are taken to cost
     hours, disk   measured                        of what doesn't grow (once)
                   measured x N / n                of what grows with the slides
                   measured x N T / (n t)          of what grows with their tiles
-    memory        measured + c (N - n) k d 4 B    of a job that holds c copies of all bags
+    memory        measured + (N - n)(b k d + p g) 4 B, if a job holds b bags and p profiles a slide
 
-with k clusters of d features in a bag, and the same settings: network, epochs, draws, genes, folds.
+with k clusters of d features in a bag and g genes in a profile. Settings (network, epochs, draws,
+genes, folds) are those that were measured.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ STAGES: dict[str, tuple[str, dict[str, str]]] = {
     "export": (SLIDES, {"export": SLIDES}),
     "report": (ONCE, {"report": ONCE}),
 }
-# Of the bags in a job's memory; the other stages read them slide by slide, or not at all.
-COPIES = {"bags": 1, "train": 3, "shift": 1}
+# Bags and profiles per slide in a job's memory, as benchmarks/costs.py measures them; the other
+# stages read them slide by slide, or not at all.
+HELD = {"cohort": (0.0, 2.0), "bags": (1.0, 0.0), "train": (3.0, 3.0), "shift": (1.0, 0.0)}
 QUANTITIES = {
     "cpu": "CPU, hours",
     "gpu": "GPU, hours",
@@ -73,11 +75,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Measured:
-    """A run as it was: slides, tiles of a slide on average, GB of a slide's bag, its stages."""
+    """A run as it was: slides, tiles of a slide on average, GB of its bag and profile, stages."""
 
     slides: int
     tiles: float
     bag: float
+    profile: float
     stages: dict[str, Stage]
 
 
@@ -114,7 +117,8 @@ def measure(cohort: str | Path) -> Measured:
         sizes = {folder: _size(cohort / folder) / GB for folder in folders}
         if any(sizes.values()):
             stages.setdefault(name, Stage()).disk = sizes
-    return Measured(slides, _tiles(cohort) / max(1, slides), _bag(cohort), stages)
+    tiles = _tiles(cohort) / max(1, slides)
+    return Measured(slides, tiles, _bag(cohort), _profile(cohort), stages)
 
 
 def _number(text: str) -> float:
@@ -157,6 +161,13 @@ def _bag(cohort: Path) -> float:
     return max(widths) * FLOAT / GB
 
 
+def _profile(cohort: Path) -> float:
+    """GB of one sample's expression."""
+    path = cohort / "expression.parquet"
+    genes = len(pl.read_parquet_schema(path)) - 1 if path.is_file() else 0
+    return genes * FLOAT / GB
+
+
 def scaled(found: Measured, slides: int, tiles: float | None = None) -> dict[str, Stage]:
     """The stages with `slides` slides of `tiles` tiles (default: as measured), by the formula."""
     tiles = found.tiles if tiles is None else tiles
@@ -165,7 +176,8 @@ def scaled(found: Measured, slides: int, tiles: float | None = None) -> dict[str
     made = {}
     for name, stage in found.stages.items():
         law, folders = STAGES[name]
-        held = COPIES.get(name, 0) * (slides - found.slides) * found.bag
+        bags, profiles = HELD.get(name, (0.0, 0.0))
+        held = (slides - found.slides) * (bags * found.bag + profiles * found.profile)
         made[name] = Stage(
             stage.jobs,
             stage.cpu * grown[law],
