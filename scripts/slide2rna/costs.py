@@ -1,15 +1,16 @@
 """What a run has cost, stage by stage, and what it would cost with more slides.
 
 Reads the benchmark file that Snakemake leaves of every job, its log, and the sizes of folders. Of n
-slides with t tiles measured, N slides with T tiles are taken to cost
+slides with t tiles measured in J jobs, N slides with T tiles are taken to cost
 
-    hours, disk   measured                        of what doesn't grow (once)
-                  measured x N / n                of what grows with the slides
-                  measured x N T / (n t)          of what grows with their tiles
-    memory        measured + (N - n)(b k d + p g) 4 B, if a job holds b bags and p profiles a slide
+    CPU hours    measured                               of what is done once
+                 J' s + (measured - J s) N / n          of what grows with the slides
+                 J' s + (measured - J s) N T / (n t)    of what grows with their tiles
+    GPU, disk    the same with s = 0
+    memory       measured + (N - n)(b k d + p g) 4 B    of a job with b bags, p profiles of a slide
 
-with k clusters of d features in a bag and g genes in a profile. Settings (network, epochs, draws,
-genes, folds) are those that were measured.
+where s is what a job takes to start; J' is J, or N / 64 for jobs of shards; k clusters of d features
+make a bag, g genes a profile. Settings (network, epochs, draws, folds) are those measured.
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ STAGES: dict[str, tuple[str, dict[str, str]]] = {
 # Bags and profiles per slide in a job's memory, as benchmarks/costs.py measures them; the other
 # stages read them slide by slide, or not at all.
 HELD = {"cohort": (0.0, 2.0), "bags": (1.0, 0.0), "train": (3.0, 3.0), "shift": (1.0, 0.0)}
+# CPU seconds that a job takes before it does anything (imports, loading lite0), as measured.
+START_S = {"download": 0.6, "guard": 0.5, "cohort": 1.2, "tiles": 1.2, "features": 4.6, "bags": 0.9}
+START_S |= {"consume": 4.6, "train": 3.3, "sample": 3.4, "evaluate": 1.7, "shift": 2.3}
+START_S |= {"abstain": 1.5, "package": 3.5, "export": 4.3, "distil": 3.3, "sample_variants": 3.4}
+SHARDED, SLIDES_PER_SHARD = ("download", "tiles", "features", "consume"), 64
 QUANTITIES = {
     "cpu": "CPU, hours",
     "gpu": "GPU, hours",
@@ -178,9 +184,12 @@ def scaled(found: Measured, slides: int, tiles: float | None = None) -> dict[str
         law, folders = STAGES[name]
         bags, profiles = HELD.get(name, (0.0, 0.0))
         held = (slides - found.slides) * (bags * found.bag + profiles * found.profile)
+        jobs = -(-slides // SLIDES_PER_SHARD) if name in SHARDED else stage.jobs
+        start = START_S.get(name, 0.0) / HOUR if law != ONCE else 0.0
+        work = max(0.0, stage.cpu - stage.jobs * start)
         made[name] = Stage(
-            stage.jobs,
-            stage.cpu * grown[law],
+            jobs,
+            jobs * start + work * grown[law],
             stage.gpu * grown[law],
             stage.memory + max(0.0, held),
             {folder: size * grown[folders[folder]] for folder, size in stage.disk.items()},
