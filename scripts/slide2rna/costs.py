@@ -9,8 +9,8 @@ slides with t tiles measured in J jobs, N slides with T tiles are taken to cost
     GPU, disk    the same with s = 0
     memory       measured + (N - n)(b k d + p g) 4 B    of a job with b bags, p profiles of a slide
 
-where s is what a job takes to start; J' is J, or N / 64 for jobs of shards; k clusters of d features
-make a bag, g genes a profile. Settings (network, epochs, draws, folds) are those measured.
+where s is what a job takes to start; J' is J, or N / 64 for jobs of shards; k clusters of d
+features make a bag, g genes a profile. Settings (network, epochs, draws, folds) are those measured.
 """
 
 from __future__ import annotations
