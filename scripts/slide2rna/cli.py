@@ -23,7 +23,7 @@ from slide2rna.errors import UserError
 log = logging.getLogger("slide2rna")
 T = TypeVar("T")
 # How libraries in Rust and C pass on an error of the system.
-OF_SYSTEM = re.compile(r"os error \d+|errno = \d+")
+OF_SYSTEM = re.compile(r"(?:os error|errno =) (\d+)")
 COHORT = {
     "bags": "bags of the cohort",
     "expression": "samples x genes, log2(x+1)",
@@ -119,13 +119,17 @@ def run(
         # What is still in the buffer has nowhere to go, and would be a traceback at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    except OSError as error:
-        # The system's own (no space, no permission); libraries raise others of the kind, too.
-        if error.errno is None and not OF_SYSTEM.search(str(error)):
+    except Exception as error:
+        # The system's own (no space, no permission), also as libraries in Rust and C pass it on.
+        number = getattr(error, "errno", None)
+        if number is None and (found := OF_SYSTEM.search(str(error))):
+            number = int(found[1])
+        if not isinstance(number, int):
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        cause = (error.strerror or str(error)).replace("\n", " ")
-        print(f"error: {where}{cause}; mend that and run the same command again", file=sys.stderr)
+        path = getattr(error, "filename", None)
+        where = f"{path}: " if path else ""
+        cause = f"{where}{os.strerror(number)}"
+        print(f"error: {cause}; mend that and run the same command again", file=sys.stderr)
         sys.exit(2)
 
 

@@ -76,10 +76,12 @@ def test_a_full_disk(quiet: Path, small_disk: Path, expected: Tables) -> None:
         running.check_whole(lab / "results", {})
         if done.returncode == 0:
             break
-        found = errors(done.stdout)
+        # Snakemake itself complains as well, at length, when its own log can't be written.
+        logs = "".join(path.read_text() for path in (lab / "results/demo/logs").iterdir())
+        found = errors(logs)
         assert found, done.stdout[-6000:]
         assert all("No space left on device" in line for line in found), found
-        assert "Traceback" not in done.stdout, done.stdout[-6000:]
+        assert "Traceback" not in logs, logs
         failed = sorted(set(re.findall(r"Error in rule (\w+):", done.stdout)))
         told.append(f"{free_mb} MB: {', '.join(failed)}")
     print("\n" + "\n".join(told))
@@ -89,9 +91,19 @@ def test_a_full_disk(quiet: Path, small_disk: Path, expected: Tables) -> None:
     assert running.temporary(lab / "results") == []
 
 
-def test_a_read_only_folder(finished: Path, expected: Tables) -> None:
+NOT_WRITABLE = "error: results: Read-only file system; make it writable, or name another folder"
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [(["report"], NOT_WRITABLE), (["evaluation", "report"], "Write-protected output files")],
+    ids=["nothing to write over", "files to write over"],
+)
+def test_a_read_only_folder(
+    finished: Path, expected: Tables, missing: list[str], told: str
+) -> None:
     results = finished / "results"
-    forget(finished, "evaluation", "report")
+    forget(finished, *missing)
     mount("--bind", results, results)
     try:
         mount("-o", "remount,ro,bind", results)
@@ -100,10 +112,10 @@ def test_a_read_only_folder(finished: Path, expected: Tables) -> None:
     finally:
         subprocess.run(["umount", str(results)], check=True)
     assert done.returncode == 1
-    remedy = "make it writable, or name another folder: results"
-    assert errors(done.stdout) == {f"error: results: Read-only file system; {remedy}"}
+    assert told in done.stdout
     assert "Traceback" not in done.stdout
-    assert planned.returncode == 0, planned.stdout[-2000:]
+    if told == NOT_WRITABLE:
+        assert planned.returncode == 0, planned.stdout[-2000:]
     assert running.run(finished).returncode == 0
     running.assert_same_tables(results, expected)
 
@@ -200,7 +212,7 @@ def test_files_of_a_clock_that_was_ahead(finished: Path, expected: Tables) -> No
     assert run.returncode == 1
     assert "could indicate a clock skew" in run.stdout
     assert "Traceback" not in run.stdout
-    touched = running.run(finished, "--touch")
+    touched = running.run(finished, "--touch", "--forceall")
     assert touched.returncode == 0, touched.stdout[-3000:]
     again = running.run(finished)
     assert again.returncode == 0, again.stdout[-3000:]

@@ -1,4 +1,4 @@
-"""What a run has cost, stage by stage, and what more slides would cost: CPU, GPU, memory, disk.
+"""What a run has cost per stage, and what more slides would: CPU, GPU, memory, disk.
 
     slide2rna costs results/demo
     slide2rna costs results/mine --slides 5000 --tiles 4000 --out costs.tsv
