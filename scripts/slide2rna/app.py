@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slide2rna import __version__, cli, commands
 
-NAMES = ["doctor", "predict", "maps", "cohort", "convert"]
+NAMES = ["doctor", "predict", "maps", "cohort", "costs", "convert"]
 FOLDER = Path(commands.__file__).parent
 
 

@@ -17,12 +17,13 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from slide2rna import lifeline
 from slide2rna.errors import UserError
 
 log = logging.getLogger("slide2rna")
 T = TypeVar("T")
 # How libraries in Rust and C pass on an error of the system.
-OF_SYSTEM = re.compile(r"os error \d+|errno = \d+")
+OF_SYSTEM = re.compile(r"(?:os error|errno =) (\d+)")
 COHORT = {
     "bags": "bags of the cohort",
     "expression": "samples x genes, log2(x+1)",
@@ -84,8 +85,9 @@ def run(
 ) -> None:
     """Run a command line; a `UserError` becomes one line on stderr and exit status 2.
 
-    The first and the last line of a stage's log say that it started and that it finished; what
-    people call by hand (`stage` false) says only what it has to say. An error of the file system
+    The first and the last line of a stage's log say that it started and that it finished; it ends
+    with the Snakemake that started it, and leaves no temporary file of an earlier try. What people
+    call by hand (`stage` false) says only what it has to say. An error of the file system
     is a line, too. Ctrl-C ends with status 130, and a pager that was closed ends it quietly, as any
     command of a shell.
     """
@@ -96,11 +98,16 @@ def run(
     # faiss reports every instruction set that its loader tries.
     logging.getLogger("faiss").setLevel(logging.WARNING)
     if stage:
+        lifeline.follow()
         log.info("%s: started", name)
     try:
         main(argv)
         sys.stdout.flush()
         if stage:
+            # Not above: threads are set before anything is imported that has pools of its own.
+            from slide2rna import io
+
+            io.sweep()
             log.info("%s: finished", name)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -112,13 +119,17 @@ def run(
         # What is still in the buffer has nowhere to go, and would be a traceback at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    except OSError as error:
-        # The system's own (no space, no permission); libraries raise others of the kind, too.
-        if error.errno is None and not OF_SYSTEM.search(str(error)):
+    except Exception as error:
+        # The system's own (no space, no permission), also as libraries in Rust and C pass it on.
+        number = getattr(error, "errno", None)
+        if number is None and (found := OF_SYSTEM.search(str(error))):
+            number = int(found[1])
+        if not isinstance(number, int):
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        cause = (error.strerror or str(error)).replace("\n", " ")
-        print(f"error: {where}{cause}; mend that and run the same command again", file=sys.stderr)
+        path = getattr(error, "filename", None)
+        where = f"{path}: " if path else ""
+        cause = f"{where}{os.strerror(number)}"
+        print(f"error: {cause}; mend that and run the same command again", file=sys.stderr)
         sys.exit(2)
 
 

@@ -6,6 +6,7 @@ them is the ordinary chain, and the truth beside them, so that tests can say wha
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from slide2rna import STEP_VERSIONS, aperio, featurefile, io
+from slide2rna import STEP_VERSIONS, aperio, featurefile, io, lifeline
 from slide2rna.cli import progress
 from slide2rna.law import CLASSES, Floats, Law, truth
 from slide2rna.paint import Plan, paint
@@ -92,7 +93,8 @@ def _demo_slides(
     """Paint the slides; the patients' shares are then the mean of what was painted."""
     slides = list(_plans(law, names, pi, sites, seed))
     shares = np.zeros((len(slides), len(CLASSES)))
-    with ProcessPoolExecutor(workers) as pool:
+    me = (os.getpid(),)
+    with ProcessPoolExecutor(workers, initializer=lifeline.follow, initargs=me) as pool:
         painted = pool.map(partial(_paint_slide, folder=out / "slides", seed=seed), slides)
         for i, own in enumerate(progress(painted, "painting", total=len(slides))):
             shares[i] = own
@@ -157,6 +159,7 @@ def _paint_slide(slide: Slide, folder: Path, seed: int) -> list[float]:
     else:
         aperio.write(path, rgb, mpp=None, power=None)
     io.write_json({"key": key, "shares": shares.tolist()}, note)
+    io.sweep()  # the pool's process has no other end
     return shares.tolist()
 
 

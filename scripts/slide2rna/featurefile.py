@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,12 @@ class Features:
 
 
 def write(path: Path, found: Features, attributes: dict[str, Any]) -> None:
-    """Write features as h5, all or nothing; the same content gives the same bytes."""
-    with atomic(path) as partial, h5py.File(partial, "w", track_order=False) as file:
+    """Write features as h5, all or nothing; the same content gives the same bytes.
+
+    The file is made in memory: on a full disk HDF5 prints a traceback for every object it closes.
+    """
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", track_order=False) as file:
         file.create_dataset("features", data=found.features.astype(np.float32), track_times=False)
         coords = found.coords.astype(np.int64) if found.unit == PX else found.coords
         made = file.create_dataset("coords", data=coords, track_times=False)
@@ -68,6 +73,8 @@ def write(path: Path, found: Features, attributes: dict[str, Any]) -> None:
             file.create_dataset("color", data=found.color.astype(np.float32), track_times=False)
         for name, value in attributes.items():
             file.attrs[name] = value
+    with atomic(path) as partial:
+        partial.write_bytes(buffer.getbuffer())
 
 
 def read(path: Path) -> Features:

@@ -26,7 +26,7 @@ from slide2rna.encoders import Encoder
 from slide2rna.errors import SlideError, StageError
 from slide2rna.featurefile import Features, attributes_of, read, write
 from slide2rna.io import write_parquet
-from slide2rna.slides import Slide, open_slide
+from slide2rna.slides import Slide, open_slide, stop_if_lost, was_lost
 from slide2rna.tiles import fingerprint
 
 WHITE, MAX_WHITE = 230, 0.6
@@ -217,12 +217,18 @@ def run(
 
     Leaves <slide_id>.h5 per slide in `out`, and the manifest last of all. A file made from the
     same tiles by the same encoder is kept.
+
+    Raises
+    ------
+    StageError
+        A slide is gone since it was checked; the others are done.
     """
     paths = {row["slide_id"]: row for row in pl.read_parquet(shard).iter_rows(named=True)}
     tiled = pl.read_parquet(tiles_manifest).sort("slide_id")
     if set(tiled["slide_id"]) != set(paths):
         raise StageError(tiles_manifest, f"its slides aren't those of {shard}", "run tiles again")
-    rows, meter, kept = [], Meter(), list[str]()
+    rows, meter = [], Meter()
+    kept, lost = list[str](), list[str]()
 
     def one(slide_id: str, mpp: float) -> dict[str, Any]:
         table = pl.read_parquet(tiles / f"{slide_id}.parquet")
@@ -255,6 +261,8 @@ def run(
         except SlideError as error:
             log.warning("%s failed: %s", row["slide_id"], error)
             rows.append(_failed(row["slide_id"], error.reason))
+            lost += [row["slide_id"]] * was_lost(paths[row["slide_id"]])
+    stop_if_lost(shard, lost)
     log.info("features: %s", meter.text(threads if encoder.parallel else 1))
     log.info("features: %d of %d slides were here already", len(kept), len(rows))
     return _finish(rows, manifest)

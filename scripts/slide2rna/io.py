@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ import numpy as np
 import polars as pl
 
 from slide2rna.errors import ConfigError
+
+TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[a-z0-9_]{8}\.partial(?P<suffix>(\.[^.]*)?)")
+written: set[Path] = set()
 
 
 def make_folder(path: Path) -> None:
@@ -56,8 +60,22 @@ def atomic(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         partial.chmod(0o666 & ~umask)  # mkstemp gives 0600; a lab shares its results
         partial.replace(path)
+        written.add(path.absolute())
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sweep() -> None:
+    """Delete the temporary files that killed runs left of the files that this process has written.
+
+    Only of these: another job may be writing its own in the same folder.
+    """
+    for folder in {path.parent for path in written if path.parent.is_dir()}:
+        for entry in os.scandir(folder):
+            found = TEMPORARY.fullmatch(entry.name)
+            if found and folder / (found["stem"] + found["suffix"]) in written:
+                Path(entry).unlink(missing_ok=True)
+    written.clear()
 
 
 def write_parquet(table: pl.DataFrame, path: str | Path) -> None:

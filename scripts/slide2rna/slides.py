@@ -7,10 +7,12 @@ level 0, sizes in pixels of the level that is read (OpenSlide's convention).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import openslide
@@ -18,7 +20,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from slide2rna.cli import log
-from slide2rna.errors import SlideError
+from slide2rna.errors import SlideError, StageError, listing
 
 MPP_RANGE = (0.05, 2.0)
 MPP_TOLERANCE = 0.2  # sheet against file; scanners themselves are within 2 %
@@ -186,6 +188,27 @@ def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
         ) from error
     stat = path.stat()
     return Slide(path, _decode(path, stat.st_mtime_ns, stat.st_size), mpp)
+
+
+def was_lost(row: Mapping[str, Any]) -> bool:
+    """Whether a slide that failed isn't there any more, though it was when it was checked."""
+    return row["path"] is not None and not Path(row["path"]).is_file()
+
+
+def stop_if_lost(shard: str | Path, lost: Sequence[str]) -> None:
+    """Refuse to count slides as failed that went away in mid-run: a disk may have gone with them.
+
+    Raises
+    ------
+    StageError
+        There are any. No manifest is written then, so the same command tries them again.
+    """
+    if lost:
+        raise StageError(
+            shard,
+            f"slides that were there are gone: {listing(lost)}",
+            "bring them back (is their disk there?) and run the same command again",
+        )
 
 
 def resolve_mpp(

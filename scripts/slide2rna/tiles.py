@@ -24,7 +24,7 @@ from slide2rna.cli import log, progress
 from slide2rna.config import Settings
 from slide2rna.errors import SlideError
 from slide2rna.io import atomic, read_json, rng_for, write_json, write_parquet
-from slide2rna.slides import Slide, open_slide
+from slide2rna.slides import Slide, open_slide, stop_if_lost, was_lost
 from slide2rna.tissue import tissue_mask
 
 THUMBNAIL_PX = 1400
@@ -224,8 +224,14 @@ def run(shard: Path, out: Path, manifest: Path, settings: Settings, seed: int) -
 
     Leaves a table, a mask, a picture and a small record per slide in `out`, and the manifest
     last of all. A slide that fails is named there; the others go on.
+
+    Raises
+    ------
+    StageError
+        A slide is gone since it was checked; the others are done.
     """
-    rows, kept = [], 0
+    rows: list[dict[str, Any]] = []
+    kept, lost = 0, list[str]()
     slides = pl.read_parquet(shard).sort("slide_id")
     for row in progress(slides.iter_rows(named=True), "tiles", slides.height):
         failed = {"slide_id": row["slide_id"], "status": "failed"}
@@ -239,6 +245,8 @@ def run(shard: Path, out: Path, manifest: Path, settings: Settings, seed: int) -
         except SlideError as error:
             log.warning("%s failed: %s", row["slide_id"], error)
             rows.append(failed | {"reason": error.reason})
+            lost += [row["slide_id"]] * was_lost(row)
+    stop_if_lost(shard, lost)
     table = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
     write_parquet(table, manifest)
     log.info("tiles: %d of %d slides were here already", kept, table.height)

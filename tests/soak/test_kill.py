@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import polars as pl
 import pytest
-from polars.testing import assert_frame_equal
+import running
 
 # In the order of the flow; a fold's or a shard's first log stands for its stage.
 STAGES = {
@@ -30,23 +28,12 @@ STAGES = {
     "train": "train-lite0-flow-go-bp-0.log",
     "sample": "sample-lite0-flow-go-bp-0.log",
     "evaluate": "evaluate-lite0-flow-go-bp.log",
+    "shift": "shift-lite0-flow-go-bp-0.log",
+    "package": "package-lite0-flow-go-bp.log",
     "report": "report.log",
 }
 # Seconds of work to let pass after the start, so that a kill lands in the middle of long stages.
-DELAY_S = {"generate": 8.0, "features": 5.0, "train": 5.0, "sample": 4.0}
-WALL_CLOCK = {"seconds"}
-
-
-def start(repo: Path, results: Path, *extra: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", f"results={results}"]
-    subprocess.run([*command, "--unlock", "-q"], cwd=repo, check=False, capture_output=True)
-    return subprocess.Popen(
-        [*command, *extra, "--", "demo"],
-        cwd=repo,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+DELAY_S = {"generate": 4.0, "features": 2.0, "train": 1.5, "report": 2.0}
 
 
 def state(log: Path) -> str:
@@ -54,15 +41,15 @@ def state(log: Path) -> str:
     return "finished" if ": finished" in text else "started" if ": started" in text else "waiting"
 
 
-def kill_in(stage: str, repo: Path, results: Path) -> bool:
+def kill_in(stage: str, lab: Path) -> bool:
     """Run until `stage` is under way, then kill everything. False if it had finished too soon.
 
     The stage is forced, since it may have been finished beside the one that was killed before.
     """
-    log = results / "demo" / "logs" / STAGES[stage]
+    log = lab / "results" / "demo" / "logs" / STAGES[stage]
     log.unlink(missing_ok=True)
-    process = start(repo, results, "--forcerun", stage)
-    deadline = time.monotonic() + 600
+    process = running.start(lab, "--forcerun", stage)
+    deadline = time.monotonic() + 1200
     while state(log) == "waiting" and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     time.sleep(DELAY_S.get(stage, 0.0))
@@ -71,29 +58,14 @@ def kill_in(stage: str, repo: Path, results: Path) -> bool:
     return state(log) == "started"
 
 
-def tables(results: Path) -> dict[str, pl.DataFrame]:
-    return {
-        str(path.relative_to(results)): pl.read_parquet(path)
-        for path in sorted((results / "demo").rglob("*.parquet"))
-        if "checkpoint" not in path.parts
-    }
-
-
 @pytest.mark.timeout(3600)
-def test_kill_in_every_stage(repo: Path, tmp_path: Path) -> None:
-    quiet, killed = tmp_path / "quiet", tmp_path / "killed"
-    assert start(repo, quiet).wait() == 0
+def test_kill_in_every_stage(lab: Path, expected: dict[str, pl.DataFrame]) -> None:
     landed = {}
     for stage in STAGES:
-        landed[stage] = kill_in(stage, repo, killed)
+        landed[stage] = kill_in(stage, lab)
         print(f"{stage}: {'killed under way' if landed[stage] else 'finished before the kill'}")
     assert all(landed.values()), landed
-    assert start(repo, killed).wait() == 0
-
-    expected, found = tables(quiet), tables(killed)
-    assert found.keys() == expected.keys()
-    for name, table in expected.items():
-        columns = [c for c in table.columns if c not in WALL_CLOCK | {"path"}]
-        assert_frame_equal(found[name].select(columns), table.select(columns), rel_tol=1e-5)
-    leftovers = [p for p in killed.rglob("*.partial*") if "checkpoint" not in p.parts]
-    print(f"{len(leftovers)} temporary files left behind by the kills, none counted as done")
+    done = running.start(lab)
+    assert done.wait() == 0
+    running.assert_same_tables(lab / "results", expected)
+    assert running.temporary(lab / "results") == []

@@ -51,8 +51,16 @@ def tiled(name: str, path: Path | None, **settings: object) -> None:
 
 
 @trouble
-def no_such_slide() -> None:
-    tiled("A", Path("scans/A.svs"))
+def slide_goes_away() -> None:
+    Path("slides").mkdir()
+    own = config.defaults("tiles")
+    slides = shard(Path("slides/shard-0.parquet"), {"A": Path("scans/A.svs")})
+    tiles.run(slides, Path("tiles"), Path("m.parquet"), own, 1)
+
+
+@trouble
+def disk_is_full() -> None:
+    Path("/dev/full").write_text("x")
 
 
 @trouble

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -116,6 +117,24 @@ def run(
     return features.run(
         table, folder, folder / "shard-0.parquet", out, manifest, encoder, TILES, threads
     )
+
+
+def test_a_slide_that_goes_away_stops_the_shard_and_nothing_else(
+    tmp_path: Path, good: Path
+) -> None:
+    lost = Path(shutil.copy(good, tmp_path / "lost.svs"))
+    inputs = prepared(tmp_path, {"a": good, "lost": lost, "z": good})
+    lost.unlink()
+    with pytest.raises(StageError, match="slides that were there are gone: lost; bring them back"):
+        run(*inputs)
+    out = tmp_path / "features/color"
+    assert {path.name for path in out.iterdir()} == {"a.h5", "z.h5"}
+    # What is done needs no slide any more.
+    good_again = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    shutil.copy(good, lost)
+    assert run(*inputs)["status"].to_list() == ["ok"] * 3
+    for name, when in good_again.items():
+        assert (out / name).stat().st_mtime_ns == when
 
 
 def test_shard(tmp_path: Path, good: Path) -> None:

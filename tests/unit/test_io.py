@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+import tempfile
 from pathlib import Path
 
 import polars as pl
@@ -92,3 +93,24 @@ def test_shards_are_about_even() -> None:
         counts[io.shard_of(f"TCGA-{number}", 8)] += 1
     assert min(counts) > 400
     assert max(counts) < 600
+
+
+def test_leftovers_of_killed_runs_go_and_those_of_others_stay(tmp_path: Path) -> None:
+    io.sweep()
+    ours = [".a.abcd_123.partial.json", ".a.b.00000000.partial.tar", ".plain.abcdefgh.partial"]
+    others = [
+        *(".c.abcd1234.partial.json", ".a.abcd1234.partial.txt", ".a.short.partial.json"),
+        *("a.json.partial", "fold-0.zarr.partial"),
+    ]
+    for name in (*ours, *others):
+        (tmp_path / name).touch()
+    for name in ("a.json", "a.b.tar", "plain"):
+        io.write_text("whole", tmp_path / name)
+    with tempfile.TemporaryDirectory() as gone:
+        io.write_text("", Path(gone) / "a.json")
+    io.sweep()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"a.json", "a.b.tar", "plain", *others}
+    (tmp_path / ours[0]).touch()
+    io.sweep()  # nothing was written since
+    assert (tmp_path / ours[0]).exists()

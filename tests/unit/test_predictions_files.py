@@ -83,12 +83,16 @@ def test_a_folder_is_no_slide(model: Predictor, tmp_path: Path) -> None:
             OSError(errno.ENOSPC, "No space left on device", "a/genes.parquet"),
             "a/genes.parquet: No",
         ),
-        (OSError("No space left on device (os error 28)"), "error: No space left on device (os"),
+        (OSError("No space left on device (os error 28)"), "error: No space left on device; mend"),
+        (
+            pl.exceptions.ComputeError("underlying IO error: no room (os error 28)"),
+            "error: No space left on device; mend",
+        ),
         (PermissionError(errno.EACCES, "Permission denied", "a"), "error: a: Permission denied;"),
     ],
 )
 def test_the_systems_errors_are_a_line(
-    error: OSError, text: str, capsys: pytest.CaptureFixture[str]
+    error: Exception, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(_: object) -> None:
         raise error

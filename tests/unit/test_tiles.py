@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from slide2rna import config, tiles
-from slide2rna.errors import SlideError
+from slide2rna.errors import SlideError, StageError
 from slide2rna.slides import Slide, open_slide
 from slide2rna.tissue import tissue_mask
 from slide_factory import PENS, break_header, picture, shard, write_slide
@@ -189,7 +190,7 @@ def test_shard_goes_on_after_bad_slides(tmp_path: Path, good: Path) -> None:
         "broken": break_header(write_slide(tmp_path / "broken.svs", small)),
         "empty": write_slide(tmp_path / "empty.svs", picture(512, 512, tissue=False)),
         "good": good,
-        "none": tmp_path / "none.svs",
+        "none": None,
         "nompp": write_slide(tmp_path / "nompp.svs", small, mpp=None),
         "oddmpp": write_slide(tmp_path / "oddmpp.svs", small, mpp=40),
     }
@@ -217,6 +218,21 @@ def test_earlier_failures_are_repeated(tmp_path: Path, good: Path) -> None:
     found = run(tmp_path, table)
     assert found["status"].to_list() == ["failed", "ok"]
     assert found["reason"].to_list() == reasons
+
+
+def test_a_slide_that_goes_away_stops_the_shard_and_nothing_else(
+    tmp_path: Path, good: Path
+) -> None:
+    lost = tmp_path / "lost.svs"
+    table = shard(tmp_path / "shard-0.parquet", {"a": good, "lost": lost, "z": good})
+    with pytest.raises(StageError, match=r"slides that were there are gone: lost; bring them back"):
+        run(tmp_path, table)
+    assert not (tmp_path / "tiles/shard-0.parquet").exists()
+    done = {name: (tmp_path / f"tiles/{name}.json").stat().st_mtime_ns for name in "az"}
+    shutil.copy(good, lost)
+    assert run(tmp_path, table)["status"].to_list() == ["ok"] * 3
+    for name, when in done.items():
+        assert (tmp_path / f"tiles/{name}.json").stat().st_mtime_ns == when
 
 
 def test_rerun_keeps_what_is_there(

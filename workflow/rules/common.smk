@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 PACKAGE = Path(workflow.current_basedir).parents[1] / "scripts"
@@ -17,6 +18,7 @@ from slide2rna import STEP_VERSIONS
 from slide2rna import config as configuration
 from slide2rna import runs
 from slide2rna.errors import UserError
+from slide2rna.lifeline import SNAKEMAKE
 
 # Jobs take the interpreter that runs Snakemake, activated or not; a conda environment comes first.
 os.environ.update(
@@ -24,6 +26,8 @@ os.environ.update(
 )
 # Snakemake sets the other pools to a rule's threads; stages with more than one set this one, too.
 os.environ.update(POLARS_MAX_THREADS="1")
+# They end with the process that started them, even where it is killed (lifeline.py).
+os.environ[SNAKEMAKE] = str(os.getpid())
 
 # Snakemake merges them, and the last word is a --configfile's: an error may come from any.
 given = [str(path).removeprefix(f"{os.getcwd()}/") for path in workflow.configfiles]
@@ -102,6 +106,16 @@ wildcard_constraints:
     encoder=r"[A-Za-z0-9._-]+",
     run=r"[A-Za-z0-9._-]+",
     set=r"[A-Za-z0-9._-]+",
+
+
+def check_writable(folder):
+    """Stop with a line where the first job would stop with a traceback."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        remedy = "make it writable, or name another folder: results"
+        sys.exit(f"error: {folder}: {error.strerror}; {remedy}")
 
 
 def settings(section):

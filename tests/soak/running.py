@@ -1,0 +1,149 @@
+"""The small demo as a process that can be killed, and what must hold of its results."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import openslide
+import polars as pl
+import psutil
+import zarr
+from polars.testing import assert_frame_equal
+from safetensors import safe_open
+from slide2rna import io
+
+COMMAND = ["--cores", "2", "--configfile", "tests/config/soak.yaml"]
+# Seconds that a search took, and the folder that a run has for itself.
+OF_THE_RUN = {"seconds", "path"}
+
+
+def snakemake(*arguments: str, results: str | Path = "results") -> list[str]:
+    """The command that is given again and again; `arguments` come before the cohort."""
+    config = ["--config", f"results={results}"]
+    return [sys.executable, "-m", "snakemake", *COMMAND, *config, *arguments, "--", "demo"]
+
+
+def run(
+    lab: Path, *arguments: str, results: str | Path = "results", timeout: float = 3000
+) -> subprocess.CompletedProcess[str]:
+    """Run to the end, whatever it is; both streams as one text in `stdout`."""
+    return subprocess.run(
+        snakemake(*arguments, results=results),
+        cwd=lab,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def start(lab: Path, *arguments: str, results: str | Path = "results") -> subprocess.Popen[bytes]:
+    """As the documentation says after a kill: unlock, then the same command, in the background."""
+    run(lab, "--unlock", results=results)
+    with open(lab / "snakemake.log", "ab") as log:
+        return subprocess.Popen(
+            snakemake(*arguments, results=results),
+            cwd=lab,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def members(session: int) -> list[psutil.Process]:
+    """All processes that live in a session, its leader first."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return sorted(found, key=lambda process: (process.pid != session, process.pid))
+
+
+def rule_of(process: psutil.Process) -> str:
+    """The script that a process runs, or its program's name."""
+    words = [word for word in process.cmdline() if "scripts/" in word]
+    return Path(words[0].partition("scripts/")[2].split()[0]).stem if words else process.name()
+
+
+def wait_for_nobody(session: int, seconds: float) -> float:
+    """Wait until no process is left in a session; the seconds that it took."""
+    began = time.monotonic()
+    while left := members(session):
+        told = [(process.pid, rule_of(process)) for process in left]
+        assert time.monotonic() - began < seconds, f"orphans: {told}"
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def check_whole(folder: Path, seen: dict[Path, tuple[int, int]]) -> int:
+    """Read every file that has its final name and is new since `seen`; how many there were.
+
+    A reader of a half-written file raises.
+    """
+    count = 0
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder)
+        if any(part.startswith(".") or ".partial" in part for part in inside.parts):
+            continue
+        if any(part.endswith(".zarr") for part in inside.parts[:-1]):
+            continue
+        stat = path.stat()
+        if seen.get(path) == (stat.st_ino, stat.st_mtime_ns):
+            continue
+        seen[path] = (stat.st_ino, stat.st_mtime_ns)
+        count += _read(path)
+    return count
+
+
+def _read(path: Path) -> bool:
+    match path.suffix:
+        case ".parquet":
+            pl.read_parquet(path)
+        case ".json":
+            io.read_json(path)
+        case ".h5":
+            with h5py.File(path, "r") as file:
+                file["features"][()]
+        case ".svs":
+            with openslide.OpenSlide(path) as slide:
+                slide.read_region((0, 0), slide.level_count - 1, slide.level_dimensions[-1])
+        case ".safetensors":
+            with safe_open(path, framework="np") as tensors:
+                for name in tensors.keys():  # noqa: SIM118
+                    tensors.get_tensor(name)
+        case ".zarr":
+            zarr.open_group(path, mode="r")["point"][:]
+        case _:
+            return False
+    return True
+
+
+def tables(results: Path) -> dict[str, pl.DataFrame]:
+    """Every Parquet table of the demo by its path."""
+    return {
+        str(path.relative_to(results)): pl.read_parquet(path)
+        for path in sorted((results / "demo").rglob("*.parquet"))
+    }
+
+
+def assert_same_tables(results: Path, expected: dict[str, pl.DataFrame]) -> None:
+    """The same tables with the same columns: texts and counts alike, floats within 1e-5."""
+    found = tables(results)
+    assert found.keys() == expected.keys()
+    for name, table in expected.items():
+        columns = [column for column in table.columns if column not in OF_THE_RUN]
+        assert_frame_equal(found[name].select(columns), table.select(columns), rel_tol=1e-5)
+
+
+def temporary(results: Path) -> list[Path]:
+    """What is only there while a job writes."""
+    return [path for path in results.rglob("*.partial*")]

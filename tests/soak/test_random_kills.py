@@ -1,0 +1,99 @@
+"""Thirty SIGKILLs at random moments of the demo, each followed by the same command.
+
+In turn they hit the whole process group, Snakemake alone, and one process of a job. After each, no
+process of the run may be left and every file that has its final name must be whole; at the end the
+tables are those of an undisturbed run.
+
+python -m pytest tests/soak/test_random_kills.py -s
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from itertools import cycle
+from pathlib import Path
+
+import polars as pl
+import psutil
+import pytest
+import running
+
+KILLS, SEED = 33, 8
+# Of the time of an undisturbed run that may pass between two kills, the start included.
+SHARE = 0.12
+# A job that is loading torch looks for its Snakemake only when that is done.
+PATIENCE_S = 30.0
+
+
+def kill(aim: str, process: subprocess.Popen[bytes], draw: random.Random) -> str | None:
+    """Kill what `aim` says; the rules that were running, or None if there was nothing to hit."""
+    jobs = [found for found in running.members(process.pid) if found.pid != process.pid]
+    try:
+        under_way = sorted({running.rule_of(job) for job in jobs} - {"bash"})
+        hit = draw.choice(jobs) if aim == "worker" and jobs else None
+        if aim == "group":
+            os.killpg(process.pid, signal.SIGKILL)
+        elif aim == "snakemake":
+            process.kill()
+        elif hit is None:
+            return None
+        else:
+            under_way = [f"{hit.name()} of {running.rule_of(hit)}"]
+            hit.kill()
+    except psutil.NoSuchProcess:
+        return None
+    return ", ".join(under_way) or "nothing yet"
+
+
+@pytest.mark.timeout(3600)
+def test_random_kills(quiet: Path, lab: Path, expected: dict[str, pl.DataFrame]) -> None:
+    longest = SHARE * float((quiet / "seconds").read_text())
+    draw, aims = random.Random(SEED), cycle(["group", "snakemake", "worker"])
+    done: Counter[str] = Counter()
+    runs, orphaned, read, left = 0, 0.0, 0, 0
+    seen: dict[Path, tuple[int, int]] = {}
+    while done.total() < KILLS:
+        results = lab / f"results-{runs}"
+        process = running.start(lab, results=results.name)
+        while process.poll() is None and done.total() < KILLS:
+            try:
+                process.wait(draw.uniform(0, longest))
+                break
+            except subprocess.TimeoutExpired:
+                aim = next(aims)
+            hit = kill(aim, process, draw)
+            if hit is not None:
+                done[aim] += 1
+                print(f"{done.total():3d} {aim}: {hit}", flush=True)
+            if aim != "worker":
+                process.wait()
+        if process.poll() is None:
+            assert process.wait() in (0, 1)
+        orphaned = max(orphaned, running.wait_for_nobody(process.pid, PATIENCE_S))
+        read += running.check_whole(results, seen)
+        left = max(left, len(running.temporary(results)))
+        if process.returncode == 0:
+            runs += 1
+            finished(lab, results, expected)
+    began = time.monotonic()
+    results = lab / f"results-{runs}"
+    assert running.start(lab, results=results.name).wait() == 0
+    finished(lab, results, expected)
+    took = time.monotonic() - began
+    print(f"{dict(done)} kills in {runs + 1} runs; the last was finished in {took:.0f} s")
+    print(f"jobs outlived Snakemake by up to {orphaned:.1f} s; {read} files read, all whole")
+    print(f"up to {left} temporary files lay about after a kill, none at the end")
+    assert min(done.values()) >= KILLS // 3 - 1
+
+
+def finished(lab: Path, results: Path, expected: dict[str, pl.DataFrame]) -> None:
+    """The tables are right, nothing temporary is left, and there is nothing more to do."""
+    running.assert_same_tables(results, expected)
+    assert running.temporary(results) == []
+    planned = running.run(lab, "-n", results=results.name)
+    assert "Nothing to be done" in planned.stdout, planned.stdout[-2000:]

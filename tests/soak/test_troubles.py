@@ -1,0 +1,230 @@
+"""A full disk, a read-only folder, clocks that jump, two runs in a folder, a slide that goes away.
+
+Each is real. Each ends with one line that says what is wrong, and the same command finishes the
+work once it is mended: the tables are those of an undisturbed run.
+
+python -m pytest tests/soak/test_troubles.py -s
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+import running
+
+DAY_S = 86_400
+Tables = dict[str, pl.DataFrame]
+pytestmark = pytest.mark.timeout(3600)
+
+
+@pytest.fixture
+def finished(quiet: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, with Snakemake's memory of it."""
+    return Path(shutil.copytree(quiet, tmp_path / "slide2rna", symlinks=True))
+
+
+def forget(lab: Path, *folders: str) -> None:
+    """Delete what stages have left, so that they run again."""
+    for name in folders:
+        shutil.rmtree(lab / "results" / "demo" / name)
+
+
+def mount(*arguments: str | Path) -> None:
+    command = ["mount", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+
+
+def errors(text: str) -> set[str]:
+    """The program's own lines in the output, which has the logs of failed jobs."""
+    return {line.strip() for line in text.splitlines() if line.strip().startswith("error: ")}
+
+
+def wait_for(there: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    while not there():
+        assert process.poll() is None
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount("-t", "tmpfs", "-o", "size=1g", "tmpfs", folder)
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk(quiet: Path, small_disk: Path, expected: Tables) -> None:
+    lab = Path(shutil.copytree(quiet, small_disk / "slide2rna", symlinks=True))
+    forget(lab, "tiles", "features", "bags", "models", "draws", "evaluation", "shift", "report")
+    used = (lambda u: u.total - u.free)(shutil.disk_usage(small_disk))
+    told: list[str] = []
+    for free_mb in (1, 3, 5, 8, 12, 18, 26, 40, 80):
+        size = used + free_mb * 2**20
+        mount("-o", f"remount,size={size}", small_disk)
+        done = running.run(lab)
+        running.check_whole(lab / "results", {})
+        if done.returncode == 0:
+            break
+        # Snakemake itself complains as well, at length, when its own log can't be written.
+        logs = "".join(path.read_text() for path in (lab / "results/demo/logs").iterdir())
+        found = errors(logs)
+        assert found, done.stdout[-6000:]
+        assert all("No space left on device" in line for line in found), found
+        assert "Traceback" not in logs, logs
+        failed = sorted(set(re.findall(r"Error in rule (\w+):", done.stdout)))
+        told.append(f"{free_mb} MB: {', '.join(failed)}")
+    print("\n" + "\n".join(told))
+    assert done.returncode == 0
+    assert len(told) >= 3
+    running.assert_same_tables(lab / "results", expected)
+    assert running.temporary(lab / "results") == []
+
+
+NOT_WRITABLE = "error: results: Read-only file system; make it writable, or name another folder"
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [(["report"], NOT_WRITABLE), (["evaluation", "report"], "Write-protected output files")],
+    ids=["nothing to write over", "files to write over"],
+)
+def test_a_read_only_folder(
+    finished: Path, expected: Tables, missing: list[str], told: str
+) -> None:
+    results = finished / "results"
+    forget(finished, *missing)
+    mount("--bind", results, results)
+    try:
+        mount("-o", "remount,ro,bind", results)
+        done = running.run(finished)
+        planned = running.run(finished, "-n")
+    finally:
+        subprocess.run(["umount", str(results)], check=True)
+    assert done.returncode == 1
+    assert told in done.stdout
+    assert "Traceback" not in done.stdout
+    if told == NOT_WRITABLE:
+        assert planned.returncode == 0, planned.stdout[-2000:]
+    assert running.run(finished).returncode == 0
+    running.assert_same_tables(results, expected)
+
+
+def test_two_runs_in_one_folder(finished: Path, expected: Tables) -> None:
+    forget(finished, "models", "draws", "evaluation", "report")
+    first = running.start(finished)
+    wait_for((finished / "results/demo/models").exists, first)
+    second = running.run(finished)
+    assert second.returncode == 1
+    assert "Directory cannot be locked" in second.stdout
+    assert "--unlock" in second.stdout
+    assert first.wait() == 0
+    running.assert_same_tables(finished / "results", expected)
+    assert "Nothing to be done" in running.run(finished).stdout
+
+
+def test_a_slide_goes_away_in_mid_run(finished: Path, tmp_path: Path, expected: Tables) -> None:
+    demo = finished / "results/demo"
+    forget(finished, "slides", "tiles", "features", "bags", "models", "draws", "evaluation")
+    (demo / "slides.parquet").unlink()  # it names the slides of the folder that was copied
+    slide = demo / "source/slides/DEMO-007-S1.svs"
+    run = running.start(finished)
+    wait_for(lambda: len(list(demo.glob("slides/shard-*.parquet"))) == 3, run)
+    slide.rename(tmp_path / slide.name)
+    assert run.wait() == 1
+    text = (finished / "snakemake.log").read_text()
+    assert "Traceback" not in text
+    found = errors(text)
+    assert len(found) == 1
+    assert "slides that were there are gone: DEMO-007-S1; bring them back" in found.pop()
+    done = {path: path.stat().st_mtime_ns for path in demo.glob("tiles/DEMO-*.json")}
+    assert len(done) == 46  # all but this one, and but the one with too little tissue
+    (tmp_path / slide.name).rename(slide)
+    again = running.run(finished)
+    assert again.returncode == 0, again.stdout[-4000:]
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    running.assert_same_tables(finished / "results", expected)
+
+
+@pytest.fixture(scope="session")
+def faketime() -> str:
+    """The library that shows processes another clock, installed if that is allowed here."""
+    for _ in range(2):
+        found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+        if found:
+            return str(found[0])
+        if os.geteuid() or shutil.which("apt-get") is None:
+            break
+        command = "apt-get update -q && apt-get install -qy --no-install-recommends libfaketime"
+        subprocess.run(["sh", "-c", command], capture_output=True, check=False)
+    pytest.skip("no libfaketime here, and it can't be installed")
+
+
+def test_a_clock_that_jumps_while_jobs_run(
+    finished: Path, tmp_path: Path, faketime: str, expected: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day ahead in mid-training, two days back in mid-sampling: it shows in the logs alone."""
+    forget(finished, "features", "bags", "models", "draws", "evaluation", "report")
+    clock = tmp_path / "clock"
+    clock.write_text("+0\n")
+    for name, value in (
+        ("LD_PRELOAD", faketime),
+        ("FAKETIME_TIMESTAMP_FILE", str(clock)),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ("NO_FAKE_STAT", "1"),
+    ):
+        monkeypatch.setenv(name, value)
+    run = running.start(finished)
+    monkeypatch.undo()
+    results = finished / "results/demo"
+    for stage, jump in (("features", DAY_S), ("models", -DAY_S), ("draws", 3 * DAY_S)):
+        wait_for(lambda stage=stage: any((results / stage).glob("**/*.*")), run)  # type: ignore[misc]
+        clock.write_text(f"{jump:+d}\n")
+    assert run.wait() == 0, (finished / "snakemake.log").read_text()[-4000:]
+    running.assert_same_tables(finished / "results", expected)
+    assert "Nothing to be done" in running.run(finished).stdout
+
+
+def shift(path: Path, seconds: float) -> None:
+    when = path.stat().st_mtime + seconds
+    os.utime(path, (when, when))
+
+
+def test_files_of_a_clock_that_was_ahead(finished: Path, expected: Tables) -> None:
+    """Outputs that seem to be made tomorrow: jobs after them say so, until they are touched."""
+    demo = finished / "results/demo"
+    forget(finished, "evaluation", "report")
+    for path in demo.glob("draws/*/fold-*.parquet"):
+        shift(path, DAY_S)
+    for path in demo.glob("models/*/fold-*/model.json"):
+        shift(path, DAY_S)
+    run = running.run(finished)
+    assert run.returncode == 1
+    assert "could indicate a clock skew" in run.stdout
+    assert "Traceback" not in run.stdout
+    touched = running.run(finished, "--touch", "--forceall")
+    assert touched.returncode == 0, touched.stdout[-3000:]
+    again = running.run(finished)
+    assert again.returncode == 0, again.stdout[-3000:]
+    running.assert_same_tables(finished / "results", expected)
+
+
+def test_files_of_a_clock_that_was_behind(finished: Path, expected: Tables) -> None:
+    """Outputs that seem to be older than their inputs are made again, and nothing else happens."""
+    for path in (finished / "results/demo/draws").glob("*/fold-*.parquet"):
+        shift(path, -DAY_S)
+    again = running.run(finished)
+    assert again.returncode == 0, again.stdout[-3000:]
+    running.assert_same_tables(finished / "results", expected)
+    assert "Nothing to be done" in running.run(finished).stdout
