@@ -77,6 +77,7 @@ rule split:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=mem_mb(1000),
+        runtime=runtime(30),
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["cohort"],
