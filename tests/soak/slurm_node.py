@@ -121,7 +121,7 @@ def running(name: str) -> list[psutil.Process]:
 
 def serve(folder: Path, *command: str, user: str | None = None) -> subprocess.Popen[bytes]:
     """Start a daemon in the foreground, to end when the test's process does, even by SIGKILL."""
-    tied = ["setpriv", "--pdeathsig", "TERM", *command]
+    tied = ["setpriv", "--pdeathsig", "KILL", *command]
     with (folder / f"{command[0]}.out").open("wb") as out:
         return subprocess.Popen(tied, user=user, group=user, stdout=out, stderr=out)
 
