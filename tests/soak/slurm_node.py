@@ -23,7 +23,11 @@ PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 CONFIG = Path("/etc/slurm/slurm.conf")
 GRES = CONFIG.with_name("gres.conf")
 DAEMONS = ("munged", "slurmctld", "slurmd")
-TEMPLATE = """\
+# A test that was killed leaves its file behind; nobody else's is touched.
+MARK = "# tests/soak made this file"
+TEMPLATE = (
+    f"{MARK}\n"
+    + """\
 ClusterName=soak
 SlurmctldHost=localhost
 SlurmctldPort={ports[0]}
@@ -55,6 +59,7 @@ GresTypes=gpu
 NodeName=localhost NodeHostname={host} CPUs={cpus} RealMemory={memory_mb} Gres=gpu:1 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=2-0 State=UP
 """
+)
 
 
 class NoSlurm(Exception):
@@ -71,7 +76,7 @@ def install() -> None:
     """
     if os.geteuid() != 0:
         raise NoSlurm("its daemons are started by root, and this is another user")
-    if CONFIG.exists() or CONFIG.is_symlink():
+    if CONFIG.is_symlink() or (CONFIG.exists() and MARK not in CONFIG.read_text()):
         raise NoSlurm(f"{CONFIG} is there: this machine has a Slurm of its own, which stays alone")
     if not all(map(shutil.which, (*DAEMONS, "sbatch"))):
         if shutil.which("apt-get") is None:
@@ -116,7 +121,7 @@ def running(name: str) -> list[psutil.Process]:
 
 def serve(folder: Path, *command: str, user: str | None = None) -> subprocess.Popen[bytes]:
     """Start a daemon in the foreground, to end when the test's process does, even by SIGKILL."""
-    tied = ["setpriv", "--pdeathsig", "TERM", *command]
+    tied = ["setpriv", "--pdeathsig", "KILL", *command]
     with (folder / f"{command[0]}.out").open("wb") as out:
         return subprocess.Popen(tied, user=user, group=user, stdout=out, stderr=out)
 
