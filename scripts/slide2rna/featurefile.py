@@ -60,7 +60,7 @@ class Features:
 def write(path: Path, found: Features, attributes: dict[str, Any]) -> None:
     """Write features as h5, all or nothing; the same content gives the same bytes.
 
-    The file is made in memory: on a full disk HDF5 prints a traceback for every object it closes.
+    It is made in memory: on a full disk HDF5 prints a traceback for every object that it closes.
     """
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", track_order=False) as file:
