@@ -91,10 +91,9 @@ except UserError as error:
     sys.exit(f"error: {error}")
 RUNS = {cohort: {run.name: run for run in PLANNED[cohort]} for cohort in COHORTS}
 # With no GPU on this host, or none wanted, nothing waits for one.
-GPU = int(
-    CONFIG["device"] == "cuda"
-    or (CONFIG["device"] == "auto" and bool(shutil.which("nvidia-smi")))
-)
+# The node that a job runs on reads this, too, and goes by the host where Snakemake was started.
+DRIVER = os.environ.setdefault("SLIDE2RNA_DRIVER", shutil.which("nvidia-smi") or "")
+GPU = int(CONFIG["device"] == "cuda" or (CONFIG["device"] == "auto" and DRIVER != ""))
 # Of the rules that may use a GPU; all others name envs/cpu.yaml.
 GPU_ENV = "../../envs/gpu.yaml" if GPU else "../../envs/cpu.yaml"
 
