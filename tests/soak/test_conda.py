@@ -22,7 +22,18 @@ from stand_in import StandIn, checkout, environments, snakemake, started
 REPO = Path(__file__).resolve().parents[2]
 RUN = "lite0-flow-go-bp"
 STAGES = {
-    *("demo", "cohort", "download", "guard", "weights", "tile", "extract", "bag", "pathways"),
+    *(
+        "demo",
+        "cohort",
+        "split",
+        "download",
+        "guard",
+        "weights",
+        "tile",
+        "extract",
+        "bag",
+        "pathways",
+    ),
     *("train", "sample", "evaluate", "shift", "abstain", "package", "report"),
 }
 ONLY_ENVS = ("--cores", "1", "--use-conda", "--conda-create-envs-only")

@@ -49,7 +49,7 @@ def test_jobs_run_in_the_environment(conda: StandIn, mine: Path) -> None:
     done = snakemake(conda, mine, "--cores", "16", "--use-conda", "--", *GOALS)
     assert done.returncode == 0, done.stderr[-3000:]
     (made,) = environments(mine)
-    assert {"cohort", "download", "guard", "pathways"} == stand_in.scripts(made)
+    assert {"cohort", "split", "download", "guard", "pathways"} == stand_in.scripts(made)
     assert all(path is None for _, path in started(made))
     content = {path.name.rsplit("-", 2)[0] for path in made.glob("conda-meta/*.json")}
     asked = yaml.safe_load((mine / "envs/cpu.yaml").read_text())["dependencies"]
@@ -80,7 +80,9 @@ def test_which_environment_a_gpu_job_takes(
     """By the driver on this host, unless the configuration (or a profile's `config:`) says."""
     if driver:
         (conda.root / "driver").mkdir(exist_ok=True)
-        (conda.root / "driver" / "nvidia-smi").touch(mode=0o755)
+        tool = conda.root / "driver" / "nvidia-smi"
+        tool.write_text("#!/bin/sh\necho 'GPU 0: one (UUID: GPU-1)'\n")
+        tool.chmod(0o755)
     done = snakemake(
         conda, mine, "-n", "--use-conda", "--config", f"device={device}", PATH=path(conda, driver)
     )
