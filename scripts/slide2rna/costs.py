@@ -29,6 +29,7 @@ ONCE, SLIDES, TILES = "once", "slides", "tiles"
 STAGES: dict[str, tuple[str, dict[str, str]]] = {
     "cohort": (SLIDES, {"slides.parquet": SLIDES, "expression.parquet": SLIDES, "star": SLIDES}),
     "download": (SLIDES, {"slides": SLIDES}),
+    "split": (SLIDES, {}),
     "guard": (SLIDES, {}),
     "tiles": (SLIDES, {"tiles": SLIDES}),
     "features": (TILES, {"features": TILES}),
@@ -61,7 +62,15 @@ HELD = {
     "shift": (2.4, 4.6),
 }
 # CPU seconds that a job takes before it does anything (imports, loading lite0), as measured.
-START_S = {"download": 0.6, "guard": 0.5, "cohort": 1.2, "tiles": 1.2, "features": 4.6, "bags": 0.9}
+START_S = {
+    "download": 0.6,
+    "split": 0.5,
+    "guard": 0.5,
+    "cohort": 1.2,
+    "tiles": 1.2,
+    "features": 4.6,
+    "bags": 0.9,
+}
 START_S |= {"consume": 4.6, "train": 3.3, "sample": 3.4, "evaluate": 1.7, "shift": 2.3}
 START_S |= {"abstain": 1.5, "package": 3.5, "export": 4.3, "distil": 3.3, "sample_variants": 3.4}
 SHARDED, SLIDES_PER_SHARD = ("download", "tiles", "features", "consume"), 64
