@@ -64,7 +64,7 @@ HELD = {
 # CPU seconds that a job takes before it does anything (imports, loading lite0), as measured.
 START_S = {
     "download": 0.6,
-    "split": 0.5,
+    "split": 0.7,
     "guard": 0.5,
     "cohort": 1.2,
     "tiles": 1.2,
