@@ -57,8 +57,8 @@ law: setup
 	snakemake --cores $(CORES) --configfile tests/config/law.yaml -- law
 	python -m pytest -s tests/law
 
-# SIGKILL in every stage of the demo, then the same command again; the demo on a real Slurm (as root,
-# where its packages are or can be installed): the same tables.
+# The real engines: kills at any moment, full disks, environments of conda, Slurm (as root, where its
+# packages are or can be installed), every key of the configuration, ten slides more.
 soak: setup
 	python -m pytest -s tests/soak
 

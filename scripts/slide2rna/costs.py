@@ -32,6 +32,7 @@ STAGES: dict[str, tuple[str, dict[str, str]]] = {
     "split": (SLIDES, {}),
     "guard": (SLIDES, {}),
     "tiles": (SLIDES, {"tiles": SLIDES}),
+    "weights": (ONCE, {"weights": ONCE}),
     "features": (TILES, {"features": TILES}),
     "consume": (TILES, {}),
     "bags": (TILES, {"bags": SLIDES}),

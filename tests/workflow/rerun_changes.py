@@ -44,7 +44,7 @@ SOURCES: Config = {
         "her2st": {"source": "her2st", "path": "a"},
     },
 }
-FILES = ("a.tsv", "b.tsv", "c.tsv", "a.csv", "b.csv", "c.csv")
+FILES = ("a.tsv", "b.tsv", "c.tsv", "a.csv", "b.csv", "c.csv", "own.pth")
 TARGETS = ("all", "export")
 # Which cohort of `SOURCES` has a key of `cohorts`; the others are the sheet's.
 OWNERS = {

@@ -78,11 +78,15 @@ def test_own_features_need_no_tiles(repo: Path, tmp_path: Path) -> None:
 
 def test_weights_of_ones_own_are_taken_instead_of_lite0s(repo: Path, tmp_path: Path) -> None:
     config = tmp_path / "own.yaml"
-    demo = {"source": "demo", "settings": {"features": {"weights": "mine.pth"}}}
+    mine = tmp_path / "mine.pth"
+    mine.touch()
+    demo = {"source": "demo", "settings": {"features": {"weights": str(mine)}}}
     config.write_text(yaml.safe_dump({"cohorts": {"demo": demo}}))
     done = snakemake(repo, tmp_path, "-n", "-p", "--configfile", str(config), "--", "demo")
     assert "weights" not in job_counts(done.stdout + done.stderr)
-    assert '"weights": "mine.pth"' in done.stdout
+    assert f'"weights": "{mine}"' in done.stdout
+    features = done.stdout.partition("rule features:")[2].partition("output:")[0]
+    assert str(mine) in features  # as an input: a newer file reruns what reads it
 
 
 def test_shards_come_from_the_config_and_leave_other_stages_alone(

@@ -153,15 +153,17 @@ def run_settings(section):
 
 def feature_settings(wildcards):
     """Of the features that a path names."""
-    return features_json(FEATURES[wildcards.cohort][wildcards.encoder])
+    return features_json(
+        wildcards.cohort, FEATURES[wildcards.cohort][wildcards.encoder]
+    )
 
 
 def cohort_features(wildcards):
-    return features_json(SETTINGS[wildcards.cohort]["features"])
+    return features_json(wildcards.cohort, SETTINGS[wildcards.cohort]["features"])
 
 
 def run_features(wildcards):
-    return features_json(run_of(wildcards).settings["features"])
+    return features_json(wildcards.cohort, run_of(wildcards).settings["features"])
 
 
 def train_settings(wildcards):
@@ -217,7 +219,7 @@ def package_settings(wildcards):
     own = run_of(wildcards).settings
     sections = ("tiles", "bags", "sample", "evaluate", "shift")
     found = {name: own[name] for name in sections}
-    features = json.loads(features_json(own["features"]))
+    features = json.loads(features_json(wildcards.cohort, own["features"]))
     return json.dumps(found | {"features": features}, sort_keys=True)
 
 
@@ -305,15 +307,24 @@ def server(wildcards):
     return shlex.join(arguments)
 
 
-def lite0_file(features):
+def lite0_file(cohort, features):
     """The file of lite0's weights, for features made with it and with none of the user's own."""
     made = features["encoder"] == "lite0" and features["weights"] is None
-    return f"{RESULTS}/weights/lite0.pth" if made else []
+    return f"{RESULTS}/{cohort}/weights/lite0.pth" if made else None
 
 
-def features_json(features):
+def weights(cohort, features):
+    """Input: the encoder's weights file. A pinned one has the same content however new it is."""
+    made = lite0_file(cohort, features)
+    if made is not None:
+        return ancient(made)
+    read = features["encoder"] not in ("color", "files")
+    return features["weights"] or [] if read else []
+
+
+def features_json(cohort, features):
     """Section features as JSON, with the weights' file by name."""
-    made = lite0_file(features)
+    made = lite0_file(cohort, features)
     return json.dumps(features | ({"weights": made} if made else {}), sort_keys=True)
 
 

@@ -12,7 +12,9 @@ for thrown in THROWN:
             f"consume_{thrown}"
         input:
             slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-            weights=lite0_file(SETTINGS[thrown]["features"]),
+            weights=weights(thrown, SETTINGS[thrown]["features"]),
+            # A wrong split stops the run before the work.
+            splits=ancient(f"{RESULTS}/{{cohort}}/splits.tsv"),
         output:
             slides=f"{RESULTS}/{{cohort}}/slides/shard-{{shard}}.parquet",
             tiles=f"{RESULTS}/{{cohort}}/tiles/shard-{{shard}}.parquet",

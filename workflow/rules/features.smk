@@ -9,8 +9,8 @@ rule features:
     input:
         shard=f"{RESULTS}/{{cohort}}/slides/shard-{{shard}}.parquet",
         tiles=tile_manifest,
-        weights=lambda wildcards: lite0_file(
-            FEATURES[wildcards.cohort][wildcards.encoder]
+        weights=lambda wildcards: weights(
+            wildcards.cohort, FEATURES[wildcards.cohort][wildcards.encoder]
         ),
     output:
         f"{RESULTS}/{{cohort}}/features/{{encoder}}/shard-{{shard}}.parquet",

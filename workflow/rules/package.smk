@@ -34,7 +34,9 @@ rule package:
         splits=f"{RESULTS}/{{cohort}}/splits.tsv",
         cohort=f"{RESULTS}/{{cohort}}/cohort.json",
         pathways=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/pathways/{run_of(wildcards).pathways}.parquet",
-        encoder=lambda wildcards: lite0_file(run_of(wildcards).settings["features"]),
+        encoder=lambda wildcards: weights(
+            wildcards.cohort, run_of(wildcards).settings["features"]
+        ),
     output:
         about=f"{RESULTS}/{{cohort}}/models/{{run}}/predictor.json",
         card=f"{RESULTS}/{{cohort}}/models/{{run}}/README.md",

@@ -26,7 +26,9 @@ rule perturb:
         slides=lambda wildcards: shards(wildcards.cohort, "slides"),
         tiles=lambda wildcards: shards(wildcards.cohort, "tiles"),
         cohort=f"{RESULTS}/{{cohort}}/cohort.json",
-        encoder=lambda wildcards: lite0_file(run_of(wildcards).settings["features"]),
+        encoder=lambda wildcards: weights(
+            wildcards.cohort, run_of(wildcards).settings["features"]
+        ),
     output:
         table=f"{RESULTS}/{{cohort}}/stain/{{run}}/stain.parquet",
         slides=f"{RESULTS}/{{cohort}}/stain/{{run}}/slides.parquet",

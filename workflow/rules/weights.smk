@@ -1,17 +1,17 @@
-"""The weights of the default encoder as one file, for all cohorts.
+"""The weights of the default encoder as a file.
 
-Leaves weights/lite0.pth. It runs where Snakemake was started: of all jobs that read it, none needs
-the net.
+Leaves weights/lite0.pth, a cohort's own, so that two cohorts can be run beside each other. It runs
+where Snakemake was started: of all jobs that read it, none needs the net.
 """
 
 
 rule weights:
     output:
-        f"{RESULTS}/weights/lite0.pth",
+        f"{RESULTS}/{{cohort}}/weights/lite0.pth",
     log:
-        f"{RESULTS}/weights/lite0.log",
+        f"{RESULTS}/{{cohort}}/logs/weights.log",
     benchmark:
-        f"{RESULTS}/weights/lite0.tsv"
+        f"{RESULTS}/{{cohort}}/benchmarks/weights.tsv"
     localrule: True
     conda:
         "../../envs/cpu.yaml"
