@@ -314,12 +314,9 @@ def lite0_file(cohort, features):
 
 
 def weights(cohort, features):
-    """Input: the encoder's weights file. A pinned one has the same content however new it is."""
-    made = lite0_file(cohort, features)
-    if made is not None:
-        return ancient(made)
-    read = features["encoder"] not in ("color", "files")
-    return features["weights"] or [] if read else []
+    """Input: the encoder's weights file, if it has one."""
+    own = None if features["encoder"] in ("color", "files") else features["weights"]
+    return lite0_file(cohort, features) or own or []
 
 
 def features_json(cohort, features):

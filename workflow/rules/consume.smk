@@ -13,8 +13,6 @@ for thrown in THROWN:
         input:
             slides=f"{RESULTS}/{{cohort}}/slides.parquet",
             weights=weights(thrown, SETTINGS[thrown]["features"]),
-            # A wrong split stops the run before the work.
-            splits=ancient(f"{RESULTS}/{{cohort}}/splits.tsv"),
         output:
             slides=f"{RESULTS}/{{cohort}}/slides/shard-{{shard}}.parquet",
             tiles=f"{RESULTS}/{{cohort}}/tiles/shard-{{shard}}.parquet",

@@ -8,9 +8,7 @@ Fetched slides go to slides/files, which isn't declared: a job that is killed go
 rule download:
     """Fetches a shard's slides; local ones are only checked."""
     input:
-        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-        # A wrong split stops the run before the work.
-        splits=ancient(f"{RESULTS}/{{cohort}}/splits.tsv"),
+        f"{RESULTS}/{{cohort}}/slides.parquet",
     output:
         f"{RESULTS}/{{cohort}}/slides/shard-{{shard}}.parquet",
     log:
@@ -33,7 +31,7 @@ rule download:
         # Of slides that are another server's, slides.parquet says so.
         server=untracked(server),
     shell:
-        "python {params.scripts}/download.py --slides {input.slides:q} --shard {wildcards.shard}"
+        "python {params.scripts}/download.py --slides {input:q} --shard {wildcards.shard}"
         " --shards {params.shards} --out {output:q} --downloads {resources.downloads}"
         " {params.server} 2> {log:q}"
 
