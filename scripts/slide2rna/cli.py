@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import re
@@ -22,8 +23,10 @@ from slide2rna.errors import UserError
 
 log = logging.getLogger("slide2rna")
 T = TypeVar("T")
-# How libraries in Rust and C pass on an error of the system.
+# How libraries in Rust and C pass on an error of the system, and those of them that say that a
+# folder can't be written, whatever type of exception the library makes of it.
 OF_SYSTEM = re.compile(r"(?:os error|errno =) (\d+)")
+NOT_WRITABLE = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EROFS}
 COHORT = {
     "bags": "bags of the cohort",
     "expression": "samples x genes, log2(x+1)",
@@ -120,17 +123,22 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
-        # The system's own (no space, no permission), also as libraries in Rust and C pass it on.
-        number = getattr(error, "errno", None)
-        if number is None and (found := OF_SYSTEM.search(str(error))):
-            number = int(found[1])
-        if not isinstance(number, int):
+        if (cause := _of_system(error)) is None:
             raise
-        path = getattr(error, "filename", None)
-        where = f"{path}: " if path else ""
-        cause = f"{where}{os.strerror(number)}"
         print(f"error: {cause}; mend that and run the same command again", file=sys.stderr)
         sys.exit(2)
+
+
+def _of_system(error: Exception) -> str | None:
+    """What the file system complains of, on one line; None if the error isn't its own."""
+    if isinstance(error, OSError) and error.errno is not None:
+        # Libraries in C have the file's name in the text alone.
+        cause = (error.strerror or os.strerror(error.errno)).splitlines()[0]
+        return f"{error.filename}: {cause}" if error.filename else cause
+    found = OF_SYSTEM.search(str(error))
+    if found and (isinstance(error, OSError) or int(found[1]) in NOT_WRITABLE):
+        return str(error).splitlines()[0]
+    return None
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

@@ -59,20 +59,18 @@ class Consumer:
 
     def known(self, row: Row) -> Row | None:
         """The slide as it was measured, if its tiles and features are there and up to date."""
-        record = self.record(row)
-        tile_record = self.manifests.tiles.parent / f"{row['slide_id']}.json"
-        table = tile_record.with_suffix(".parquet")
-        if not (record.is_file() and tile_record.is_file() and table.is_file()):
+        record, folder = self.record(row), self.manifests.tiles.parent
+        if not record.is_file():
             return None
-        found, tiled = read_json(record), read_json(tile_record)
+        found = read_json(record)
         if any(found.get(name) != value for name, value in row.items() if value is not None):
             return None
-        if tiled["key"] != tiles.slide_key(found, self.tile_settings, self.seed):
+        tiled = tiles.known(found, folder, self.tile_settings, self.seed)
+        if tiled is None:
             return None
+        table = pl.read_parquet(folder / f"{row['slide_id']}.parquet")
         made = attributes_of(self.manifests.features.parent / f"{row['slide_id']}.h5")
-        key = features.slide_key(
-            found, tiled["row"]["mpp"], pl.read_parquet(table), self.encoder, self.tile_settings
-        )
+        key = features.slide_key(found, tiled["mpp"], table, self.encoder, self.tile_settings)
         return found if made.get("key") == key else None
 
     def get(self, row: Row, stopped: threading.Event) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,11 +16,15 @@ STAGES = {"slides": "download", "tiles": "tiles", "features": "features"}
 def manifests(folder: Path, shards: int | None = None) -> list[Path]:
     """A stage's tables in a folder, those of the first `shards` shards; all by default.
 
-    Where a cohort had more shards before, the tables of the others still lie there.
+    Where a cohort had more shards before, the tables of the others still lie there. What isn't
+    numbered isn't a stage's.
     """
-    found = folder.glob("shard-*.parquet")
-    numbered = sorted((int(path.stem.removeprefix("shard-")), path) for path in found)
-    return [path for number, path in numbered if shards is None or number < shards]
+    found = (
+        (int(number[1]), path)
+        for path in folder.glob("shard-*.parquet")
+        if (number := re.fullmatch(r"shard-(\d+)", path.stem))
+    )
+    return [path for number, path in sorted(found) if shards is None or number < shards]
 
 
 def named(folder: Path, encoder: str, shards: int | None = None) -> list[dict[str, str]]:
@@ -30,12 +35,15 @@ def named(folder: Path, encoder: str, shards: int | None = None) -> list[dict[st
     folder
         results/<cohort>.
     encoder
-        Name of the features.
+        Name of the features. For `files` no slide is tiled, and tables of tiles that lie there
+        are an earlier configuration's.
     shards
         Number of shards that the cohort has; None for all tables that there are.
     """
     seen: dict[str, dict[str, str]] = {}
     for stage, name in STAGES.items():
+        if (stage, encoder) == ("tiles", "files"):
+            continue
         for path in manifests(folder / stage / (encoder if stage == "features" else ""), shards):
             table = pl.read_parquet(path, columns=["slide_id", "status", "reason"])
             for slide, _, reason in table.filter(pl.col("status") != "ok").iter_rows():

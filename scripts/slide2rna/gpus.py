@@ -21,7 +21,7 @@ from pathlib import Path
 from slide2rna.cli import log
 from slide2rna.errors import DeviceError
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
+VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 POLL_S, TELL_S = 0.2, 60.0
 QUERY_S = 60.0  # the first query after a boot loads the driver
 # The lock of this process, open as long as it runs.
@@ -88,13 +88,11 @@ def choices(there: list[str], environment: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def count() -> int:
-    """GPUs that jobs started from here may use."""
-    return len(choices(present(), os.environ))
-
-
 def take(folder: Path | None = None) -> str | None:
     """Take a free GPU for this process and let CUDA see no other; waits until one is free.
+
+    CUDA then numbers GPUs as `nvidia-smi` does, by their place on the bus; by default it begins
+    with the fastest, and a number would mean two GPUs.
 
     A process that was given exactly one (by a scheduler, or by CUDA_VISIBLE_DEVICES=2) takes it
     as it is: whoever gave it knows what it is for.
@@ -106,13 +104,14 @@ def take(folder: Path | None = None) -> str | None:
 
     Returns
     -------
-    What CUDA_VISIBLE_DEVICES says then; None where there is no GPU, and nothing was changed.
+    What CUDA_VISIBLE_DEVICES says then; None where there is no GPU, and it stays as it was.
 
     Raises
     ------
     DeviceError
         The folder of the locks is another user's.
     """
+    os.environ.setdefault(ORDER, "PCI_BUS_ID")
     given = os.environ.get(VISIBLE)
     if _held or (given is not None and "," not in given):
         return given or None
@@ -129,25 +128,34 @@ def take(folder: Path | None = None) -> str | None:
                 return entry
         if time.monotonic() - told >= TELL_S:
             told = time.monotonic()
+            what = "1 GPU" if len(free) == 1 else f"{len(free)} GPUs, all"
             log.info(
-                "%d GPUs, all taken by other jobs of yours: waiting (%s=0 takes one unasked)",
-                *(len(free), VISIBLE),
+                "%s taken by other jobs of yours: waiting (%s=0 takes one unasked)", what, VISIBLE
             )
         time.sleep(POLL_S)
 
 
 def _lock(path: Path) -> bool:
-    """Lock a file until this process ends; False if another process has it."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    """Lock a file until this process ends; False if another process has it.
+
+    Where the system clears old files away, a file may go between its opening and its locking, and
+    the lock would be on one that nobody else sees: then it is made anew.
+    """
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return False
+            raise
+        os.utime(handle)  # not old again for days
+        with contextlib.suppress(FileNotFoundError):
+            if os.fstat(handle).st_ino == os.stat(path).st_ino:
+                _held.append(handle)
+                return True
         os.close(handle)
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return False
-        raise
-    _held.append(handle)
-    return True
 
 
 def _own_folder() -> Path:

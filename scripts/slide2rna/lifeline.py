@@ -43,7 +43,7 @@ def follow(pid: int | None = None) -> None:
         By default the Snakemake that started this job; nothing happens where none did. A shell in
         between belongs to the chain: if that alone is killed, Snakemake takes the job for ended.
     """
-    pid = int(os.environ.get(SNAKEMAKE, "0")) if pid is None else pid
+    pid = int(os.environ.get(SNAKEMAKE) or 0) if pid is None else pid
     if pid and os.path.isdir("/proc/self"):
         # A daemon, since it must not keep alive what has nothing left to do.
         threading.Thread(target=_watch, args=(pid,), daemon=True).start()

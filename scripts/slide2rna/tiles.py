@@ -239,9 +239,9 @@ def run(shard: Path, out: Path, manifest: Path, settings: Settings, seed: int) -
             rows.append(failed | {"reason": row["reason"]})
             continue
         try:
-            if (known := _known(row, out, settings, seed)) is not None:
+            if (there := known(row, out, settings, seed)) is not None:
                 kept += 1
-            rows.append(known or _one(row, out, settings, seed))
+            rows.append(there or _one(row, out, settings, seed))
         except SlideError as error:
             log.warning("%s failed: %s", row["slide_id"], error)
             rows.append(failed | {"reason": error.reason})
@@ -253,14 +253,14 @@ def run(shard: Path, out: Path, manifest: Path, settings: Settings, seed: int) -
     return table
 
 
-def _known(row: dict[str, Any], out: Path, settings: Settings, seed: int) -> dict[str, Any] | None:
+def known(row: dict[str, Any], out: Path, settings: Settings, seed: int) -> dict[str, Any] | None:
     """A slide's row of the manifest, if its files are there and of the same inputs."""
     name = row["slide_id"]
     files = [out / f"{name}{suffix}" for suffix in (".json", ".parquet", ".mask.png", ".jpg")]
     if not all(file.is_file() for file in files):
         return None
-    known = read_json(files[0])
-    return known["row"] if known["key"] == slide_key(row, settings, seed) else None
+    found = read_json(files[0])
+    return found["row"] if found["key"] == slide_key(row, settings, seed) else None
 
 
 def _one(row: dict[str, Any], out: Path, settings: Settings, seed: int) -> dict[str, Any]:
@@ -289,7 +289,6 @@ def _one(row: dict[str, Any], out: Path, settings: Settings, seed: int) -> dict[
         Image.fromarray(tiling.mask).save(partial, optimize=True)
     with atomic(out / f"{name}.jpg") as partial:
         draw(tiling).save(partial, quality=85)
-    write_json(
-        {"key": key, "row": result}, out / f"{name}.json"
-    )  # last: it vouches for the other three
+    # Last: it vouches for the other three.
+    write_json({"key": key, "row": result}, out / f"{name}.json")
     return result

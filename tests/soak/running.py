@@ -69,9 +69,12 @@ def members(session: int) -> list[psutil.Process]:
 
 
 def rule_of(process: psutil.Process) -> str:
-    """The script that a process runs, or its program's name."""
-    words = [word for word in process.cmdline() if "scripts/" in word]
-    return Path(words[0].partition("scripts/")[2].split()[0]).stem if words else process.name()
+    """The script that a process runs, or its program's name; of one that has just gone, "gone"."""
+    try:
+        words = [word for word in process.cmdline() if "scripts/" in word]
+        return Path(words[0].partition("scripts/")[2].split()[0]).stem if words else process.name()
+    except psutil.NoSuchProcess:  # ZombieProcess is one of these
+        return "gone"
 
 
 def wait_for_nobody(session: int, seconds: float) -> float:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import polars as pl
 import pytest
 import yaml
@@ -61,6 +64,51 @@ def test_only_stages_announce_themselves(caplog: pytest.LogCaptureFixture) -> No
     assert not caplog.records
     cli.run(lambda _: None)
     assert [record.message.split(": ")[1] for record in caplog.records] == ["started", "finished"]
+
+
+def no_table(_: object) -> None:
+    pl.read_parquet("/nowhere/x.parquet")
+
+
+def no_features(_: object) -> None:
+    h5py.File("/nowhere/x.h5")
+
+
+def no_file(_: object) -> None:
+    Path("/nowhere/x.json").read_text()
+
+
+def no_room(_: object) -> None:
+    pl.DataFrame({"a": [1]}).write_parquet("/dev/full")
+
+
+@pytest.mark.parametrize(
+    ("main", "named"),
+    [
+        (no_table, "/nowhere/x.parquet"),
+        (no_features, "/nowhere/x.h5"),
+        (no_file, "/nowhere/x.json"),
+        (no_room, "No space left on device"),
+    ],
+)
+def test_an_error_of_the_system_is_a_line_that_names_the_file(
+    main: Callable[[object], None], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Python, polars and HDF5 pass it on, each in its own way."""
+    with pytest.raises(SystemExit) as ended:
+        cli.run(main, stage=False)
+    assert ended.value.code == 2
+    line = capsys.readouterr().err
+    assert re.fullmatch(r"error: .*; mend that and run the same command again\n", line)
+    assert named in line
+
+
+def test_a_mistake_that_quotes_such_an_error_keeps_its_traceback() -> None:
+    def main(_: object) -> None:
+        raise ValueError("no table: No such file or directory (os error 2)")
+
+    with pytest.raises(ValueError, match="no table"):
+        cli.run(main, stage=False)
 
 
 @pytest.fixture

@@ -175,6 +175,23 @@ def test_other_settings_fetch_again(
     assert made.filter(pl.col("status") == "ok").height == COUNT - 1
 
 
+@pytest.mark.parametrize("suffix", [".json", ".parquet", ".mask.png", ".jpg"])
+def test_a_slide_of_which_a_file_is_gone_is_fetched_again(
+    suffix: str, server: FaultServer, tmp_path: Path
+) -> None:
+    folder = cohort(server, tmp_path / "thrown")
+    throw_away(folder)
+    lost = folder / "tiles" / f"S2{suffix}"
+    before = lost.read_bytes()
+    lost.unlink()
+    server.requests.clear()
+    throw_away(folder)
+    assert {path for path, _, _ in server.requests} == {"/2", "/4", "/gone"}
+    assert lost.read_bytes() == before
+    made = pl.read_parquet(manifests(folder).tiles)
+    assert made.filter(pl.col("status") == "ok").height == COUNT - 1
+
+
 def test_command_line(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.setenv(name, "1")

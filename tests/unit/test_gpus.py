@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -52,6 +53,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is put back as it was
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "")
+    monkeypatch.delenv("CUDA_DEVICE_ORDER")
     monkeypatch.setattr(gpus, "_held", [])
     locks = tmp_path / "locks"
     locks.mkdir()
@@ -136,11 +139,62 @@ def test_what_a_scheduler_gave_stays(machine: Path, monkeypatch: pytest.MonkeyPa
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
 
 
+def test_an_order_that_somebody_chose_stays(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    gpus.take(machine)
+    assert os.environ["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
+    os.close(gpus._held.pop())
+
+
+def test_a_lock_on_a_file_that_was_cleared_away_doesnt_count(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleted between opening and locking: the next job would lock another file of that name."""
+    path, real, opened = machine / "GPU-aaaa.lock", fcntl.flock, list[int]()
+
+    def late(handle: int, how: int) -> None:
+        opened.append(handle)
+        if len(opened) == 1:
+            path.unlink()
+        real(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    path.touch()
+    os.utime(path, (0, 0))
+    assert gpus.take(machine) == "GPU-aaaa"
+    assert len(opened) == 2
+    assert os.fstat(gpus._held[0]).st_ino == path.stat().st_ino
+    os.close(gpus._held.pop())
+    # One that lies there from an earlier job is as good as new.
+    os.utime(path, (0, 0))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert gpus.take(machine) == "GPU-aaaa"
+    assert time.time() - path.stat().st_mtime < 60
+    os.close(gpus._held.pop())
+
+
+def test_one_gpu_is_not_several(machine: Path, repo: Path) -> None:
+    (machine.parent / "bin" / "nvidia-smi").write_text(
+        f"#!/bin/sh\necho '{WHOLE.splitlines()[0]}'\n"
+    )
+    pair = [start(HOLD, machine, repo)]
+    try:
+        assert said(pair[0]) == "GPU-aaaa"
+        pair.append(start(HOLD, machine, repo))
+        assert pair[1].stderr is not None
+        assert pair[1].stderr.readline().startswith("1 GPU taken by other jobs of yours: waiting")
+    finally:
+        for process in pair:
+            process.kill()
+            process.communicate()
+
+
 def test_a_process_keeps_the_one_that_it_has(machine: Path) -> None:
-    assert gpus.count() == 3
+    assert len(gpus.present()) == 3
     first = gpus.take(machine)
     assert first == os.environ["CUDA_VISIBLE_DEVICES"] == gpus.take(machine)
-    assert len(list(machine.iterdir())) == gpus.count() == 1
+    assert len(list(machine.iterdir())) == 1
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     os.close(gpus._held.pop())
 
 
@@ -152,7 +206,7 @@ def test_without_a_driver_nothing_is_asked_or_locked(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     assert gpus.take(machine) is None
     assert not list(machine.iterdir())
-    assert gpus.count() == 0
+    assert gpus.present() == []
 
 
 def test_choosing_a_device_takes_one(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

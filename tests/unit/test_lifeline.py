@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ import psutil
 import pytest
 from slide2rna import lifeline
 
+RUNNING = Path(__file__).parents[1] / "soak" / "running.py"
 SCRIPTS = str(Path(lifeline.__file__).parents[1])
 # As in the log of a job: Snakemake (this file's `parent`), a shell, and the job below it.
 JOB = "import sys, time; from slide2rna import cli; cli.run(lambda _: time.sleep(600))"
@@ -46,8 +50,10 @@ def family() -> Iterator[list[psutil.Process]]:
     leader = psutil.Process(parent.pid)
     yield [leader, *leader.children(recursive=True)]
     for process in psutil.process_iter():
-        if process.pid != parent.pid and os.getsid(process.pid) == parent.pid:
-            process.kill()
+        # Others' processes come and go.
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if process.pid != parent.pid and os.getsid(process.pid) == parent.pid:
+                process.kill()
     parent.kill()
     parent.communicate()
 
@@ -84,6 +90,28 @@ def test_the_pool_of_a_killed_job_ends(tmp_path: Path) -> None:
     job.kill()
     job.communicate()
     wait_until(lambda: not any(worker.is_running() for worker in workers))
+
+
+def test_an_empty_variable_names_no_snakemake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(lifeline.SNAKEMAKE, "")
+    before = threading.active_count()
+    lifeline.follow()
+    assert threading.active_count() == before
+
+
+def test_a_process_that_has_just_gone_has_no_rule() -> None:
+    """The soak tests ask for the names of processes that are being killed."""
+    specification = importlib.util.spec_from_file_location("running", RUNNING)
+    assert specification is not None
+    assert specification.loader is not None
+    running = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(running)
+    child = subprocess.Popen(["true"])
+    process = psutil.Process(child.pid)
+    wait_until(lambda: process.status() == psutil.STATUS_ZOMBIE)
+    assert running.rule_of(process) in ("gone", "true")
+    child.wait()
+    assert running.rule_of(process) == "gone"
 
 
 def test_ancestors_end_at_the_first_process() -> None:

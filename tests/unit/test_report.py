@@ -126,6 +126,19 @@ def test_shards_that_the_cohort_no_longer_has_are_not_read(tmp_path: Path) -> No
     assert [row["slide"] for row in failures.named(tmp_path, "lite0", 2)] == ["now"]
     assert [path.stem for path in failures.manifests(tmp_path / "tiles", 2)] == ["shard-1"]
     assert len(failures.named(tmp_path, "lite0")) == 3
+    (tmp_path / "tiles" / "shard-old.parquet").write_text("a copy that somebody put aside")
+    assert len(failures.named(tmp_path, "lite0")) == 3
+
+
+def test_tiles_of_an_earlier_configuration_fail_no_features_of_ones_own(tmp_path: Path) -> None:
+    """Encoder files tiles nothing, so these tables are never made anew."""
+    for stage in ("slides", "tiles", "features/files"):
+        row = {"slide_id": [stage], "status": ["failed"], "reason": ["no tissue"]}
+        path = tmp_path / stage / "shard-0.parquet"
+        path.parent.mkdir(parents=True)
+        pl.DataFrame(row).write_parquet(path)
+    found = failures.named(tmp_path, "files", 1)
+    assert [row["slide"] for row in found] == ["features/files", "slides"]
 
 
 def test_more_failed_slides_than_allowed_make_no_report(folder: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+import yte
 
 REPO = Path(__file__).resolve().parents[2]
 PLATFORM = re.compile(
@@ -130,11 +131,12 @@ rule twice:
     return tmp_path
 
 
-def test_the_default_profile_on_a_machine(workplace: Path) -> None:
+def test_the_default_profile_on_a_machine(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its caps are the machine's; a failed job is tried again with more, on its threads alone.
 
     A second thread in any pool shows where there are two cores or more.
     """
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     tool = workplace / "bin" / "nvidia-smi"
     tool.parent.mkdir()
     tool.write_text('#!/bin/sh\nprintf "GPU 0: one\\nGPU 1: two\\nGPU 2: three\\n"\n')
@@ -152,6 +154,46 @@ def test_the_default_profile_on_a_machine(workplace: Path) -> None:
     limit = Path("/sys/fs/cgroup/memory.max")
     own = limit.read_text().strip() if limit.is_file() else "max"
     assert int(caps["mem_mb"]) == min(total, int(own) >> 20 if own.isdigit() else total)
+
+
+WHOLE = "".join(f"GPU {i}: NVIDIA H100 (UUID: GPU-{i})\n" for i in range(8))
+PARTS = "".join(f"  MIG 3g.40gb     Device  {i}: (UUID: MIG-{i})\n" for i in range(2))
+
+
+@pytest.mark.parametrize(
+    ("tool", "visible", "cap"),
+    [
+        (f"#!/bin/sh\ncat <<'END'\n{WHOLE}END\n", None, 8),
+        (f"#!/bin/sh\ncat <<'END'\n{WHOLE}END\n", "2", 1),
+        (f"#!/bin/sh\ncat <<'END'\n{WHOLE}END\n", "5,GPU-1", 2),
+        (f"#!/bin/sh\ncat <<'END'\n{WHOLE}END\n", "", 1),
+        (f"#!/bin/sh\ncat <<'END'\n{WHOLE}{PARTS}END\n", None, 9),
+        (f"#!/bin/sh\ncat <<'END'\n{PARTS}END\n", "0", 1),
+        ("#!/bin/sh\necho 'GPU 0: no, an error'; exit 9\n", None, 1),
+        ("no program of this machine", None, 1),
+        ("#!/bin/sh\nexec sleep 600\n", None, 1),
+    ],
+)
+def test_as_many_jobs_as_gpus_that_they_may_take(
+    tool: str, visible: str | None, cap: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a job does about a GPU of its own is in slide2rna/gpus.py."""
+    path = tmp_path / "nvidia-smi"
+    path.write_text(tool)
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), *os.get_exec_path()]))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    real = subprocess.run
+
+    def impatient(*command: object, timeout: float, **how: object) -> object:
+        seconds = 0.2 if "sleep" in tool else timeout
+        return real(*command, timeout=seconds, **how)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(subprocess, "run", impatient)
+    text = (REPO / "profiles" / "default" / "config.yaml").read_text()
+    assert f"gpu={cap}" in yte.process_yaml(text, require_use_yte=True)["resources"]
 
 
 def test_nothing_asks_for_more_than_the_machine_has(workplace: Path) -> None:
