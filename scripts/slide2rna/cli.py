@@ -133,12 +133,17 @@ def _of_system(error: Exception) -> str | None:
     """What the file system complains of, on one line; None if the error isn't its own."""
     if isinstance(error, OSError) and error.errno is not None:
         # Libraries in C have the file's name in the text alone.
-        cause = (error.strerror or os.strerror(error.errno)).splitlines()[0]
+        cause = _on_a_line(error.strerror or os.strerror(error.errno))
         return f"{error.filename}: {cause}" if error.filename else cause
     found = OF_SYSTEM.search(str(error))
     if found and (isinstance(error, OSError) or int(found[1]) in NOT_WRITABLE):
-        return str(error).splitlines()[0]
+        return _on_a_line(str(error))
     return None
+
+
+def _on_a_line(text: str) -> str:
+    """A library's words up to an empty line; HDF5 breaks a line before it names the cause."""
+    return " ".join(text.partition("\n\n")[0].split())
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,6 +84,19 @@ def no_room(_: object) -> None:
     pl.DataFrame({"a": [1]}).write_parquet("/dev/full")
 
 
+def no_room_for_features(_: object) -> None:
+    """HDF5 puts a line break between the hour and what happened."""
+    with tempfile.TemporaryDirectory() as folder:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        try:
+            file = h5py.File(Path(folder) / "x.h5", "w")
+            file["features"] = [0.0] * 100_000
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            file.close()
+
+
 @pytest.mark.parametrize(
     ("main", "named"),
     [
@@ -89,6 +104,7 @@ def no_room(_: object) -> None:
         (no_features, "/nowhere/x.h5"),
         (no_file, "/nowhere/x.json"),
         (no_room, "No space left on device"),
+        (no_room_for_features, "File too large"),
     ],
 )
 def test_an_error_of_the_system_is_a_line_that_names_the_file(
