@@ -96,8 +96,8 @@ def run(source: Source, settings: dict[str, Settings], seed: int) -> None:
             "pathways": reliability.PATHWAY_RULE,
             "patients_of_smallest_fold": fewest,
         },
-        "data": {key: info.get(key) for key in DATA}
-        | {"n_patients_several_slides": several_slides(source)},
+        "data": {key: info.get(key) for key in DATA} | of_bags(source),
+        "pcc": pcc(source.table("summary"), metas[0]["model"]),
         "version": __version__,
     }
     facts = model_card.Facts(
@@ -126,12 +126,27 @@ def features_stated(source: Source) -> dict[str, Any]:
     return found
 
 
-def several_slides(source: Source) -> int:
-    """Patients of whom more than one slide is in the bags; intervals are of their mean."""
+def of_bags(source: Source) -> dict[str, int]:
+    """Slides and patients that the bags hold, and patients with more slides than one.
+
+    Slides that failed aren't among them; intervals are of the mean over a patient's slides.
+    """
     ids, _, _ = bagfile.stored(source.bags)
     slides = pl.read_parquet(source.folder / "slides.parquet", columns=["slide_id", "patient_id"])
     counts = slides.filter(pl.col("slide_id").is_in(ids)).group_by("patient_id").len()
-    return counts.filter(pl.col("len") > 1).height
+    several = counts.filter(pl.col("len") > 1).height
+    return {
+        "n_slides": len(ids),
+        "n_patients": counts.height,
+        "n_patients_several_slides": several,
+    }
+
+
+def pcc(summary: pl.DataFrame, model: str) -> dict[str, Any] | None:
+    """What the report says first: mean correlation over all genes, and its interval."""
+    found = summary.filter(protocol="clean", model=model, gene_set="all", metric="pcc")
+    rows = found.select("value", "low", "high", "n_genes").to_dicts()
+    return rows[0] if rows else None
 
 
 def identity(features: Settings) -> str | None:

@@ -32,7 +32,7 @@ FACTS = (
     *("n_candidates", "n_tissue", "n_rejected", "folds", "draws", "draws_per_fold", "tile_mpp"),
     *("trained_folds", "trained_as"),
 )
-ABOUT = ("cohort", "run", "model", "encoder", "data", "tiles", "caveat", "version")
+ABOUT = ("cohort", "run", "model", "encoder", "data", "tiles", "caveat", "version", "pcc")
 
 
 def write(
@@ -82,7 +82,7 @@ def context(prediction: Prediction, about: dict[str, Any]) -> dict[str, Any]:
         "genes": catalogue.as_json(data_of(genes)),
         "first_genes": genes.head(FIRST_GENES).to_dicts(),
         "gene_counts": counts(genes),
-        "mean_r": genes["r"].mean(),
+        "scored": genes["r"].is_not_null().any(),
         "kind": interval_kind(prediction.genes),
         "pathways": relied.head(SHOWN).to_dicts(),
         "greyed": rest.head(GREYED).to_dicts(),

@@ -171,6 +171,11 @@ def test_what_own_features_state_is_kept(packed: packaged.Packaged, tmp_path: Pa
     slides = pl.read_parquet(packed.source.folder / "slides.parquet")
     several = slides.group_by("patient_id").len().filter(pl.col("len") > 1).height
     assert about["data"]["n_patients_several_slides"] == several > 0
+    summary = packed.source.table("summary")
+    clean = summary.filter(protocol="clean", model=about["model"], gene_set="all", metric="pcc")
+    assert about["pcc"]["value"] == clean["value"].item()
+    card = (packed.model / "README.md").read_text()
+    assert f"{about['pcc']['value']:.3f}" in card
     copy = tmp_path / "cohort"
     shutil.copytree(packed.source.folder, copy)
     source = replace(packed.source, folder=copy)
