@@ -83,10 +83,13 @@ def test_a_folder_is_no_slide(model: Predictor, tmp_path: Path) -> None:
             OSError(errno.ENOSPC, "No space left on device", "a/genes.parquet"),
             "a/genes.parquet: No",
         ),
-        (OSError("No space left on device (os error 28)"), "error: No space left on device; mend"),
+        (
+            OSError("No space left on device (os error 28): a/genes.parquet"),
+            "error: No space left on device (os error 28): a/genes.parquet; mend",
+        ),
         (
             pl.exceptions.ComputeError("underlying IO error: no room (os error 28)"),
-            "error: No space left on device; mend",
+            "error: underlying IO error: no room (os error 28); mend",
         ),
         (PermissionError(errno.EACCES, "Permission denied", "a"), "error: a: Permission denied;"),
     ],
