@@ -16,9 +16,9 @@ from typing import Any
 
 import polars as pl
 import pytest
+import running
 import slurm_node
 import yaml
-from polars.testing import assert_frame_equal
 
 pytestmark = pytest.mark.timeout(1800)
 # Small enough that starting jobs is most of the work.
@@ -43,7 +43,6 @@ FIELDS = {
     **{"id": "JobId", "array": "ArrayJobId", "rule": "Comment", "state": "JobState"},
     **{"memory": "MinMemoryNode", "time": "TimeLimit", "cpus": "NumCPUs", "gpu": "TresPerJob"},
 }
-WALL_CLOCK = {"seconds", "path"}
 # Of `bags` and the Snakemake that starts it, in MiB: less than Python with its libraries takes.
 TOO_LITTLE = 250
 
@@ -94,13 +93,6 @@ class Demo:
 
     def on(self, profile: str, target: str, *words: str) -> tuple[int, str]:
         return self.run(target, "--workflow-profile", profile, *QUICK[profile], *words)
-
-    def tables(self) -> dict[str, pl.DataFrame]:
-        return {
-            str(path.relative_to(self.results)): pl.read_parquet(path)
-            for path in sorted((self.results / "demo").rglob("*.parquet"))
-            if "checkpoint" not in path.parts
-        }
 
 
 @pytest.fixture(scope="module")
@@ -163,14 +155,9 @@ def test_the_tables_are_those_of_one_machine(repo: Path, demo: Demo, tmp_path: P
     alone = Demo(repo, tmp_path)
     status, said = alone.run("demo", "--cores", "2")
     assert status == 0, said[-6000:]
-    expected, found = alone.tables(), demo.tables()
-    assert found.keys() == expected.keys()
+    expected = running.tables(alone.results)
     assert len(expected) > 40
-    for name, table in expected.items():
-        columns = [column for column in table.columns if column not in WALL_CLOCK]
-        assert_frame_equal(
-            found[name].select(columns), table.select(columns), rel_tol=1e-5, abs_tol=1e-8
-        )
+    running.assert_same_tables(demo.results, expected)
 
 
 @pytest.mark.parametrize("profile", ["slurm", "generic"])

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import re
 import sys
 import tempfile
@@ -46,8 +45,8 @@ def remember_parsed(folder: Path) -> None:
         file = folder / hashlib.sha256(name.encode()).hexdigest()
         if not file.is_file():
             code, count = parse(path, flow, linemap=linemap, rulecount=rulecount)
-            file.write_bytes(pickle.dumps((code, count, linemap)))
-        code, count, lines = pickle.loads(file.read_bytes())
+            file.write_text(json.dumps([code, count, list(linemap.items())]))
+        code, count, lines = json.loads(file.read_text())
         linemap.update(lines)
         return code, count
 
