@@ -80,7 +80,7 @@ def _pair(axis: Axes, place: int, rows: pl.DataFrame) -> None:
         means[pairing], top = mean["value"], max(top, *dots)
     gained = means[PUBLISHED] - means[CLEAN]
     axis.annotate(
-        f"{means[CLEAN]:.2f} → {means[PUBLISHED]:.2f}\n{gained:+.2f}",
+        f"{means[CLEAN]:.2f} → {means[PUBLISHED]:.2f}\n{gained:+.2f}".replace("-", "−"),
         (place, top),
         textcoords="offset points",
         xytext=(0, 6),

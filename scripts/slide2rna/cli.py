@@ -98,8 +98,9 @@ def run(
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
-    # faiss reports every instruction set that its loader tries.
-    logging.getLogger("faiss").setLevel(logging.WARNING)
+    # faiss reports every instruction set that its loader tries, matplotlib that it looks for fonts.
+    for talkative in ("faiss", "matplotlib"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     if stage:
         lifeline.follow()
         log.info("%s: started", name)

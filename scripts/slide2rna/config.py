@@ -155,9 +155,36 @@ def deciding(section: str, settings: Settings) -> Settings:
     return {key: value for key, value in settings.items() if key not in idle}
 
 
+def check_keys(path: str | Path) -> None:
+    """Refuse a YAML file with a key that is there twice; readers keep the last one silently.
+
+    Keys must be unique (https://yaml.org/spec/1.2.2/, 3.2.1.1).
+
+    Raises
+    ------
+    ConfigError
+        Names the key and its line.
+    """
+    pending = [yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, yaml.SequenceNode):
+            pending += node.value
+        elif isinstance(node, yaml.MappingNode):
+            seen = set()
+            for key, value in node.value:
+                if str(key.value) in seen:
+                    where = f"{path} line {key.start_mark.line + 1}"
+                    cause = f"the key '{key.value}' is there twice"
+                    raise ConfigError(where, cause, "keep one of the two, or join them")
+                seen.add(str(key.value))
+                pending.append(value)
+
+
 def load(path: str | Path) -> dict[str, Any]:
     """Read and validate a configuration file."""
     try:
+        check_keys(path)
         config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         cause = getattr(error, "strerror", None) or str(error)

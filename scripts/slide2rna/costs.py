@@ -22,6 +22,7 @@ from pathlib import Path
 import polars as pl
 from safetensors import safe_open
 
+from slide2rna import failures
 from slide2rna.errors import StageError
 
 ONCE, SLIDES, TILES = "once", "slides", "tiles"
@@ -166,9 +167,11 @@ def _tiles(cohort: Path) -> int:
     """Tiles that were encoded, of the encoder that has most slides."""
     counts = [0]
     for folder in sorted((cohort / "features").glob("*")):
-        tables = [pl.read_parquet(path) for path in sorted(folder.glob("shard-*.parquet"))]
+        tables = [pl.read_parquet(path) for path in failures.manifests(folder)]
         if tables:
-            found = pl.concat(tables).select("n_tiles", "n_rejected").sum().row(0)
+            # Where a cohort had more shards before, slides are in two; the lower number is today's.
+            slides = pl.concat(tables).unique("slide_id", keep="first")
+            found = slides.select("n_tiles", "n_rejected").sum().row(0)
             counts.append(sum(n or 0 for n in found))
     return max(counts)
 

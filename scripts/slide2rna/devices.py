@@ -11,7 +11,7 @@ import shutil
 import torch
 from torch import nn
 
-from slide2rna import gpus
+from slide2rna import DRIVER, gpus
 from slide2rna.cli import log
 from slide2rna.errors import DeviceError
 
@@ -23,12 +23,17 @@ def choose(name: str) -> torch.device:
     """The device for `auto`, `cpu` or `cuda`; the choice is logged.
 
     Where there are several GPUs, this process takes one for itself, and waits for one if need be.
+    A job of a Snakemake that was started where there is no driver has asked its scheduler for no
+    GPU, so with `auto` it takes none that its node may have.
 
     Raises
     ------
     DeviceError
         cuda was asked for and torch sees no GPU.
     """
+    unasked = name == "auto" and os.environ.get(DRIVER) == ""
+    if unasked:
+        name = "cpu"
     # Before anything asks CUDA, which looks at its variable once.
     if name != "cpu" and torch.backends.cuda.is_built():
         gpus.take()
@@ -39,6 +44,8 @@ def choose(name: str) -> torch.device:
         )
     device = torch.device("cuda" if present and name != "cpu" else "cpu")
     detail = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    if unasked:
+        detail += "; no driver where Snakemake was started, device: cuda asks for a GPU"
     log.info("device: %s (%s)", device.type, detail)
     return device
 

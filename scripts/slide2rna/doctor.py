@@ -114,6 +114,9 @@ def check_device(wanted: str = "auto") -> Finding:
         free, total = torch.cuda.mem_get_info()
         name = torch.cuda.get_device_name()
         gib = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+        if wanted == "auto" and not shutil.which("nvidia-smi"):
+            detail = f"torch sees {name}, but nvidia-smi isn't found: with auto, jobs take the CPU"
+            return Finding("warn", "device", detail, "set device: cuda, or put nvidia-smi on PATH")
         return Finding("ok", "device", f"torch {torch.__version__}, {name}, {gib}")
     detail = f"torch {torch.__version__} sees no GPU"
     if wanted == "cuda":

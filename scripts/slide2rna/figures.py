@@ -108,7 +108,7 @@ def examples(table: pl.DataFrame, genes: pl.DataFrame) -> Figure:
         ends = [float(np.nanmin(both)), float(np.nanmax(both))]
         axis.plot(ends, ends, color=GREY, linewidth=1, linestyle="--")
         value = r.get(name)
-        axis.set_title(name if value is None else f"{name}  r = {value:.2f}")
+        axis.set_title(name if value is None else f"{name}  r = {value:.2f}".replace("= -", "= −"))
         axis.set_xlabel("measured, log2(x+1)")
         axis.set_ylabel("predicted")
     return figure

@@ -15,30 +15,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from slide2rna.errors import ConfigError
-
 TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[a-z0-9_]{8}\.partial(?P<suffix>(\.[^.]*)?)")
 written: set[Path] = set()
-
-
-def make_folder(path: Path) -> None:
-    """Make the folder of --out, and see that files can be written there, before any work.
-
-    Raises
-    ------
-    ConfigError
-        It is a file, or nothing can be written there.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except (FileExistsError, NotADirectoryError) as error:
-        where = next(one for one in (path, *path.parents) if one.is_file() or one.is_symlink())
-        raise ConfigError(where, "is a file, not a folder", "give another --out") from error
-    except OSError as error:
-        cause = f"nothing can be written there ({error.strerror})"
-        raise ConfigError(path, cause, "give another --out") from error
 
 
 @contextmanager

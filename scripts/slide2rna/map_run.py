@@ -12,6 +12,7 @@ from slide2rna import (
     STEP_VERSIONS,
     __version__,
     encoded,
+    folders,
     geojson,
     io,
     judged,
@@ -80,7 +81,7 @@ def run(
         `out` is a file, or nothing can be written there.
     """
     check_slide(path)
-    io.make_folder(out)
+    folders.make(out, "give another --out")
     seed = predictor.about["seed"] if options.seed is None else options.seed
     slide = _encode(path, predictor, options, out)
     if slide.tiling is None:  # not for a slide, and mypy can't know

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from slide2rna import __version__, io, tiles
+from slide2rna import __version__, folders, io, tiles
 from slide2rna.cli import log
 from slide2rna.encoded import name_of
 from slide2rna.encoders import Encoder
@@ -80,7 +80,7 @@ def run(predictor: Predictor, paths: Sequence[Path], out: Path, options: Options
         raise ConfigError(twice[0], cause, "predict them one at a time, each with its own --out")
     if not all(is_features(path) or path.is_dir() for path in paths):
         predictor.check_slides()
-    io.make_folder(out)
+    folders.make(out, "give another --out")
     _check_list(out / "slides.parquet")
     # Once for all slides, and not at all where features are there.
     encoder = cache(lambda: predictor.encoder(options.threads, options.weights))

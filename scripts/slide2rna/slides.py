@@ -207,7 +207,8 @@ def stop_if_lost(shard: str | Path, lost: Sequence[str]) -> None:
         raise StageError(
             shard,
             f"slides that were there are gone: {listing(lost)}",
-            "bring them back (is their disk there?) and run the same command again",
+            "bring them back (is their disk there?) and run the same command again, or let them "
+            "fail: raise max_failed_slides and add --forcerun download",
         )
 
 

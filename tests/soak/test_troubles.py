@@ -92,7 +92,10 @@ def test_a_full_disk(quiet: Path, small_disk: Path, expected: Tables) -> None:
     assert running.temporary(lab / "results") == []
 
 
-NOT_WRITABLE = "error: results: Read-only file system; make it writable, or name another folder"
+NOT_WRITABLE = (
+    "error: results: nothing can be written there (Read-only file system); "
+    "make it writable, or name another folder"
+)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,11 @@ def unknown_key() -> None:
 
 
 @trouble
+def key_twice() -> None:
+    from_config(f"cohorts: {{mine: {{{MINE}}}}}\ncohorts: {{}}\n")
+
+
+@trouble
 def unknown_value() -> None:
     from_config(f"cohorts: {{mine: {{{MINE}}}}}\ndevice: gpu\n")
 

@@ -161,6 +161,15 @@ def test_bad_files(tmp_path: Path, text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3\n", "b: 1\na:\n  - c: {d: 1, d: 2}\n"])
+def test_a_key_that_is_there_twice(tmp_path: Path, text: str) -> None:
+    """The reader would keep the last one: of two blocks `cohorts`, the first would be lost."""
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"c\.yaml line 3: the key '[ad]' is there twice"):
+        config.load(path)
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml"):
         config.load(tmp_path / "none.yaml")

@@ -33,8 +33,10 @@ def cohort(tmp_path: Path) -> Path:
     genes = {f"G{i}": [0.0] * SLIDES for i in range(GENES)}
     pl.DataFrame({"sample_id": ids} | genes).write_parquet(folder / "expression.parquet")
     counts = {"n_tiles": [TILES - 5] * 5, "n_rejected": [5, 5, 5, 5, None]}
-    for shard in range(2):
-        pl.DataFrame(counts).write_parquet(folder / f"features/color/shard-{shard}.parquet")
+    # The third is left of an earlier run with more shards.
+    for shard, own in enumerate((ids[:5], ids[5:], ids[2:7])):
+        table = pl.DataFrame({"slide_id": own} | counts)
+        table.write_parquet(folder / f"features/color/shard-{shard}.parquet")
     means = np.zeros((SLIDES, CLUSTERS, FEATURES), np.float32)
     sizes, color = np.ones((SLIDES, CLUSTERS), np.float32), np.zeros((SLIDES, 6), np.float32)
     bags = bagfile.Bags(means, sizes, color, np.full(SLIDES, TILES), ids, "color", CLUSTERS)

@@ -87,6 +87,20 @@ def test_cuda_without_a_gpu_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_device("auto").status == "ok"
 
 
+def test_a_gpu_without_its_driver_command_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The Snakefile goes by the command, so its jobs would compute on the CPU."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**34, 2**35))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert doctor.check_device("auto").status == "warn"
+    assert doctor.check_device("cuda").status == "ok"
+
+
 def test_a_full_disk_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage(1, 1, 10**9))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from slide2rna import devices, gpus
+from slide2rna import DRIVER, devices, gpus
 
 # What `nvidia-smi -L` prints: of two whole GPUs and one that is cut into two.
 WHOLE = "GPU 0: NVIDIA H100 (UUID: GPU-aaaa)\nGPU 1: NVIDIA H100 (UUID: GPU-bbbb)\n"
@@ -218,6 +218,18 @@ def test_choosing_a_device_takes_one(machine: Path, monkeypatch: pytest.MonkeyPa
     assert [path.name for path in machine.iterdir()] == ["GPU-aaaa.lock"]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-aaaa"
     os.close(gpus._held.pop())
+
+
+def test_a_job_takes_no_gpu_that_its_snakemake_has_not_asked_for(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started on a login node without a driver, on a node whose GPUs are for others."""
+    monkeypatch.setattr(gpus, "_own_folder", lambda: machine)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv(DRIVER, "")
+    assert devices.choose("auto").type == "cpu"
+    assert not list(machine.iterdir())
 
 
 def test_locks_in_another_users_folder_are_refused(

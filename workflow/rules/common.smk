@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 PACKAGE = Path(workflow.current_basedir).parents[1] / "scripts"
@@ -14,9 +13,9 @@ sys.path.insert(0, str(PACKAGE))
 # Relative, so that commands can be copied from the log and a moved folder reruns nothing.
 SCRIPTS = shlex.quote(os.path.relpath(PACKAGE))
 
-from slide2rna import STEP_VERSIONS
+from slide2rna import DRIVER, STEP_VERSIONS
 from slide2rna import config as configuration
-from slide2rna import runs
+from slide2rna import folders, runs
 from slide2rna.errors import UserError
 from slide2rna.lifeline import SNAKEMAKE
 
@@ -33,6 +32,8 @@ os.environ[SNAKEMAKE] = str(os.getpid())
 given = [str(path).removeprefix(f"{os.getcwd()}/") for path in workflow.configfiles]
 CONFIG_FILES = " + ".join(sorted(dict.fromkeys(given), key="config.yaml".__ne__))
 try:
+    for file in workflow.configfiles:
+        configuration.check_keys(file)
     CONFIG = configuration.validate(config, CONFIG_FILES)
 except UserError as error:
     # One line, as everywhere else; a traceback through the Snakefile would hide it.
@@ -91,9 +92,9 @@ except UserError as error:
     sys.exit(f"error: {error}")
 RUNS = {cohort: {run.name: run for run in PLANNED[cohort]} for cohort in COHORTS}
 # The node that a job runs on reads this, too, and goes by the host where Snakemake was started.
-DRIVER = os.environ.setdefault("SLIDE2RNA_DRIVER", shutil.which("nvidia-smi") or "")
+driver = os.environ.setdefault(DRIVER, shutil.which("nvidia-smi") or "")
 # With no GPU on this host, or none wanted, nothing waits for one.
-GPU = int(CONFIG["device"] == "cuda" or (CONFIG["device"] == "auto" and DRIVER != ""))
+GPU = int(CONFIG["device"] == "cuda" or (CONFIG["device"] == "auto" and driver != ""))
 # Of the rules that may use a GPU; all others name envs/cpu.yaml.
 GPU_ENV = "../../envs/gpu.yaml" if GPU else "../../envs/cpu.yaml"
 
@@ -105,16 +106,6 @@ wildcard_constraints:
     encoder=r"[A-Za-z0-9._-]+",
     run=r"[A-Za-z0-9._-]+",
     set=r"[A-Za-z0-9._-]+",
-
-
-def check_writable(folder):
-    """Stop with a line where the first job would stop with a traceback."""
-    try:
-        os.makedirs(folder, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        remedy = "make it writable, or name another folder: results"
-        sys.exit(f"error: {folder}: {error.strerror}; {remedy}")
 
 
 def settings(section):
