@@ -58,9 +58,10 @@ law: setup
 	python -m pytest -s tests/law
 
 # The real engines: kills at any moment, full disks, environments of conda, Slurm (as root, where its
-# packages are or can be installed), every key of the configuration, ten slides more.
+# packages are or can be installed), every key of the configuration, ten slides more. Two processes, as
+# Slurm mostly waits; what the tests print comes at the end.
 soak: setup
-	python -m pytest -s tests/soak
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -v -rP --durations=15 tests/soak
 
 clean:
 	rm -rf results .snakemake

@@ -28,17 +28,30 @@ def shared_data() -> Path:
     return path
 
 
+# Files whose tests share what takes minutes to make: the finished demo, an undisturbed run.
+TOGETHER = {
+    "demo": ("/e2e/test_demo_",),
+    "quiet": ("/soak/test_kill", "/soak/test_random_kills", "/soak/test_troubles"),
+}
+LONG = {"quiet", "slurm"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long chains first."""
-    items.sort(key=lambda item: "e2e" not in item.path.parts)
+    items.sort(
+        key=lambda item: (
+            "e2e" not in item.path.parts and not LONG & set(getattr(item, "fixturenames", ()))
+        )
+    )
 
 
 class InPieces(LoadFileScheduling):
-    """A file's tests in one process, and in one all files that share the finished demo."""
+    """A file's tests in one process, and in one all files that share something."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "demo" if "/e2e/test_demo_" in file else file
+        shared = (n for n, starts in TOGETHER.items() if any(start in file for start in starts))
+        return next(shared, file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> InPieces:

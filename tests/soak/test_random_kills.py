@@ -22,7 +22,7 @@ import psutil
 import pytest
 import running
 
-KILLS, SEED = 33, 8
+KILLS, SEED = 30, 8
 AIMS = ("group", "snakemake", "worker")
 # Of the time of an undisturbed run that may pass between two kills, the start included.
 SHARE = 0.12

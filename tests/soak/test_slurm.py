@@ -43,8 +43,9 @@ FIELDS = {
     **{"id": "JobId", "array": "ArrayJobId", "rule": "Comment", "state": "JobState"},
     **{"memory": "MinMemoryNode", "time": "TimeLimit", "cpus": "NumCPUs", "gpu": "TresPerJob"},
 }
-# Of `bags` and the Snakemake that starts it, in MiB: less than Python with its libraries takes.
-TOO_LITTLE = 250
+# Of `bags` and the Snakemake that starts it, in MiB: less than Snakemake alone takes, and for as
+# long as Slurm needs to see it, which looks once a second.
+TOO_LITTLE, ENOUGH = 60, 2400
 
 
 @pytest.fixture(scope="module")
@@ -164,11 +165,11 @@ def test_the_tables_are_those_of_one_machine(repo: Path, demo: Demo, tmp_path: P
 def test_a_job_killed_for_memory_gets_more(demo: Demo, profile: str) -> None:
     before = len(jobs())
     bags = demo.results / "demo" / "bags" / "lite0.safetensors"
-    grows = f"bags:mem_mb={TOO_LITTLE} * 10 ** (attempt - 1)"
+    grows = f"bags:mem_mb={TOO_LITTLE} * {ENOUGH // TOO_LITTLE} ** (attempt - 1)"
     status, said = demo.on(profile, str(bags), "--forcerun", "bags", "--set-resources", grows)
     assert status == 0, said[-6000:]
     tried = jobs()[before:]
-    assert [job["memory"] for job in tried] == [f"{TOO_LITTLE}M", f"{10 * TOO_LITTLE}M"]
+    assert [job["memory"] for job in tried] == [f"{TOO_LITTLE}M", f"{ENOUGH}M"]
     assert [job["time"] for job in tried] == ["02:00:00", "04:00:00"]
     assert [job["state"] for job in tried] == ["FAILED", "COMPLETED"]
 
