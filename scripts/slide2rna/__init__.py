@@ -24,5 +24,5 @@ STEP_VERSIONS = {
     "evaluate": 4,
     "export": 1,
     "package": 2,
-    "report": 5,
+    "report": 6,
 }
