@@ -153,7 +153,9 @@ def _number(text: str) -> float:
 
 
 def _on_gpu(log: Path) -> bool:
-    return log.is_file() and "device: cuda" in log.read_text(encoding="utf-8", errors="replace")
+    # As `devices.choose` writes it.
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    return "device: cuda (" in text
 
 
 def _size(path: Path) -> int:

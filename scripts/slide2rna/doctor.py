@@ -120,7 +120,10 @@ def check_device(wanted: str = "auto") -> Finding:
         return Finding("ok", "device", f"torch {torch.__version__}, {name}, {gib}")
     detail = f"torch {torch.__version__} sees no GPU"
     if wanted == "cuda":
-        remedy = "set device: auto, or install a CUDA build of torch and its driver"
+        remedy = (
+            "set device: auto, or install a CUDA build of torch and its driver (on a login node "
+            "that is as it should be: ask a node that has a GPU)"
+        )
         return Finding("fail", "device", detail, remedy)
     return Finding("ok", "device", f"{detail}: CPU")
 

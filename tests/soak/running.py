@@ -13,6 +13,7 @@ import openslide
 import polars as pl
 import psutil
 import zarr
+from PIL import Image
 from polars.testing import assert_frame_equal
 from safetensors import safe_open
 from slide2rna import io
@@ -125,6 +126,13 @@ def _read(path: Path) -> bool:
                     tensors.get_tensor(name)
         case ".zarr":
             zarr.open_group(path, mode="r")["point"][:]
+        case ".jpg" | ".png":
+            with Image.open(path) as picture:
+                picture.load()
+        case ".tsv" if path.parent.name != "benchmarks":
+            assert path.read_text().endswith("\n"), path
+        case ".html":
+            assert path.read_text().rstrip().endswith("</html>"), path
         case _:
             return False
     return True
@@ -139,8 +147,12 @@ def tables(results: Path) -> dict[str, pl.DataFrame]:
 
 
 def assert_same_tables(results: Path, expected: dict[str, pl.DataFrame]) -> None:
+    """As `assert_same`, of all tables in a results folder."""
+    assert_same(tables(results), expected)
+
+
+def assert_same(found: dict[str, pl.DataFrame], expected: dict[str, pl.DataFrame]) -> None:
     """The same tables with the same columns: texts and counts alike, floats within 1e-5."""
-    found = tables(results)
     assert found.keys() == expected.keys()
     for name, table in expected.items():
         columns = [column for column in table.columns if column not in OF_THE_RUN]

@@ -1,7 +1,8 @@
 """A real Slurm on this machine: Debian's daemons on one node, without systemd, for a test's time.
 
-The node has a partition `main`, whose jobs are killed when they take more memory than they asked
-for, and one stand-in for a GPU: a device file that Slurm hands out to one job at a time.
+The node is in two partitions, `main` and `gpus`. Jobs are killed when they take more memory than
+they asked for, and there is one stand-in for a GPU: a device file that Slurm hands out to one job
+at a time.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ KillWait=5
 GresTypes=gpu
 NodeName=localhost NodeHostname={host} CPUs={cpus} RealMemory={memory_mb} Gres=gpu:1 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=2-0 State=UP
+PartitionName=gpus Nodes=ALL MaxTime=2-0 State=UP
 """
 )
 

@@ -137,7 +137,7 @@ def test_ten_more_slides(repo: Path, lab: Path) -> None:
     for stage, table in tables(single).items():
         assert_frame_equal(tables(cohort)[stage], table)
     for name in after:
-        if name.startswith("tiles/"):
+        if name.startswith(("tiles/", "features/")):
             assert (cohort / name).read_bytes() == (single / name).read_bytes(), name
     snakemake(repo, lab, "out", 7, "--", bags)
     assert written(cohort) == after

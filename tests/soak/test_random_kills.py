@@ -1,8 +1,8 @@
 """Thirty SIGKILLs at random moments of the demo, each followed by the same command.
 
-In turn they hit the whole process group, Snakemake alone, and one process of a job. After each, no
-process of the run may be left and every file that has its final name must be whole; at the end the
-tables are those of an undisturbed run.
+In turn they hit the whole process group, Snakemake alone, and one process of a job, after which
+Snakemake ends without trying again. After each, no process of the run may be left and every file
+that has its final name must be whole; at the end the tables are those of an undisturbed run.
 
 python -m pytest tests/soak/test_random_kills.py -s
 """
@@ -26,6 +26,7 @@ KILLS, SEED = 30, 8
 AIMS = ("group", "snakemake", "worker")
 # Of the time of an undisturbed run that may pass between two kills, the start included.
 SHARE = 0.12
+IDLE = "nothing yet"
 # A job that is loading torch looks for its Snakemake only when that is done.
 PATIENCE_S = 30.0
 
@@ -47,7 +48,7 @@ def kill(aim: str, process: subprocess.Popen[bytes], draw: random.Random) -> str
             hit.kill()
     except psutil.NoSuchProcess:
         return None
-    return ", ".join(under_way) or "nothing yet"
+    return ", ".join(under_way) or IDLE
 
 
 @pytest.mark.timeout(3600)
@@ -55,25 +56,25 @@ def test_random_kills(quiet: Path, lab: Path, expected: dict[str, pl.DataFrame])
     longest = SHARE * float((quiet / "seconds").read_text())
     draw = random.Random(SEED)
     done: Counter[str] = Counter()
-    runs, orphaned, read, left = 0, 0.0, 0, 0
+    runs, orphaned, read, left, idle = 0, 0.0, 0, 0, 0
+    rules: set[str] = set()
     seen: dict[Path, tuple[int, int]] = {}
     while done.total() < KILLS:
         results = lab / f"results-{runs}"
-        process = running.start(lab, results=results.name)
-        while process.poll() is None and done.total() < KILLS:
+        aim = AIMS[done.total() % len(AIMS)]
+        process = running.start(lab, "--retries", "0", results=results.name)
+        hit = None
+        while hit is None and process.poll() is None:
             try:
                 process.wait(draw.uniform(0, longest))
-                break
             except subprocess.TimeoutExpired:
-                aim = AIMS[done.total() % len(AIMS)]
-            hit = kill(aim, process, draw)
-            if hit is not None:
-                done[aim] += 1
-                print(f"{done.total():3d} {aim}: {hit}", flush=True)
-            if aim != "worker":
-                process.wait()
-        if process.poll() is None:
-            assert process.wait() in (0, 1)
+                hit = kill(aim, process, draw)
+        if hit is not None:
+            done[aim] += 1
+            rules |= {one.rpartition(" of ")[2] for one in hit.split(", ")} - {IDLE}
+            idle += hit == IDLE
+            print(f"{done.total():3d} {aim}: {hit}", flush=True)
+        assert process.wait() in (0, 1, -signal.SIGKILL)
         orphaned = max(orphaned, running.wait_for_nobody(process.pid, PATIENCE_S))
         read += running.check_whole(results, seen)
         left = max(left, len(running.temporary(results)))
@@ -88,7 +89,11 @@ def test_random_kills(quiet: Path, lab: Path, expected: dict[str, pl.DataFrame])
     print(f"{dict(done)} kills in {runs + 1} runs; the last was finished in {took:.0f} s")
     print(f"jobs outlived Snakemake by up to {orphaned:.1f} s; {read} files read, all whole")
     print(f"up to {left} temporary files lay about after a kill, none at the end")
+    print(f"hit: {', '.join(sorted(rules))}")
     assert min(done.values()) == KILLS // len(AIMS)
+    assert read > 300
+    assert len(rules) >= 4
+    assert idle <= KILLS // 4
 
 
 def finished(lab: Path, results: Path, expected: dict[str, pl.DataFrame]) -> None:

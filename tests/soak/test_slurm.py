@@ -5,6 +5,7 @@ One node (`slurm_node.py`); jobs are really placed, killed for memory and cancel
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -35,13 +36,19 @@ SMALL: dict[str, Any] = {
 QUICK = {
     "slurm": [
         *("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "3"),
-        *("--latency-wait", "15"),
+        *("--latency-wait", "15", "--max-status-checks-per-second", "1"),
     ],
     "generic": ["--seconds-between-status-checks", "2", "--latency-wait", "15"],
 }
 FIELDS = {
     **{"id": "JobId", "array": "ArrayJobId", "rule": "Comment", "state": "JobState"},
-    **{"memory": "MinMemoryNode", "time": "TimeLimit", "cpus": "NumCPUs", "gpu": "TresPerJob"},
+    **{
+        "partition": "Partition",
+        "memory": "MinMemoryNode",
+        "time": "TimeLimit",
+        "cpus": "NumCPUs",
+        "gpu": "TresPerJob",
+    },
 }
 # Of `bags` and the Snakemake that starts it, in MiB: less than Snakemake alone takes, and for as
 # long as Slurm needs to see it, which looks once a second.
@@ -56,15 +63,18 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             yield folder
     except slurm_node.NoSlurm as reason:
         pytest.skip(f"no Slurm for this test: {reason}")
+    left = [name for name in slurm_node.DAEMONS if slurm_node.running(name)]
+    left += [str(path) for path in (slurm_node.CONFIG, slurm_node.GRES) if path.exists()]
+    assert not left
 
 
 class Demo:
     """A small demo cohort in a folder of its own, and the command that runs it."""
 
-    def __init__(self, repo: Path, folder: Path) -> None:
+    def __init__(self, repo: Path, folder: Path, shards: int = 4) -> None:
         self.repo, self.results = repo, folder / "results"
         self.config = folder / "small.yaml"
-        demo = {"source": "demo", "shards": 4, "settings": SMALL}
+        demo = {"source": "demo", "shards": shards, "settings": SMALL}
         self.config.write_text(yaml.safe_dump({"cohorts": {"demo": demo}}))
 
     def command(self, target: str, *words: str) -> list[str]:
@@ -73,11 +83,14 @@ class Demo:
             *("--config", f"results={self.results}", "--", target),
         ]
 
-    def start(self, target: str, *words: str) -> subprocess.Popen[str]:
+    def start(self, target: str, *words: str, tools: Path | None = None) -> subprocess.Popen[str]:
+        """`tools` come first on PATH."""
+        path = os.pathsep.join([*([str(tools)] if tools else []), os.environ["PATH"]])
         # It must hear Ctrl-C where the tests run in the background, too.
         return subprocess.Popen(
             ["env", "--default-signal=INT", *self.command(target, *words)],
             cwd=self.repo,
+            env=os.environ | {"PATH": path},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -108,6 +121,9 @@ def demo(repo: Path, slurm: Path, tmp_path_factory: pytest.TempPathFactory) -> D
             "download, train",
             "--set-resources",
             "features:gpu=1",
+            "features:slurm_partition=gpus",
+            "--default-resources",
+            "slurm_partition=main",
         ),
         *("--groups", "sample=fold", "shift=fold"),
     )
@@ -137,6 +153,8 @@ def test_a_job_asks_for_what_its_rule_needs(demo: Demo) -> None:
     assert asked["train"][1:] == ("1-00:00:00", "1")
     assert {job["rule"] for job in placed if "gpu" in job["gpu"]} == {"features"}
     assert {job["state"] for job in placed} == {"COMPLETED"}
+    assert {job["rule"] for job in placed if job["partition"] == "gpus"} == {"features"}
+    assert {job["partition"] for job in placed} == {"main", "gpus"}
 
 
 def test_arrays_and_groups_take_fewer_submissions(demo: Demo) -> None:
@@ -152,17 +170,40 @@ def test_arrays_and_groups_take_fewer_submissions(demo: Demo) -> None:
     assert rules.count("tiles") == 4
 
 
+# What holds ids, coordinates and counts alone.
+BYTES = ("tiles/DEMO-*.parquet", "splits.tsv", "guard.json", "pathways/*.json")
+
+
 def test_the_tables_are_those_of_one_machine(repo: Path, demo: Demo, tmp_path: Path) -> None:
-    alone = Demo(repo, tmp_path)
+    """There in one shard, here in four: what a shard says is compared as one table."""
+    alone = Demo(repo, tmp_path, shards=1)
     status, said = alone.run("demo", "--cores", "2")
     assert status == 0, said[-6000:]
-    expected = running.tables(alone.results)
+    scattered, expected = (running.tables(one.results) for one in (demo, alone))
     assert len(expected) > 40
-    running.assert_same_tables(demo.results, expected)
+    running.assert_same(gathered(scattered), gathered(expected))
+    same = [path for pattern in BYTES for path in (alone.results / "demo").glob(pattern)]
+    assert len(same) > 45
+    for path in same:
+        other = demo.results / path.relative_to(alone.results)
+        assert path.read_bytes() == other.read_bytes(), path
+
+
+def gathered(tables: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    """The shards of a stage as one table in the order of the slides, and all other tables."""
+    found: dict[str, list[pl.DataFrame]] = {}
+    for name, table in tables.items():
+        found.setdefault(re.sub(r"shard-\d+", "shards", name), []).append(table)
+    return {
+        name: pl.concat(parts, how="vertical_relaxed").sort("slide_id")
+        if "shards" in name
+        else parts[0]
+        for name, parts in found.items()
+    }
 
 
 @pytest.mark.parametrize("profile", ["slurm", "generic"])
-def test_a_job_killed_for_memory_gets_more(demo: Demo, profile: str) -> None:
+def test_a_job_killed_for_memory_gets_more(demo: Demo, slurm: Path, profile: str) -> None:
     before = len(jobs())
     bags = demo.results / "demo" / "bags" / "lite0.safetensors"
     grows = f"bags:mem_mb={TOO_LITTLE} * {ENOUGH // TOO_LITTLE} ** (attempt - 1)"
@@ -172,11 +213,40 @@ def test_a_job_killed_for_memory_gets_more(demo: Demo, profile: str) -> None:
     assert [job["memory"] for job in tried] == [f"{TOO_LITTLE}M", f"{ENOUGH}M"]
     assert [job["time"] for job in tried] == ["02:00:00", "04:00:00"]
     assert [job["state"] for job in tried] == ["FAILED", "COMPLETED"]
+    killed = rf"StepId={tried[0]['id']}\.\S+ exceeded memory limit"
+    assert re.search(killed, (slurm / "slurmd.log").read_text())
+
+
+# Failures in a row: the executor alone would give up after five, and wait for ever.
+OUTAGE = 8
+
+
+def test_an_outage_of_the_status_command_is_survived(demo: Demo, tmp_path: Path) -> None:
+    asked, tool = tmp_path / "asked", tmp_path / "bin" / "squeue"
+    tool.parent.mkdir()
+    real = shutil.which("squeue")
+    tool.write_text(
+        f"#!/bin/sh\necho >> {asked}\n"
+        f'[ $(wc -l < {asked}) -gt {OUTAGE} ] || exit 1\nexec {real} "$@"\n'
+    )
+    tool.chmod(0o755)
+    bags = demo.results / "demo" / "bags" / "lite0.safetensors"
+    words = ("--workflow-profile", "slurm", *QUICK["slurm"], "--forcerun", "bags")
+    process = demo.start(str(bags), *words, tools=tool.parent)
+    try:
+        said = process.communicate(timeout=400)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 0, said[-6000:]
+    assert len(asked.read_text().splitlines()) > OUTAGE
 
 
 @pytest.mark.parametrize("how", ["scancel", "interrupt"])
-def test_what_was_cancelled_goes_on_with_the_same_command(demo: Demo, how: str) -> None:
-    """At the next slide; those that were done are not touched."""
+@pytest.mark.parametrize("profile", ["slurm", "generic"])
+def test_what_was_cancelled_goes_on_with_the_same_command(
+    demo: Demo, profile: str, how: str
+) -> None:
+    """At the next slide; those that were done are not touched. The job has the node's GPU."""
     before = len(jobs())
     folder = demo.results / "demo" / "features" / "lite0"
     manifest = folder / "shard-0.parquet"
@@ -184,7 +254,8 @@ def test_what_was_cancelled_goes_on_with_the_same_command(demo: Demo, how: str) 
     files = [folder / f"{slide}.h5" for slide in slides]
     for path in (manifest, *files):
         path.unlink(missing_ok=True)
-    words = (str(manifest), "--workflow-profile", "slurm", *QUICK["slurm"], "--retries", "0")
+    words = [str(manifest), "--workflow-profile", profile, *QUICK[profile], "--retries", "0"]
+    words += ["--set-resources", "features:gpu=1"]
 
     process = demo.start(*words)
     try:
@@ -199,7 +270,9 @@ def test_what_was_cancelled_goes_on_with_the_same_command(demo: Demo, how: str) 
     assert process.returncode != 0
     assert not manifest.exists()
     slurm_node.until(lambda: not slurm_node.say("squeue", "-h"), "the end of the job")
-    assert [job["state"] for job in jobs()[before:]] == ["CANCELLED"], said[-3000:]
+    (job,) = jobs()[before:]
+    assert job["state"] == "CANCELLED", said[-3000:]
+    assert "gpu" in job["gpu"]
     done = {path: path.stat().st_mtime_ns for path in files if path.exists()}
     assert 0 < len(done) < len(files)
 

@@ -262,5 +262,9 @@ def test_files_of_a_clock_that_was_behind(finished: Path, expected: Tables) -> N
         shift(path, -DAY_S)
     again = running.run(finished)
     assert again.returncode == 0, again.stdout[-3000:]
+    ran = set(re.findall(r"^(?:local)?rule (\w+):", again.stdout, re.M))
+    assert "sample" in ran
+    assert not ran & {"generate", "cohort", "split", "download", "guard", "tiles", "features"}
+    assert not ran & {"weights", "bags", "pathways", "train"}
     running.assert_same_tables(finished / "results", expected)
     assert "Nothing to be done" in running.run(finished).stdout

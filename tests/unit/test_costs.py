@@ -49,7 +49,8 @@ def cohort(tmp_path: Path) -> Path:
     job(folder, "pathways-go-bp", 36, 100, 36)
     job(folder, "guard", 0.3, "NA", "NA")
     (folder / "logs/train-color-flow-go-bp-0.log").write_text("12:00:00 device: cuda (X)\n")
-    (folder / "logs/features-color-0.log").write_text("12:00:00 device: cpu (cpu)\n")
+    told = "no driver where Snakemake was started, device: cuda asks for a GPU"
+    (folder / "logs/features-color-0.log").write_text(f"12:00:00 device: cpu (cpu; {told})\n")
     return folder
 
 
@@ -104,6 +105,14 @@ def test_tables(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert f"{cpu['value'].sum():,.0f}" in next(
         line for line in text.splitlines() if line.strip().startswith("together")
     )
+
+
+def test_a_thousand_slides_the_published_cohorts_and_an_archive(
+    cohort: Path, tmp_path: Path
+) -> None:
+    command.main([str(cohort), "--out", str(tmp_path / "costs.tsv")])
+    table = pl.read_csv(tmp_path / "costs.tsv", separator="\t")
+    assert table["slides"].unique(maintain_order=True).to_list() == [10, 1000, 2121, 100_000]
 
 
 def test_without_a_gpu_the_table_says_so(cohort: Path) -> None:

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from slide2rna import config, doctor, doctor_config
 from slide2rna.doctor import Finding
 
@@ -132,6 +133,11 @@ def test_shards_are_proposed_from_the_sheet(tmp_path: Path) -> None:
     assert "set cohorts.mine.shards: 5" in finding.line()
     (finding,) = doctor_config.check_shards(own_config(**block, shards=5))
     assert finding.line() == "ok    slides of mine: 300 in 5 shards"
+    (tmp_path / "rna.csv").touch()
+    config_file, block = tmp_path / "config.yaml", block | {"expression": str(tmp_path / "rna.csv")}
+    config_file.write_text(yaml.safe_dump({"cohorts": {"mine": block}}))
+    told = [finding.line() for finding in doctor.examine(config_file, "cpu")]
+    assert sum("set cohorts.mine.shards: 5" in line for line in told) == 1
     sheet.write_text("")
     (finding,) = doctor_config.check_shards(own_config(**block))
     assert (finding.status, "the file is empty" in finding.detail) == ("fail", True)

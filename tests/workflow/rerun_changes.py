@@ -146,14 +146,22 @@ def _another(path: str, field: Config, now: Any) -> Any:
     raise ValueError(f"{path}: give another value in VALUES")
 
 
+def owner(key: str) -> str | None:
+    """The cohort of `SOURCES` whose key is changed; None for a key that all cohorts have."""
+    if not key.startswith("cohorts."):
+        return None
+    part = key.split(".")[1]
+    return part.strip("<>") if part.startswith("<") else OWNERS.get(part, "own")
+
+
 def changes() -> Iterator[tuple[str, Config, Config]]:
     """Key, the finished configuration, and the same with another value of the key."""
     whole = {id(base): config.validate(copy.deepcopy(base)) for base in (SECTIONS, SOURCES)}
     for path, field in all_keys().items():
         base = SOURCES if path.startswith("cohorts.") else SECTIONS
         *above, last = path.split(".")
-        if path.startswith("cohorts."):
-            above = ["cohorts", OWNERS.get(last, "own")]
+        if cohort := owner(path):
+            above = ["cohorts", cohort]
         now: Any = whole[id(base)]
         changed = copy.deepcopy(base)
         place = changed

@@ -103,4 +103,8 @@ def compare(folder: Path, wanted: dict[str, tuple[Any, Any]]) -> dict[str, str]:
             if rules != expected:
                 more, less = sorted(rules - expected), sorted(expected - rules)
                 wrong[key] = f"not on the page: {more}; not planned: {less}"
+            owner = rerun_changes.owner(key)
+            others = {job.split()[1] for job in jobs} - {owner}
+            if owner and others:
+                wrong[key] = f"jobs of other cohorts: {sorted(others)}"
     return wrong

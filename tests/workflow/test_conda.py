@@ -72,7 +72,10 @@ def test_a_pin_that_cannot_be_met_ends_with_the_solvers_word(conda: StandIn, min
 
 @pytest.mark.parametrize(
     ("driver", "device", "made"),
-    [(True, "auto", "gpu"), (True, "cpu", "cpu"), (False, "cuda", "gpu")],
+    [
+        *((True, "auto", "gpu"), (False, "auto", "cpu")),
+        *((True, "cpu", "cpu"), (False, "cuda", "gpu")),
+    ],
 )
 def test_which_environment_a_gpu_job_takes(
     conda: StandIn, mine: Path, tmp_path: Path, driver: bool, device: str, made: str

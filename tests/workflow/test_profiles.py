@@ -6,12 +6,16 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 import yte
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from doc_blocks import blocks
 
 REPO = Path(__file__).resolve().parents[2]
 PLATFORM = re.compile(
@@ -77,12 +81,16 @@ def test_every_rule_says_what_it_needs_and_the_page_lists_it() -> None:
     listed = {
         name: (1000 * int(gb), round(60 * float(hours)), bool(gpu))
         for names, gb, hours, gpu in row.findall(page)
-        for name in re.findall(r"`(\w+)`", names)
+        for name in re.findall(r"`(\w+?)(?:_<cohort>)?`", names)
     }
     needs = re.compile(r"mem_mb=mem_mb\((\d+)\),\n +runtime=runtime\((\d+)\),")
     found = {}
     for path in REPO.glob("workflow/**/*.smk"):
+        # What neither this nor the environments' test would see.
+        assert not re.search(r"^ *(run:|script:|notebook:|checkpoint )", path.read_text(), re.M)
         for match in RULE.finditer(path.read_text()):
+            if "shell:" in match[0]:
+                assert "mem_mb=mem_mb(" in match[0], match[0]
             if "shell:" in match[0] and "localrule: True" not in match[0]:
                 name = re.search(r"rule (\w+):|f\"(consume)_", match[0])
                 asked = needs.search(match[0])
@@ -92,6 +100,11 @@ def test_every_rule_says_what_it_needs_and_the_page_lists_it() -> None:
                 found[name[1] or name[2]] = (int(asked[1]), minutes, "gpu=" in match[0])
     assert len(found) >= 25
     assert listed == found
+    # And where GPUs have a partition of their own, the profile shows how each of them gets there.
+    offered = (REPO / "profiles" / "slurm" / "config.yaml").read_text()
+    for name in (name for name, (*_, gpu) in found.items() if gpu):
+        word = {"consume": "consume_COHORT"}.get(name, name)
+        assert f"#   {word}: {{slurm_partition: GPU-PARTITION" in offered, name
 
 
 def test_threads_are_set_before_a_library_starts_its_own() -> None:
@@ -111,6 +124,94 @@ def test_threads_are_set_before_a_library_starts_its_own() -> None:
         for match in RULE.finditer(path.read_text()):
             if re.search(r"^ +threads: (?!1\b)", match[0], re.M) and "rule tiles:" not in match[0]:
                 assert "{threads}" in match[0], match[0]
+
+
+def test_a_stage_has_as_many_threads_as_its_rule() -> None:
+    """In all pools, whatever the environment says; 2 needs a machine of two cores."""
+    own = {"OMP_NUM_THREADS": "7", "POLARS_MAX_THREADS": "1", "OPENBLAS_NUM_THREADS": "5"}
+    told = "import sys\nsys.path.insert(0, 'scripts')\nfrom slide2rna import cli\n"
+    for threads in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{told}cli.set_threads({threads})\n{POOLS}"],
+            cwd=REPO,
+            env=os.environ | own,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.split() == [threads]
+
+
+@pytest.mark.parametrize("name", ["default", "slurm", "generic"])
+def test_every_profile_goes_on_and_says_why_it_stopped(name: str) -> None:
+    profile = yaml.safe_load((REPO / "profiles" / name / "config.yaml").read_text())
+    for key in ("rerun-incomplete", "keep-going", "show-failed-logs"):
+        assert profile[key] is True, key
+    assert profile["scheduler"] == "greedy"
+    assert profile["retries"] >= 1
+    # Each executor that is installed slows every start.
+    wanted = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["dependencies"]
+    plugins = {re.split(r"[ <>=~]", one)[0] for one in wanted if "snakemake-" in one}
+    executors = {f"snakemake-executor-plugin-{kind}" for kind in ("slurm", "cluster-generic")}
+    assert plugins == executors
+
+
+# What squeue says, what sacct says where squeue has forgotten the job, and what that means.
+STATES = [
+    ("PENDING", "", "running"),
+    ("RUNNING", "", "running"),
+    ("COMPLETING", "", "running"),
+    ("COMPLETED", "", "success"),
+    ("OUT_OF_MEMORY", "", "failed"),
+    ("TIMEOUT", "", "failed"),
+    ("CANCELLED", "", "failed"),
+    ("NODE_FAIL", "", "failed"),
+    ("Invalid job id", "COMPLETED", "success"),
+    ("Invalid job id", "CANCELLED by 7", "failed"),
+    ("Invalid job id", "", "failed"),
+    ("Unable to contact slurm controller", "", "running"),
+]
+
+
+@pytest.mark.parametrize(("queue", "account", "meaning"), STATES)
+def test_what_became_of_a_job(queue: str, account: str, meaning: str, tmp_path: Path) -> None:
+    """The generic profile's status command, as it is told by a scheduler."""
+    trouble = f">&2; exit {int(' ' in queue)}"
+    tools = {"squeue": f"echo '{queue}' {trouble if ' ' in queue else ''}"}
+    tools["sacct"] = f"echo '{account}'"
+    for name, text in tools.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        [REPO / "profiles" / "generic" / "status", "12"],
+        env=os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [meaning]
+
+
+def test_the_example_for_kubernetes_can_be_read() -> None:
+    found = {block.text for block in blocks(REPO / "docs" / "how-to" / "cluster.md")}
+    (profile,) = (yaml.safe_load(text) for text in found if text.startswith("executor:"))
+    asked = profile["cluster-generic-submit-cmd"].split()
+    assert asked[1:] == [
+        "{threads}",
+        "{resources.mem_mb}",
+        "{resources.runtime}",
+        "{resources.gpu}",
+    ]
+    scripts = [text for text in found if text.startswith("#!/usr/bin/env bash")]
+    assert len(scripts) == 3
+    for text in scripts:
+        subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    (submit,) = (text for text in scripts if "kubectl create" in text)
+    # The four above, and the job's script, which the executor puts last.
+    assert set(re.findall(r"\$\{?(\d)", submit)) == set("12345")
+    (manifest,) = re.findall(r"<<YAML\n(.*)\nYAML", submit, re.S)
+    filled = re.sub(r"\$\(\(.*?\)\)|\$(?:\{\w+\}|\w+)", "1", manifest)
+    assert yaml.safe_load(filled)["kind"] == "Job"
 
 
 @pytest.fixture
