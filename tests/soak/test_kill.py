@@ -1,7 +1,7 @@
 """SIGKILL in every stage of the demo; the same command again leaves the same tables.
 
-Each kill hits the whole process group while the stage's own log proves that the stage had
-started and had not finished.
+Not in the copy of the encoder's weights, which is over at once. Each kill hits the whole process
+group while the stage's own log proves that the stage had started and had not finished.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import running
 STAGES = {
     "generate": "demo.log",
     "cohort": "cohort.log",
+    "split": "split.log",
     "download": "download-0.log",
     "guard": "guard.log",
     "tiles": "tiles-0.log",
@@ -29,6 +30,7 @@ STAGES = {
     "sample": "sample-lite0-flow-go-bp-0.log",
     "evaluate": "evaluate-lite0-flow-go-bp.log",
     "shift": "shift-lite0-flow-go-bp-0.log",
+    "abstain": "abstain-lite0-flow-go-bp.log",
     "package": "package-lite0-flow-go-bp.log",
     "report": "report.log",
 }

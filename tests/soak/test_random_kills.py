@@ -1,4 +1,4 @@
-"""Thirty SIGKILLs at random moments of the demo, each followed by the same command.
+"""Forty-five SIGKILLs at random moments of the demo, each followed by the same command.
 
 In turn they hit the whole process group, Snakemake alone, and one process of a job, after which
 Snakemake ends without trying again. After each, no process of the run may be left and every file
@@ -22,7 +22,7 @@ import psutil
 import pytest
 import running
 
-KILLS, SEED = 30, 8
+KILLS, SEED = 45, 8
 AIMS = ("group", "snakemake", "worker")
 # Of the time of an undisturbed run that may pass between two kills, the start included.
 SHARE = 0.12

@@ -42,13 +42,8 @@ QUICK = {
 }
 FIELDS = {
     **{"id": "JobId", "array": "ArrayJobId", "rule": "Comment", "state": "JobState"},
-    **{
-        "partition": "Partition",
-        "memory": "MinMemoryNode",
-        "time": "TimeLimit",
-        "cpus": "NumCPUs",
-        "gpu": "TresPerJob",
-    },
+    **{"partition": "Partition", "memory": "MinMemoryNode", "time": "TimeLimit"},
+    "cpus": "NumCPUs",
 }
 # Of `bags` and the Snakemake that starts it, in MiB: less than Snakemake alone takes, and for as
 # long as Slurm needs to see it, which looks once a second.
@@ -140,6 +135,8 @@ def jobs() -> list[dict[str, str]]:
         told = dict(re.findall(r"(\S+?)=(\S*)", line))
         if "JobId" in told:
             job = {name: told.get(field, "") for name, field in FIELDS.items()}
+            # By --gpus, or by --gres.
+            job["gpu"] = told.get("TresPerJob", "") + told.get("TresPerNode", "")
             job["rule"] = re.sub(r"^rule_|_wildcards_.*", "", job["rule"])
             found.append(job)
     return sorted(found, key=lambda job: int(job["id"]))
