@@ -1,4 +1,4 @@
-"""Forty-five SIGKILLs at random moments of the demo, each followed by the same command.
+"""Thirty-three SIGKILLs at random moments of the demo, each followed by the same command.
 
 In turn they hit the whole process group, Snakemake alone, and one process of a job, after which
 Snakemake ends without trying again. After each, no process of the run may be left and every file
@@ -22,10 +22,10 @@ import psutil
 import pytest
 import running
 
-KILLS, SEED = 45, 8
+KILLS, SEED = 33, 8
 AIMS = ("group", "snakemake", "worker")
 # Of the time of an undisturbed run that may pass between two kills, the start included.
-SHARE = 0.12
+SHARE = 0.25
 IDLE = "nothing yet"
 # A job that is loading torch looks for its Snakemake only when that is done.
 PATIENCE_S = 30.0
@@ -92,7 +92,7 @@ def test_random_kills(quiet: Path, lab: Path, expected: dict[str, pl.DataFrame])
     print(f"hit: {', '.join(sorted(rules))}")
     assert min(done.values()) == KILLS // len(AIMS)
     assert read > 300
-    assert len(rules) >= 4
+    assert len(rules) >= 5
     assert idle <= KILLS // 4
 
 
