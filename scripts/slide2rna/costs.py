@@ -59,7 +59,7 @@ STAGES: dict[str, tuple[str, dict[str, str]]] = {
 HELD = {
     "cohort": (0.0, 2.0),
     "bags": (1.0, 0.0),
-    "train": (3.0, 11.5),
+    "train": (3.0, 13.5),
     "evaluate": (3.4, 8.0),
     "shift": (2.4, 4.6),
 }

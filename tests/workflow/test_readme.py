@@ -27,7 +27,7 @@ PAGES = sorted([REPO / "README.md", REPO / "CONTRIBUTING.md", *REPO.glob("docs/*
 PAGES += [REPO / "config" / "README.md"]
 PAGES = [page for page in PAGES if page.parent.name != "reference"]
 # What is no command of this project.
-OTHERS = (".", "find", "pip", "mkdir", "cp", "rsync", "export")
+OTHERS = (".", "find", "pip", "mkdir", "cp", "rsync", "export", "sbatch", "srun")
 INLINE = re.compile(r"(?<!`)`(make|slide2rna|snakemake) ([^`\n]+)`")
 
 
