@@ -262,6 +262,9 @@ def test_what_was_cancelled_goes_on_with_the_same_command(
         else:
             process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=300)[0]
+        # As the page says: what a status check hid from Ctrl-C is still there.
+        for left in slurm_node.say("squeue", "-h", "-o", "%i").split():
+            slurm_node.say("scancel", left)
     finally:
         process.kill()
     assert process.returncode != 0
