@@ -24,8 +24,10 @@ import running
 
 KILLS, SEED = 33, 8
 AIMS = ("group", "snakemake", "worker")
-# Of the time of an undisturbed run that may pass between two kills, the start included.
-SHARE = 0.25
+# Of the time of an undisturbed run that may pass between a run's first job and the kill.
+SHARE = 0.12
+# Of the kills, those that don't wait for a job: they hit Snakemake while it plans, or soon after.
+EARLY = 0.15
 IDLE = "nothing yet"
 # A job that is loading torch looks for its Snakemake only when that is done.
 PATIENCE_S = 30.0
@@ -63,8 +65,11 @@ def test_random_kills(quiet: Path, lab: Path, expected: dict[str, pl.DataFrame])
         results = lab / f"results-{runs}"
         aim = AIMS[done.total() % len(AIMS)]
         process = running.start(lab, "--retries", "0", results=results.name)
-        hit = None
+        hit, early = None, draw.random() < EARLY
         while hit is None and process.poll() is None:
+            if not early and len(running.members(process.pid)) < 2:
+                time.sleep(0.1)
+                continue
             try:
                 process.wait(draw.uniform(0, longest))
             except subprocess.TimeoutExpired:
