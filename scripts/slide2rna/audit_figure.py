@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from slide2rna import figures, io
 from slide2rna.audit_runs import CLEAN, PUBLISHED
 from slide2rna.audit_table import TESTED
+from slide2rna.page import number
 
 COLORS = {CLEAN: figures.BLUE, PUBLISHED: figures.ORANGE}
 SHIFT = {CLEAN: -0.17, PUBLISHED: 0.17}
@@ -78,9 +79,10 @@ def _pair(axis: Axes, place: int, rows: pl.DataFrame) -> None:
         if mean["low"] is not None:
             axis.vlines(x, mean["low"], mean["high"], color=COLORS[pairing], linewidth=1.2)
         means[pairing], top = mean["value"], max(top, *dots)
-    gained = means[PUBLISHED] - means[CLEAN]
+    before, after = (number(means[pairing], 2) for pairing in (CLEAN, PUBLISHED))
+    gained = number(means[PUBLISHED] - means[CLEAN], 2, signed=True)
     axis.annotate(
-        f"{means[CLEAN]:.2f} → {means[PUBLISHED]:.2f}\n{gained:+.2f}".replace("-", "−"),
+        f"{before} → {after}\n{gained}",
         (place, top),
         textcoords="offset points",
         xytext=(0, 6),

@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from slide2rna.io import atomic
+from slide2rna.page import number
 
 P = ParamSpec("P")
 
@@ -108,7 +109,7 @@ def examples(table: pl.DataFrame, genes: pl.DataFrame) -> Figure:
         ends = [float(np.nanmin(both)), float(np.nanmax(both))]
         axis.plot(ends, ends, color=GREY, linewidth=1, linestyle="--")
         value = r.get(name)
-        axis.set_title(name if value is None else f"{name}  r = {value:.2f}".replace("= -", "= −"))
+        axis.set_title(name if value is None else f"{name}  r = {number(value, 2)}")
         axis.set_xlabel("measured, log2(x+1)")
         axis.set_ylabel("predicted")
     return figure
