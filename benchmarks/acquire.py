@@ -19,7 +19,9 @@ import common
 import numpy as np
 import polars as pl
 from gdc_server import STAR_HEAD, GdcServer
-from slide2rna import acquire, cohort, config, fetch, manifest
+from slide2rna.cohort import freeze, gdc_cohort, manifest
+from slide2rna.core import config
+from slide2rna.transfer import client
 
 SAMPLES, GENES, LISTED, PAR_Y = 1_130, 60_660, 20_820, 44
 DISTINCT = 20
@@ -73,7 +75,9 @@ def plan(folder: Path) -> float:
             (star / f"{patient}-01A.tsv").write_bytes(body)
         source = block(folder, server.url)
         began = time.perf_counter()
-        acquire.freeze(source, folder / "BRCA.tsv", folder, fetch.Settings(api=server.url))
+        gdc_cohort.freeze(
+            source, folder / "BRCA.tsv", folder, client.ServerSettings(api=server.url)
+        )
         table = manifest.read(folder / "BRCA.tsv")
         spent = time.perf_counter() - began
     kept = table.filter(pl.col("reason").is_null())["kind"].value_counts()
@@ -85,7 +89,7 @@ def stage(folder: Path) -> None:
     """The whole cohort stage in a process of its own: checks, expression, folds, tables."""
     began = time.perf_counter()
     folds = config.defaults("folds")
-    cohort.build("BRCA", block(folder, "http://127.0.0.1:9"), folds, 1, folder / "out")
+    freeze.freeze_cohort("BRCA", block(folder, "http://127.0.0.1:9"), folds, 1, folder / "out")
     spent = time.perf_counter() - began
     schema = pl.read_parquet_schema(folder / "out" / "expression.parquet")
     assert len(schema) == LISTED + 1, len(schema)

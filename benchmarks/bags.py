@@ -11,7 +11,7 @@ import common  # noqa: E402
 import faiss  # noqa: E402
 import numpy as np  # noqa: E402
 from sklearn.cluster import KMeans  # noqa: E402
-from slide2rna import bags  # noqa: E402
+from slide2rna.features import clusters  # noqa: E402
 
 TILES, K, ITERATIONS = 4000, 100, 25
 
@@ -30,7 +30,7 @@ def main() -> None:
     for kind, points in (("noise 1024", noise), ("latent 1024", latent(1024))):
 
         def ours(points: np.ndarray = points) -> None:
-            bags.cluster(points, K, ITERATIONS, 1)
+            clusters.cluster(points, K, ITERATIONS, 1)
 
         def default(points: np.ndarray = points) -> KMeans:
             return KMeans(K, n_init=1, random_state=0).fit(points)
@@ -41,7 +41,8 @@ def main() -> None:
             )
 
         share = [
-            default().inertia_ / bags.inertia(points, bags.cluster(points, K, ITERATIONS, seed)[0])
+            default().inertia_
+            / clusters.inertia(points, clusters.cluster(points, K, ITERATIONS, seed)[0])
             for seed in range(5)
         ]
         results += [

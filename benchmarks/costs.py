@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from common import ROOT, finish, in_own_process, peak_mb
-from slide2rna import bagfile, costs, io
+from slide2rna.core import files
+from slide2rna.features import bag_file
+from slide2rna.operations import costs
 
 SIZES = (500, 2000)
 # Clusters, features, genes: once the bags are large, once the profiles.
@@ -35,25 +37,25 @@ def make(folder: Path, slides: int, clusters: int, features: int, genes: int) ->
     rng = np.random.default_rng(0)
     names = [f"P{i:05d}" for i in range(slides)]
     ids = {key: names for key in ("slide_id", "patient_id", "sample_id", "unit")}
-    io.write_parquet(pl.DataFrame(ids | {"site": ["A"] * slides}), folder / "slides.parquet")
+    files.write_parquet(pl.DataFrame(ids | {"site": ["A"] * slides}), folder / "slides.parquet")
     symbols = [f"G{i:05d}" for i in range(genes)]
     values = rng.gamma(4, 1, (slides, genes)).astype(np.float32)
     table = pl.DataFrame(values, schema=symbols).insert_column(0, pl.Series("sample_id", names))
-    io.write_parquet(table, folder / "expression.parquet")
+    files.write_parquet(table, folder / "expression.parquet")
     means = rng.normal(size=(slides, clusters, features)).astype(np.float32)
     sizes, color = np.ones((slides, clusters), np.float32), np.zeros((slides, 6), np.float32)
     tiles = np.full(slides, clusters)
-    bags = bagfile.Bags(means, sizes, color, tiles, names, "noise", clusters)
-    bagfile.save(bags, folder / "bags.safetensors")
+    bags = bag_file.Bags(means, sizes, color, tiles, names, "noise", clusters)
+    bag_file.save(bags, folder / "bags.safetensors")
     sets = [("GO:1", "one", symbol) for symbol in symbols[: genes // 2]]
     sets += [("GO:2", "two", symbol) for symbol in symbols[genes // 2 :]]
     schema = ["pathway", "name", "gene"]
-    io.write_parquet(pl.DataFrame(sets, schema=schema, orient="row"), folder / "sets.parquet")
+    files.write_parquet(pl.DataFrame(sets, schema=schema, orient="row"), folder / "sets.parquet")
     parts = ["train"] * (slides - 60) + ["val"] * 20 + ["cal"] * 20 + ["test"] * 20
     splits = pl.DataFrame({"unit": names, "fold": [0] * slides, "part": parts})
-    io.write_text(splits.write_csv(separator="\t"), folder / "splits.tsv")
-    io.write_json({"name": "noise"}, folder / "cohort.json")
-    io.write_json({}, folder / "guard.json")
+    files.write_text(splits.write_csv(separator="\t"), folder / "splits.tsv")
+    files.write_json({"name": "noise"}, folder / "cohort.json")
+    files.write_json({}, folder / "guard.json")
 
 
 def arguments(stage: str, folder: Path) -> list[str]:

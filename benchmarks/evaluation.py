@@ -21,8 +21,11 @@ import numpy as np
 import polars as pl
 import zarr
 from scipy import stats
-from slide2rna import bagfile, config, evaluate, io, metrics
-from slide2rna.scoring import Inputs
+from slide2rna.core import config, files
+from slide2rna.evaluation import evaluate
+from slide2rna.evaluation.metrics import gene_metrics
+from slide2rna.evaluation.scoring.evaluated import EvaluationInputs
+from slide2rna.features import bag_file
 
 THREADS = int(os.environ["OMP_NUM_THREADS"])
 GENES, SAMPLES, DRAWS, FOLDS, PATHWAYS, CHUNK = 20_820, 536, 100, 5, 3000, 4096
@@ -42,25 +45,25 @@ def make(folder: Path) -> None:
     noise = rng.normal(size=(DRAWS, GENES)).astype(np.float32)
     truth = np.maximum(mean + rng.normal(size=mean.shape).astype(np.float32), 0)
     expression = pl.DataFrame(truth, schema=genes).insert_column(0, pl.Series("sample_id", names))
-    io.write_parquet(expression, folder / "expression.parquet")
+    files.write_parquet(expression, folder / "expression.parquet")
     site = [f"site {i % SITES}" for i in range(SAMPLES)]
     ids = {key: names for key in ("slide_id", "patient_id", "sample_id", "unit")}
-    io.write_parquet(pl.DataFrame(ids | {"site": site}), folder / "slides.parquet")
+    files.write_parquet(pl.DataFrame(ids | {"site": site}), folder / "slides.parquet")
     seen = factors @ rng.normal(size=(FACTORS, FEATURES)).astype(np.float32)
     means = seen[:, None] + rng.normal(size=(SAMPLES, CLUSTERS, FEATURES)).astype(np.float32)
     sizes = np.full((SAMPLES, CLUSTERS), 40, np.float32)
     color = rng.normal(size=(SAMPLES, 6)).astype(np.float32)
     tiles = np.full(SAMPLES, 4000)
-    found = bagfile.Bags(means, sizes, color, tiles, names, "uni", CLUSTERS)
-    bagfile.save(found, folder / "bags.safetensors")
+    found = bag_file.Bags(means, sizes, color, tiles, names, "uni", CLUSTERS)
+    bag_file.save(found, folder / "bags.safetensors")
     members = {"pathway": [], "name": [], "gene": []}  # type: ignore[var-annotated]
     for number in range(PATHWAYS):
         chosen = rng.choice(GENES, rng.integers(10, 150), replace=False)
         members["pathway"] += [f"GO:{number:07d}"] * len(chosen)
         members["name"] += [f"process {number}"] * len(chosen)
         members["gene"] += [genes[gene] for gene in chosen]
-    io.write_parquet(pl.DataFrame(members), folder / "go-bp.parquet")
-    io.write_json({"name": "full-size"}, folder / "cohort.json")
+    files.write_parquet(pl.DataFrame(members), folder / "go-bp.parquet")
+    files.write_json({"name": "full-size"}, folder / "cohort.json")
     rows = []
     for fold in range(FOLDS):
         rest = [i for i in range(SAMPLES) if i % FOLDS != fold]
@@ -71,9 +74,9 @@ def make(folder: Path) -> None:
         drawn = [i for i in range(SAMPLES) if parts[i] != "train"]
         write_draws(folder / f"fold-{fold}.zarr", fold, drawn, parts, names, genes, mean, noise)
         model = {"settings": {"model": {"name": "flow"}}, "genes": genes}
-        io.write_json(model, folder / f"fold-{fold}" / "model.json")
+        files.write_json(model, folder / f"fold-{fold}" / "model.json")
     table = pl.DataFrame(rows, schema=["unit", "fold", "part"], orient="row")
-    io.write_text(table.write_csv(separator="\t"), folder / "splits.tsv")
+    files.write_text(table.write_csv(separator="\t"), folder / "splits.tsv")
 
 
 def write_draws(
@@ -114,7 +117,7 @@ def write_draws(
 
 def work(folder: Path) -> None:
     """Evaluate, and print the seconds and the peak memory of this process."""
-    inputs = Inputs(
+    inputs = EvaluationInputs(
         draws=[folder / f"fold-{fold}.zarr" for fold in range(FOLDS)],
         models=[folder / f"fold-{fold}" for fold in range(FOLDS)],
         bags=folder / "bags.safetensors",
@@ -156,10 +159,10 @@ def correlations() -> bool:
     def loop() -> np.ndarray:
         return np.array([stats.pearsonr(x[:, gene], y[:, gene]) for gene in range(GENES)]).T
 
-    np.testing.assert_allclose(metrics.pcc_test(x, y), loop(), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(gene_metrics.pcc_test(x, y), loop(), rtol=0, atol=1e-10)
     return common.compare(
         f"correlations with p values: {GENES:,} genes, {SAMPLES} samples",
-        lambda: metrics.pcc_test(x, y),
+        lambda: gene_metrics.pcc_test(x, y),
         loop,
         "scipy.stats.pearsonr, gene by gene",
         TIMES,

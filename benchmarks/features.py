@@ -16,10 +16,11 @@ from pathlib import Path
 import common
 import numpy as np
 import torch
-from slide2rna import config, encoders, features, lite0
-from slide2rna.slides import open_slide
-from slide2rna.tiles import tile_slide
-from slide2rna.torchvision_fix import ensure_torchvision
+from slide2rna.core import config
+from slide2rna.features import encode, lite0, registry
+from slide2rna.features.torch_encoders import ensure_torchvision
+from slide2rna.slides.reader import open_slide
+from slide2rna.slides.tiles import tile_slide
 from slide_factory import picture, write_slide
 
 ensure_torchvision()
@@ -31,7 +32,7 @@ TILES = 120
 
 def main() -> None:
     settings = config.defaults("tiles", max_tiles=TILES)
-    encoder = encoders.load(config.defaults("features"), "cpu", THREADS)
+    encoder = registry.load(config.defaults("features"), "cpu", THREADS)
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
     state = torch.load(lite0.weights_path(), weights_only=True)
     network.load_state_dict(dict(zip(network.state_dict(), state.values(), strict=True)))
@@ -44,7 +45,7 @@ def main() -> None:
 
         def ours() -> np.ndarray:
             with open_slide(path) as slide:
-                return features.extract(slide, table, encoder, settings, THREADS).features
+                return encode.extract(slide, table, encoder, settings, THREADS).features
 
         def loop() -> np.ndarray:
             found = []

@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 
 import torch
-from slide2rna.layers import Attention, Block, FeedForward, TimeEmbedder
-from slide2rna.pathways import Pathways
+from slide2rna.flow.layers import Attention, Block, FeedForward, TimeEmbedder
+from slide2rna.pathways.membership import Pathways
 from torch import Tensor, nn
 
 

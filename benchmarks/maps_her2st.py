@@ -22,29 +22,24 @@ import common
 import maps_her2st_figures as drawing
 import numpy as np
 import polars as pl
-from slide2rna import (
-    checkpoint,
-    cli,
-    config,
-    encoders,
-    features,
-    figures,
-    her2st,
-    io,
-    map_check,
-    map_targets,
-    maps,
-    patients,
-    tiles,
-)
-from slide2rna.bags import Bags
-from slide2rna.map_windows import Shape, cells_of, cover, sliding
-from slide2rna.models import color_ridge, ridge
-from slide2rna.slides import open_slide
+from slide2rna.cohort import her2st
+from slide2rna.core import cli, config, files
+from slide2rna.data import patients
+from slide2rna.evaluation.metrics import spatial
+from slide2rna.features import encode, feature_file, registry
+from slide2rna.features.bag_file import Bags
+from slide2rna.maps import targets as map_targets
+from slide2rna.maps import window_predictions
+from slide2rna.maps.windows import WindowShape, cells_of, cover, sliding
+from slide2rna.models import checkpoint, ridge
+from slide2rna.models.nulls import color_ridge
+from slide2rna.report.figures import style
+from slide2rna.slides import tiles
+from slide2rna.slides.reader import open_slide
 
 RUN = "lite0-flow-go-bp"
 # A region of the training has about 17 tiles, so a window of 4 x 4 looks like one.
-SHAPE = Shape.of(4, 1)
+SHAPE = WindowShape.of(4, 1)
 VARYING, STRUCTURED = 500, 100
 NAMED = ["ERBB2", "GRB7", "FASN", "GNAS", "XBP1", "COL1A1", "CD74", "IGKC", "CD3D", "ACTB"]
 BOOTSTRAPS = 500
@@ -99,7 +94,7 @@ class Study:
         """log1p of counts per 10,000 (spots, genes); the depth is over all counted genes."""
         section = self.sections[name]
         column = {gene: place for place, gene in enumerate(section.genes)}
-        return map_check.normalised(section.counts)[:, [column[gene] for gene in genes]]
+        return spatial.normalised(section.counts)[:, [column[gene] for gene in genes]]
 
     def grid(self, name: str) -> np.ndarray:
         return np.round(self.sections[name].array_xy).astype(np.int64)
@@ -109,15 +104,15 @@ class Study:
     ) -> tuple[list[str], dict[str, list[str]], str]:
         """The genes to look at, their sets, and the first, by the train sections' spots."""
         spots = [self.measured(name, genes) for name in train]
-        near = [map_check.neighbours(self.grid(name)) for name in train]
+        near = [spatial.neighbours(self.grid(name)) for name in train]
         sets = {
-            f"varying {VARYING}": map_check.varying(spots, VARYING),
-            f"structured {STRUCTURED}": map_check.structured(spots, near, STRUCTURED),
+            f"varying {VARYING}": spatial.varying(spots, VARYING),
+            f"structured {STRUCTURED}": spatial.structured(spots, near, STRUCTURED),
             "named": np.array([genes.index(gene) for gene in NAMED if gene in genes]),
         }
         kept = sorted(set(np.concatenate(list(sets.values()))))
         named = {name: [genes[row] for row in rows] for name, rows in sets.items()}
-        first = genes[int(map_check.structured(spots, near, 1)[0])]
+        first = genes[int(spatial.structured(spots, near, 1)[0])]
         return [genes[row] for row in kept], named, first
 
     def cohort(self, genes: list[str]) -> patients.Cohort:
@@ -135,8 +130,8 @@ def map_section(study: Study, fold: int) -> Maps:
     section = study.sections[name]
     with open_slide(section.image, round(section.mpp, 4)) as slide:
         tiling = tiles.tile_slide(slide, settings["tiles"], SEED, name)
-        encoder = encoders.load(settings["features"])
-        found = features.extract(slide, tiling.table, encoder, settings["tiles"], 1)
+        encoder = registry.load(settings["features"])
+        found = encode.extract(slide, tiling.table, encoder, settings["tiles"], 1)
         image_px = slide.size
     size = int(tiling.table["size"][0])
     windows = sliding(cells_of(found.coords, size), SHAPE)
@@ -144,7 +139,7 @@ def map_section(study: Study, fold: int) -> Maps:
     share = over / np.maximum(over.sum(axis=1), 1)[:, None]
     rows = np.array([meta["genes"].index(gene) for gene in genes])
     targets = map_targets.of_genes(genes, rows)
-    law = maps.window_laws(
+    law = window_predictions.window_moments(
         Member(fold, model, meta), found.features, windows, targets, settings, SEED, name, 0
     )
     nulls = fit_nulls(study, parts, genes, found, windows)
@@ -173,7 +168,7 @@ def fit_nulls(
     study: Study,
     parts: dict[str, list[str]],
     genes: list[str],
-    found: features.Features,
+    found: feature_file.Features,
     windows: list[np.ndarray],
 ) -> dict[str, np.ndarray]:
     """Ridge models of the windows' mean colour or features, trained on the regions, (W, G) each."""
@@ -194,7 +189,7 @@ def fit_nulls(
     asked = replace(val, bags=of_windows, bag_rows=np.arange(len(windows)))
     return {
         "ridge": ridge.fit(train, val, SEED, 0).predict(asked),
-        "color-ridge": color_ridge.fit(train, val, SEED, 0).predict(asked),
+        "color-ridge": color_ridge(train, val, SEED, 0).predict(asked),
         "constant": np.repeat(train.truth.mean(axis=0, keepdims=True), len(windows), axis=0),
     }
 
@@ -209,8 +204,8 @@ def at_spots(xy: np.ndarray, coords: np.ndarray, size: int, mapped: np.ndarray) 
 
 def gene_rows(of: Maps) -> pl.DataFrame:
     """Per gene and model: r over spots, Moran's I measured and predicted."""
-    near = map_check.neighbours(of.grid)
-    measured_i = map_check.morans_i(of.measured, near)
+    near = spatial.neighbours(of.grid)
+    measured_i = spatial.morans_i(of.measured, near)
     member = {name: np.isin(np.arange(len(of.genes)), rows) for name, rows in of.sets.items()}
     return pl.concat(
         pl.DataFrame(
@@ -219,9 +214,9 @@ def gene_rows(of: Maps) -> pl.DataFrame:
                 "model": model,
                 "gene": of.genes,
                 "n_spots": len(of.grid),
-                "r": map_check.correlation(values, of.measured),
+                "r": spatial.correlation(values, of.measured),
                 "moran_measured": measured_i,
-                "moran_predicted": map_check.morans_i(values, near),
+                "moran_predicted": spatial.morans_i(values, near),
                 **member,
             }
         )
@@ -238,10 +233,10 @@ def scores(of: Maps, name: str) -> dict[str, Any]:
         "models": models,
         "n_spots": len(of.grid),
         "n_genes": len(rows),
-        "r": [float(map_check.correlation(p, measured).mean()) for p in predicted],
-        "boot": map_check.block_bootstrap(predicted, measured, of.blocks, SEED, BOOTSTRAPS),
-        "permuted": [map_check.permuted(p, measured, SEED) for p in predicted],
-        "shifted": [map_check.shifted(p, measured, of.grid) for p in predicted],
+        "r": [float(spatial.correlation(p, measured).mean()) for p in predicted],
+        "boot": spatial.block_bootstrap(predicted, measured, of.blocks, SEED, BOOTSTRAPS),
+        "permuted": [spatial.permuted(p, measured, SEED) for p in predicted],
+        "shifted": [spatial.shifted(p, measured, of.grid) for p in predicted],
     }
 
 
@@ -303,11 +298,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     genes = pl.concat([gene_rows(of) for of in found])
     summary = summarise(found, genes)
     out = args.results / "maps"
-    io.write_stamped(genes, out / "genes.parquet", {"cohort": "her2st"}, her2st.CAVEAT)
-    io.write_stamped(summary, out / "summary.parquet", {"cohort": "her2st"}, her2st.CAVEAT)
-    figures.save(drawing.scores(summary), out, "scores")
+    files.write_stamped(genes, out / "genes.parquet", {"cohort": "her2st"}, her2st.CAVEAT)
+    files.write_stamped(summary, out / "summary.parquet", {"cohort": "her2st"}, her2st.CAVEAT)
+    style.save(drawing.scores(summary), out, "scores")
     for name, shown in (("ERBB2", ["ERBB2"] * len(found)), ("first", [of.first for of in found])):
-        figures.save(drawing.examples(found, shown), out, name)
+        style.save(drawing.examples(found, shown), out, name)
     for row in summary.iter_rows(named=True):
         values = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
         print(json.dumps(values), flush=True)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
-from slide2rna.figures import BLUE, GREEN, GREY, INK, YELLOW, axes_for, styled
-from slide2rna.map_check import correlation
+from slide2rna.evaluation.metrics.spatial import correlation
+from slide2rna.report.figures.style import BLUE, GREEN, GREY, INK, YELLOW, axes_for, styled
 
 COLOURS = {"flow": BLUE, "ridge": GREEN, "color-ridge": YELLOW}
 

@@ -13,8 +13,8 @@ import torch
 from common import finish, in_own_process, peak_mb
 from loop import LoopModel
 from model import CLUSTERS, FEATURES, GENES, MODEL, many_sets, usual_memory
-from slide2rna import devices
-from slide2rna.model import RNAFM
+from slide2rna.core import devices
+from slide2rna.flow.velocity import RNAFM
 
 KINDS = ("weights", "ours", "recompute", "loop", "fused")
 BATCH = 2

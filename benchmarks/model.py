@@ -23,10 +23,13 @@ import torch
 from common import compare, finish, report, seconds
 from loop import LoopModel, guided
 from numerics import difference, operations
-from slide2rna import config, convert, devices, flow, sample
-from slide2rna.config import Settings
-from slide2rna.model import RNAFM
-from slide2rna.pathways import Pathways
+from slide2rna.core import config, devices
+from slide2rna.core.config import Settings
+from slide2rna.flow import solvers
+from slide2rna.flow.velocity import RNAFM
+from slide2rna.pathways.membership import Pathways
+from slide2rna.published import weight_names
+from slide2rna.sampling import draw as sampling_draw
 from torch import Tensor
 
 GENES, FEATURES, CLUSTERS, BATCH, STEPS = 20_820, 1024, 100, 32, 20
@@ -65,7 +68,7 @@ def build(sets: Pathways, device: torch.device, settings: Settings = MODEL) -> R
 def loop_of(model: RNAFM, device: torch.device) -> LoopModel:
     """The loop model with the weights of ours."""
     other = LoopModel(model.pathways, FEATURES, CLUSTERS, MODEL)
-    other.load_state_dict(convert.to_published(model))
+    other.load_state_dict(weight_names.to_published(model))
     return other.to(device).to_device(device)
 
 
@@ -189,7 +192,7 @@ class Work:
         """One guided Euler step of a batch of draws of one slide, from its bag to the end."""
         with torch.inference_mode():
             image = self.ours.encode_image(self.bags[:1], self.sizes[:1])
-        return sample.draw(self.ours, image, self.x[None], ONE_STEP)[0]
+        return sampling_draw.draw(self.ours, image, self.x[None], ONE_STEP)[0]
 
     @torch.inference_mode()
     def loop_draws(self) -> Tensor:
@@ -200,7 +203,7 @@ class Work:
 
     @torch.inference_mode()
     def sampler(self) -> Tensor:
-        return flow.solve(lambda x, t: self.ours(x, t, self.image, 2.0), self.x, STEPS)
+        return solvers.solve(lambda x, t: self.ours(x, t, self.image, 2.0), self.x, STEPS)
 
     @torch.inference_mode()
     def mean(self) -> Tensor:
@@ -290,7 +293,7 @@ def go_bp_size(machine: Machine) -> list[bool]:
     def draws() -> None:
         with torch.inference_mode():
             image = model.encode_image(bags[:1], sizes[:1])
-        sample.draw(model, image, x[None], ONE_STEP)
+        sampling_draw.draw(model, image, x[None], ONE_STEP)
 
     share = 0.35 if machine.device.type == "cuda" else 0.65
     flop = gigaflops(sets, batch, 1, 2)

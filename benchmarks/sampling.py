@@ -25,8 +25,13 @@ import zarr
 from mixture_law import LAWS, Mixture, quantile_grid
 from model import CLUSTERS, FEATURES, GENES, gene_sets
 from scipy import integrate
-from slide2rna import bagfile, checkpoint, config, drawstats, flow, io
-from slide2rna.model import RNAFM
+from slide2rna.core import config, files
+from slide2rna.features import bag_file
+from slide2rna.flow import path as flow_path
+from slide2rna.flow.solvers import SOLVERS, solve
+from slide2rna.flow.velocity import RNAFM
+from slide2rna.models import checkpoint
+from slide2rna.sampling import draw_summary
 
 SLIDES, DRAWS, STEPS, MEGABYTES = 1130, 100, 20, 3000
 FULL = {"hidden": 512, "blocks": 7}
@@ -44,17 +49,17 @@ def make(folder: Path) -> None:
     means = rng.standard_normal((SLIDES, CLUSTERS, FEATURES), dtype=np.float32)
     sizes = np.full((SLIDES, CLUSTERS), 40, np.float32)
     color, tiles = np.zeros((SLIDES, 6), np.float32), np.full(SLIDES, 4000)
-    found = bagfile.Bags(means, sizes, color, tiles, names, "uni", CLUSTERS)
-    bagfile.save(found, folder / "bags.safetensors")
+    found = bag_file.Bags(means, sizes, color, tiles, names, "uni", CLUSTERS)
+    bag_file.save(found, folder / "bags.safetensors")
     ids = {key: names for key in ("slide_id", "sample_id", "unit")}
-    io.write_parquet(pl.DataFrame(ids), folder / "slides.parquet")
+    files.write_parquet(pl.DataFrame(ids), folder / "slides.parquet")
     rows = [
         (name, fold, "val" if i == 0 else "test" if i <= count else "train")
         for fold, count in enumerate(SLICES)
         for i, name in enumerate(names)
     ]
     table = pl.DataFrame(rows, schema=["unit", "fold", "part"], orient="row")
-    io.write_text(table.write_csv(separator="\t"), folder / "splits.tsv")
+    files.write_text(table.write_csv(separator="\t"), folder / "splits.tsv")
     sets = gene_sets(380, 231_000, 5000)
     for name, changes in (("full", FULL), ("small", SMALL)):
         settings = config.defaults("model", **changes)
@@ -116,7 +121,7 @@ def memory() -> bool:
     print(json.dumps(line), flush=True)
     # Draws of more than a chunk, of which the summary alone is kept.
     more = long["mb"] - one["mb"]
-    counted = drawstats.BYTES_PER_GENE * GENES / 2**20
+    counted = draw_summary.BYTES_PER_GENE * GENES / 2**20
     extra = {"name": f"sampling: {MANY_DRAWS:,} draws, summary alone, memory over {DRAWS} draws"}
     extra |= {"value": round(more), "unit": "MB", "yardstick": f"counted as {counted:.0f} MB"}
     extra |= {"ratio": round(counted / max(more, 1), 2), "target": 0.9, "ok": more <= counted / 0.9}
@@ -128,7 +133,7 @@ def memory() -> bool:
 
 def adaptive(law: Mixture, tolerance: float) -> tuple[float, int]:
     """Error of RK45 at this tolerance in units of the law's sd, and evaluations."""
-    x0, path = quantile_grid(), flow.Path()
+    x0, path = quantile_grid(), flow_path.Path()
 
     def slope(t: float, x: np.ndarray) -> np.ndarray:
         time = torch.tensor(t, dtype=torch.float64)
@@ -145,13 +150,13 @@ def error(law: Mixture, ends: torch.Tensor) -> float:
 
 def solvers() -> bool:
     """Evaluations of RK45 for the error that 20 evaluations of each solver leave."""
-    ok, path = [], flow.Path()
+    ok, path = [], flow_path.Path()
     for name, law in LAWS.items():
         found = [adaptive(law, tolerance) for tolerance in TOLERANCES]
-        for solver, each in flow.SOLVERS.items():
+        for solver, each in SOLVERS.items():
             sd = torch.tensor([law.sd], dtype=torch.float64)
             field = lambda x, t, law=law: law.velocity(x, t, path)  # noqa: E731
-            ends = flow.solve(field, quantile_grid(), STEPS // each, solver, path, sd)
+            ends = solve(field, quantile_grid(), STEPS // each, solver, path, sd)
             reached = error(law, ends)
             needed = min(calls for far, calls in found if far <= reached)
             ratio = needed / STEPS

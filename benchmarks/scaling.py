@@ -18,8 +18,9 @@ from common import finish, in_own_process, seconds
 from memory import device_peak_mb
 from model import CLUSTERS, FEATURES, GENES, MODEL, Machine, build, gene_sets, gigaflops
 from scipy.optimize import nnls
-from slide2rna import devices, flow
-from slide2rna.pathways import Pathways
+from slide2rna.core import devices
+from slide2rna.flow import solvers
+from slide2rna.pathways.membership import Pathways
 from torch import Tensor
 
 # Typical error of a prediction that the benchmark allows: machines vary by as much.
@@ -179,7 +180,7 @@ def sampling_law(machine: Machine) -> list[bool]:
         @torch.inference_mode()
         def sample() -> Tensor:
             image = model.encode_image(bag, ones)
-            return flow.solve(lambda x, t: model(x, t, image, 2.0), x0, steps)
+            return solvers.solve(lambda x, t: model(x, t, image, 2.0), x0, steps)
 
         run = machine.ours(sample)
         run()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import common
 import numpy as np
-from slide2rna import config
-from slide2rna.slides import open_slide
-from slide2rna.tiles import tile_slide
+from slide2rna.core import config
+from slide2rna.slides.reader import open_slide
+from slide2rna.slides.tiles import tile_slide
 from slide_factory import picture, write_slide
 
 EDGE_PX, TILE_PX = 8192, 256

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from slide2rna import cli
+from slide2rna.core import cli
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -14,12 +14,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     cli.set_threads(args.threads)
 
-    from slide2rna import ablations, config
-    from slide2rna.scoring import Inputs
+    from slide2rna.core import config
+    from slide2rna.evaluation.scoring.evaluated import EvaluationInputs
+    from slide2rna.report.figures import comparisons
+    from slide2rna.studies import ablations
 
     settings = config.parse_settings("evaluate", args.settings)
-    variants = [ablations.Variant(*names) for names in json.loads(args.variants)]
-    ablations.write(cli.given(Inputs, args), variants, args.out, settings, args.seed, args.threads)
+    variants = [ablations.Ablation(*names) for names in json.loads(args.variants)]
+    table = ablations.write_ablations(
+        cli.from_options(EvaluationInputs, args),
+        variants,
+        args.out,
+        settings,
+        args.seed,
+        args.threads,
+    )
+    comparisons.write_ablations(table, args.out)
 
 
 if __name__ == "__main__":

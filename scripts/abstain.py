@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli, config
+from slide2rna.core import cli, config
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -25,10 +25,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = config.parse_settings("shift", args.settings)
     cli.set_threads(args.threads)
 
-    from slide2rna import abstain
+    from slide2rna.studies.shift import abstention
 
-    inputs = cli.given(abstain.Inputs, args)
-    abstain.run(inputs, args.run, args.out, settings, args.seed)
+    inputs = cli.from_options(abstention.AbstentionInputs, args)
+    abstention.abstention_table(inputs, args.run, args.out, settings, args.seed)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli, config
+from slide2rna.core import cli, config, log
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -20,9 +20,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = config.parse_settings("bags", args.settings)
     cli.set_threads(args.threads)
 
-    from slide2rna import bags
+    from slide2rna.features import clusters
 
-    found = bags.run(
+    found = clusters.cluster_slides(
         args.features,
         args.manifests,
         args.out,
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.threads,
     )
     enough = int((found.n_tiles > 2 * found.k).sum())
-    cli.log.info(
+    log.log.info(
         "%d slides in bags of k = %d; %d have more than 2k tiles",
         len(found.slide_ids),
         found.k,

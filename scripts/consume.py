@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli, config, download
-from slide2rna.errors import ConfigError
+from slide2rna.core import cli, config
+from slide2rna.core.errors import ConfigError
+from slide2rna.slides import download
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -29,18 +30,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     tile_settings = config.parse_settings("tiles", args.tile_settings)
     cli.set_threads(args.threads)
 
-    from slide2rna import consume, devices, encoders
+    from slide2rna.core import devices
+    from slide2rna.features import registry, streaming
 
     device = devices.choose(args.device)
-    consumer = consume.Consumer(
-        consume.Manifests(args.slides_manifest, args.tiles_manifest, args.features_manifest),
+    consumer = streaming.SlideStreamer(
+        streaming.ShardManifests(args.slides_manifest, args.tiles_manifest, args.features_manifest),
         tile_settings,
-        encoders.load(settings, device.type, args.threads, tile_settings["tile_px"]),
+        registry.load(settings, device.type, args.threads, tile_settings["tile_px"]),
         args.seed,
         args.threads,
         download.settings_of(args),
     )
-    consume.run(args.slides, args.shard, args.shards, consumer)
+    streaming.stream_shard(args.slides, args.shard, args.shards, consumer)
 
 
 if __name__ == "__main__":

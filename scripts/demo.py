@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli
+from slide2rna.core import cli
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -17,9 +17,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     cli.set_threads(1)
 
-    from slide2rna import demo
+    from slide2rna.simulate import generate
 
-    demo.make(arguments.kind, arguments.out, arguments.seed, arguments.workers)
+    generate.make(arguments.kind, arguments.out, arguments.seed, arguments.workers)
 
 
 if __name__ == "__main__":

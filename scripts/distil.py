@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slide2rna import cli, config
+from slide2rna.core import cli, config
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,12 +32,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.set_threads(args.threads)
 
     import torch
-    from slide2rna import devices, distil
+    from slide2rna.core import devices
+    from slide2rna.studies.samplers import student
 
     torch.set_num_threads(args.threads)
     devices.keep_freed_memory()
-    distil.run(
-        distil.Inputs(args.model, args.bags, args.slides, args.splits, args.fold),
+    student.distil(
+        student.DistillationInputs(args.model, args.bags, args.slides, args.splits, args.fold),
         args.out,
         settings,
         args.seed,

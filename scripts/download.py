@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slide2rna import cli, download
+from slide2rna.core import cli
+from slide2rna.slides import download
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -19,7 +20,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     download.add_arguments(parser)
     parser.add_argument("--out", required=True, help="manifest of the shard (Parquet)")
     args = download.parse(parser, argv)
-    download.run(args.slides, args.shard, args.shards, args.out, download.settings_of(args))
+    download.download_shard(
+        args.slides, args.shard, args.shards, args.out, download.settings_of(args)
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli
+from slide2rna.core import cli
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -17,11 +17,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     cli.set_threads(args.threads)
 
-    from slide2rna import config, evaluate
-    from slide2rna.scoring import Inputs
+    from slide2rna.core import config
+    from slide2rna.evaluation import evaluate
+    from slide2rna.evaluation.scoring.evaluated import EvaluationInputs
 
     settings = config.parse_settings("evaluate", args.settings)
-    inputs = cli.given(Inputs, args)
+    inputs = cli.from_options(EvaluationInputs, args)
     evaluate.evaluate(inputs, args.run, args.out, settings, args.seed, args.threads, args.search)
 
 

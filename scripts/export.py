@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli
+from slide2rna.core import cli, log
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,15 +27,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for both files")
     args = parser.parse_args(argv)
 
-    from slide2rna import anndata_export, multiqc
+    from slide2rna.predict import anndata_export
+    from slide2rna.report import multiqc
 
     folder, run = args.cohort_dir, args.run
     samples = folder / f"evaluation/{run}/samples.parquet"
     slides = multiqc.slide_table(folder / "slides.parquet", samples, args.features, args.shift)
-    found = anndata_export.of_run(folder, run)
+    found = anndata_export.run_to_anndata(folder, run)
     path = args.out / f"{run}.h5ad"
     anndata_export.write(found, path)
-    cli.log.info("%s: %d samples, %d genes", path, *found.shape)
+    log.log.info("%s: %d samples, %d genes", path, *found.shape)
     multiqc.write(slides, found.uns["cohort"], run, args.out / f"{run}_slides_mqc.tsv")
 
 

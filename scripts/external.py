@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli
+from slide2rna.core import cli, log
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,15 +40,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.step == "score":
         cli.set_threads(args.threads)
 
-    from slide2rna import config, external, external_page
+    from slide2rna.core import config
+    from slide2rna.report import external_page
+    from slide2rna.studies.external import external
 
     if args.step == "units":
         external.units(args.slides, args.folds, args.out)
         return
-    inputs = cli.given(external.Inputs, args)
+    inputs = cli.from_options(external.ExternalInputs, args)
     settings = config.parse_settings("evaluate", args.settings)
     facts = external.evaluate(inputs, args.run, args.out, settings, args.seed, args.threads)
-    cli.log.info("page: %s", external_page.write(facts, args.out))
+    log.log.info("page: %s", external_page.write(facts, args.out))
 
 
 if __name__ == "__main__":

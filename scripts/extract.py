@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli, config
-from slide2rna.errors import ConfigError
+from slide2rna.core import cli, config
+from slide2rna.core.errors import ConfigError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -29,18 +29,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     tile_settings = config.parse_settings("tiles", args.tile_settings)
     cli.set_threads(args.threads)
 
-    from slide2rna import devices, encoders, features
+    from slide2rna.core import devices
+    from slide2rna.features import extract, registry
 
     if settings["encoder"] == "files":
         if settings["path"] is None:
             raise ConfigError("features.path", "not given", "name the folder of <slide_id>.h5")
-        features.check_own(args.shard, Path(settings["path"]), args.out, args.manifest)
+        extract.check_provided_features(args.shard, Path(settings["path"]), args.out, args.manifest)
         return
     if args.tiles is None or args.tiles_manifest is None:
         raise ConfigError("--tiles", "missing", "only encoder files works without tiles")
     device = devices.choose(args.device)
-    encoder = encoders.load(settings, device.type, args.threads, tile_settings["tile_px"])
-    features.run(
+    encoder = registry.load(settings, device.type, args.threads, tile_settings["tile_px"])
+    extract.extract_shard(
         args.shard,
         args.tiles,
         args.tiles_manifest,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slide2rna import cli, guard
+from slide2rna.cohort import leak_guard
+from slide2rna.core import cli
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -17,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--splits", required=True, help="TSV: unit, fold, part")
     parser.add_argument("--out", required=True, help="JSON: what was checked")
     args = parser.parse_args(argv)
-    guard.run(args.shards, args.splits, args.out)
+    leak_guard.guard_cohort(args.shards, args.splits, args.out)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli, config
+from slide2rna.core import cli, config
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,20 +32,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     scoring = config.parse_settings("evaluate", args.evaluate)
     cli.set_threads(args.threads)
 
-    from slide2rna import audit, audit_figure
+    from slide2rna.report.figures import leak_audit
+    from slide2rna.studies.leak_audit import audit
 
     tables = ("expression.parquet", "slides.parquet", "splits.tsv", "cohort.json")
-    inputs = audit.Inputs(args.bags, *(args.cohort / name for name in tables))
+    inputs = audit.AuditInputs(args.bags, *(args.cohort / name for name in tables))
     fit = None
     if trained := audit.check(names):
-        from slide2rna import audit_networks
+        from slide2rna.studies.leak_audit import networks
 
         settings = {name: json.loads(args.networks).get(name, {}) for name in trained}
-        fit = audit_networks.load(
+        fit = networks.load(
             settings, inputs.expression, args.pathways, args.device, args.threads
         ).fit
     table, info = audit.audit(inputs, names, scoring, args.seed, fit)
-    audit_figure.write(table, info, args.out)
+    leak_audit.write(table, info, args.out)
 
 
 if __name__ == "__main__":

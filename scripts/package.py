@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli, config
-from slide2rna.errors import ConfigError
+from slide2rna.core import cli, config
+from slide2rna.core.errors import ConfigError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -23,17 +23,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
 
-    from slide2rna import package
+    from slide2rna.package import package, package_tables
 
     try:
         given = json.loads(args.settings)
     except json.JSONDecodeError as error:
         raise ConfigError("--settings", str(error), "give a JSON object") from error
     settings = {name: config.defaults(name, **given.get(name, {})) for name in package.SECTIONS}
-    source = package.Source(
+    source = package_tables.FinishedRun(
         args.cohort_dir, args.run, args.features, args.pathways, list(range(args.folds))
     )
-    package.run(source, settings, args.seed)
+    package.package_run(source, settings, args.seed)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
-from slide2rna import cli, config, io
-from slide2rna.errors import StageError
+from slide2rna.core import cli, config, files, log
+from slide2rna.core.errors import StageError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -30,21 +30,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
 
-    from slide2rna import pathways
+    from slide2rna.pathways import build
 
     settings = config.parse_settings("pathways", args.settings)
     if not args.expression.is_file():
         raise StageError(args.expression, "no such file", "run scripts/cohort.py first")
     genes = [name for name in pl.read_parquet_schema(args.expression) if name != "sample_id"]
-    sets, descriptions, report = pathways.build(settings, genes, args.go)
-    cli.log.info(
+    sets, descriptions, report = build.build(settings, genes, args.go)
+    log.log.info(
         "%d sets, %d memberships, %d background genes, edge density %.1f %%",
         *(report["P"], report["memberships"], report["background"], 100 * report["edge_density"]),
     )
     if "warning" in report:
-        cli.log.warning("warning: %s", report["warning"])
-    io.write_parquet(pathways.table(sets, descriptions, genes), args.out)
-    io.write_json(report, args.out.with_suffix(".json"))
+        log.log.warning("warning: %s", report["warning"])
+    files.write_parquet(build.table(sets, descriptions, genes), args.out)
+    files.write_json(report, args.out.with_suffix(".json"))
 
 
 if __name__ == "__main__":

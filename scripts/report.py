@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli
+from slide2rna.core import cli, log
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -30,12 +30,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the report")
     args = parser.parse_args(argv)
 
-    from slide2rna import report
+    from slide2rna.report import report
+    from slide2rna.report.sections import run_tables
 
     names = (args.run, args.features, args.pathways)
     told = (args.extras, args.folds, args.settings, args.shards)
-    run = report.load(args.cohort_dir, *names, *told)
-    cli.log.info("report: %s", report.write(run, args.out))
+    run = run_tables.load(args.cohort_dir, *names, *told)
+    log.log.info("report: %s", report.write(run, args.out))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slide2rna import cli, config
+from slide2rna.core import cli, config
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,16 +36,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.set_threads(args.threads)
 
     import torch
-    from slide2rna import bagfile, checkpoint, data, devices, sample
+    from slide2rna.core import devices
+    from slide2rna.data import fold_rows
+    from slide2rna.features import bag_file
+    from slide2rna.models import checkpoint
+    from slide2rna.sampling import fold_draws
 
     torch.set_num_threads(args.threads)
     device = devices.choose(args.device)
     model, meta = checkpoint.load_model(args.model, device)
     # Not before: building a network frees large pieces that nothing later would fill.
     devices.keep_freed_memory()
-    ids, means, sizes = bagfile.stored(args.bags)
-    rows = data.fold_rows(ids, args.slides, args.splits, args.fold)
-    sample.run(
+    ids, means, sizes = bag_file.stored(args.bags)
+    rows = fold_rows.fold_rows(ids, args.slides, args.splits, args.fold)
+    fold_draws.sample_fold(
         model,
         meta,
         (means, sizes),

@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli, config
+from slide2rna.core import cli, config
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,17 +40,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.set_threads(args.threads)
 
     import torch
-    from slide2rna import bagfile, data, devices, sampler_draws
-    from slide2rna.runs import Sampler
+    from slide2rna.core import devices
+    from slide2rna.data import fold_rows
+    from slide2rna.features import bag_file
+    from slide2rna.plan.runs import PlannedSampler
+    from slide2rna.studies.samplers import sampler_draws
 
     torch.set_num_threads(args.threads)
     devices.keep_freed_memory()
-    bagged = bagfile.load(args.bags)
-    rows = data.fold_rows(bagged.slide_ids, args.slides, args.splits, args.fold)
-    sampler_draws.run(
+    bagged = bag_file.load(args.bags)
+    rows = fold_rows.fold_rows(bagged.slide_ids, args.slides, args.splits, args.fold)
+    sampler_draws.draw_samplers(
         args.model,
         args.student,
-        [Sampler(name, s, of) for (name, _, of), s in zip(listed, settings, strict=True)],
+        [PlannedSampler(name, s, of) for (name, _, of), s in zip(listed, settings, strict=True)],
         bagged,
         rows.of("val", "test"),
         args.seed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from slide2rna import cli
+from slide2rna.core import cli
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -18,12 +18,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     cli.set_threads(args.threads)
 
-    from slide2rna import config, samplers
-    from slide2rna.scoring import Inputs
+    from slide2rna.core import config
+    from slide2rna.evaluation.scoring.evaluated import EvaluationInputs
+    from slide2rna.report.figures import samplers as samplers_figure
+    from slide2rna.studies.samplers import sampler_table
 
     settings = config.parse_settings("evaluate", args.settings)
-    every = [samplers.Variant(*facts) for facts in json.loads(args.samplers)]
-    samplers.write(cli.given(Inputs, args), every, args.out, settings, args.seed, args.threads)
+    every = [sampler_table.ScoredSampler(*facts) for facts in json.loads(args.samplers)]
+    table = sampler_table.write_samplers(
+        cli.from_options(EvaluationInputs, args), every, args.out, settings, args.seed, args.threads
+    )
+    samplers_figure.write(table, args.out)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slide2rna import cli, config
+from slide2rna.core import cli, config
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,10 +26,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = config.parse_settings("shift", args.settings)
     cli.set_threads(args.threads)
 
-    from slide2rna import shift
+    from slide2rna.studies.shift import distances
 
-    inputs = cli.given(shift.Inputs, args)
-    shift.run(inputs, args.run, args.out, args.saved, settings, args.seed, args.threads)
+    inputs = cli.from_options(distances.ShiftInputs, args)
+    distances.measure_shift(
+        inputs, args.run, args.out, args.saved, settings, args.seed, args.threads
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli, config
+from slide2rna.core import cli, config
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,9 +27,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.published_splits:
         source = {"splits": "published", "published_splits": str(args.published_splits)}
 
-    from slide2rna import cohort
+    from slide2rna.cohort import freeze
 
-    cohort.divide(args.slides, args.origin or args.slides, source, folds, args.seed, args.out)
+    freeze.split_cohort(args.slides, args.origin or args.slides, source, folds, args.seed, args.out)
 
 
 if __name__ == "__main__":

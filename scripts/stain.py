@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli, config
-from slide2rna.errors import ConfigError
+from slide2rna.core import cli, config
+from slide2rna.core.errors import ConfigError
 
 SECTIONS = ("features", "tiles", "bags", "sample", "stain", "shift")
 
@@ -42,15 +42,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.set_threads(args.threads)
 
     import torch
-    from slide2rna import devices, encoders, stain, stain_tables
+    from slide2rna.core import devices
+    from slide2rna.features import registry
+    from slide2rna.studies.stain import stain, tables
 
     torch.set_num_threads(args.threads)
     device = devices.choose(args.device)
-    encoder = encoders.load(own["features"], device.type, args.threads, own["tiles"]["tile_px"])
+    encoder = registry.load(own["features"], device.type, args.threads, own["tiles"]["tile_px"])
     sections = (own[name] for name in ("tiles", "bags", "sample", "stain"))
-    setup = stain.Setup(encoder, *sections, args.seed, args.threads, device)
-    inputs = cli.given(stain.Inputs, args)
-    stain_tables.write(inputs, setup, args.run, args.out, own["shift"]["alpha"])
+    setup = stain.EncodingSetup(encoder, *sections, args.seed, args.threads, device)
+    inputs = cli.from_options(stain.StainInputs, args)
+    tables.write(inputs, setup, args.run, args.out, own["shift"]["alpha"])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli, config
+from slide2rna.core import cli, config, log
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -21,11 +21,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     settings = config.parse_settings("tiles", args.settings)
 
-    from slide2rna import tiles
+    from slide2rna.slides import tiles
 
-    table = tiles.run(args.shard, args.out, args.manifest, settings, args.seed)
+    table = tiles.tile_shard(args.shard, args.out, args.manifest, settings, args.seed)
     failed = table.filter(table["status"] != "ok").height
-    cli.log.info("%d slides tiled, %d failed", table.height - failed, failed)
+    log.log.info("%d slides tiled, %d failed", table.height - failed, failed)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from slide2rna import cli, config
-from slide2rna.errors import StageError
+from slide2rna.core import cli, config
+from slide2rna.core.errors import StageError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -44,13 +44,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.set_threads(args.threads)
 
     import torch
-    from slide2rna import devices, fit
+    from slide2rna.core import devices
+    from slide2rna.training import fit, task
 
     torch.set_num_threads(args.threads)
     devices.keep_freed_memory()
     device = devices.choose(args.device)
-    fit.run(
-        fit.Inputs(args.bags, args.expression, args.splits, args.slides, args.pathways, args.fold),
+    fit.fit_fold(
+        task.TrainingInputs(
+            args.bags, args.expression, args.splits, args.slides, args.pathways, args.fold
+        ),
         args.out,
         settings,
         args.seed,

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli, lite0_file
+from slide2rna.core import cli
+from slide2rna.features import lite0_weights
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="file to be written")
     args = parser.parse_args(argv)
-    lite0_file.write(args.out)
+    lite0_weights.write(args.out)
 
 
 if __name__ == "__main__":

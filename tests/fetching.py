@@ -7,23 +7,23 @@ from collections import Counter
 from pathlib import Path
 
 from fault_server import LASTING, PASSING, Fault, FaultServer, md5
-from slide2rna import fetch
+from slide2rna.transfer import batch, client, resumable
 
 CONTENT = bytes(range(256)) * 1200
 MD5, SIZE = md5(CONTENT), len(CONTENT)
-FAST = fetch.Settings(timeout_s=0.5, tries=4, backoff_s=0.002)
-SETTINGS = fetch.Settings(parallel=8, timeout_s=0.6, tries=12, backoff_s=0.002)
+FAST = client.ServerSettings(timeout_s=0.5, tries=4, backoff_s=0.002)
+SETTINGS = client.ServerSettings(parallel=8, timeout_s=0.6, tries=12, backoff_s=0.002)
 WORST = 5
 # Bodies that only the md5 can tell from the right one; the others only if no size is known.
 WRONG = {"corrupt"}
 WRONG_UNSIZED = WRONG | {"long", "longer promise", "shorter promise", "page unmarked"}
 
 
-def get(url: str, dest: Path, settings: fetch.Settings = FAST, **known: object) -> None:
+def get(url: str, dest: Path, settings: client.ServerSettings = FAST, **known: object) -> None:
     """Fetch `CONTENT`, unless the test knows something else of the file."""
     known = {"md5": MD5, "size": SIZE} | known
-    with fetch.session(settings) as session:
-        fetch.fetch_file(session, url, dest, settings=settings, **known)  # type: ignore[arg-type]
+    with client.session(settings) as session:
+        resumable.fetch_file(session, url, dest, settings=settings, **known)  # type: ignore[arg-type]
 
 
 def run_sequences(sequences: int, seed: int, folder: Path) -> Counter[str]:
@@ -47,8 +47,8 @@ def run_sequences(sequences: int, seed: int, folder: Path) -> Counter[str]:
                 server.add(path, Fault(kind, draw.random(), value))
             size = len(files[path]) if draw.random() < 0.8 else None
             dest = folder / f"{number}.svs"
-            jobs.append(fetch.Job(server.url(path), dest, md5(files[path]), size))
-        results = fetch.fetch_all(jobs, SETTINGS)
+            jobs.append(resumable.Download(server.url(path), dest, md5(files[path]), size))
+        results = batch.fetch_all(jobs, SETTINGS)
         counts["requests"] = len(server.requests)
         counts.update(f"fault: {kind}" for _, _, kind in server.requests if kind != "none")
     for number, job in enumerate(jobs):

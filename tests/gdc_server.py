@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from slide2rna import pathdb
+from slide2rna.cohort import pathdb
 
 RELEASE = "Data Release 45.0 - December 04, 2025"
 STAR_HEAD = (

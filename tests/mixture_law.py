@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy import stats
-from slide2rna.flow import Path
+from slide2rna.flow.path import Path
 from torch import Tensor
 
 

@@ -12,7 +12,8 @@ import torch
 import yaml
 import zarr
 from running import run_demo
-from slide2rna import costs, io
+from slide2rna.core import files
+from slide2rna.operations import costs
 
 RUN = "lite0-flow-go-bp"
 
@@ -147,10 +148,10 @@ def test_page_stands_alone(demo: Path) -> None:
 
 def test_tables_do_not_depend_on_when_they_are_made(repo: Path, demo: Path) -> None:
     tables = sorted((demo / "evaluation" / RUN).glob("*.parquet"))
-    before = {path.name: io.sha256sum(path) for path in tables}
+    before = {path.name: files.sha256sum(path) for path in tables}
     done = run_demo(repo, demo.parent, "--forcerun", "evaluate")
     assert done.returncode == 0, done.stderr[-4000:]
-    assert {path.name: io.sha256sum(path) for path in tables} == before
+    assert {path.name: files.sha256sum(path) for path in tables} == before
 
 
 def test_nothing_to_do_when_all_is_done(repo: Path, demo: Path) -> None:

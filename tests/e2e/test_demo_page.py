@@ -11,7 +11,7 @@ import browser
 import polars as pl
 import pytest
 from browser import chromium
-from slide2rna import catalogue
+from slide2rna.report.sections import gene_browser
 
 __all__ = ["chromium"]  # the fixture
 pytestmark = [browser.NEEDED, pytest.mark.timeout(1500)]
@@ -50,7 +50,7 @@ def test_search_and_sort_by_keyboard_show_the_tables_genes(
     seen: browser.Opened, demo: Path
 ) -> None:
     genes = pl.read_parquet(demo / "evaluation" / RUN / "genes.parquet")
-    order = catalogue.ranked(genes)["gene"].to_list()
+    order = gene_browser.ranked(genes)["gene"].to_list()
     page = seen.page
     assert page.text_content("#rows th") == order[0]
     page.focus("#find")

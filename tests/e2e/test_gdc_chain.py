@@ -16,9 +16,10 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from slide2rna import aperio, io
-from slide2rna.law import truth
-from slide2rna.paint import Plan, paint
+from slide2rna.core import seeds
+from slide2rna.simulate.ground_truth import truth
+from slide2rna.simulate.paint import Plan, paint
+from slide2rna.slides import aperio_writer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -37,7 +38,7 @@ def barcode(i: int) -> str:
 
 def fill(server: GdcServer, folder: Path) -> None:
     """Slides of twelve tumours, two of one; beside them a normal, a second aliquot, tissue."""
-    law, rng = truth(), io.rng_for(1, "gdc test")
+    law, rng = truth(), seeds.rng_for(1, "gdc test")
     pi, sites = law.patients(PATIENTS, rng)
     values = law.draw(pi, np.array(sites), 1, rng)[:, 0, :GENES]
     genes = list(law.genes[:GENES])
@@ -46,7 +47,7 @@ def fill(server: GdcServer, folder: Path) -> None:
         for number in (1, 2) if i == 0 else (1,):
             name = f"{patient}-01Z-00-DX{number}.{i:08X}-26FF-45B4-8DF9-46D40AD8ED79.svs"
             rgb = paint(Plan(name, 1280, 1280, tuple(shares), site), seed=number)[0]
-            aperio.write(folder / name, rgb)
+            aperio_writer.write(folder / name, rgb)
             server.add_slide(name, (folder / name).read_bytes(), "TCGA-LUAD", TUMOUR)
         linear = dict(zip(genes, (2.0 ** values[i] - 1).round(4).tolist(), strict=True))
         server.add_star(f"{patient}-01A-11R-0946-07", linear, "TCGA-LUAD", TUMOUR)

@@ -12,9 +12,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from doc_blocks import copy_of, follow
-from slide2rna import aperio, io
-from slide2rna.law import truth
-from slide2rna.paint import Plan, paint
+from slide2rna.core import files, seeds
+from slide2rna.simulate.ground_truth import truth
+from slide2rna.simulate.paint import Plan, paint
+from slide2rna.slides import aperio_writer
 
 BLOCKS = [f"B{i:02d}" for i in range(12)]
 pytestmark = pytest.mark.timeout(1200)
@@ -22,12 +23,12 @@ pytestmark = pytest.mark.timeout(1200)
 
 def laboratory(folder: Path) -> None:
     """What the recipe starts from: slides named by block, two tables with names of their own."""
-    law, rng = truth(), io.rng_for(1, "recipes")
+    law, rng = truth(), seeds.rng_for(1, "recipes")
     pi, sites = law.patients(len(BLOCKS), rng)
     (folder / "slides").mkdir(parents=True)
     for block, shares, site in zip(BLOCKS, pi, sites, strict=True):
         rgb = paint(Plan(block, 1280, 1280, tuple(shares), site, cover=0.9), seed=1)[0]
-        aperio.write(folder / "slides" / f"{block}_HE.svs", rgb, mpp=None, power=None)
+        aperio_writer.write(folder / "slides" / f"{block}_HE.svs", rgb, mpp=None, power=None)
     patients = [f"P{i}" for i in range(len(BLOCKS))]
     named = {"block": BLOCKS, "patient": patients, "hospital": sites, "um_per_px": [0.5] * 12}
     pl.DataFrame(named).write_csv(folder / "blocks.csv")
@@ -47,7 +48,7 @@ def lab(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_cohort(lab: Path) -> None:
-    cohort = io.read_json(lab / "results/mine/cohort.json")
+    cohort = files.read_json(lab / "results/mine/cohort.json")
     assert (cohort["n_slides"], cohort["n_patients"], cohort["n_genes"]) == (12, 12, 60)
     tpm = pl.read_csv(lab / "raw/tpm.csv")
     ours = pl.read_parquet(lab / "results/mine/expression.parquet")

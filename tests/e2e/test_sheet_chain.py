@@ -14,9 +14,10 @@ import polars as pl
 import pytest
 import yaml
 from PIL import Image
-from slide2rna import aperio, io
-from slide2rna.law import truth
-from slide2rna.paint import Plan, paint
+from slide2rna.core import seeds
+from slide2rna.simulate.ground_truth import truth
+from slide2rna.simulate.paint import Plan, paint
+from slide2rna.slides import aperio_writer
 
 SUFFIXES = (".jpg", ".png", ".tif", ".svs")
 BROKEN = "S-07"
@@ -34,7 +35,7 @@ SETTINGS = {
 
 def make_cohort(folder: Path) -> dict[str, object]:
     """Twelve small slides of as many patients in four file formats, and 60 genes."""
-    law, rng = truth(), io.rng_for(1, "sheet test")
+    law, rng = truth(), seeds.rng_for(1, "sheet test")
     pi, sites = law.patients(12, rng)
     rows = []
     for i, (shares, site) in enumerate(zip(pi, sites, strict=True)):
@@ -44,7 +45,7 @@ def make_cohort(folder: Path) -> dict[str, object]:
         if slide_id == BROKEN:
             path.write_bytes(b"this is no slide")
         elif suffix == ".svs":
-            aperio.write(path, rgb)
+            aperio_writer.write(path, rgb)
         else:
             Image.fromarray(rgb).save(path)
         mpp = None if suffix == ".svs" else 0.5

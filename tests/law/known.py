@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from slide2rna import folds, metrics, patients, scoring
-from slide2rna.law import CLASSES, Law, truth
-from slide2rna.pathway_score import ZScore
+from slide2rna.data import patients
+from slide2rna.evaluation.metrics import gene_metrics
+from slide2rna.evaluation.scoring import folds, score
+from slide2rna.pathways.activity import ZScore
+from slide2rna.simulate.ground_truth import CLASSES, Law, truth
 
 RUN = "files-flow-go-bp"
 Array = NDArray[np.floating]
@@ -65,7 +67,7 @@ def folds_of(results: Path) -> Iterator[Known]:
             known, on="patient_id", maintain_order="left"
         )
         position = {gene: index for index, gene in enumerate(cohort.genes)}
-        _, members = scoring.load_members(results / "pathways" / "go-bp.parquet", law.genes)
+        _, members = score.load_members(results / "pathways" / "go-bp.parquet", law.genes)
         order = np.array([position[gene] for gene in law.genes])
         of_train = fold.train.truth[:, order]
         yield Known(
@@ -75,6 +77,9 @@ def folds_of(results: Path) -> Iterator[Known]:
             own["site"].to_numpy(),
             order,
             ZScore.of(
-                of_train.mean(axis=0), of_train.std(axis=0), ~metrics.is_flat(of_train), members
+                of_train.mean(axis=0),
+                of_train.std(axis=0),
+                ~gene_metrics.is_flat(of_train),
+                members,
             ),
         )

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from known import RUN, folds_of
-from slide2rna import metrics
+from slide2rna.evaluation.metrics import gene_metrics
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_intervals_cover(law: Path) -> None:
 def test_share_of_what_is_attainable(law: Path, summary: pl.DataFrame) -> None:
     """The true conditional mean, scored like the model, bounds it from above."""
     scores = [
-        np.mean(metrics.pcc(fold.law.mean(fold.pi, fold.site), fold.measured)[0])
+        np.mean(gene_metrics.pcc(fold.law.mean(fold.pi, fold.site), fold.measured)[0])
         for fold in folds_of(law)
     ]
     reached, attainable = row(summary, "pcc")["value"], float(np.mean(scores))

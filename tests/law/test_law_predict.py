@@ -9,8 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 from known import RUN, Array
-from slide2rna import demo, io, metrics, predict, predictor
-from slide2rna.law import truth
+from slide2rna.core import seeds
+from slide2rna.evaluation.metrics import gene_metrics
+from slide2rna.package import predictor
+from slide2rna.predict import encode_slide, predict
+from slide2rna.simulate import generate
+from slide2rna.simulate.ground_truth import truth
 
 NEW, SEED = 100, 20_26
 LEVELS = (0.5, 0.8, 0.9)
@@ -46,16 +50,16 @@ def new(law: Path, tmp_path_factory: pytest.TempPathFactory) -> New:
 def predicted(results: Path, folder: Path, count: int) -> New:
     """Draw patients by another seed than the cohort's, write their features, predict them."""
     of_law = truth()
-    pi, sites = of_law.patients(count, io.rng_for(SEED, "new", "patients"))
+    pi, sites = of_law.patients(count, seeds.rng_for(SEED, "new", "patients"))
     names = [f"NEW-{i + 1:03d}" for i in range(count)]
-    demo._law_features(of_law, names, pi, sites, folder, SEED, 1)
-    measured, _ = of_law.sample(pi, np.array(sites), 1, io.rng_for(SEED, "new", "expression"))
+    generate._law_features(of_law, names, pi, sites, folder, SEED, 1)
+    measured, _ = of_law.sample(pi, np.array(sites), 1, seeds.rng_for(SEED, "new", "expression"))
     model = predictor.load(results / "models" / RUN, "cpu")
     position = {gene: index for index, gene in enumerate(of_law.genes)}
     order = np.array([position[gene] for gene in model.genes])
     tables, verdicts = [], []
     for name in names:
-        encoded = predict.encode(folder / "features" / f"{name}-S1.h5", model)
+        encoded = encode_slide.encode_slide(folder / "features" / f"{name}-S1.h5", model)
         found = predict.predict(model, encoded)
         tables.append(found.genes)
         verdicts.append(found.shift)
@@ -99,7 +103,7 @@ def test_ensemble_intervals_cover_new_patients(new: New) -> None:
 
 def test_points_of_the_ensemble_correlate(new: New) -> None:
     """Above every fold model's test patients' 0.27, and below what the law itself attains."""
-    r, best = (np.nanmean(metrics.pcc(of, new.truth)[0]) for of in (new.point, new.best))
+    r, best = (np.nanmean(gene_metrics.pcc(of, new.truth)[0]) for of in (new.point, new.best))
     print(
         f"PCC over {len(new.truth)} new patients: {r:.3f}; of the true conditional mean: {best:.3f}"
     )

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from known import RUN, Array, Known, folds_of
-from slide2rna import metrics
+from slide2rna.evaluation.metrics import gene_metrics
 
 LEVELS = (0.5, 0.8, 0.9)
 
@@ -21,7 +21,7 @@ def known(law: Path) -> list[Known]:
 def share_inside(draws: Array, measured: Array, level: float) -> float:
     """Of measured (n, K), inside the central interval of draws (n, D, K)."""
     ordered = np.sort(np.moveaxis(draws, 1, -1).astype(np.float32), axis=-1)
-    low, high = metrics.central_interval(ordered, level)
+    low, high = gene_metrics.central_interval(ordered, level)
     return float(((low <= measured) & (measured <= high)).mean())
 
 
@@ -45,7 +45,7 @@ def test_crps_within_a_tenth_of_the_laws(known: list[Known]) -> None:
         dependent = fold.depends
         for row, draws in enumerate(fold.draws()):
             ordered = np.sort(draws[:, dependent].T.astype(np.float32), axis=1)
-            crps = metrics.fair_crps(ordered, fold.measured[row, dependent], ordered[None])
+            crps = gene_metrics.fair_crps(ordered, fold.measured[row, dependent], ordered[None])
             ours.append(crps.mean())
         laws.append(fold.law.crps(fold.measured, fold.pi, fold.site)[:, dependent].mean(axis=1))
     ratio = float(np.mean(ours) / np.mean(np.concatenate(laws)))

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image, ImageDraw
-from slide2rna import cohort, config, her2st
-from slide2rna.io import read_json
+from slide2rna.cohort import freeze, her2st
+from slide2rna.core import config
+from slide2rna.core.files import read_json
 
 # Stated with the data; the spots' pitch gives the same within 3 %.
 MPP = {"C2": 0.696, "C3": 0.669, "C4": 0.690, "C5": 0.691}
@@ -24,7 +25,7 @@ def built(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "path": str(shared_data / "her2st"),
         "split_unit": "section",
     }
-    cohort.build("her2st", source, config.defaults("folds", n=4), 1, out)
+    freeze.freeze_cohort("her2st", source, config.defaults("folds", n=4), 1, out)
     return out
 
 

@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from slide2rna import config, encoders, features, tiles
-from slide2rna.errors import SlideError
-from slide2rna.slides import open_slide
-from slide2rna.tissue import tissue_mask
+from slide2rna.core import config
+from slide2rna.core.errors import SlideError
+from slide2rna.features import extract, registry
+from slide2rna.slides import tiles
+from slide2rna.slides.reader import open_slide
+from slide2rna.slides.tissue import tissue_mask
 from slide_factory import shard
 
 TILES = config.defaults("tiles")
@@ -40,9 +42,9 @@ def test_every_shared_slide_in_one_shard(tmp_path: Path, slides: Path) -> None:
     mpp = [0.5 if name == "tcga" else None for name in files]
     table = shard(tmp_path / "s.parquet", files, mpp=mpp)
     folder, out = tmp_path / "tiles", tmp_path / "features"
-    made = tiles.run(table, folder, folder / "shard-0.parquet", TILES, 1)
-    encoder = encoders.load(config.defaults("features"))
-    found = features.run(
+    made = tiles.tile_shard(table, folder, folder / "shard-0.parquet", TILES, 1)
+    encoder = registry.load(config.defaults("features"))
+    found = extract.extract_shard(
         table, folder, folder / "shard-0.parquet", out, out / "shard-0.parquet", encoder, TILES, 2
     )
     reasons = dict(found.select("slide_id", "reason").rows())

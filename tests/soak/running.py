@@ -16,7 +16,7 @@ import zarr
 from PIL import Image
 from polars.testing import assert_frame_equal
 from safetensors import safe_open
-from slide2rna import io
+from slide2rna.core import files
 
 COMMAND = ["--cores", "2", "--configfile", "tests/config/soak.yaml"]
 # Seconds that a search took, and the folder that a run has for itself.
@@ -113,7 +113,7 @@ def _read(path: Path) -> bool:
         case ".parquet":
             pl.read_parquet(path)
         case ".json":
-            io.read_json(path)
+            files.read_json(path)
         case ".h5":
             with h5py.File(path, "r") as file:
                 file["features"][()]

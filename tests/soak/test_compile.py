@@ -12,7 +12,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 import flow_cohort
-from slide2rna import config, devices, fit, sample
+from slide2rna.core import config, devices
+from slide2rna.sampling import draw
+from slide2rna.training import fit
 from torch._dynamo.utils import counters
 
 CPU = torch.device("cpu")
@@ -33,7 +35,7 @@ def test_compiled_equals_eager(
     for mode in ("none", "graphs"):
         before = graphs()
         settings = flow_cohort.settings(epochs=3, compile=mode)
-        fit.run(cohort.inputs, tmp_path / mode, settings, 1, CPU)
+        fit.fit_fold(cohort.inputs, tmp_path / mode, settings, 1, CPU)
         made.append(graphs() - before)
     assert made[0] == 0 < made[1]
     assert "CUDA graphs need a GPU; compiled without them" in caplog.text
@@ -44,7 +46,7 @@ def test_compiled_equals_eager(
     eager.eval()
     white, image = torch.randn(2, 5, eager.noise_width), eager.null_condition(2)
     settings = config.defaults("sample", steps=4, guidance=2.0)
-    plain, before = sample.draw(eager, image, white, settings), graphs()
+    plain, before = draw.draw(eager, image, white, settings), graphs()
     devices.compile_model(eager, "compile", CPU)
-    assert torch.allclose(sample.draw(eager, image, white, settings), plain, atol=1e-5)
+    assert torch.allclose(draw.draw(eager, image, white, settings), plain, atol=1e-5)
     assert graphs() > before

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from fault_server import PASSING, Fault, FaultServer, md5
 from fetching import run_sequences
-from slide2rna import fetch
-from slide2rna.errors import DownloadError
+from slide2rna.core.errors import DownloadError
+from slide2rna.transfer import batch, client, resumable
 
 MB = 1 << 20
 
@@ -37,14 +37,14 @@ CHILD = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from slide2rna import fetch
+from slide2rna.transfer import batch, client, resumable
 
 jobs = []
 for number, known in enumerate(sys.argv[4:]):
     md5, size = known.split(":")
     dest = Path(sys.argv[3]) / f"{number}.svs"
-    jobs.append(fetch.Job(f"{sys.argv[2]}/{number}", dest, md5, int(size)))
-results = fetch.fetch_all(jobs, fetch.Settings(parallel=3, timeout_s=5, backoff_s=0.01))
+    jobs.append(resumable.Job(f"{sys.argv[2]}/{number}", dest, md5, int(size)))
+results = batch.fetch_all(jobs, client.Settings(parallel=3, timeout_s=5, backoff_s=0.01))
 sys.exit(any(results.values()))
 """
 
@@ -105,19 +105,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk(small_disk: Path) -> None:
     content = random.Random(1).randbytes(3 * MB)
-    settings = fetch.Settings(backoff_s=0.01)
-    with FaultServer({"/a": content}) as server, fetch.session(settings) as session:
-        sized = fetch.Job(server.url("/a"), small_disk / "a.svs", md5(content), len(content))
+    settings = client.ServerSettings(backoff_s=0.01)
+    with FaultServer({"/a": content}) as server, client.session(settings) as session:
+        sized = resumable.Download(
+            server.url("/a"), small_disk / "a.svs", md5(content), len(content)
+        )
         with pytest.raises(DownloadError, match="GB are to come and only"):
-            fetch.fetch_all([sized], settings)
+            batch.fetch_all([sized], settings)
         assert not server.requests
         # Its size isn't known, so the disk fills up on the way.
         with pytest.raises(DownloadError, match="the disk is full; make room"):
-            fetch.fetch_file(session, sized.url, sized.dest, sized.md5, None, settings)
+            resumable.fetch_file(session, sized.url, sized.dest, sized.md5, None, settings)
         assert [path.name for path in small_disk.iterdir()] == ["a.svs.partial"]
         kept = (small_disk / "a.svs.partial").read_bytes()
         assert kept == content[: len(kept)]
         subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
-        fetch.fetch_file(session, sized.url, sized.dest, sized.md5, None, settings)
+        resumable.fetch_file(session, sized.url, sized.dest, sized.md5, None, settings)
         assert sized.dest.read_bytes() == content
         print(f"\nfull at {len(kept)} bytes, resumed with {server.ranges('/a')[1]}")

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from shift_tables import add_stain
-from slide2rna import io, lineup
+from slide2rna.core import files
+from slide2rna.evaluation.scoring import labels
 
 # Offsets of PCC to the main model: one better, two about equal, one worse.
 OTHERS = {"abmil": 0.04, "sequoia": 0.004, "trnasformer": -0.003, "he2rna": -0.05}
@@ -29,7 +30,7 @@ def add(folder: Path, run: str, seed: int = 3) -> None:
         ~pl.col("metric").str.contains("^genes_|within_site|_seeds|_step")
         & (pl.col("protocol") == "clean")
     )
-    io.write_parquet(_summary(summary), evaluation / "summary.parquet")
+    files.write_parquet(_summary(summary), evaluation / "summary.parquet")
     _genes(evaluation / "genes.parquet", evaluation / "pathways.parquet", rng)
     _pathways(evaluation / "pathways.parquet", rng)
     _search(evaluation / "search.parquet")
@@ -43,7 +44,7 @@ def _summary(table: pl.DataFrame) -> pl.DataFrame:
     first = table.row(0, named=True)
     model, stamp = first["model"], {k: first[k] for k in ("cohort", "run", "caveat")}
     stamp |= {k: first[k] for k in ("n_patients", "n_samples")}
-    sets = lineup.gene_sets(table)
+    sets = labels.gene_sets(table)
     pcc = {
         (name, s): (value, genes)
         for name, s, value, genes in table.filter(pl.col("metric") == "pcc")
@@ -76,7 +77,7 @@ def _summary(table: pl.DataFrame) -> pl.DataFrame:
             difference = pcc[name, "all"][0] - pcc[other, "all"][0]
             if other != name and name != model:
                 row(name, "all", f"pcc_minus:{other}", difference, 0.01)
-            if name not in lineup.NULLS and other in ("ridge", "site-mean", "color-ridge"):
+            if name not in labels.NULLS and other in ("ridge", "site-mean", "color-ridge"):
                 test = "Steiger's test per fold, Stouffer over folds, Benjamini–Hochberg over genes"
                 better = float(max(round(30 + 200 * difference), 0))
                 row(name, "all", f"genes_better:{other}", better, None, note=test)
@@ -111,7 +112,7 @@ def _genes(path: Path, pathways: Path, rng: np.random.Generator) -> None:
         "n_pathways": np.maximum(total, [len(x) for x in listed]),
     } | {f"r_{name}": genes["r"].to_numpy() + offset for name, offset in OTHERS.items()}
     made = genes.with_columns(**{k: pl.Series(v) for k, v in more.items()})
-    io.write_parquet(made.with_columns(pl.selectors.float().fill_nan(None)), path)
+    files.write_parquet(made.with_columns(pl.selectors.float().fill_nan(None)), path)
 
 
 def _pathways(path: Path, rng: np.random.Generator) -> None:
@@ -127,7 +128,7 @@ def _pathways(path: Path, rng: np.random.Generator) -> None:
         "r_minus_ridge_low": gap - 0.02,
         "r_minus_ridge_high": gap + 0.02,
     }
-    io.write_parquet(table.with_columns(**more), path)
+    files.write_parquet(table.with_columns(**more), path)
 
 
 def _search(path: Path) -> None:
@@ -147,7 +148,7 @@ def _search(path: Path) -> None:
         for fold in range(3)
         for configuration in range(2)
     ]
-    io.write_parquet(pl.DataFrame(rows), path)
+    files.write_parquet(pl.DataFrame(rows), path)
 
 
 def _ablations(folder: Path, evaluation: Path, rng: np.random.Generator) -> None:
@@ -177,7 +178,7 @@ def _ablations(folder: Path, evaluation: Path, rng: np.random.Generator) -> None
                 note = "too few patients" if metric == "pcc" else ""
                 note = "guided" if (group, metric) == ("guidance", "covered90") else note
                 rows.append(keys | ends | {"n_patients": 45, "n_genes": 80, "note": note})
-    io.write_parquet(pl.DataFrame(rows), folder / "ablations.parquet")
+    files.write_parquet(pl.DataFrame(rows), folder / "ablations.parquet")
     table = pl.read_parquet(evaluation / "pathways.parquet").select(
         "pathway", "name", "r", "r_low", "r_high", "rmse", "n_samples"
     )
@@ -186,7 +187,7 @@ def _ablations(folder: Path, evaluation: Path, rng: np.random.Generator) -> None
         table.with_columns(pl.lit("base").alias("variant")),
         table.with_columns(pl.col("r", "r_low", "r_high") - less, pl.lit("go-mf").alias("variant")),
     ]
-    io.write_parquet(pl.concat(both), folder / "pathways.parquet")
+    files.write_parquet(pl.concat(both), folder / "pathways.parquet")
 
 
 def _leak(folder: Path) -> None:
@@ -204,7 +205,7 @@ def _leak(folder: Path) -> None:
                     rows.append(keys | ends | counts | {"note": ""})
     schema = {name: pl.Int64 for name in ("fold", "n_train", "n_test", "n_shared")}
     table = pl.DataFrame(rows, schema_overrides=schema, infer_schema_length=None)
-    io.write_parquet(table, folder / "audit.parquet")
+    files.write_parquet(table, folder / "audit.parquet")
 
 
 def _samplers(folder: Path) -> None:
@@ -228,4 +229,4 @@ def _samplers(folder: Path) -> None:
                 ends = {"value": value, "low": value - 0.01, "high": value + 0.01}
                 note = "CRPS 10.0 % higher" if metric == "counts" and worse else ""
                 rows.append(facts | {"gene_set": gene_set, "metric": metric, "note": note} | ends)
-    io.write_parquet(pl.DataFrame(rows, infer_schema_length=None), folder / "samplers.parquet")
+    files.write_parquet(pl.DataFrame(rows, infer_schema_length=None), folder / "samplers.parquet")

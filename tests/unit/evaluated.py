@@ -6,7 +6,8 @@ from pathlib import Path
 
 import polars as pl
 import synthetic_cohort
-from slide2rna import config, evaluate
+from slide2rna.core import config
+from slide2rna.evaluation import evaluate
 
 
 def run(

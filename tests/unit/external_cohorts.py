@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import synthetic_cohort
 import zarr
-from slide2rna import external, io
+from slide2rna.core import files
+from slide2rna.studies.external import external
 
 FOLDS, GENES, DRAWS = 3, 120, 8
 
@@ -20,7 +21,7 @@ class Pair:
 
     train: synthetic_cohort.Synthetic
     test: synthetic_cohort.Synthetic
-    inputs: external.Inputs
+    inputs: external.ExternalInputs
     points: dict[str, list[np.ndarray]]
 
 
@@ -43,7 +44,7 @@ def make(folder: Path, draws: int = DRAWS, color: bool = True, missing: int = 0)
     rename(test.folder, "P", "Q")
     table = pl.read_parquet(test.inputs.expression)
     if missing:
-        io.write_parquet(table.select(table.columns[:-missing]), test.inputs.expression)
+        files.write_parquet(table.select(table.columns[:-missing]), test.inputs.expression)
     splits = folder / "B/external/A/splits.tsv"
     external.units(test.inputs.slides, FOLDS, splits)
     slides = pl.read_parquet(test.inputs.slides).sort("slide_id")
@@ -67,7 +68,7 @@ def make(folder: Path, draws: int = DRAWS, color: bool = True, missing: int = 0)
         paths.append(path)
         for name, value in zip(slides["slide_id"], point, strict=True):
             points.setdefault(name, []).append(value)
-    inputs = external.Inputs(
+    inputs = external.ExternalInputs(
         train=train.folder,
         test=test.folder,
         encoder=synthetic_cohort.ENCODER,
@@ -97,15 +98,15 @@ def rename(folder: Path, old: str, new: str) -> None:
     """Give a cohort patients of its own; slides keep their names' ends."""
     slides = pl.read_parquet(folder / "slides.parquet")
     ids = pl.col("slide_id", "patient_id", "sample_id", "unit").str.replace(f"^{old}", new)
-    io.write_parquet(slides.with_columns(ids), folder / "slides.parquet")
+    files.write_parquet(slides.with_columns(ids), folder / "slides.parquet")
     table = pl.read_parquet(folder / "expression.parquet")
     own = table.with_columns(pl.col("sample_id").str.replace(f"^{old}", new))
-    io.write_parquet(own, folder / "expression.parquet")
-    from slide2rna import bagfile
+    files.write_parquet(own, folder / "expression.parquet")
+    from slide2rna.features import bag_file
 
     path = folder / f"bags/{synthetic_cohort.ENCODER}.safetensors"
-    found = bagfile.load(path)
+    found = bag_file.load(path)
     ids = [new + slide.removeprefix(old) for slide in found.slide_ids]
-    bagfile.save(replace(found, slide_ids=ids), path)
-    info = io.read_json(folder / "cohort.json")
-    io.write_json(info | {"name": f"synthetic-{new}"}, folder / "cohort.json")
+    bag_file.save(replace(found, slide_ids=ids), path)
+    info = files.read_json(folder / "cohort.json")
+    files.write_json(info | {"name": f"synthetic-{new}"}, folder / "cohort.json")

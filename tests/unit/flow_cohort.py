@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from slide2rna import bagfile, config, fit, io, pathways, train
+from slide2rna.core import config, files
+from slide2rna.features import bag_file
+from slide2rna.pathways import build, membership
+from slide2rna.training import loop, task
 
 
 @dataclass(frozen=True)
 class FlowCohort:
     """Files, and the truth: conditional mean (patients, G) and noise sd (G,) in log2 units."""
 
-    inputs: fit.Inputs
+    inputs: task.TrainingInputs
     guard: Path
     mean: np.ndarray
     noise_sd: np.ndarray
@@ -66,7 +69,7 @@ def make(
     sizes = np.sort(rng.integers(1, 40, (len(rows), k)), axis=1)[:, ::-1].astype(np.float32)
     sizes[0, 4:] = 0  # a slide with fewer tiles than k
     means[0, 4:] = 0
-    bagged = bagfile.Bags(
+    bagged = bag_file.Bags(
         means.astype(np.float32),
         sizes.copy(),
         np.full((len(rows), 6), 0.5, np.float32),
@@ -76,25 +79,25 @@ def make(
         k,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    bagfile.save(bagged, folder / "bags.safetensors")
+    bag_file.save(bagged, folder / "bags.safetensors")
     names = [f"G{i:04d}" for i in range(genes)]
     table = pl.DataFrame({"sample_id": patients} | dict(zip(names, expression.T, strict=True)))
-    io.write_parquet(table, folder / "expression.parquet")
+    files.write_parquet(table, folder / "expression.parquet")
     ids = [patient for patient, *_ in rows]
     slides = pl.DataFrame(
         {"slide_id": bagged.slide_ids, "patient_id": ids, "sample_id": ids, "unit": ids}
     )
-    io.write_parquet(slides, folder / "slides.parquet")
+    files.write_parquet(slides, folder / "slides.parquet")
     splits = pl.DataFrame({"unit": patients, "fold": [0] * n, "part": part})
     splits.write_csv(folder / "splits.tsv", separator="\t")
     index = [
         np.sort(rng.choice(genes * 3 // 4, int(size), replace=False))
         for size in rng.integers(3, 12, 12)
     ]
-    sets = pathways.Pathways([f"set{i}" for i in range(12)], index, genes)
-    io.write_parquet(pathways.table(sets, sets.names, names), folder / "sets.parquet")
-    io.write_json({}, folder / "guard.json")
-    inputs = fit.Inputs(
+    sets = membership.Pathways([f"set{i}" for i in range(12)], index, genes)
+    files.write_parquet(build.table(sets, sets.names, names), folder / "sets.parquet")
+    files.write_json({}, folder / "guard.json")
+    inputs = task.TrainingInputs(
         *(folder / name for name in ("bags.safetensors", "expression.parquet", "splits.tsv")),
         *(folder / name for name in ("slides.parquet", "sets.parquet")),
         0,
@@ -115,14 +118,14 @@ def settings(**train: object) -> dict[str, Any]:
     }
 
 
-def remembered(monkeypatch: pytest.MonkeyPatch) -> list[train.Trainer]:
+def remembered(monkeypatch: pytest.MonkeyPatch) -> list[loop.Trainer]:
     """A list that every later training adds its trainer to."""
-    trainers: list[train.Trainer] = []
-    run = train.run
+    trainers: list[loop.Trainer] = []
+    run = loop.train_network
 
-    def remember(trainer: train.Trainer, *rest: object) -> train.Result:
+    def remember(trainer: loop.Trainer, *rest: object) -> loop.Result:
         trainers.append(trainer)
         return run(trainer, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(train, "run", remember)
+    monkeypatch.setattr(loop, "train_network", remember)
     return trainers

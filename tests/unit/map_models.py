@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from slide2rna import config, encoders
-from slide2rna.model import RNAFM
-from slide2rna.pathways import Pathways
-from slide2rna.predictor import Predictor
+from slide2rna.core import config
+from slide2rna.features import registry
+from slide2rna.flow.velocity import RNAFM
+from slide2rna.package.predictor import Predictor
+from slide2rna.pathways.membership import Pathways
 
 GENES = [f"G{number:02d}" for number in range(22)] + ["ERBB2", "erbb2-AS1"]
 SETS = {"GO:1": [0, 1, 2, 3], "GO:2": [3, 4, 5], "GO:3": [22, 7]}
@@ -87,9 +88,9 @@ class ColourPredictor(Predictor):
     def key(self) -> str:  # type: ignore[override]
         return "model"
 
-    def encoder(self, threads: int, weights: Any = None) -> encoders.Encoder:
+    def encoder(self, threads: int, weights: Any = None) -> registry.Encoder:
         type(self).asked += 1
-        return encoders.ColorEncoder()
+        return registry.ColorEncoder()
 
 
 def predictor(folds: int = 2, caveat: str | None = None) -> ColourPredictor:

@@ -13,10 +13,14 @@ import polars as pl
 import shift_tables
 import synthetic_cohort
 import torch
-from slide2rna import checkpoint, config, data, featurefile, io, package, predictor
-from slide2rna.model import RNAFM
-from slide2rna.pathways import Pathways
-from slide2rna.regressor import Regressor
+from slide2rna.core import config, files
+from slide2rna.data import fold_rows, statistics
+from slide2rna.features import feature_file
+from slide2rna.flow.velocity import RNAFM
+from slide2rna.models import checkpoint
+from slide2rna.models.regressor import Regressor
+from slide2rna.package import package, package_tables, predictor
+from slide2rna.pathways.membership import Pathways
 
 DIM, CLUSTERS, GENES, FOLDS = 12, 4, 60, 2
 SETTINGS = {
@@ -34,7 +38,7 @@ class Packaged:
     """The cohort's folder, its truth, and the model's folder."""
 
     made: synthetic_cohort.Synthetic
-    source: package.Source
+    source: package_tables.FinishedRun
 
     @property
     def model(self) -> Path:
@@ -60,18 +64,18 @@ def make(
     shift_tables.add_shift(made)
     for fold, path in enumerate(made.inputs.models):
         write_fold(made, path, fold, dim)
-    source = package.Source(
+    source = package_tables.FinishedRun(
         folder, run, synthetic_cohort.ENCODER, synthetic_cohort.SET, list(range(FOLDS))
     )
     features = {"features": config.defaults("features", encoder=encoder)}
-    package.run(source, SETTINGS | features | sections, 1)
+    package.package_run(source, SETTINGS | features | sections, 1)
     return Packaged(made, source)
 
 
 def write_fold(made: synthetic_cohort.Synthetic, path: Path, fold: int, dim: int) -> None:
     """A flow whose weights are all random, with the fold's own train statistics."""
     sets = pl.read_parquet(made.inputs.pathways)
-    genes = data.gene_names(made.inputs.expression)
+    genes = fold_rows.gene_names(made.inputs.expression)
     index = [
         np.sort([genes.index(gene) for gene in own["gene"]])
         for _, own in sets.group_by("pathway", maintain_order=True)
@@ -94,25 +98,27 @@ def write_fold(made: synthetic_cohort.Synthetic, path: Path, fold: int, dim: int
 def write_regressors(packed: Packaged, dim: int = DIM) -> None:
     """Networks that give points alone in the place of the flows."""
     settings = config.defaults("baselines")["abmil"] | {"hidden": 8, "attention": 4}
-    genes = data.gene_names(packed.made.inputs.expression)
+    genes = fold_rows.gene_names(packed.made.inputs.expression)
     for fold, path in enumerate(packed.made.inputs.models):
         torch.manual_seed(fold)
         model = Regressor("abmil", dim, CLUSTERS, GENES, settings)
         _statistics(model, packed.made, fold)
         meta = {"model": "abmil", "genes": genes, "features": dim, "clusters": CLUSTERS}
         checkpoint.save_model(path, model, meta | {"settings": {"model": settings}})
-    about = io.read_json(packed.model / predictor.ABOUT)
+    about = files.read_json(packed.model / predictor.ABOUT)
     digests = {
-        f"fold-{k}": io.sha256sum(packed.model / f"fold-{k}/model.safetensors")
+        f"fold-{k}": files.sha256sum(packed.model / f"fold-{k}/model.safetensors")
         for k in range(FOLDS)
     }
-    io.write_json(about | {"weights": digests}, packed.model / predictor.ABOUT)
+    files.write_json(about | {"weights": digests}, packed.model / predictor.ABOUT)
 
 
 def _statistics(model: RNAFM | Regressor, made: synthetic_cohort.Synthetic, fold: int) -> None:
     splits = pl.read_csv(made.inputs.splits, separator="\t").filter(fold=fold, part="train")
     samples = splits["unit"].to_list()
-    mean, sd = data.gene_statistics(data.expression(made.inputs.expression, samples), samples)
+    mean, sd = statistics.gene_statistics(
+        fold_rows.expression(made.inputs.expression, samples), samples
+    )
     model.gene_mean.copy_(torch.from_numpy(mean))
     model.gene_sd.copy_(torch.from_numpy(sd))
 
@@ -124,5 +130,5 @@ def features_of(
     rng = np.random.default_rng(seed)
     values = rng.normal(size=dim) + 0.3 * rng.normal(size=(tiles, dim)) + away
     coords = np.stack(np.divmod(np.arange(tiles), 8), axis=1)[:, ::-1] * 256
-    featurefile.write(path, featurefile.Features(values, coords, None), {})
+    feature_file.write(path, feature_file.Features(values, coords, None), {})
     return path

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from slide2rna.judged import ALIKE, CAL, NOTHING, TRAIN, UNLIKE
-from slide2rna.predict import Prediction
+from slide2rna.predict.predict import Prediction
+from slide2rna.studies.shift.decision import ALIKE, CAL, NOTHING, TRAIN, UNLIKE
 
 ABOUT: dict[str, Any] = {
     "format": 1,

@@ -10,12 +10,9 @@ from pathlib import Path
 
 import polars as pl
 import yaml
-from slide2rna import (
-    cohort,
-    config,
-    guard,
-)
-from slide2rna.commands import cohort as cohort_command
+from slide2rna.cohort import freeze, leak_guard
+from slide2rna.commands import cohort
+from slide2rna.core import config
 from slide_factory import shard
 
 TROUBLES: list[Callable[[], object]] = []
@@ -46,12 +43,12 @@ def from_sheet(
             pl.DataFrame(table or default).write_csv(name, separator=separator)
     source = {"source": "sheet", "sheet": "slides.tsv", "expression": "expression.csv"} | block
     full = config.validate({"cohorts": {"mine": source}})["cohorts"]["mine"]
-    cohort.build("mine", full, config.defaults("folds", **(folds or {})), 1, "out")
+    freeze.freeze_cohort("mine", full, config.defaults("folds", **(folds or {})), 1, "out")
 
 
 def from_config(text: str, *arguments: str) -> None:
     Path("config.yaml").write_text(text)
-    cohort_command.main(["mine", *arguments])
+    cohort.main(["mine", *arguments])
 
 
 MINE = "source: sheet, sheet: slides.tsv, expression: expression.csv"
@@ -84,12 +81,12 @@ def no_such_cohort() -> None:
 
 @trouble
 def no_config() -> None:
-    cohort_command.main(["mine"])
+    cohort.main(["mine"])
 
 
 @trouble
 def search_too_long() -> None:
-    from slide2rna import runs
+    from slide2rna.plan import runs
 
     text = "cohorts: {mine: {source: demo}}\nmodels: [abmil]\nsearch: 9\n"
     full = config.validate(yaml.safe_load(text))
@@ -190,7 +187,7 @@ def guarded(md5s: list[str], parts: list[str]) -> None:
     slides = shard(Path("shard.parquet"), {name: None for name in "ABC"}, md5=md5s)
     table = {"unit": list("ABC"), "fold": [0] * 3, "part": parts}
     pl.DataFrame(table).write_csv("splits.tsv", separator="\t")
-    guard.run([slides], "splits.tsv", "guard.json")
+    leak_guard.guard_cohort([slides], "splits.tsv", "guard.json")
 
 
 @trouble

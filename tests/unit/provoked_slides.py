@@ -16,29 +16,18 @@ import torch
 from fault_server import FaultServer
 from fetching import get
 from provoked import TROUBLES, trouble
-from slide2rna import (
-    bags,
-    checkpoint,
-    config,
-    devices,
-    download,
-    encoded,
-    encoders,
-    features,
-    fetch,
-    fit,
-    lite0,
-    lite0_file,
-    map_run,
-    map_targets,
-    map_windows,
-    pathways,
-    predictions,
-    predictor,
-    sample,
-    tiles,
-)
 from slide2rna.commands import convert, predict
+from slide2rna.core import config, devices
+from slide2rna.features import clusters, extract, lite0, lite0_weights, registry
+from slide2rna.maps import map_slide, targets, windows
+from slide2rna.models import checkpoint
+from slide2rna.package import predictor
+from slide2rna.pathways import build
+from slide2rna.predict import encode_slide, predict_slides
+from slide2rna.sampling import fold_draws
+from slide2rna.slides import download, tiles
+from slide2rna.training import fit
+from slide2rna.transfer import batch, resumable
 from slide_factory import break_header, corrupt_tile, picture, shard, write_slide
 
 __all__ = ["TROUBLES"]
@@ -47,7 +36,9 @@ REPO = Path(__file__).resolve().parents[2]
 
 def tiled(name: str, path: Path | None, **settings: object) -> None:
     own = config.defaults("tiles", **settings)
-    tiles.run(shard(Path("s.parquet"), {name: path}), Path("tiles"), Path("m.parquet"), own, 1)
+    tiles.tile_shard(
+        shard(Path("s.parquet"), {name: path}), Path("tiles"), Path("m.parquet"), own, 1
+    )
 
 
 @trouble
@@ -55,7 +46,7 @@ def slide_goes_away() -> None:
     Path("slides").mkdir()
     own = config.defaults("tiles")
     slides = shard(Path("slides/shard-0.parquet"), {"A": Path("scans/A.svs")})
-    tiles.run(slides, Path("tiles"), Path("m.parquet"), own, 1)
+    tiles.tile_shard(slides, Path("tiles"), Path("m.parquet"), own, 1)
 
 
 @trouble
@@ -88,11 +79,11 @@ def corrupt_region() -> None:
     path = write_slide(Path("A.svs"), picture(1024, 1024))
     slides = shard(Path("s.parquet"), {"A": path})
     own = config.defaults("tiles")
-    tiles.run(slides, Path("tiles"), Path("m.parquet"), own, 1)
+    tiles.tile_shard(slides, Path("tiles"), Path("m.parquet"), own, 1)
     for index in range(16):
         corrupt_tile(path, index)
-    encoder = encoders.ColorEncoder()
-    features.run(
+    encoder = registry.ColorEncoder()
+    extract.extract_shard(
         *(slides, Path("tiles"), Path("m.parquet"), Path("features"), Path("f.parquet")),
         *(encoder, own, 1),
     )
@@ -101,10 +92,12 @@ def corrupt_region() -> None:
 @trouble
 def too_many_failed_slides() -> None:
     rows = [("A", "ok", None, 9, 0, 6), ("B", "failed", "no such file", None, None, None)]
-    table = pl.DataFrame(rows, schema=features.MANIFEST_SCHEMA, orient="row")
+    table = pl.DataFrame(rows, schema=extract.MANIFEST_SCHEMA, orient="row")
     table.write_parquet("shard-0.parquet")
     settings = config.defaults("bags")
-    bags.run(Path("features"), [Path("shard-0.parquet")], Path("b"), settings, 0, 1, 1)
+    clusters.cluster_slides(
+        Path("features"), [Path("shard-0.parquet")], Path("b"), settings, 0, 1, 1
+    )
 
 
 def own_features(write: Callable[[h5py.File], None]) -> None:
@@ -112,7 +105,7 @@ def own_features(write: Callable[[h5py.File], None]) -> None:
     with h5py.File("mine/A.h5", "w") as file:
         write(file)
     slides = shard(Path("s.parquet"), {"A": None})
-    features.check_own(slides, Path("mine"), Path("out"), Path("m.parquet"))
+    extract.check_provided_features(slides, Path("mine"), Path("out"), Path("m.parquet"))
 
 
 @trouble
@@ -123,7 +116,7 @@ def features_without_coordinates() -> None:
 @trouble
 def features_are_not_there() -> None:
     slides = shard(Path("s.parquet"), {"A": None})
-    features.check_own(slides, Path("mine"), Path("out"), Path("m.parquet"))
+    extract.check_provided_features(slides, Path("mine"), Path("out"), Path("m.parquet"))
 
 
 @trouble
@@ -160,7 +153,7 @@ def features_of_two_kinds() -> None:
             file["features"], file["coords"] = np.ones((5, 8)), np.ones((5, 2), int)
             file.attrs["encoder"] = encoder
     slides = shard(Path("s.parquet"), {"A": None, "B": None})
-    features.check_own(slides, Path("mine"), Path("out"), Path("m.parquet"))
+    extract.check_provided_features(slides, Path("mine"), Path("out"), Path("m.parquet"))
 
 
 @trouble
@@ -170,12 +163,12 @@ def features_of_two_encoders() -> None:
         with h5py.File(f"mine/{name}.h5", "w") as file:
             file["features"], file["coords"] = np.ones((5, length)), np.ones((5, 2), int)
     slides = shard(Path("s.parquet"), {"A": None, "B": None})
-    features.check_own(slides, Path("mine"), Path("out"), Path("m.parquet"))
+    extract.check_provided_features(slides, Path("mine"), Path("out"), Path("m.parquet"))
 
 
 @trouble
 def unknown_encoder() -> None:
-    encoders.load(config.defaults("features", encoder="unni"))
+    registry.load(config.defaults("features", encoder="unni"))
 
 
 @trouble
@@ -185,7 +178,7 @@ def gated_weights() -> None:
     before = huggingface_hub.constants.HF_HUB_OFFLINE
     huggingface_hub.constants.HF_HUB_OFFLINE = True
     try:
-        encoders.load(config.defaults("features", encoder="uni"))
+        registry.load(config.defaults("features", encoder="uni"))
     finally:
         huggingface_hub.constants.HF_HUB_OFFLINE = before
 
@@ -197,13 +190,13 @@ def weights_that_pip_cannot_fetch() -> None:
         mock.patch.object(lite0, "find_spec", return_value=None),
         mock.patch.dict(os.environ, offline),
     ):
-        lite0_file.write(Path("lite0.pth"))
+        lite0_weights.write(Path("lite0.pth"))
 
 
 @trouble
 def weights_of_another_network() -> None:
     torch.save({"conv.weight": torch.ones(3)}, "uni.bin")
-    encoders.load(config.defaults("features", encoder="resnet18", weights="uni.bin"))
+    registry.load(config.defaults("features", encoder="resnet18", weights="uni.bin"))
 
 
 @trouble
@@ -214,20 +207,20 @@ def no_gpu() -> None:
 @trouble
 def no_gene_set_is_left() -> None:
     genes = [f"ENSG{i:011d}" for i in range(50)]
-    pathways.build(config.defaults("pathways"), genes, REPO / "resources" / "go")
+    build.build(config.defaults("pathways"), genes, REPO / "resources" / "go")
 
 
 @trouble
 def a_gmt_with_spaces() -> None:
     Path("sets.gmt").write_text("MY_SET my own set TP53 EGFR\n")
-    pathways.build(config.defaults("pathways", source="sets.gmt"), ["TP53", "EGFR"], REPO)
+    build.build(config.defaults("pathways", source="sets.gmt"), ["TP53", "EGFR"], REPO)
 
 
 @trouble
 def the_loss_is_not_finite() -> None:
     made = flow_cohort.make(Path("c"), {"train": 14, "val": 4, "cal": 2, "test": 4})
     settings = flow_cohort.settings(learning_rate=1e30)
-    fit.run(made.inputs, Path("out"), settings, 1, torch.device("cpu"))
+    fit.fit_fold(made.inputs, Path("out"), settings, 1, torch.device("cpu"))
 
 
 @trouble
@@ -235,7 +228,7 @@ def another_encoder() -> None:
     bagged = (np.zeros((1, 6, 64)), np.ones((1, 6)))
     settings, device = config.defaults("sample"), torch.device("cpu")
     meta = {"features": 230, "clusters": 100}
-    sample.run(None, meta, bagged, None, settings, 1, 0, "run", "o", "s", device)  # type: ignore
+    fold_draws.sample_fold(None, meta, bagged, None, settings, 1, 0, "run", "o", "s", device)  # type: ignore
 
 
 @trouble
@@ -252,7 +245,7 @@ def a_slide_has_changed() -> None:
 
 @trouble
 def the_disk_is_too_small() -> None:
-    fetch.check_room([fetch.Job("http://x", Path("A.svs"), size=10**17)])
+    batch.check_room([resumable.Download("http://x", Path("A.svs"), size=10**17)])
 
 
 @trouble
@@ -293,7 +286,7 @@ def predicted_from_file(model: dict[str, object]) -> None:
     with h5py.File("A.h5", "w") as file:
         file["features"], file["coords"] = np.ones((5, 8)), np.ones((5, 2), int)
         file.attrs["encoder"] = "uni"
-    encoded.encode(Path("A.h5"), SimpleNamespace(**model), None, 1)  # type: ignore[arg-type]
+    encode_slide.encode_slide(Path("A.h5"), SimpleNamespace(**model), None, 1)  # type: ignore[arg-type]
 
 
 @trouble
@@ -335,27 +328,27 @@ def one_draw() -> None:
 
 @trouble
 def two_slides_of_one_name() -> None:
-    options = predictions.Options()
-    predictions.run(None, [Path("a/A.svs"), Path("b/A.svs")], Path("o"), options)  # type: ignore
+    options = predict_slides.PredictOptions()
+    predict_slides.predict_slides(None, [Path("a/A.svs"), Path("b/A.svs")], Path("o"), options)  # type: ignore
 
 
 @trouble
 def a_gene_that_the_model_lacks() -> None:
-    map_targets.find(["ERBB2", "ERBB3", "CD3D"], ["HER2", "CD3D"], "--genes", "gene")
+    targets.resolve_names(["ERBB2", "ERBB3", "CD3D"], ["HER2", "CD3D"], "--genes", "gene")
 
 
 @trouble
 def nothing_to_map() -> None:
-    map_targets.choose(pl.DataFrame(), pl.DataFrame(), [], [], "zscore")
+    targets.choose(pl.DataFrame(), pl.DataFrame(), [], [], "zscore")
 
 
 @trouble
 def a_stride_beyond_the_window() -> None:
-    map_windows.Shape.of(8, 9)
+    windows.WindowShape.of(8, 9)
 
 
 @trouble
 def a_map_of_features() -> None:
     with h5py.File("A.h5", "w") as file:
         file["features"], file["coords"] = np.ones((5, 8)), np.ones((5, 2), int)
-    map_run.run(Path("A.h5"), None, None, None, Path("out"))  # type: ignore[arg-type]
+    map_slide.map_slide(Path("A.h5"), None, None, None, Path("out"))  # type: ignore[arg-type]

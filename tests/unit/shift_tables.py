@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import synthetic_cohort
-from slide2rna import abstain, config, shift, stain_tables
-from slide2rna.stain import CHANGES, HALF, NONE
+from slide2rna.core import config
+from slide2rna.studies.shift import abstention, distances
+from slide2rna.studies.stain import tables
+from slide2rna.studies.stain.stain import CHANGES, HALF, NONE
 
 SETTINGS = config.defaults("shift", bootstrap=30, permutations=40, components=6)
 
 
-def inputs(made: synthetic_cohort.Synthetic, draws: Path) -> shift.Inputs:
+def inputs(made: synthetic_cohort.Synthetic, draws: Path) -> distances.ShiftInputs:
     of = made.inputs
-    return shift.Inputs(draws, of.bags, of.expression, of.slides, of.splits, of.cohort)
+    return distances.ShiftInputs(draws, of.bags, of.expression, of.slides, of.splits, of.cohort)
 
 
 def add_shift(
@@ -25,7 +27,7 @@ def add_shift(
     out = made.folder / "shift" / run
     for number, path in enumerate(draws or made.inputs.draws):
         table, saved = out / f"fold-{number}.parquet", out / f"fold-{number}.safetensors"
-        shift.run(inputs(made, path), run, table, saved, SETTINGS, 1, 1)
+        distances.measure_shift(inputs(made, path), run, table, saved, SETTINGS, 1, 1)
     return out
 
 
@@ -42,14 +44,16 @@ def add_abstention(
     judged = [folder / f"fold-{number}.parquet" for number in range(len(paths))]
     files = (of.bags, of.expression, of.slides, of.splits, of.cohort)
     out = folder / "abstention.parquet"
-    abstain.run(abstain.Inputs(paths, judged, evaluation, *files), run, out, SETTINGS, 1)
+    abstention.abstention_table(
+        abstention.AbstentionInputs(paths, judged, evaluation, *files), run, out, SETTINGS, 1
+    )
     return out
 
 
 def add_stain(folder: Path, run: str, genes: list[str], slides: int = 6, seed: int = 2) -> None:
     """Drawn shifts of a slide per patient: blur moves most, half the tiles by 0.05 sd."""
     import polars as pl
-    from slide2rna import io
+    from slide2rna.core.files import write_stamped
 
     rng = np.random.default_rng(seed)
     sizes = np.array([0.05 if k == HALF else 0.02 + 0.1 * (k == "sharpness") for k, _ in CHANGES])
@@ -65,14 +69,14 @@ def add_stain(folder: Path, run: str, genes: list[str], slides: int = 6, seed: i
             if kind == "sharpness":
                 p |= {"bag_p": 0.02, "bag_p_train": 0.02}
             rows.append(keys | {"kind": kind, "strength": strength} | far | p)
-    table = pl.DataFrame(rows, schema=stain_tables.SLIDES)
+    table = pl.DataFrame(rows, schema=tables.SLIDES)
     sums = np.stack(
         [shifts.sum(axis=1), np.abs(shifts).sum(axis=1), np.full(shifts[:, 0].shape, slides)]
     )
     made = {
         "slides": table,
-        "genes": stain_tables.gene_table(genes, sums),
-        "stain": stain_tables.summary(table, len(genes), 0.05, 1),
+        "genes": tables.gene_table(genes, sums),
+        "stain": tables.summary(table, len(genes), 0.05, 1),
     }
     for name, one in made.items():
-        io.write_stamped(one, folder / "stain" / run / f"{name}.parquet", {"run": run}, None)
+        write_stamped(one, folder / "stain" / run / f"{name}.parquet", {"run": run}, None)

@@ -13,9 +13,10 @@ import numpy as np
 import polars as pl
 import zarr
 from PIL import Image, ImageDraw
-from slide2rna import bagfile, io
-from slide2rna.patients import Cohort
-from slide2rna.scoring import Inputs
+from slide2rna.core import files
+from slide2rna.data.patients import Cohort
+from slide2rna.evaluation.scoring.evaluated import EvaluationInputs
+from slide2rna.features import bag_file
 
 RUN, ENCODER, SET = "lite0-flow-go-bp", "lite0", "go-bp"
 
@@ -25,7 +26,7 @@ class Synthetic:
     """Where the cohort lies, and the truth behind it."""
 
     folder: Path
-    inputs: Inputs
+    inputs: EvaluationInputs
     conditional_mean: np.ndarray
     noise_sd: np.ndarray
     slide_ids: list[str]
@@ -83,8 +84,8 @@ def make(
     shade = latent[index, :1] * 0.05 + rng.normal(size=(len(ids), 6)) * 0.05 + 0.7
     if not color:
         shade[:] = np.nan
-    bagfile.save(
-        bagfile.Bags(
+    bag_file.save(
+        bag_file.Bags(
             centres[: len(kept)].astype(np.float32),
             np.full((len(kept), k), 10, np.float32),
             shade[: len(kept)].astype(np.float32),
@@ -129,7 +130,7 @@ def make(
             }
         )
         model = folder / f"models/{RUN}/fold-{fold}"
-        io.write_json(
+        files.write_json(
             {
                 "settings": {"model": {"name": "flow", "hidden": 8}},
                 "genes": _genes(genes),
@@ -145,9 +146,9 @@ def make(
             "val_loss": 1.1 + np.exp(-epochs / 5),
             "lr": np.full(20, 1e-4),
         }
-        io.write_parquet(pl.DataFrame(log), model / "log.parquet")
+        files.write_parquet(pl.DataFrame(log), model / "log.parquet")
         models.append(model)
-    inputs = Inputs(
+    inputs = EvaluationInputs(
         draws=[folder / f"draws/{RUN}/fold-{fold}.zarr" for fold in range(folds)],
         models=models,
         bags=folder / f"bags/{ENCODER}.safetensors",
@@ -189,7 +190,7 @@ def _write_tables(folder, names, owner, ids, site, truth, caveat, folds, failed,
             "md5": null,
         }
     )
-    io.write_parquet(table, folder / "slides.parquet")
+    files.write_parquet(table, folder / "slides.parquet")
     status = ["ok"] * (slides - failed) + ["failed"] * failed
     reason = [None] * (slides - failed) + ["broken.svs: no tissue; leave it out"] * failed
     marks = {"status": status, "reason": pl.Series(reason, dtype=pl.String)}
@@ -201,9 +202,9 @@ def _write_tables(folder, names, owner, ids, site, truth, caveat, folds, failed,
         frame = pl.DataFrame({"slide_id": ids} | marks | extra)
         if stage == "slides":
             frame = frame.with_columns(pl.lit("ok").alias("status"), pl.lit(None).alias("reason"))
-        io.write_parquet(frame, folder / stage / "shard-0.parquet")
+        files.write_parquet(frame, folder / stage / "shard-0.parquet")
     expression = {"sample_id": names} | {g: truth[:, i] for i, g in enumerate(genes)}
-    io.write_parquet(pl.DataFrame(expression), folder / "expression.parquet")
+    files.write_parquet(pl.DataFrame(expression), folder / "expression.parquet")
 
     order = rng.permutation(len(names))
     rows = []
@@ -217,7 +218,7 @@ def _write_tables(folder, names, owner, ids, site, truth, caveat, folds, failed,
         parts |= dict.fromkeys(tested, "test")
         rows += [(name, fold, parts[name]) for name in names]
     splits = pl.DataFrame(rows, schema=["unit", "fold", "part"], orient="row")
-    io.write_text(splits.write_csv(separator="\t"), folder / "splits.tsv")
+    files.write_text(splits.write_csv(separator="\t"), folder / "splits.tsv")
     info = {
         "name": "synthetic",
         "source": "sheet",
@@ -235,21 +236,21 @@ def _write_tables(folder, names, owner, ids, site, truth, caveat, folds, failed,
         "dropped": [{"slide_id": "X-A", "patient_id": "X", "reason": "no expression"}],
         "folds": folds,
     }
-    io.write_json(info, folder / "cohort.json")
+    files.write_json(info, folder / "cohort.json")
     members = [
         (f"GO:{p:07d}", f"process number {p}", gene)
         for p in range(8)
         for gene in genes[p * len(genes) // 10 : p * len(genes) // 10 + len(genes) // 8]
     ]
     sets = pl.DataFrame(members, schema=["pathway", "name", "gene"], orient="row")
-    io.write_parquet(sets, folder / f"pathways/{SET}.parquet")
+    files.write_parquet(sets, folder / f"pathways/{SET}.parquet")
     about = {"source": SET, "P": 8, "G": len(genes), "memberships": sets.height}
-    io.write_json(about | {"edges": 7, "edge_density": 0.25}, folder / f"pathways/{SET}.json")
-    io.write_json({"ok": True}, folder / "guard.json")
+    files.write_json(about | {"edges": 7, "edge_density": 0.25}, folder / f"pathways/{SET}.json")
+    files.write_json({"ok": True}, folder / "guard.json")
 
 
 def load(made: Synthetic) -> Cohort:
     """The cohort as evaluate reads it."""
-    from slide2rna import scoring
+    from slide2rna.evaluation.scoring import score
 
-    return scoring.load_cohort(made.inputs)
+    return score.load_cohort(made.inputs)

@@ -10,15 +10,20 @@ import numpy as np
 import polars as pl
 import pytest
 import synthetic_cohort
-from slide2rna import ablations, config, evaluate, folds, metrics
-from slide2rna.ablations import Variant
+from slide2rna.core import config
+from slide2rna.evaluation import evaluate
+from slide2rna.evaluation.metrics import gene_metrics
+from slide2rna.evaluation.scoring import folds
+from slide2rna.report.figures import comparisons
+from slide2rna.studies import ablations
+from slide2rna.studies.ablations import Ablation
 from synthetic_models import add_model
 from test_evaluate import SETTINGS
 
 VARIANTS = [
-    Variant("flow.noisy", "noisy", "noise"),
-    Variant("flow.same", "same", "nothing"),
-    Variant("flow.points", "points", "noise"),
+    Ablation("flow.noisy", "noisy", "noise"),
+    Ablation("flow.same", "same", "nothing"),
+    Ablation("flow.points", "points", "noise"),
 ]
 Tables = dict[str, pl.DataFrame]
 
@@ -43,7 +48,10 @@ def tables(
 ) -> Tables:
     out = tmp_path_factory.mktemp("ablations")
     settings = config.defaults("evaluate", **SETTINGS)
-    ablations.write(replace(made.inputs, others=others), VARIANTS, out, settings, 1, 1)
+    table = ablations.write_ablations(
+        replace(made.inputs, others=others), VARIANTS, out, settings, 1, 1
+    )
+    comparisons.write_ablations(table, out)
     assert (out / "ablations.png").stat().st_size > 1000
     return evaluated.tables(out)
 
@@ -93,7 +101,7 @@ def test_coverage_equals_a_plain_loop(made: synthetic_cohort.Synthetic, tables: 
     hits, tried = 0, 0
     for path in made.inputs.draws:
         fold = folds.load_fold(cohort, path)
-        eligible = ~metrics.is_flat(fold.train.truth)
+        eligible = ~gene_metrics.is_flat(fold.train.truth)
         for row, raw in fold.test_draws():
             pooled = raw.reshape(-1, raw.shape[-1]).astype(np.float32)
             n = len(pooled)

@@ -13,14 +13,20 @@ import pytest
 import shift_tables
 import synthetic_cohort
 from scipy import stats
-from slide2rna import abstain, answered, config, evaluate, folds, metrics
-from slide2rna.answered import SHARES, Asked
-from slide2rna.errors import StageError
+from slide2rna.core import config
+from slide2rna.core.errors import StageError
+from slide2rna.evaluation import evaluate
+from slide2rna.evaluation.metrics import gene_metrics
+from slide2rna.evaluation.scoring import folds
+from slide2rna.studies.shift import abstention, answered_scores
+from slide2rna.studies.shift.answered_scores import SHARES, FoldSamples
 from synthetic_models import add_model
 from test_evaluate import SETTINGS
 
 
-def asked(number: int, n: int = 40, genes: int = 50, seed: int = 0, knows: float = 1.0) -> Asked:
+def asked(
+    number: int, n: int = 40, genes: int = 50, seed: int = 0, knows: float = 1.0
+) -> FoldSamples:
     """Errors of sd 0.2 to 2; the order `bag` knows them, `spread` is drawn."""
     rng = np.random.default_rng([seed, number])
     size = rng.uniform(0.2, 2, n)
@@ -29,12 +35,12 @@ def asked(number: int, n: int = 40, genes: int = 50, seed: int = 0, knows: float
     orders = {"bag": knows * size + (1 - knows) * rng.random(n), "spread": rng.random(n)}
     names = [f"{number}-{i}" for i in range(n)]
     sets = np.ones((genes, 1), bool)
-    return Asked(number, truth, point, size / 2, names, orders, sets)
+    return FoldSamples(number, truth, point, size / 2, names, orders, sets)
 
 
-def table_of(parts: list[Asked], resamples: int = 60, permutations: int = 99) -> pl.DataFrame:
-    rows = abstain.rows_of(parts, ["all"], resamples, permutations, 1)
-    return pl.DataFrame(rows, schema=abstain.SCHEMA).with_columns(
+def table_of(parts: list[FoldSamples], resamples: int = 60, permutations: int = 99) -> pl.DataFrame:
+    rows = abstention.rows_of(parts, ["all"], resamples, permutations, 1)
+    return pl.DataFrame(rows, schema=abstention.SCHEMA).with_columns(
         pl.selectors.float().fill_nan(None)
     )
 
@@ -48,11 +54,11 @@ def one(table: pl.DataFrame, order: str, metric: str, share: float | None) -> di
 
 def test_weights_keep_the_smallest_and_split_the_edge() -> None:
     order = np.array([3.0, 1.0, 2.0, 4.0])
-    found = answered.kept(np.ones((1, 4)), order, np.array([1.0, 0.5, 0.375]))
+    found = answered_scores.answered_weights(np.ones((1, 4)), order, np.array([1.0, 0.5, 0.375]))
     np.testing.assert_allclose(found[0], [[1, 1, 1, 1], [0, 1, 1, 0], [0, 1, 0.5, 0]])
-    twice = answered.kept(np.array([[0.0, 2, 1, 1]]), order, np.array([0.5]))
+    twice = answered_scores.answered_weights(np.array([[0.0, 2, 1, 1]]), order, np.array([0.5]))
     np.testing.assert_allclose(twice[0, 0], [0, 2, 0, 0])
-    ties = answered.kept(np.ones((2, 4)), np.zeros((2, 4)), np.array([0.25]))
+    ties = answered_scores.answered_weights(np.ones((2, 4)), np.zeros((2, 4)), np.array([0.25]))
     np.testing.assert_allclose(ties[:, 0], [[1, 0, 0, 0]] * 2)
 
 
@@ -62,8 +68,8 @@ def test_curves_are_the_plain_scores_of_the_answered() -> None:
     for share in (1.0, 0.5):
         rows = np.argsort(fold.orders["bag"])[: round(share * 40)]
         truth, point = fold.truth[rows], fold.point[rows]
-        r, _ = metrics.pcc(point, truth)
-        wanted = {"pcc": r.mean(), "rmse": metrics.rmse(point, truth).mean()}
+        r, _ = gene_metrics.pcc(point, truth)
+        wanted = {"pcc": r.mean(), "rmse": gene_metrics.rmse(point, truth).mean()}
         wanted["crps"] = fold.crps[rows].mean()
         for metric, value in wanted.items():
             assert one(table, "bag", metric, share)["value"] == pytest.approx(value, rel=1e-4)
@@ -90,7 +96,7 @@ def test_an_order_that_knows_the_errors_gains_and_a_drawn_one_does_not() -> None
 
 def test_gain_is_the_mean_improvement_over_the_shares() -> None:
     table = table_of([asked(0), asked(1)])
-    for metric, sign in abstain.SIGNS.items():
+    for metric, sign in abstention.SIGNS.items():
         values = [one(table, "bag", metric, share)["value"] for share in SHARES]
         want = sign * (np.mean(values[1:]) - values[0])
         assert one(table, "bag", metric, None)["value"] == pytest.approx(want)
@@ -105,14 +111,14 @@ def test_p_of_a_drawn_order_is_uniform() -> None:
     assert np.mean(p) == pytest.approx(0.525, abs=0.075)
 
 
-def repeated(seed: int, patients: int = 15, each: int = 5) -> Asked:
+def repeated(seed: int, patients: int = 15, each: int = 5) -> FoldSamples:
     """Patients whose samples are alike in error and in an order that knows nothing of it."""
     rng = np.random.default_rng(seed)
     size, order = np.repeat([rng.uniform(0.2, 2, patients), rng.random(patients)], each, axis=1)
     truth = rng.normal(size=(patients * each, 4))
     point = truth + size[:, None]
     names = [f"P{i // each}" for i in range(patients * each)]
-    return Asked(0, truth, point, size, names, {"bag": order}, np.ones((4, 1), bool))
+    return FoldSamples(0, truth, point, size, names, {"bag": order}, np.ones((4, 1), bool))
 
 
 def test_p_is_uniform_where_patients_have_several_samples() -> None:
@@ -124,7 +130,7 @@ def test_p_is_uniform_where_patients_have_several_samples() -> None:
 
 
 def test_a_patients_samples_are_answered_together() -> None:
-    found = answered.by_patient(np.array([1.0, 5, 3, 2]), ["b", "a", "b", "a"])
+    found = answered_scores.patient_means(np.array([1.0, 5, 3, 2]), ["b", "a", "b", "a"])
     assert found.tolist() == [2, 3.5, 2, 3.5]
     fold = replace(repeated(0, 4, 2), orders={"bag": np.array([0.0, 9, 4, 4.1, 1, 2, 3, 3])})
     # Means 4.5, 4.05, 1.5, 3: half of the weight is the last two patients.
@@ -142,7 +148,7 @@ def test_orders_that_cannot_differ_are_ties() -> None:
 def test_small_folds_have_no_correlation_to_show() -> None:
     table = table_of([asked(0, 6), asked(1, 6)])
     assert one(table, "bag", "pcc", 0.3)["value"] is None
-    assert one(table, "bag", "pcc", 0.3)["note"] == abstain.FEW
+    assert one(table, "bag", "pcc", 0.3)["note"] == abstention.FEW
     assert one(table, "bag", "pcc", None)["value"] is not None
     assert one(table, "bag", "rmse", 0.3)["value"] is not None
     tiny = table_of([asked(0, 3)])

@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from slide2rna import acquire, cohort, config, download, web
-from slide2rna.errors import ConfigError, DownloadError, SheetError
+from slide2rna.cohort import freeze, gdc_cohort
+from slide2rna.core import config
+from slide2rna.core.errors import ConfigError, DownloadError, SheetError
+from slide2rna.slides import download
+from slide2rna.transfer import client
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -28,7 +31,7 @@ TUMOUR, NORMAL = "Primary Tumor", "Solid Tissue Normal"
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web.Settings, "__init__", quick(web.Settings.__init__))
+    monkeypatch.setattr(client.ServerSettings, "__init__", quick(client.ServerSettings.__init__))
 
 
 def quick(init: Any) -> Any:
@@ -63,7 +66,7 @@ def block(server: GdcServer, folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def build(server: GdcServer, folder: Path, **changes: Any) -> Path:
-    cohort.build("LUAD", block(server, folder, **changes), FOLDS, 1, folder / "out")
+    freeze.freeze_cohort("LUAD", block(server, folder, **changes), FOLDS, 1, folder / "out")
     return folder / "out"
 
 
@@ -84,7 +87,7 @@ def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_from_nothing_to_four_tables(server: GdcServer, tmp_path: Path) -> None:
     out = build(server, tmp_path)
     slides = pl.read_parquet(out / "slides.parquet")
-    assert dict(slides.schema) == cohort.SCHEMA
+    assert dict(slides.schema) == freeze.SCHEMA
     assert slides.height == 10
     assert slides["path"].null_count() == 10
     row = slides.row(0, named=True)
@@ -122,8 +125,8 @@ def test_had_again_without_a_socket(server: GdcServer, tmp_path: Path, request: 
 
     def both_stages() -> dict[str, bytes]:
         tables = contents(build(server, tmp_path))
-        settings = web.Settings(api=server.url)
-        download.run(tmp_path / "out" / "slides.parquet", 0, 1, shard, settings)
+        settings = client.ServerSettings(api=server.url)
+        download.download_shard(tmp_path / "out" / "slides.parquet", 0, 1, shard, settings)
         assert pl.read_parquet(shard)["status"].to_list() == ["ok"] * 10
         return tables | {"shard": shard.read_bytes()}
 
@@ -157,7 +160,7 @@ def test_the_published_genes_come_once(
         build(server, tmp_path, **options)
     assert not (tmp_path / "out" / "genes_published.csv").exists()
     digest = hashlib.sha256(server.bodies["/genes.csv"]).hexdigest()
-    monkeypatch.setattr(acquire, "PUBLISHED_SHA256", digest)
+    monkeypatch.setattr(gdc_cohort, "PUBLISHED_SHA256", digest)
     for _ in range(2):
         table = pl.read_parquet(build(server, tmp_path, **options) / "expression.parquet")
         assert table.columns == ["sample_id", "A1BG", "TP53"]
@@ -171,7 +174,7 @@ def test_the_published_genes_come_once(
 
 def test_the_real_published_list_is_the_pinned_one(shared_data: Path, tmp_path: Path) -> None:
     mirror = shared_data / "genes" / "gene_list_20820.csv"
-    genes = acquire.gene_list({"genes": "published", "genes_mirror": str(mirror)}, tmp_path)
+    genes = gdc_cohort.gene_list({"genes": "published", "genes_mirror": str(mirror)}, tmp_path)
     assert genes is not None
     assert len(genes) == 20_820
     table = pl.read_csv(
@@ -270,7 +273,9 @@ def test_one_line_and_no_table(
 
 def test_a_withdrawn_expression_file(server: GdcServer, tmp_path: Path) -> None:
     source = block(server, tmp_path)
-    acquire.freeze(source, Path(source["manifest"]), tmp_path, web.Settings(api=server.url))
+    gdc_cohort.freeze(
+        source, Path(source["manifest"]), tmp_path, client.ServerSettings(api=server.url)
+    )
     gone = next(hit for hit in server.files if hit["file_name"].endswith(".tsv"))
     del server.bodies[f"/data/{gone['id']}"]
     with pytest.raises(DownloadError, match="1 of 9 expression files aren't there"):

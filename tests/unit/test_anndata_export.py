@@ -15,9 +15,10 @@ import synthetic_cohort
 import written_reports
 import zarr
 from pyarrow import parquet
-from slide2rna import anndata_export, io
-from slide2rna.drawstats import QUANTILES, DrawStats
-from slide2rna.errors import StageError
+from slide2rna.core import files
+from slide2rna.core.errors import StageError
+from slide2rna.predict import anndata_export
+from slide2rna.sampling.draw_summary import QUANTILES, DrawStats
 
 RUN = synthetic_cohort.RUN
 
@@ -58,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> anndata.AnnData:
-    anndata_export.write(anndata_export.of_run(folder, RUN), folder / "export.h5ad")
+    anndata_export.write(anndata_export.run_to_anndata(folder, RUN), folder / "export.h5ad")
     return anndata.read_h5ad(folder / "export.h5ad")
 
 
@@ -123,7 +124,7 @@ def test_without_draws(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, copy)
     for path in (copy / f"draws/{RUN}").glob("*.zarr"):
         shutil.rmtree(path / "draws")
-    found = anndata_export.of_run(copy, RUN)
+    found = anndata_export.run_to_anndata(copy, RUN)
     two = (found.obs["n_slides"] == 2).to_numpy()
     assert np.isnan(found.layers["q95"][two]).all()
     assert np.isfinite(found.layers["q95"][~two]).all()
@@ -134,7 +135,7 @@ def test_without_draws(folder: Path, tmp_path: Path) -> None:
     for path in (copy / f"draws/{RUN}").glob("*.zarr"):
         for name in ("draws", "mean", "sd"):
             shutil.rmtree(path / name)
-    assert set(anndata_export.of_run(copy, RUN).layers) == {"measured"}
+    assert set(anndata_export.run_to_anndata(copy, RUN).layers) == {"measured"}
 
 
 def test_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
@@ -142,12 +143,12 @@ def test_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, copy)
     slides = pl.read_parquet(copy / "slides.parquet")
     lost = slides["sample_id"][0]
-    io.write_parquet(slides.filter(pl.col("sample_id") != lost), copy / "slides.parquet")
+    files.write_parquet(slides.filter(pl.col("sample_id") != lost), copy / "slides.parquet")
     with pytest.raises(StageError, match=f"no test slide of {lost}; sample this run anew"):
-        anndata_export.of_run(copy, RUN)
+        anndata_export.run_to_anndata(copy, RUN)
     (copy / f"evaluation/{RUN}/samples.parquet").unlink()
     with pytest.raises(StageError, match=r"samples\.parquet: not readable.*run the stage evaluate"):
-        anndata_export.of_run(copy, RUN)
+        anndata_export.run_to_anndata(copy, RUN)
 
 
 def prediction(name: str, genes: list[str]) -> SimpleNamespace:
@@ -174,7 +175,8 @@ def prediction(name: str, genes: list[str]) -> SimpleNamespace:
 def test_predictions_of_new_slides(tmp_path: Path) -> None:
     both = [prediction("a", ["G1", "G2", "G3"]), prediction("b", ["G1", "G2", "G3"])]
     anndata_export.write(
-        anndata_export.of_prediction(both, {"cohort": "demo", "run": RUN}), tmp_path / "p.h5ad"
+        anndata_export.prediction_to_anndata(both, {"cohort": "demo", "run": RUN}),
+        tmp_path / "p.h5ad",
     )
     found = anndata.read_h5ad(tmp_path / "p.h5ad")
     assert found.shape == (2, 3)
@@ -187,4 +189,4 @@ def test_predictions_of_new_slides(tmp_path: Path) -> None:
     assert found.obsm["pathways"][:, place].tolist() == [-0.5, -0.5]
     assert (found.uns["cohort"], found.uns["run"]) == ("demo", RUN)
     with pytest.raises(StageError, match="b: its genes differ from those of a"):
-        anndata_export.of_prediction([both[0], prediction("b", ["G1", "G3", "G2"])])
+        anndata_export.prediction_to_anndata([both[0], prediction("b", ["G1", "G3", "G2"])])

@@ -8,7 +8,8 @@ import numpy as np
 import openslide
 import pytest
 from scipy import ndimage
-from slide2rna import aperio, io
+from slide2rna.core import files
+from slide2rna.slides import aperio_writer
 
 WIDTH, HEIGHT = 1500, 1100
 
@@ -24,7 +25,7 @@ def rgb() -> np.ndarray:
 @pytest.fixture(scope="module")
 def slide(rgb: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("aperio") / "one.svs"
-    aperio.write(path, rgb, mpp=0.25, power=40)
+    aperio_writer.write(path, rgb, mpp=0.25, power=40)
     return path
 
 
@@ -52,7 +53,7 @@ def test_thumbnail(slide: Path, rgb: np.ndarray) -> None:
     with openslide.OpenSlide(slide) as opened:
         assert set(opened.associated_images) == {"thumbnail"}
         small = opened.associated_images["thumbnail"].convert("RGB")
-    assert max(small.size) == aperio.THUMBNAIL_PX
+    assert max(small.size) == aperio_writer.THUMBNAIL_PX
     assert small.width / small.height == pytest.approx(WIDTH / HEIGHT, rel=0.01)
     np.testing.assert_allclose(np.asarray(small).mean((0, 1)), rgb.mean((0, 1)), atol=1)
 
@@ -77,7 +78,7 @@ def test_absent_is_absent(
     mpp: float | None, power: float | None, rgb: np.ndarray, tmp_path: Path
 ) -> None:
     path = tmp_path / "bare.svs"
-    aperio.write(path, rgb[:400, :500], mpp=mpp, power=power)
+    aperio_writer.write(path, rgb[:400, :500], mpp=mpp, power=power)
     with openslide.OpenSlide(path) as opened:
         found = opened.properties
         assert found[openslide.PROPERTY_NAME_VENDOR] == "aperio"
@@ -88,21 +89,21 @@ def test_absent_is_absent(
 
 
 def test_small_levels_are_left_out(rgb: np.ndarray, tmp_path: Path) -> None:
-    aperio.write(tmp_path / "small.svs", rgb[:300, :400])
+    aperio_writer.write(tmp_path / "small.svs", rgb[:300, :400])
     with openslide.OpenSlide(tmp_path / "small.svs") as opened:
         assert opened.level_dimensions == ((400, 300), (100, 75))
 
 
 def test_same_image_same_bytes(slide: Path, rgb: np.ndarray, tmp_path: Path) -> None:
     again = tmp_path / "another name.svs"
-    aperio.write(again, rgb, mpp=0.25, power=40)
-    assert io.md5sum(again) == io.md5sum(slide)
-    aperio.write(again, 255 - rgb, mpp=0.25, power=40)
-    assert io.md5sum(again) != io.md5sum(slide)
+    aperio_writer.write(again, rgb, mpp=0.25, power=40)
+    assert files.md5sum(again) == files.md5sum(slide)
+    aperio_writer.write(again, 255 - rgb, mpp=0.25, power=40)
+    assert files.md5sum(again) != files.md5sum(slide)
     assert [path.name for path in tmp_path.iterdir()] == [again.name]
 
 
 def test_failure_leaves_nothing(rgb: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(TypeError):
-        aperio.write(tmp_path / "one.svs", rgb.astype(np.complex64))
+        aperio_writer.write(tmp_path / "one.svs", rgb.astype(np.complex64))
     assert not list(tmp_path.iterdir())

@@ -11,27 +11,25 @@ import numpy as np
 import polars as pl
 import pytest
 import synthetic_cohort
-from slide2rna import (
-    audit,
-    audit_figure,
-    audit_networks,
-    audit_runs,
-    audit_table,
-    config,
-    fit,
-    models,
-    patients,
-    published_splits,
-)
-from slide2rna.errors import ConfigError, StageError
+from slide2rna.cohort import published_splits
+from slide2rna.core import config
+from slide2rna.core.errors import ConfigError, StageError
+from slide2rna.data import patients
+from slide2rna.models import registry
+from slide2rna.report.figures import leak_audit
+from slide2rna.studies.leak_audit import audit, pairings
+from slide2rna.studies.leak_audit import networks as leak_audit_networks
+from slide2rna.studies.leak_audit import table as audit_table
+from slide2rna.training import fit
+from slide2rna.training.task import FoldTask
 
 SETTINGS = config.defaults("evaluate", bootstrap=60, top=[100, 50, 20])
 MODELS = ["memoriser", "ridge"]
 
 
-def inputs_of(made: synthetic_cohort.Synthetic) -> audit.Inputs:
+def inputs_of(made: synthetic_cohort.Synthetic) -> audit.AuditInputs:
     given = made.inputs
-    return audit.Inputs(given.bags, given.expression, given.slides, given.splits, given.cohort)
+    return audit.AuditInputs(given.bags, given.expression, given.slides, given.splits, given.cohort)
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +95,11 @@ def test_scores_equal_plain_loops(cohort: patients.Cohort, table: pl.DataFrame) 
     """Ridge under the published pairing, its rows rebuilt gene by gene from the pairs."""
     pairs = published_splits.pairs(cohort.splits)
     predictions, truths, per_run = [], [], []
-    for pair, run in zip(pairs, audit_runs.published_runs(cohort), strict=True):
+    for pair, run in zip(pairs, pairings.published_runs(cohort), strict=True):
         assert run.train.samples == pair.train
         assert run.pick.samples == run.test.samples == pair.test
         assert run.shared == len(pair.shared)
-        fitted = models.fit("ridge", run.train, run.pick, 1, run.number)
+        fitted = registry.fit("ridge", run.train, run.pick, 1, run.number)
         predictions.append(run.test.average(fitted.predict(run.test)))
         truths.append(np.array([cohort.truth[cohort.row[name]] for name in pair.test]))
     genes = range(1, len(cohort.genes))  # the first one never varies
@@ -127,7 +125,7 @@ def test_scores_equal_plain_loops(cohort: patients.Cohort, table: pl.DataFrame) 
 
 
 def test_the_clean_pairing_is_the_split_itself(cohort: patients.Cohort) -> None:
-    for run in audit_runs.clean_runs(cohort):
+    for run in pairings.clean_runs(cohort):
         of_fold = cohort.splits.filter(pl.col("fold") == run.number)
         for part, samples in (("train", run.train), ("val", run.pick), ("test", run.test)):
             expected = of_fold.filter(pl.col("part") == part)["unit"].sort().to_list()
@@ -149,7 +147,7 @@ def test_what_cannot_be_had_is_named(tmp_path: Path) -> None:
     table, _ = audit.audit(inputs_of(made), ["color-ridge", "constant"], SETTINGS, 1)
     row = table.filter(pl.col("model") == "color-ridge").select("pairing", "value", "note").rows()
     assert row == [("clean", None, reason)]
-    audit_figure.write(table, {"name": "mine"}, tmp_path / "out")
+    leak_audit.write(table, {"name": "mine"}, tmp_path / "out")
     with pytest.raises(ConfigError, match=reason):
         audit.audit(inputs_of(made), ["color-ridge"], SETTINGS, 1)
     with pytest.raises(ConfigError, match="no model 'rigde'; allowed are constant, "):
@@ -176,7 +174,7 @@ def test_files_are_whole_and_the_same_each_time(
 
 
 def test_the_figure_says_what_is_shared(table: pl.DataFrame) -> None:
-    figure = audit_figure.figure(table, "mine")
+    figure = leak_audit.figure(table, "mine")
     shared = table.filter((pl.col("pairing") == "published") & pl.col("fold").is_null())
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == [
@@ -192,7 +190,7 @@ def test_the_figure_says_what_is_shared(table: pl.DataFrame) -> None:
 def test_a_run_without_samples_is_refused(cohort: patients.Cohort) -> None:
     empty = dataclasses.replace(cohort, splits=cohort.splits.filter(pl.col("part") != "val"))
     with pytest.raises(StageError, match="no measured sample in part val of the clean pairing"):
-        list(audit_runs.clean_runs(empty))
+        list(pairings.clean_runs(empty))
 
 
 SMALL = {
@@ -214,18 +212,18 @@ def test_networks_are_trained_and_picked_by_what_the_pairing_says(
     name: str,
 ) -> None:
     """Under the published pairing the training set is the pair's, and the test fold is val."""
-    networks = audit_networks.load(
+    networks = leak_audit_networks.load(
         {name: SMALL[name]}, made.inputs.expression, made.inputs.pathways, "cpu", 1
     )
     tasks = []
     fit_network = fit.fit_network
 
-    def remember(task: fit.Task, *rest: object) -> object:
+    def remember(task: FoldTask, *rest: object) -> object:
         tasks.append(task)
         return fit_network(task, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(fit, "fit_network", remember)
-    run = next(r for r in audit_runs.published_runs(cohort) if r.number == 2)
+    monkeypatch.setattr(leak_audit_networks, "fit_network", remember)
+    run = next(r for r in pairings.published_runs(cohort) if r.number == 2)
     fitted = networks.fit(name, run.train, run.pick, 1, run.number)
     assert sorted(set(tasks[0].train.sample_ids)) == run.train.samples
     assert sorted(set(tasks[0].val.sample_ids)) == run.test.samples

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.cluster import KMeans
-from slide2rna import bagfile, bags, config, featurefile, features
-from slide2rna.bagfile import Bags
-from slide2rna.errors import StageError
+from slide2rna.core import config
+from slide2rna.core.errors import StageError
+from slide2rna.features import bag_file, clusters, extract, feature_file
+from slide2rna.features.bag_file import Bags
 
 
 def blobs(n: int, d: int, centres: int, seed: int = 0) -> np.ndarray:
@@ -24,8 +25,8 @@ def blobs(n: int, d: int, centres: int, seed: int = 0) -> np.ndarray:
 
 def test_inertia_is_within_one_percent_of_sklearn() -> None:
     points = blobs(1500, 64, 60)
-    means, sizes = bags.cluster(points, 50, 25, 1)
-    ours = bags.inertia(points, means)
+    means, sizes = clusters.cluster(points, 50, 25, 1)
+    ours = clusters.inertia(points, means)
     theirs = KMeans(50, n_init=1, max_iter=25, random_state=0).fit(points)
     assert ours <= theirs.inertia_ * 1.01
     assert sizes.sum() == 1500
@@ -36,7 +37,7 @@ def test_inertia_is_the_plain_sum() -> None:
     plain = sum(
         min(((p - m) ** 2).sum() for m in means.astype(float)) for p in points.astype(float)
     )
-    assert bags.inertia(points, means) == pytest.approx(plain, rel=1e-6)
+    assert clusters.inertia(points, means) == pytest.approx(plain, rel=1e-6)
 
 
 def test_means_are_those_of_their_tiles() -> None:
@@ -44,7 +45,7 @@ def test_means_are_those_of_their_tiles() -> None:
     rng = np.random.default_rng(0)
     small, large = rng.normal(0, 1, (30, 8)), rng.normal(100, 1, (70, 8))
     points = np.concatenate([small, large]).astype(np.float32)
-    means, sizes = bags.cluster(points, 2, 10, 3)
+    means, sizes = clusters.cluster(points, 2, 10, 3)
     assert sizes.tolist() == [70, 30]
     np.testing.assert_allclose(means, [points[30:].mean(0), points[:30].mean(0)], rtol=1e-5)
 
@@ -55,27 +56,27 @@ def test_means_are_those_of_their_tiles() -> None:
     st.integers(1, 12),
 )
 def test_any_tiles_give_a_whole_bag(points: np.ndarray, k: int) -> None:
-    means, sizes = bags.cluster(points, k, 10, 7)
+    means, sizes = clusters.cluster(points, k, 10, 7)
     assert len(means) == len(sizes) <= min(k, len(points))
     assert sizes.sum() == len(points)
     assert (sizes > 0).all()
     assert (np.diff(sizes) <= 0).all()
     total = (means.astype(float) * sizes[:, None]).sum(0)
     np.testing.assert_allclose(total, points.sum(0, dtype=float), atol=1e-3)
-    again = bags.cluster(points, k, 10, 7)
+    again = clusters.cluster(points, k, 10, 7)
     np.testing.assert_array_equal(means, again[0])
 
 
 def test_no_more_different_tiles_than_k() -> None:
     points = np.repeat(np.arange(4, dtype=np.float32), [2, 5, 5, 1])[:, None]
-    means, sizes = bags.cluster(points, 100, 25, 1)
+    means, sizes = clusters.cluster(points, 100, 25, 1)
     assert means.ravel().tolist() == [1, 2, 0, 3]  # the tie is in the order of the tiles
     assert sizes.tolist() == [5, 5, 2, 1]
 
 
 def test_not_finite_is_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
-        bags.cluster(np.array([[np.nan, 1], [2, 3]], np.float32), 1, 5, 1)
+        clusters.cluster(np.array([[np.nan, 1], [2, 3]], np.float32), 1, 5, 1)
 
 
 def folder(path: Path, counts: dict[str, int], dim: int = 6, color: bool = True) -> Path:
@@ -87,18 +88,20 @@ def folder(path: Path, counts: dict[str, int], dim: int = 6, color: bool = True)
             continue
         made = blobs(n, dim, 5, seed=i)
         tones = np.full((n, 6), i / 10, np.float32) if color else None
-        found = featurefile.Features(made, np.zeros((n, 2), np.int64), tones)
-        featurefile.write(path / f"{name}.h5", found, {"encoder": "x"})
+        found = feature_file.Features(made, np.zeros((n, 2), np.int64), tones)
+        feature_file.write(path / f"{name}.h5", found, {"encoder": "x"})
         rows.append({"slide_id": name, "status": "ok", "n_tiles": n, "n_rejected": 0, "dim": dim})
     path.mkdir(exist_ok=True)
-    pl.DataFrame(rows, schema=features.MANIFEST_SCHEMA).write_parquet(path / "shard-0.parquet")
+    pl.DataFrame(rows, schema=extract.MANIFEST_SCHEMA).write_parquet(path / "shard-0.parquet")
     return path
 
 
 def run(path: Path, max_failed: int = 0, seed: int = 1, threads: int = 1, k: int = 8) -> Bags:
     manifests = sorted(path.glob("shard-*.parquet"))
     out = path.parent / "bags.safetensors"
-    return bags.run(path, manifests, out, config.defaults("bags", k=k), max_failed, seed, threads)
+    return clusters.cluster_slides(
+        path, manifests, out, config.defaults("bags", k=k), max_failed, seed, threads
+    )
 
 
 def test_cohort_and_file(tmp_path: Path) -> None:
@@ -111,7 +114,7 @@ def test_cohort_and_file(tmp_path: Path) -> None:
     assert not made.sizes[0, 5:].any()
     assert not made.means[0, 5:].any()
     np.testing.assert_allclose(made.color[:, 0], [0.1, 0.2, 0.0], atol=1e-7)
-    read = bagfile.load(tmp_path / "bags.safetensors")
+    read = bag_file.load(tmp_path / "bags.safetensors")
     for name in ("means", "sizes", "color", "n_tiles"):
         np.testing.assert_array_equal(getattr(read, name), getattr(made, name))
         assert getattr(read, name).dtype == getattr(made, name).dtype
@@ -167,4 +170,4 @@ def test_not_a_bags_file(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(StageError, match="not a bags file"):
-        bagfile.load(path)
+        bag_file.load(path)

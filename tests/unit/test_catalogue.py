@@ -11,7 +11,9 @@ from urllib.parse import unquote
 import numpy as np
 import polars as pl
 import pytest
-from slide2rna import catalogue, page
+from slide2rna.pages import numbers
+from slide2rna.pages.html import TEMPLATES, render
+from slide2rna.report.sections import gene_browser
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -43,18 +45,18 @@ def read(text: str) -> dict:
 
 def test_catalogue_equals_the_table() -> None:
     genes = table()
-    found = read(catalogue.as_json(catalogue.build(genes)))
+    found = read(gene_browser.as_json(gene_browser.build(genes)))
     names = found["gene"].split(" ")
     assert found["rows"] == len(names) == genes.height
     rows = {row["gene"]: row for row in genes.to_dicts()}
     for place, name in enumerate(names):
         row = rows.pop(name)
-        for key, column in catalogue.COLUMNS.items():
+        for key, column in gene_browser.COLUMNS.items():
             value = found[key][place]
             if row[column] is None:
                 assert value is None
             else:
-                assert value / catalogue.SCALE == pytest.approx(row[column], abs=0.00051)
+                assert value / gene_browser.SCALE == pytest.approx(row[column], abs=0.00051)
         assert found["fdr"][place] == pytest.approx(row["fdr"], rel=0.06)
         assert [found["sets"][at] for at in found["of"][place]] == row["pathways"]
         assert found["more"][place] == 12 - len(row["pathways"])
@@ -65,22 +67,22 @@ def test_catalogue_equals_the_table() -> None:
 
 
 def test_columns_that_a_run_lacks_are_null() -> None:
-    found = catalogue.build(table(5).select("gene", "r", "r_low", "r_high"))
+    found = gene_browser.build(table(5).select("gene", "r", "r_low", "r_high"))
     assert found["crps"] == found["fdr"] == [None] * 5
     assert found["sets"] == []
-    rows = catalogue.first_rows(table(5).select("gene", "r"), 2)
+    rows = gene_browser.first_rows(table(5).select("gene", "r"), 2)
     assert len(rows) == 2
     assert rows[0]["covered90"] is None
 
 
 def test_names_can_not_end_the_script() -> None:
-    text = catalogue.as_json(catalogue.build(table(3)))
+    text = gene_browser.as_json(gene_browser.build(table(3)))
     assert "<" not in text
     assert "odd </script> 0" in read(text)["sets"]
 
 
 def test_json_of_all_genes_stays_small() -> None:
-    text = catalogue.as_json(catalogue.build(table(20820)))
+    text = gene_browser.as_json(gene_browser.build(table(20820)))
     assert len(text) < 2_500_000
 
 
@@ -91,7 +93,7 @@ def test_script_searches_sorts_and_pages(tmp_path: Path) -> None:
     context = {
         "figure": {}, "significant": 1, "counts": {"genes": genes.height}, "coverage": [],
         "run": "run", "model": "flow", "best_null": None, "top_genes": [],
-        "catalogue": catalogue.as_json(catalogue.build(genes)),
+        "catalogue": gene_browser.as_json(gene_browser.build(genes)),
     }  # fmt: skip
     probe = """<script>
     const log = {}, box = document.getElementById("find");
@@ -111,8 +113,8 @@ def test_script_searches_sorts_and_pages(tmp_path: Path) -> None:
     log.row = [...document.querySelector("#rows tr").children].map((x) => x.textContent);
     document.body.dataset.log = encodeURIComponent(JSON.stringify(log));
     </script>"""
-    body = page.render("genes.html.j2", context)
-    script = (page.TEMPLATES / "catalogue.js.j2").read_text()
+    body = render("sections/genes.html.j2", context)
+    script = (TEMPLATES / "assets/gene_browser.js.j2").read_text()
     html = f"<!doctype html><meta charset=utf-8><body>{body}<script>{script}</script>{probe}"
     (tmp_path / "page.html").write_text(html)
     dom = subprocess.run(
@@ -121,7 +123,7 @@ def test_script_searches_sorts_and_pages(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=60, check=True,
     ).stdout  # fmt: skip
     log = json.loads(unquote(dom.split('data-log="')[1].split('"')[0]))
-    order = catalogue.ranked(genes)["gene"].to_list()
+    order = gene_browser.ranked(genes)["gene"].to_list()
     assert log["first"] == [order[:100], "Genes 1–100 of 250"]
     assert log["last"] == [order[200:], "Genes 201–250 of 250", True]
     assert log["gene"] == [["GENE0012"], "Genes 1–1 of 1"]
@@ -132,6 +134,6 @@ def test_script_searches_sorts_and_pages(tmp_path: Path) -> None:
     assert log["reversed"] == ["GENE0249", "GENE0248", "GENE0247"]
     worst = genes.filter(pl.col("r").is_not_null()).sort("r").row(0, named=True)
     assert log["worst"] == worst["gene"]
-    interval = f"{page.number(worst['r_low'])} to {page.number(worst['r_high'])}"
-    assert log["row"][1] == page.number(worst["r"]) + interval
+    interval = f"{numbers.number(worst['r_low'])} to {numbers.number(worst['r_high'])}"
+    assert log["row"][1] == numbers.number(worst["r"]) + interval
     assert log["row"][-1].endswith("and 10 more")

@@ -9,7 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 import vl_convert
-from slide2rna import charts, lineup, report_extras, report_figures
+from slide2rna.evaluation.scoring import labels
+from slide2rna.report.figures import draw_all, interactive
+from slide2rna.report.sections import ablations
 from written_reports import folder, full, load
 
 __all__ = ["folder", "full"]  # the fixtures
@@ -17,7 +19,7 @@ __all__ = ["folder", "full"]  # the fixtures
 
 @pytest.fixture(scope="module")
 def specs(full: Path) -> dict[str, Any]:
-    return report_figures.interactive(load(full, "ablations"))
+    return draw_all.interactive(load(full, "ablations"))
 
 
 def rows(spec: dict[str, Any], key: str) -> list[dict[str, Any]]:
@@ -42,16 +44,16 @@ def test_models_have_the_tables_numbers_on_every_gene_set(
     run = load(full)
     table = run.summary.filter((pl.col("metric") == "pcc") & pl.col("value").is_not_null())
     shown = rows(specs["models"], "r")
-    order = lineup.order(run.summary, run.model)
+    order = labels.order(run.summary, run.model)
     assert len(shown) == table.filter(pl.col("model").is_in(order)).height
     found = {(row["model"], row["set"]): row for row in shown}
     for name, gene_set, value, low, high in table.select(
         "model", "gene_set", "value", "low", "high"
     ).iter_rows():
-        row = found[name, lineup.titled(gene_set)]
+        row = found[name, labels.gene_set_title(gene_set)]
         assert (row["r"], row["low"], row["high"]) == pytest.approx((value, low, high), abs=1e-5)
     (chosen,) = specs["models"]["params"]
-    assert chosen["bind"]["options"] == [lineup.titled(name) for name in run.gene_sets]
+    assert chosen["bind"]["options"] == [labels.gene_set_title(name) for name in run.gene_sets]
 
 
 def test_reliability_has_every_level_of_every_set(specs: dict[str, Any], full: Path) -> None:
@@ -60,12 +62,12 @@ def test_reliability_has_every_level_of_every_set(specs: dict[str, Any], full: P
     )
     shown = rows(specs["reliability"], "covered")
     assert len(shown) == table.filter(pl.col("covered").is_not_null()).height > 0
-    assert {row["set"] for row in shown} == {lineup.titled(s) for s in table["gene_set"]}
+    assert {row["set"] for row in shown} == {labels.gene_set_title(s) for s in table["gene_set"]}
 
 
 def test_ablations_show_points_and_draws_of_every_set(specs: dict[str, Any], full: Path) -> None:
     run = load(full, "ablations")
-    found = report_extras.ablations(run.extra["ablations"])
+    found = ablations.ablations(run.extra["ablations"])
     assert found is not None
     shown = {(row["view"], row["variant"]): row for row in rows(specs["ablations"], "variant")}
     drawn = shown["All genes, mean of draws", "s-3"]
@@ -84,12 +86,12 @@ def test_axes_of_genes_hold_every_gene(specs: dict[str, Any], full: Path) -> Non
 
 
 def test_text_in_a_chart_can_not_end_its_script() -> None:
-    text = charts.as_json({"title": "</script><b>"})
+    text = interactive.as_json({"title": "</script><b>"})
     assert "<" not in text
     assert json.loads(text) == {"title": "</script><b>"}
 
 
 def test_the_library_stays_small_and_inside_its_script() -> None:
-    text = charts.library()
+    text = interactive.library()
     assert 500_000 < len(text) < 1_000_000
     assert "</script" not in text

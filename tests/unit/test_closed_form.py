@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 import synthetic_cohort
 from sklearn.linear_model import Ridge as SklearnRidge
-from slide2rna import folds, metrics, models, patients
+from slide2rna.data import patients
+from slide2rna.evaluation.metrics import gene_metrics
+from slide2rna.evaluation.scoring import folds
+from slide2rna.models import base, registry
 from slide2rna.models.ridge import PENALTIES, Ridge, bag_mean, mean_of_bags
 
 
@@ -55,17 +58,17 @@ def test_bag_mean_weighs_clusters_by_size_and_ignores_padding() -> None:
 
 
 def predict(name: str, fold: folds.Fold, part: patients.Part, seed: int = 1) -> np.ndarray:
-    return models.fit(name, fold.train, fold.val, seed, fold.number).predict(part)
+    return registry.fit(name, fold.train, fold.val, seed, fold.number).predict(part)
 
 
 def test_listing_models_imports_no_torch() -> None:
-    code = "import sys; from slide2rna import models; print('torch' in sys.modules)"
-    env = {"PYTHONPATH": str(Path(models.__file__).parents[2])}
+    code = "import sys; from slide2rna.models import registry; print('torch' in sys.modules)"
+    env = {"PYTHONPATH": str(Path(registry.__file__).parents[2])}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env)
     assert done.stdout.strip() == "False"
     with pytest.raises(KeyError):
-        models.fit("oracle", None, None, 1, 0)  # type: ignore[arg-type]
+        registry.fit("oracle", None, None, 1, 0)  # type: ignore[arg-type]
 
 
 def test_constant_and_site_mean_are_train_means(cohort: patients.Cohort, fold: folds.Fold) -> None:
@@ -88,7 +91,7 @@ def test_ridge_finds_the_signal_and_permuted_does_not(fold: folds.Fold) -> None:
     r = {}
     for name in ("ridge", "permuted"):
         predicted = fold.test.average(predict(name, fold, fold.test))
-        r[name] = metrics.pcc(predicted[:, strong], truth)[0].mean()
+        r[name] = gene_metrics.pcc(predicted[:, strong], truth)[0].mean()
     assert r["ridge"] > 0.3
     assert abs(r["permuted"]) < r["ridge"] / 2
 
@@ -106,7 +109,7 @@ def test_ridge_picks_the_penalty_with_the_least_val_error(fold: folds.Fold) -> N
         found[penalty] = ((off[:, varies] / train.truth.std(0)[varies]) ** 2).mean()
         if found[penalty] == min(found.values()):
             best, expected = penalty, fitted.predict((bag_mean(fold.test) - mean) / sd)
-    fitted = models.fit("ridge", train, val, 1, fold.number)
+    fitted = registry.fit("ridge", train, val, 1, fold.number)
     assert fitted.note == f"penalty {best:.3g} per train slide"
     np.testing.assert_allclose(fitted.predict(fold.test), expected, atol=1e-5)
 
@@ -125,13 +128,13 @@ def test_memoriser_returns_the_seen_profile_or_some_train_profile(fold: folds.Fo
         assert len({row.tobytes() for row in unseen[owner == sample]}) == 1
 
 
-@pytest.mark.parametrize("name", models.CLOSED_FORM)
+@pytest.mark.parametrize("name", registry.CLOSED_FORM)
 def test_no_model_looks_at_test_labels(name: str, fold: folds.Fold) -> None:
     blind = replace(fold.test, truth=fold.test.truth * np.nan)
     np.testing.assert_array_equal(predict(name, fold, fold.test), predict(name, fold, blind))
 
 
-@pytest.mark.parametrize("name", models.CLOSED_FORM)
+@pytest.mark.parametrize("name", registry.CLOSED_FORM)
 def test_models_predict_for_slides_of_another_cohort(
     name: str, fold: folds.Fold, tmp_path: Path
 ) -> None:
@@ -145,13 +148,13 @@ def test_models_predict_for_slides_of_another_cohort(
 def test_a_cohort_without_colour_or_sites_says_so(tmp_path: Path, fold: folds.Fold) -> None:
     made = synthetic_cohort.make(tmp_path, patients=30, genes=60, draws=4, color=False)
     plain = folds.load_fold(synthetic_cohort.load(made), made.inputs.draws[0])
-    with pytest.raises(models.Unavailable, match="colour"):
+    with pytest.raises(base.Unavailable, match="colour"):
         predict("color-ridge", plain, plain.test)
-    with pytest.raises(models.Unavailable, match="colour"):
+    with pytest.raises(base.Unavailable, match="colour"):
         predict("color-ridge", fold, plain.test)
     alone = replace(plain.train, sites=["west"] * len(plain.train.sites))
-    with pytest.raises(models.Unavailable, match="two sites"):
-        models.fit("site-mean", alone, plain.val, 1, 0)
+    with pytest.raises(base.Unavailable, match="two sites"):
+        registry.fit("site-mean", alone, plain.val, 1, 0)
 
 
 def test_left_out_residuals_equal_refits() -> None:

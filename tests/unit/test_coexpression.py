@@ -11,8 +11,11 @@ import synthetic_cohort
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
-from slide2rna import coexpression, coexpression_table, config, io, metrics, scoring
-from slide2rna.coexpression import Matrix
+from slide2rna.core import config, seeds
+from slide2rna.evaluation.metrics import coexpression, gene_metrics
+from slide2rna.evaluation.metrics.coexpression import Matrix
+from slide2rna.evaluation.scoring import evaluated, score
+from slide2rna.evaluation.uncertainty import coexpression_table
 
 
 def upper(values: np.ndarray) -> np.ndarray:
@@ -50,11 +53,11 @@ def test_the_energy_score_of_one_gene_is_the_fair_crps(slides: int) -> None:
     drawn = rng.normal(1, 2, size=(slides, 12, 1))
     strata = np.sort(drawn, axis=1).transpose(0, 2, 1)
     pooled = np.sort(drawn.ravel())[None]
-    expected = metrics.fair_crps(pooled, np.array([0.3]), strata)[0]
+    expected = gene_metrics.fair_crps(pooled, np.array([0.3]), strata)[0]
     assert coexpression.energy(drawn, np.array([0.3])) == pytest.approx(expected, abs=1e-5)
     profiles = coexpression.energy_of_profiles(drawn[0], np.array([[0.3], [1.2]]))
     for value, y in zip(profiles, (0.3, 1.2), strict=True):
-        expected = metrics.fair_crps(np.sort(drawn[0, :, 0]), np.array(y))
+        expected = gene_metrics.fair_crps(np.sort(drawn[0, :, 0]), np.array(y))
         assert value == pytest.approx(float(expected), abs=1e-6)
 
 
@@ -129,15 +132,15 @@ def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> scoring.Evaluated:
+def found(tmp_path_factory: pytest.TempPathFactory) -> evaluated.Evaluated:
     made = synthetic_cohort.make(
         tmp_path_factory.mktemp("c"), patients=60, genes=90, draws=12, signal=2
     )
-    return scoring.score(made.inputs, config.defaults("evaluate", bootstrap=40, top=[50]), 1, 2)
+    return score.score_run(made.inputs, config.defaults("evaluate", bootstrap=40, top=[50]), 1, 2)
 
 
 @pytest.fixture(scope="module")
-def table(found: scoring.Evaluated) -> pl.DataFrame:
+def table(found: evaluated.Evaluated) -> pl.DataFrame:
     return coexpression_table.table(found, 2)
 
 
@@ -147,7 +150,7 @@ def value(table: pl.DataFrame, **keys: object) -> float:
     return float(rows["value"][0])
 
 
-def test_the_table_equals_a_plain_loop(found: scoring.Evaluated, table: pl.DataFrame) -> None:
+def test_the_table_equals_a_plain_loop(found: evaluated.Evaluated, table: pl.DataFrame) -> None:
     draws, points, energies = [], [], []
     for fold, given_, (mean, sd) in zip(found.folds, found.inputs, found.train, strict=True):
         genes = np.flatnonzero(given_.sets["flow"][:, 0])
@@ -181,7 +184,7 @@ def test_the_table_equals_a_plain_loop(found: scoring.Evaluated, table: pl.DataF
 
 
 def test_intervals_are_of_as_many_draws_as_the_value(
-    found: scoring.Evaluated, monkeypatch: pytest.MonkeyPatch
+    found: evaluated.Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = []
     of_draws = coexpression.of_draws
@@ -225,7 +228,7 @@ def test_every_row_has_its_interval_and_its_null(table: pl.DataFrame) -> None:
         assert row["high"][0] < 0, null
 
 
-def test_threads_change_nothing(found: scoring.Evaluated, table: pl.DataFrame) -> None:
+def test_threads_change_nothing(found: evaluated.Evaluated, table: pl.DataFrame) -> None:
     again = coexpression_table.table(found, 1)
     assert again.drop("value", "low", "high").equals(table.drop("value", "low", "high"))
     np.testing.assert_allclose(again["value"], table["value"], rtol=1e-5, atol=1e-7)
@@ -236,7 +239,7 @@ def test_points_alone_are_scored_without_draws(tmp_path: Path) -> None:
     for path in made.inputs.draws:
         del zarr.open_group(path, mode="r+")["draws"]
     settings = config.defaults("evaluate", bootstrap=10, permutations=2, top=[20])
-    found = scoring.score(made.inputs, settings, 1, 1)
+    found = score.score_run(made.inputs, settings, 1, 1)
     table = coexpression_table.table(found, 1)
     assert not table["metric"].str.contains("minus").any()
     assert {"point", "train-profiles"} <= set(table["kind"])
@@ -244,7 +247,7 @@ def test_points_alone_are_scored_without_draws(tmp_path: Path) -> None:
 
 
 def test_genes_are_a_seeded_choice_of_at_most_so_many(
-    found: scoring.Evaluated, monkeypatch: pytest.MonkeyPatch
+    found: evaluated.Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(coexpression_table, "GENES", 30)
     chosen = [coexpression_table._chosen(found, fold, "all") for fold in range(3)]
@@ -252,5 +255,5 @@ def test_genes_are_a_seeded_choice_of_at_most_so_many(
         np.testing.assert_array_equal(genes, chosen[0])
     assert len(chosen[0]) == 30
     assert 0 not in chosen[0]  # the gene that never varies
-    order = io.rng_for(1, "coexpression").permutation(90)
+    order = seeds.rng_for(1, "coexpression").permutation(90)
     assert set(chosen[0]) == set(order[order > 0][:30])

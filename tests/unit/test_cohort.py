@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from slide2rna import cli, cohort, config
-from slide2rna.errors import ConfigError, SheetError, UserError
-from slide2rna.io import read_json
+from slide2rna.cohort import freeze
+from slide2rna.core import cli, config
+from slide2rna.core.errors import ConfigError, SheetError, UserError
+from slide2rna.core.files import read_json
 
 FOLDS = config.defaults("folds")
 FILES = ("slides.parquet", "expression.parquet", "splits.tsv", "cohort.json")
@@ -49,9 +50,9 @@ def source_of(folder: Path, **changes: Any) -> dict[str, Any]:
 
 def test_a_sheet_becomes_four_files(tmp_path: Path) -> None:
     folder = make_sheet(tmp_path / "in")
-    cohort.build("mine", source_of(folder), FOLDS, 1, tmp_path / "out")
+    freeze.freeze_cohort("mine", source_of(folder), FOLDS, 1, tmp_path / "out")
     slides = pl.read_parquet(tmp_path / "out" / "slides.parquet")
-    assert dict(slides.schema) == cohort.SCHEMA
+    assert dict(slides.schema) == freeze.SCHEMA
     assert slides["slide_id"].is_sorted()
     assert slides["unit"].equals(slides["patient_id"].alias("unit"))
     expression = pl.read_parquet(tmp_path / "out" / "expression.parquet")
@@ -82,7 +83,7 @@ def test_a_sheet_becomes_four_files(tmp_path: Path) -> None:
 def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     folder = make_sheet(tmp_path / "in")
     for out in ("one", "two"):
-        cohort.build("mine", source_of(folder), FOLDS, 1, tmp_path / out)
+        freeze.freeze_cohort("mine", source_of(folder), FOLDS, 1, tmp_path / out)
     for name in FILES:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
@@ -90,11 +91,11 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
 def test_demo_and_law_read_what_their_generator_left(tmp_path: Path) -> None:
     folder = make_sheet(tmp_path / "source")
     (folder / "rna.parquet").rename(folder / "expression.parquet")
-    cohort.build("demo", {"source": "demo"}, FOLDS, 1, tmp_path)
+    freeze.freeze_cohort("demo", {"source": "demo"}, FOLDS, 1, tmp_path)
     assert read_json(tmp_path / "cohort.json")["n_slides"] == 13
     blank = pl.read_csv(folder / "sheet.tsv", separator="\t").with_columns(slide=pl.lit(None))
     blank.write_csv(folder / "sheet.tsv", separator="\t")
-    cohort.build("law", {"source": "law"}, FOLDS, 1, tmp_path)
+    freeze.freeze_cohort("law", {"source": "law"}, FOLDS, 1, tmp_path)
     assert pl.read_parquet(tmp_path / "slides.parquet")["path"].null_count() == 13
 
 
@@ -135,7 +136,7 @@ def test_bad_input_leaves_nothing(tmp_path: Path, spoil, changes, message: str) 
         if key in changes:
             changes = changes | {key: str(folder / changes[key])}
     with pytest.raises(UserError) as caught:
-        cohort.build("mine", source_of(folder, **changes), FOLDS, 1, tmp_path / "out")
+        freeze.freeze_cohort("mine", source_of(folder, **changes), FOLDS, 1, tmp_path / "out")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -145,21 +146,21 @@ def test_an_interrupted_rewrite_leaves_no_old_summary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_sheet(tmp_path / "in")
-    cohort.build("mine", source_of(folder), FOLDS, 1, tmp_path / "out")
+    freeze.freeze_cohort("mine", source_of(folder), FOLDS, 1, tmp_path / "out")
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cohort, "write_text", die)
+    monkeypatch.setattr(freeze, "write_text", die)
     with pytest.raises(KeyboardInterrupt):
-        cohort.build("mine", source_of(folder), FOLDS, 2, tmp_path / "out")
+        freeze.freeze_cohort("mine", source_of(folder), FOLDS, 2, tmp_path / "out")
     assert not (tmp_path / "out" / "cohort.json").exists()
 
 
 def test_too_few_patients_for_the_folds(tmp_path: Path) -> None:
     folder = make_sheet(tmp_path / "in", patients=4)
     with pytest.raises(ConfigError, match=r"set folds: \{n: 4\}"):
-        cohort.build("mine", source_of(folder), FOLDS, 1, tmp_path / "out")
+        freeze.freeze_cohort("mine", source_of(folder), FOLDS, 1, tmp_path / "out")
 
 
 def test_sections_as_units_carry_the_caveat(tmp_path: Path) -> None:
@@ -167,7 +168,9 @@ def test_sections_as_units_carry_the_caveat(tmp_path: Path) -> None:
     folder = make_sheet(tmp_path / "in", extra=own)
     table = pl.DataFrame({"sample_id": own["sample_id"], "TP53": [1.0] * 13})
     table.write_parquet(folder / "rna.parquet")
-    cohort.build("mine", source_of(folder, split_unit="section"), FOLDS, 1, tmp_path / "out")
+    freeze.freeze_cohort(
+        "mine", source_of(folder, split_unit="section"), FOLDS, 1, tmp_path / "out"
+    )
     summary = read_json(tmp_path / "out" / "cohort.json")
     assert "no claim about patients" in summary["caveat"]
     slides = pl.read_parquet(tmp_path / "out" / "slides.parquet")
@@ -178,11 +181,11 @@ def test_split_column_and_split_file_exclude_each_other(tmp_path: Path) -> None:
     part = ["train"] * 9 + ["val", "cal", "test", "train"]
     folder = make_sheet(tmp_path / "in", extra={"split": part})
     one = FOLDS | {"n": 1}
-    cohort.build("mine", source_of(folder), one, 1, tmp_path / "out")
+    freeze.freeze_cohort("mine", source_of(folder), one, 1, tmp_path / "out")
     folds = pl.read_csv(tmp_path / "out" / "splits.tsv", separator="\t")
     assert folds["part"].to_list() == part[:12]
     with pytest.raises(SheetError, match="given twice"):
-        cohort.build("mine", source_of(folder, splits="x.tsv"), one, 1, tmp_path / "out")
+        freeze.freeze_cohort("mine", source_of(folder, splits="x.tsv"), one, 1, tmp_path / "out")
 
 
 def test_command_line(tmp_path: Path, repo: Path) -> None:
@@ -359,27 +362,27 @@ def test_bad_input_is_one_line_and_status_2(
 
 def test_a_failed_rerun_keeps_the_old_cohort(lab: Path) -> None:
     folds = FOLDS | {"n": 3}
-    cohort.build("mine", lab_source(lab), folds, 1, lab / "out")
+    freeze.freeze_cohort("mine", lab_source(lab), folds, 1, lab / "out")
     before = {name: (lab / "out" / name).read_bytes() for name in FILES}
     replace("rna.csv", "1.25", "-1")(lab)
     with pytest.raises(SheetError):
-        cohort.build("mine", lab_source(lab), folds, 1, lab / "out")
+        freeze.freeze_cohort("mine", lab_source(lab), folds, 1, lab / "out")
     assert {path.name: path.read_bytes() for path in (lab / "out").iterdir()} == before
 
 
 def test_neither_row_order_nor_line_ends_matter(lab: Path) -> None:
-    cohort.build("mine", lab_source(lab), FOLDS | {"n": 3}, 1, lab / "a")
+    freeze.freeze_cohort("mine", lab_source(lab), FOLDS | {"n": 3}, 1, lab / "a")
     header, *rows = (lab / "sheet.tsv").read_text().splitlines()
     (lab / "sheet.tsv").write_bytes("\r\n".join([header, *rows[::-1]]).encode("utf-8-sig"))
     header, *rows = (lab / "rna.csv").read_text().splitlines()
     (lab / "rna.csv").write_bytes("\r\n".join([header, *rows[::-1], "", ""]).encode("utf-8-sig"))
-    cohort.build("mine", lab_source(lab), FOLDS | {"n": 3}, 1, lab / "b")
+    freeze.freeze_cohort("mine", lab_source(lab), FOLDS | {"n": 3}, 1, lab / "b")
     for name in FILES:
         assert (lab / "a" / name).read_bytes() == (lab / "b" / name).read_bytes()
 
 
 def test_a_folder_of_star_counts(lab: Path) -> None:
-    cohort.build("mine", lab_source(lab) | star()(lab), FOLDS | {"n": 3}, 1, lab / "out")
+    freeze.freeze_cohort("mine", lab_source(lab) | star()(lab), FOLDS | {"n": 3}, 1, lab / "out")
     table = pl.read_parquet(lab / "out" / "expression.parquet")
     assert table.columns == ["sample_id", "ESR1", "TP53"]
     assert table["ESR1"].to_list() == [1.0] * 9

@@ -16,14 +16,18 @@ import h5py
 import polars as pl
 import pytest
 import yaml
-from slide2rna import app, cli, commands
+from slide2rna import __main__ as app
+from slide2rna import commands
 from slide2rna.commands import cohort
-from slide2rna.errors import ConfigError, UserError
+from slide2rna.core import cli
+from slide2rna.core.errors import ConfigError, UserError
 
 
 def slide2rna(*arguments: str, closed: bool = False) -> subprocess.Popen[str]:
     """Start the command in a process of its own; `closed`: nobody reads what it prints."""
-    code = f"import sys; sys.argv = {['slide2rna', *arguments]}; from slide2rna.app import main"
+    code = (
+        f"import sys; sys.argv = {['slide2rna', *arguments]}; from slide2rna.__main__ import main"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", f"{code}; main()"],
         stdout=subprocess.PIPE,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import sparse
-from slide2rna import compare, metrics
-from slide2rna.foldscores import FoldPredictions
-from slide2rna.parallel import ordered_map
+from slide2rna.core.parallel import ordered_map
+from slide2rna.evaluation.metrics import gene_metrics
+from slide2rna.evaluation.scoring import comparison
+from slide2rna.evaluation.scoring.fold_scores import FoldPredictions
 
 
 def test_a_map_over_threads_keeps_the_order_and_passes_errors_on() -> None:
@@ -23,7 +24,7 @@ def test_gene_sets_depend_on_val_alone() -> None:
     truth[:, 30:] = rng.normal(size=(12, 20))
     eligible = np.ones(50, dtype=bool)
     eligible[3] = False
-    sets = compare.gene_sets(val, truth, eligible, [20])
+    sets = comparison.gene_sets(val, truth, eligible, [20])
     assert sets[:, 0].sum() == 49
     assert sets[:, 1].sum() == 20
     assert not sets[3].any()
@@ -32,9 +33,9 @@ def test_gene_sets_depend_on_val_alone() -> None:
 
 def test_small_sets_are_not_shown_with_few_patients() -> None:
     top = [1000, 500, 200, 100, 50, 20]
-    assert compare.shown_sizes(top, 2000, [8, 8, 9]) == [1000, 500, 200, 100]
-    assert compare.shown_sizes(top, 2000, [20, 25]) == top
-    assert compare.shown_sizes(top, 200, [25]) == [100, 50, 20]
+    assert comparison.shown_sizes(top, 2000, [8, 8, 9]) == [1000, 500, 200, 100]
+    assert comparison.shown_sizes(top, 2000, [20, 25]) == top
+    assert comparison.shown_sizes(top, 200, [25]) == [100, 50, 20]
 
 
 def test_noise_floor_equals_scoring_permuted_rows() -> None:
@@ -46,9 +47,9 @@ def test_noise_floor_equals_scoring_permuted_rows() -> None:
         y, {"flow": x}, {}, {"flow": sets}, eligible, y.mean(0), np.ones((2, 15), np.float32)
     )
     orders = np.array([rng.permutation(15) for _ in range(5)])
-    got = compare.noise_floor(given, "flow", orders)
+    got = comparison.noise_floor(given, "flow", orders)
     for row, order in enumerate(orders):
-        r, _ = metrics.pcc(x, y[order])
+        r, _ = gene_metrics.pcc(x, y[order])
         np.testing.assert_allclose(got[row], [r.mean(), r[sets[:, 1]].mean()], atol=1e-6)
 
 
@@ -64,9 +65,9 @@ def test_blocks_and_threads_give_the_same_scores(monkeypatch: pytest.MonkeyPatch
             FoldPredictions(y, predictions, {}, sets, np.ones(30, dtype=bool), y.mean(0), counts)
         )
     members = sparse.csr_matrix(np.full((1, 30), 1 / 30, dtype=np.float32))
-    whole = compare.compare(folds, members)
-    monkeypatch.setattr(compare, "BLOCK", 7)
-    parts = compare.compare(folds, members, threads=3)
+    whole = comparison.compare(folds, members)
+    monkeypatch.setattr(comparison, "BLOCK", 7)
+    parts = comparison.compare(folds, members, threads=3)
     for key, values in whole.scores.items():
         np.testing.assert_allclose(values, parts.scores[key], atol=1e-5, err_msg=str(key))
     np.testing.assert_allclose(whole.gene_r, parts.gene_r, atol=1e-6)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
-from slide2rna import config
-from slide2rna.errors import ConfigError
+from slide2rna.core import config
+from slide2rna.core.errors import ConfigError
 
 DEMO = {"cohorts": {"demo": {"source": "demo"}}}
 

@@ -15,7 +15,10 @@ import zarr
 from evaluated import pick
 from hypothesis import given
 from hypothesis import strategies as st
-from slide2rna import config, conformal, conformal_table, draws, folds, io, patients, scoring
+from slide2rna.core import config, files
+from slide2rna.data import patients
+from slide2rna.evaluation.scoring import draw_scores, folds, score
+from slide2rna.evaluation.uncertainty import conformal, conformal_table
 
 LEVELS = [0.5, 0.8, 0.9]
 # 18 errors and sds, then two slides' points and sds; ends as crepes 0.9.1 gives them:
@@ -67,7 +70,7 @@ def test_the_order_is_exact_whatever_the_rounding(n: int, level: Fraction) -> No
 @pytest.mark.parametrize("level", LEVELS)
 def test_intervals_are_those_of_crepes(level: float) -> None:
     of_cal = conformal.scores(np.zeros(18), np.array(SDS), np.array(ERRORS))[:, None]
-    factor = conformal.Group.of(of_cal, [level]).factors[0]
+    factor = conformal.CalibrationGroup.of(of_cal, [level]).factors[0]
     points, sds = np.array(POINTS), np.array(POINT_SDS)
     low, high = conformal.interval(points, sds, factor)
     np.testing.assert_allclose(np.stack([low, high], 1), np.maximum(CREPES[level], 0), atol=1e-5)
@@ -79,7 +82,7 @@ def test_coverage_is_the_promised_one_on_average_over_calibrations() -> None:
     n, genes = 19, 40_000
     cal, new = (rng.standard_t(2, size=(rows, genes)) ** 2 for rows in (n, 1))
     sds = rng.uniform(0.2, 3, size=(n + 1, genes))
-    group = conformal.Group.of(cal / sds[:n], LEVELS)
+    group = conformal.CalibrationGroup.of(cal / sds[:n], LEVELS)
     for row, level in enumerate(LEVELS):
         covered = (new[0] / sds[n] <= group.factors[row]).mean()
         promised = conformal.attainable(n, level)
@@ -139,7 +142,7 @@ def test_the_table_equals_a_plain_loop(
                 centre, scale = of(name, gene)
                 inside.append(abs(y - centre) <= factor * scale)
                 width.append(2 * factor * scale)
-    found = scoring.score(made.inputs, config.defaults("evaluate", bootstrap=10, top=[50]), 1, 1)
+    found = score.score_run(made.inputs, config.defaults("evaluate", bootstrap=10, top=[50]), 1, 1)
     ours = list(conformal.calibrate_all(found, "none"))
     ends = [each.intervals("conformal", 1) for each in ours]
     genes = [1, 37, 99]
@@ -208,9 +211,11 @@ def test_a_silent_gene_has_an_interval_from_its_errors_alone() -> None:
 def test_a_patient_with_several_samples_gives_one_score(tmp_path: Path) -> None:
     made = synthetic_cohort.make(tmp_path, patients=30, genes=20, draws=10, cal=6)
     part = folds.load_fold(synthetic_cohort.load(made), made.inputs.draws[0]).cal
-    assert len(patients.one_each(part.owners, 1, "conformal", 0)) == 6
+    assert len(patients.one_row_per_patient(part.owners, 1, "conformal", 0)) == 6
     twice = ["A", "A", "A", "B", "B", "C"]
-    chosen = {tuple(patients.one_each(twice, seed, "conformal", 0)) for seed in range(40)}
+    chosen = {
+        tuple(patients.one_row_per_patient(twice, seed, "conformal", 0)) for seed in range(40)
+    }
     assert {row[0] for row in chosen} == {0, 1, 2}
     assert {row[1:] for row in chosen} == {(3, 5), (4, 5)}
 
@@ -226,7 +231,7 @@ def test_a_patient_counts_once_however_many_its_samples(tmp_path: Path) -> None:
     }
     slides = pl.read_parquet(made.inputs.slides)
     owner = pl.col("sample_id").replace(many).alias("patient_id")
-    io.write_parquet(slides.with_columns(owner), made.inputs.slides)
+    files.write_parquet(slides.with_columns(owner), made.inputs.slides)
     for path in made.inputs.draws:
         store = zarr.open_group(path, mode="r+")
         ids = [name.split("-")[0] in many for name in store.attrs["slide_ids"]]
@@ -235,7 +240,7 @@ def test_a_patient_counts_once_however_many_its_samples(tmp_path: Path) -> None:
             values = store[name][:]
             values[mine] += 3
             store[name][:] = values
-    found = scoring.score(made.inputs, config.defaults("evaluate", bootstrap=20, top=[20]), 1, 1)
+    found = score.score_run(made.inputs, config.defaults("evaluate", bootstrap=20, top=[20]), 1, 1)
     ours = list(conformal.calibrate_all(found, "none"))
     table = conformal_table.table(found, ours, "none")
     for kind in ("draws", "conformal"):
@@ -258,7 +263,7 @@ def test_a_patient_counts_once_however_many_its_samples(tmp_path: Path) -> None:
 
 
 def test_shares_count_each_patient_once() -> None:
-    found = draws.patient_shares(["b", "a", "b", "c", "b"])
+    found = draw_scores.patient_shares(["b", "a", "b", "c", "b"])
     np.testing.assert_allclose(found, [1 / 3, 1, 1 / 3, 1, 1 / 3])
 
 

@@ -13,15 +13,18 @@ import polars as pl
 import pytest
 from fault_server import FaultServer, md5
 from polars.testing import assert_frame_equal
-from slide2rna import config, consume, download, encoders, features, fetch, tiles
-from slide2rna.cohort import SCHEMA
-from slide2rna.errors import ConfigError
+from slide2rna.cohort.freeze import SCHEMA
+from slide2rna.core import config
+from slide2rna.core.errors import ConfigError
+from slide2rna.features import extract, registry, streaming
+from slide2rna.slides import download, tiles
+from slide2rna.transfer import client
 from slide_factory import picture, write_slide
 
 COUNT, DOWNLOADS = 7, 3
 TILES = config.defaults("tiles", tile_px=64, max_background=0.5)
-ENCODER = encoders.load(config.defaults("features", encoder="color"))
-FAST = fetch.Settings(parallel=DOWNLOADS, timeout_s=2, tries=3, backoff_s=0.002)
+ENCODER = registry.load(config.defaults("features", encoder="color"))
+FAST = client.ServerSettings(parallel=DOWNLOADS, timeout_s=2, tries=3, backoff_s=0.002)
 
 
 @pytest.fixture(scope="module")
@@ -59,21 +62,21 @@ def cohort(server: FaultServer, folder: Path, own: Path | None = None) -> Path:
     return folder
 
 
-def manifests(folder: Path) -> consume.Manifests:
+def manifests(folder: Path) -> streaming.ShardManifests:
     stages = ("slides", "tiles", "features/color")
-    return consume.Manifests(*(folder / stage / "shard-0.parquet" for stage in stages))
+    return streaming.ShardManifests(*(folder / stage / "shard-0.parquet" for stage in stages))
 
 
-def throw_away(folder: Path, settings: fetch.Settings = FAST) -> None:
-    consumer = consume.Consumer(manifests(folder), TILES, ENCODER, 1, 1, settings)
-    consume.run(folder / "slides.parquet", 0, 1, consumer)
+def throw_away(folder: Path, settings: client.ServerSettings = FAST) -> None:
+    consumer = streaming.SlideStreamer(manifests(folder), TILES, ENCODER, 1, 1, settings)
+    streaming.stream_shard(folder / "slides.parquet", 0, 1, consumer)
 
 
 def keep(folder: Path) -> None:
     to = manifests(folder)
-    download.run(folder / "slides.parquet", 0, 1, to.slides, FAST)
-    tiles.run(to.slides, to.tiles.parent, to.tiles, TILES, 1)
-    features.run(
+    download.download_shard(folder / "slides.parquet", 0, 1, to.slides, FAST)
+    tiles.tile_shard(to.slides, to.tiles.parent, to.tiles, TILES, 1)
+    extract.extract_shard(
         to.slides, to.tiles.parent, to.tiles, to.features.parent, to.features, ENCODER, TILES, 1
     )
 
@@ -134,7 +137,7 @@ def test_it_goes_on_with_the_next_slide(
     kept, thrown = (cohort(server, tmp_path / name) for name in ("kept", "thrown"))
     keep(kept)
     server.requests.clear()
-    real, calls = features.run, []
+    real, calls = extract.extract_shard, []
 
     def dies(*args: object, **kwargs: object) -> pl.DataFrame:
         calls.append(1)
@@ -142,7 +145,7 @@ def test_it_goes_on_with_the_next_slide(
             raise KeyboardInterrupt
         return real(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(features, "run", dies)
+    monkeypatch.setattr(extract, "extract_shard", dies)
     server.add("/5", "drip")
     with pytest.raises(KeyboardInterrupt):
         throw_away(thrown)
@@ -168,8 +171,8 @@ def test_other_settings_fetch_again(
     folder = cohort(server, tmp_path / "thrown")
     throw_away(folder)
     server.requests.clear()
-    consumer = consume.Consumer(manifests(folder), TILES | change, ENCODER, 1, 1, FAST)
-    consume.run(folder / "slides.parquet", 0, 1, consumer)
+    consumer = streaming.SlideStreamer(manifests(folder), TILES | change, ENCODER, 1, 1, FAST)
+    streaming.stream_shard(folder / "slides.parquet", 0, 1, consumer)
     assert {path for path, _, _ in server.requests} >= {f"/{n}" for n in range(COUNT)}
     made = pl.read_parquet(manifests(folder).features)
     assert made.filter(pl.col("status") == "ok").height == COUNT - 1

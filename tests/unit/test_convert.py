@@ -31,8 +31,10 @@ from published_files import (
     stored_args,
     weights,
 )
-from slide2rna import checkpoint, convert, io
-from slide2rna.errors import UserError, WeightsError
+from slide2rna.core.errors import UserError, WeightsError
+from slide2rna.core.files import write_parquet
+from slide2rna.models import checkpoint
+from slide2rna.published import weight_names
 from test_model import CASES, build, fast, inputs, pathways
 
 torch.set_num_threads(1)
@@ -97,16 +99,16 @@ def test_conversion_there_and_back() -> None:
             if not name.startswith("feature")
         }
     )
-    published = convert.to_published(model)
-    convert.from_published(other, published)
-    back = convert.to_published(other)
+    published = weight_names.to_published(model)
+    weight_names.from_published(other, published)
+    back = weight_names.to_published(other)
     assert all(torch.equal(back[name], value) for name, value in published.items())
     args = inputs(model)
     with torch.no_grad():
         assert torch.equal(fast(model, *args), fast(other, *args))
     del published["blocks.0.mlp.fc1.weight"]
     with pytest.raises(WeightsError, match=r"blocks\.0\.mlp\.fc1\.weight is missing"):
-        convert.from_published(other, published)
+        weight_names.from_published(other, published)
 
 
 @pytest.mark.parametrize("stored", [True, False], ids=["args", "bare"])
@@ -220,7 +222,7 @@ def test_sets_come_in_other_files(files: Path, kind: str) -> None:
         path.write_text("\n".join(lines))
     elif kind == "parquet":
         rows = [{"pathway": n, "name": n, "gene": g} for n, genes in named.items() for g in genes]
-        io.write_parquet(pl.DataFrame(rows), path)
+        write_parquet(pl.DataFrame(rows), path)
     else:
         path.write_text(json.dumps(named))
     (one, _), (other, meta) = (

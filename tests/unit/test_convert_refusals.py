@@ -26,10 +26,11 @@ from published_files import (
     state_of,
     stored_args,
 )
-from slide2rna import checkpoint, cli, config
-from slide2rna.errors import WeightsError
-from slide2rna.model import RNAFM
-from slide2rna.pathways import Pathways
+from slide2rna.core import cli, config
+from slide2rna.core.errors import WeightsError
+from slide2rna.flow.velocity import RNAFM
+from slide2rna.models import checkpoint
+from slide2rna.pathways.membership import Pathways
 from torch import Tensor
 
 torch.set_num_threads(1)

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from slide2rna import bagfile, costs
-from slide2rna.commands import costs as command
-from slide2rna.errors import StageError
+from slide2rna.commands import costs as commands_costs
+from slide2rna.core.errors import StageError
+from slide2rna.features import bag_file
+from slide2rna.operations import costs as operations_costs
 
 HEAD = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time"
 SLIDES, TILES, CLUSTERS, FEATURES, GENES = 10, 50, 4, 8, 5
@@ -39,8 +40,8 @@ def cohort(tmp_path: Path) -> Path:
         table.write_parquet(folder / f"features/color/shard-{shard}.parquet")
     means = np.zeros((SLIDES, CLUSTERS, FEATURES), np.float32)
     sizes, color = np.ones((SLIDES, CLUSTERS), np.float32), np.zeros((SLIDES, 6), np.float32)
-    bags = bagfile.Bags(means, sizes, color, np.full(SLIDES, TILES), ids, "color", CLUSTERS)
-    bagfile.save(bags, folder / "bags/color.safetensors")
+    bags = bag_file.Bags(means, sizes, color, np.full(SLIDES, TILES), ids, "color", CLUSTERS)
+    bag_file.save(bags, folder / "bags/color.safetensors")
     (folder / "draws/x/a").write_bytes(b"x" * 10**6)
     job(folder, "demo", 99, 99, 99)  # the generator's isn't a cost of the method
     job(folder, "features-color-0", 3600, 1000, 1800)
@@ -55,7 +56,7 @@ def cohort(tmp_path: Path) -> Path:
 
 
 def test_what_was_measured(cohort: Path) -> None:
-    found = costs.measure(cohort)
+    found = operations_costs.measure(cohort)
     assert (found.slides, found.tiles) == (SLIDES, TILES - 1)
     assert found.bag == CLUSTERS * FEATURES * 4 / 1e9
     assert found.profile == GENES * 4 / 1e9
@@ -65,37 +66,39 @@ def test_what_was_measured(cohort: Path) -> None:
     assert features.memory == 2000 * 2**20 / 1e9
     assert (train.cpu, train.gpu) == (1.0, 2.0)
     assert (found.stages["guard"].cpu, found.stages["guard"].memory) == (0.0, 0.0)
-    assert costs.value(found.stages["sample"], "disk") == 0.001
+    assert operations_costs.value(found.stages["sample"], "disk") == 0.001
 
 
 def test_the_formula(cohort: Path) -> None:
-    found = costs.measure(cohort)
-    made = costs.scaled(found, 30, tiles=2 * found.tiles)
-    start, shards = costs.START_S["features"] / 3600, 1  # 30 slides fill no second one
+    found = operations_costs.measure(cohort)
+    made = operations_costs.extrapolate(found, 30, tiles=2 * found.tiles)
+    start, shards = operations_costs.START_S["features"] / 3600, 1  # 30 slides fill no second one
     assert made["features"].cpu == pytest.approx(shards * start + 3 * 2 * (1.0 - 2 * start))
-    assert costs.scaled(found, 65)["features"].jobs == 2
-    start = costs.START_S["train"] / 3600
+    assert operations_costs.extrapolate(found, 65)["features"].jobs == 2
+    start = operations_costs.START_S["train"] / 3600
     assert made["train"].cpu == pytest.approx(start + 3 * (1.0 - start))
     # Of a job that was hardly measured, nothing is left to grow.
-    assert made["guard"].cpu == pytest.approx(costs.START_S["guard"] / 3600)
+    assert made["guard"].cpu == pytest.approx(operations_costs.START_S["guard"] / 3600)
     assert made["train"].gpu == pytest.approx(6.0)
     assert made["pathways"].cpu == found.stages["pathways"].cpu
-    assert costs.value(made["sample"], "disk") == pytest.approx(0.003)
-    bags, profiles = costs.HELD["train"]
+    assert operations_costs.value(made["sample"], "disk") == pytest.approx(0.003)
+    bags, profiles = operations_costs.HELD["train"]
     more = 20 * (bags * found.bag + profiles * found.profile)
     assert made["train"].memory == pytest.approx(found.stages["train"].memory + more)
     assert made["features"].memory == found.stages["features"].memory
     # Fewer slides than measured aren't said to need less memory.
-    assert costs.scaled(found, 1)["train"].memory == found.stages["train"].memory
-    assert costs.scaled(found, SLIDES)["train"].cpu == pytest.approx(1.0)
+    assert operations_costs.extrapolate(found, 1)["train"].memory == found.stages["train"].memory
+    assert operations_costs.extrapolate(found, SLIDES)["train"].cpu == pytest.approx(1.0)
 
 
 def test_tables(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "costs.tsv"
-    command.main([str(cohort), "--slides", "1000", "100000", "--tiles", "98", "--out", str(out)])
+    commands_costs.main(
+        [str(cohort), "--slides", "1000", "100000", "--tiles", "98", "--out", str(out)]
+    )
     text = capsys.readouterr().out
     assert text.startswith(f"{cohort}: 10 slides of 49 tiles; extrapolated to 98\n")
-    assert all(f"\n{title}" in text for title in costs.QUANTITIES.values())
+    assert all(f"\n{title}" in text for title in operations_costs.QUANTITIES.values())
     line = next(line for line in text.splitlines() if line.strip().startswith("features"))
     assert line.split() == ["features", "tiles", "1.0", "200", "19,951"]
     table = pl.read_csv(out, separator="\t")
@@ -110,24 +113,26 @@ def test_tables(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_a_thousand_slides_the_published_cohorts_and_an_archive(
     cohort: Path, tmp_path: Path
 ) -> None:
-    command.main([str(cohort), "--out", str(tmp_path / "costs.tsv")])
+    commands_costs.main([str(cohort), "--out", str(tmp_path / "costs.tsv")])
     table = pl.read_csv(tmp_path / "costs.tsv", separator="\t")
     assert table["slides"].unique(maintain_order=True).to_list() == [10, 1000, 2121, 100_000]
 
 
 def test_without_a_gpu_the_table_says_so(cohort: Path) -> None:
     (cohort / "logs/train-color-flow-go-bp-0.log").unlink()
-    found = costs.measure(cohort)
-    assert "GPU, hours: none" in costs.text(cohort, found, costs.table(found, [100]))
+    found = operations_costs.measure(cohort)
+    assert "GPU, hours: none" in operations_costs.text(
+        cohort, found, operations_costs.table(found, [100])
+    )
 
 
 def test_refusals(tmp_path: Path, cohort: Path) -> None:
     with pytest.raises(StageError, match=r"no slides\.parquet; give the folder of a cohort"):
-        costs.measure(tmp_path)
+        operations_costs.measure(tmp_path)
     for path in (cohort / "benchmarks").iterdir():
         path.unlink()
     with pytest.raises(StageError, match="no benchmark files; run the cohort first"):
-        costs.measure(cohort)
+        operations_costs.measure(cohort)
 
 
 def test_every_rule_with_a_benchmark_has_a_stage(repo: Path) -> None:
@@ -136,4 +141,4 @@ def test_every_rule_with_a_benchmark_has_a_stage(repo: Path) -> None:
         for line in path.read_text().splitlines():
             if "/benchmarks/" in line:
                 named.add(line.partition("/benchmarks/")[2].partition(".tsv")[0].partition("-")[0])
-    assert named - {"demo"} == set(costs.STAGES)
+    assert named - {"demo"} == set(operations_costs.STAGES)

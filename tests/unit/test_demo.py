@@ -10,9 +10,11 @@ import numpy as np
 import openslide
 import polars as pl
 import pytest
-from slide2rna import demo, featurefile, io, law
-from slide2rna.law import CLASSES
-from slide2rna.paint import Plan, paint
+from slide2rna.core import files, seeds
+from slide2rna.features import feature_file
+from slide2rna.simulate import generate, ground_truth
+from slide2rna.simulate.ground_truth import CLASSES
+from slide2rna.simulate.paint import Plan, paint
 
 SEED = 1
 LAW_PATIENTS = 160
@@ -21,13 +23,13 @@ LAW_PATIENTS = 160
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four patients and six small slides: one at 40x, one marked, one without mpp, one scrap."""
-    monkeypatch.setattr(demo, "PATIENTS", {"demo": 4, "law": 4})
-    monkeypatch.setattr(demo, "SECOND_SLIDES", 2)
-    monkeypatch.setattr(demo, "EDGE_PX", (512, 641))
-    monkeypatch.setattr(demo, "SCANNED_40X", (3,))
-    monkeypatch.setattr(demo, "PEN", 2)
-    monkeypatch.setattr(demo, "NO_MPP", 1)
-    monkeypatch.setattr(demo, "LITTLE_TISSUE", 1)
+    monkeypatch.setattr(generate, "PATIENTS", {"demo": 4, "law": 4})
+    monkeypatch.setattr(generate, "SECOND_SLIDES", 2)
+    monkeypatch.setattr(generate, "EDGE_PX", (512, 641))
+    monkeypatch.setattr(generate, "SCANNED_40X", (3,))
+    monkeypatch.setattr(generate, "PEN", 2)
+    monkeypatch.setattr(generate, "NO_MPP", 1)
+    monkeypatch.setattr(generate, "LITTLE_TISSUE", 1)
     # textures that are made here are there in forked workers
     paint(Plan("warm", 256, 256, (0.5, 0.1, 0.1, 0.1, 0.1, 0.1), "A"), SEED)
 
@@ -40,18 +42,18 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def plans(seed: int) -> list[demo.Slide]:
-    own = law.truth()
-    pi, sites = own.patients(demo.PATIENTS["demo"], io.rng_for(seed, "demo", "patients"))
+def plans(seed: int) -> list[generate.SimulatedSlide]:
+    own = ground_truth.truth()
+    pi, sites = own.patients(generate.PATIENTS["demo"], seeds.rng_for(seed, "demo", "patients"))
     names = [f"DEMO-{i + 1:03d}" for i in range(len(pi))]
-    return list(demo._plans(own, names, pi, sites, seed))
+    return list(generate._plans(own, names, pi, sites, seed))
 
 
 @pytest.mark.parametrize("seed", [1, 2, 12345])
 def test_plan(seed: int) -> None:
     slides = plans(seed)
     assert len(slides) == len({slide.plan.slide_id for slide in slides}) == 48
-    per_patient: dict[str, list[demo.Slide]] = {}
+    per_patient: dict[str, list[generate.SimulatedSlide]] = {}
     for slide in slides:
         per_patient.setdefault(slide.patient_id, []).append(slide)
     assert len(per_patient) == 40
@@ -82,12 +84,12 @@ def test_plan_is_of_its_seed() -> None:
 
 
 def test_demo_is_whole(tiny: None, tmp_path: Path) -> None:
-    demo.make("demo", tmp_path, SEED)
-    own = law.truth()
+    generate.make("demo", tmp_path, SEED)
+    own = ground_truth.truth()
     sheet = pl.read_csv(tmp_path / "sheet.tsv", separator="\t")
     expression = pl.read_parquet(tmp_path / "expression.parquet")
     known = pl.read_parquet(tmp_path / "truth.parquet")
-    assert io.read_json(tmp_path / "done.json") == {
+    assert files.read_json(tmp_path / "done.json") == {
         "kind": "demo",
         "slides": 6,
         "patients": 4,
@@ -119,7 +121,7 @@ def test_demo_is_whole(tiny: None, tmp_path: Path) -> None:
         assert wide == (power == "40") == (said == "0.25") == (slide_id == "DEMO-004-S1")
     # a scrap says nothing of its patient, another second slide does
     shares = {
-        path.stem: np.array(io.read_json(path)["shares"])
+        path.stem: np.array(files.read_json(path)["shares"])
         for path in (tmp_path / "slides").glob("*.json")
     }
     seconds = sheet["slide_id"].to_list()[4:]
@@ -133,9 +135,9 @@ def test_demo_is_whole(tiny: None, tmp_path: Path) -> None:
 
 def test_workers_and_interruption_change_nothing(tiny: None, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    demo.make("demo", one, SEED, workers=1)
+    generate.make("demo", one, SEED, workers=1)
     whole = contents(one)
-    demo.make("demo", two, SEED, workers=2)
+    generate.make("demo", two, SEED, workers=2)
     assert contents(two) == whole
     # killed while painting: no tables, a slide without its note, one without either
     for name in ("done.json", "sheet.tsv", "expression.parquet", "truth.parquet"):
@@ -145,7 +147,7 @@ def test_workers_and_interruption_change_nothing(tiny: None, tmp_path: Path) -> 
     (one / "slides/DEMO-003-S1.json").unlink()
     kept = one / "slides/DEMO-002-S1.svs"
     before = kept.stat().st_mtime_ns
-    demo.make("demo", one, SEED)
+    generate.make("demo", one, SEED)
     assert contents(one) == whole
     assert kept.stat().st_mtime_ns == before  # what was there is not painted again
 
@@ -155,8 +157,8 @@ def test_another_seed_repaints(tiny: None, tmp_path: Path) -> None:
     slide = plans(SEED)[0]
     seen = []
     for seed, own in ((SEED, slide), (SEED + 1, slide), (SEED, replace(slide, power=40))):
-        demo._paint_slide(own, tmp_path / "reused", seed)
-        demo._paint_slide(own, tmp_path / f"fresh-{len(seen)}", seed)
+        generate._paint_slide(own, tmp_path / "reused", seed)
+        generate._paint_slide(own, tmp_path / f"fresh-{len(seen)}", seed)
         seen.append(contents(tmp_path / "reused"))
         assert seen[-1] == contents(tmp_path / f"fresh-{len(seen) - 1}")
     assert seen[0] != seen[1] != seen[2] != seen[0]
@@ -168,17 +170,17 @@ def test_a_slide_of_another_run_is_not_taken(
     """Killed between a slide and its note under another seed, the old note must not vouch."""
     slide = plans(SEED)[0]
     folder = tmp_path / "slides"
-    demo._paint_slide(slide, folder, SEED)
+    generate._paint_slide(slide, folder, SEED)
     whole = contents(folder)
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(io, "write_json", killed)
+        patched.setattr(files, "write_json", killed)
         with pytest.raises(KeyboardInterrupt):
-            demo._paint_slide(slide, folder, SEED + 1)
-    demo._paint_slide(slide, folder, SEED)
+            generate._paint_slide(slide, folder, SEED + 1)
+    generate._paint_slide(slide, folder, SEED)
     assert contents(folder) == whole
 
 
@@ -186,21 +188,21 @@ def test_no_done_while_unfinished(
     tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """done.json of an earlier run goes before the first file changes."""
-    demo.make("law", tmp_path, SEED)
+    generate.make("law", tmp_path, SEED)
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "_expression", killed)
+    monkeypatch.setattr(generate, "_expression", killed)
     with pytest.raises(KeyboardInterrupt):
-        demo.make("law", tmp_path, SEED + 1)
+        generate.make("law", tmp_path, SEED + 1)
     assert not (tmp_path / "done.json").exists()
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A law cohort of fewer patients, made through the command line."""
-    path = Path(demo.__file__).parents[1] / "demo.py"
+    path = Path(generate.__file__).parents[2] / "demo.py"
     spec = importlib.util.spec_from_file_location("demo_cli", path)
     assert spec is not None
     assert spec.loader is not None
@@ -208,15 +210,15 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec.loader.exec_module(cli)
     out = tmp_path_factory.mktemp("law")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(demo, "PATIENTS", {"demo": 40, "law": LAW_PATIENTS})
+        patched.setattr(generate, "PATIENTS", {"demo": 40, "law": LAW_PATIENTS})
         cli.main(["--kind", "law", "--out", str(out), "--seed", str(SEED)])
     return out
 
 
 @pytest.fixture(scope="module")
-def tiles(cohort: Path) -> list[featurefile.Features]:
+def tiles(cohort: Path) -> list[feature_file.Features]:
     sheet = pl.read_csv(cohort / "sheet.tsv", separator="\t")
-    return [featurefile.read(cohort / "features" / f"{name}.h5") for name in sheet["slide_id"]]
+    return [feature_file.read(cohort / "features" / f"{name}.h5") for name in sheet["slide_id"]]
 
 
 def predicted(x: np.ndarray, y: np.ndarray, penalty: float = 1e-3) -> np.ndarray:
@@ -236,24 +238,24 @@ def correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.array([np.corrcoef(x[:, k], y[:, k])[0, 1] for k in range(y.shape[1])])
 
 
-def test_law_files(cohort: Path, tiles: list[featurefile.Features]) -> None:
+def test_law_files(cohort: Path, tiles: list[feature_file.Features]) -> None:
     sheet = pl.read_csv(cohort / "sheet.tsv", separator="\t")
     assert sheet.height == sheet["patient_id"].n_unique() == LAW_PATIENTS
     assert sheet["slide"].null_count() + (sheet["slide"] == "").sum() == LAW_PATIENTS
     counts = np.array([len(own.features) for own in tiles])
-    assert counts.min() >= demo.TILES[0]
-    assert counts.max() < demo.TILES[1]
+    assert counts.min() >= generate.TILES[0]
+    assert counts.max() < generate.TILES[1]
     for own in tiles[:20]:
-        assert own.features.shape[1] == demo.DIM
+        assert own.features.shape[1] == generate.DIM
         assert len(np.unique(own.coords, axis=0)) == len(own.coords)
         assert own.color is not None
         assert 0 <= own.color.min() <= own.color.max() <= 1
-    attributes = featurefile.attributes_of(cohort / "features" / f"{sheet['slide_id'][0]}.h5")
+    attributes = feature_file.attributes_of(cohort / "features" / f"{sheet['slide_id'][0]}.h5")
     assert attributes == {"encoder": "law", "mpp": 0.5, "tile_px": 256, "version": 1}
 
 
 def test_features_tell_tissue_and_colour_tells_less(
-    cohort: Path, tiles: list[featurefile.Features]
+    cohort: Path, tiles: list[feature_file.Features]
 ) -> None:
     pi = pl.read_parquet(cohort / "truth.parquet").select(CLASSES).to_numpy()
     features = np.stack([own.features.mean(0) for own in tiles]).astype(float)
@@ -267,7 +269,7 @@ def test_features_tell_tissue_and_colour_tells_less(
 
 
 def test_expression_follows_the_law(cohort: Path) -> None:
-    own = law.truth()
+    own = ground_truth.truth()
     known = pl.read_parquet(cohort / "truth.parquet")
     x = pl.read_parquet(cohort / "expression.parquet").drop("sample_id").to_numpy().astype(float)
     pi, sites = known.select(CLASSES).to_numpy(), known["site"].to_numpy().astype(str)
@@ -287,6 +289,6 @@ def test_expression_follows_the_law(cohort: Path) -> None:
 def test_law_does_not_depend_on_workers(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "PATIENTS", {"demo": 40, "law": LAW_PATIENTS})
-    demo.make("law", tmp_path, SEED, workers=2)
+    monkeypatch.setattr(generate, "PATIENTS", {"demo": 40, "law": LAW_PATIENTS})
+    generate.make("law", tmp_path, SEED, workers=2)
     assert contents(tmp_path) == contents(cohort)

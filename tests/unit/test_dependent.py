@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from slide2rna import dependent, metrics
+from slide2rna.evaluation.metrics import gene_metrics
+from slide2rna.evaluation.scoring import correlation_tests
 
 
 @pytest.mark.parametrize(
@@ -20,25 +21,25 @@ from slide2rna import dependent, metrics
 def test_williams_gives_the_published_values(
     r_a: float, r_b: float, r_ab: float, n: int, t: float, two_sided: float
 ) -> None:
-    p = float(dependent.williams(np.array(r_a), np.array(r_b), np.array(r_ab), n))
+    p = float(correlation_tests.williams(np.array(r_a), np.array(r_b), np.array(r_ab), n))
     assert stats.t.isf(p, n - 3) == pytest.approx(t, abs=0.005)
     assert 2 * p == pytest.approx(two_sided, abs=0.005)
-    other = float(dependent.williams(np.array(r_b), np.array(r_a), np.array(r_ab), n))
+    other = float(correlation_tests.williams(np.array(r_b), np.array(r_a), np.array(r_ab), n))
     assert p + other == pytest.approx(1)
 
 
 def test_williams_at_the_edges() -> None:
     one = np.ones(1)
-    assert dependent.williams(0.3 * one, 0.3 * one, one, 20)[0] == 0.5
-    assert dependent.williams(one, 0.3 * one, 0.3 * one, 20)[0] < 1e-6
-    assert np.isnan(dependent.williams(0.5 * one, 0.1 * one, 0 * one, 3)[0])
+    assert correlation_tests.williams(0.3 * one, 0.3 * one, one, 20)[0] == 0.5
+    assert correlation_tests.williams(one, 0.3 * one, 0.3 * one, 20)[0] < 1e-6
+    assert np.isnan(correlation_tests.williams(0.5 * one, 0.1 * one, 0 * one, 3)[0])
 
 
 def test_stouffer_equals_scipy_gene_by_gene_and_leaves_out_unknown_folds() -> None:
     rng = np.random.default_rng(1)
     p, n = rng.random((3, 30)), [12, 3, 40]
     p[0, 4], p[:, 5], p[2, 6] = np.nan, np.nan, 1.0
-    got = dependent.stouffer(p, n)
+    got = correlation_tests.stouffer(p, n)
     for gene in range(30):
         used = [fold for fold in (0, 2) if np.isfinite(p[fold, gene])]
         if gene == 5:
@@ -48,7 +49,7 @@ def test_stouffer_equals_scipy_gene_by_gene_and_leaves_out_unknown_folds() -> No
         values = np.minimum(p[used, gene], 1 - 1e-16)
         expected = stats.combine_pvalues(values, method="stouffer", weights=weights).pvalue
         assert got[gene] == pytest.approx(expected, rel=1e-9)
-    assert np.isnan(dependent.stouffer(np.array([[0.01]]), [3])).all()
+    assert np.isnan(correlation_tests.stouffer(np.array([[0.01]]), [3])).all()
 
 
 def folds_of(
@@ -73,18 +74,18 @@ def folds_of(
 def test_p_values_are_uniform_where_both_are_equally_good(shared: float, size: float) -> None:
     rng = np.random.default_rng(2)
     truths, predictions = folds_of(rng, 4000, [20, 25, 30], size, size, shared)
-    p = dependent.better(truths, predictions, [("a", "b")])["a", "b"]
+    p = correlation_tests.better(truths, predictions, [("a", "b")])["a", "b"]
     assert stats.kstest(p, "uniform").statistic < 0.03
     assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.012)
-    assert (metrics.benjamini_hochberg(p) < 0.05).mean() < 0.001
+    assert (gene_metrics.benjamini_hochberg(p) < 0.05).mean() < 0.001
 
 
 def test_a_better_model_is_found_and_the_pair_is_one_sided() -> None:
     rng = np.random.default_rng(3)
     truths, predictions = folds_of(rng, 300, [40, 40], 0.5, 2.0, 0.3)
     pairs = [("a", "b"), ("b", "a")]
-    p = dependent.better(truths, predictions, pairs)
-    assert (metrics.benjamini_hochberg(p["a", "b"]) < 0.05).mean() > 0.9
+    p = correlation_tests.better(truths, predictions, pairs)
+    assert (gene_metrics.benjamini_hochberg(p["a", "b"]) < 0.05).mean() > 0.9
     assert p["b", "a"].min() > 0.5
 
 
@@ -93,7 +94,7 @@ def test_better_equals_a_loop_over_folds_and_genes() -> None:
     truths, predictions = folds_of(rng, 6, [12, 17], 1.0, 1.5, 0.5)
     truths[1][:, 2] = 3.0
     predictions[0]["b"][:, 3] = 1.0
-    got = dependent.better(truths, predictions, [("a", "b")])["a", "b"]
+    got = correlation_tests.better(truths, predictions, [("a", "b")])["a", "b"]
     for gene in range(6):
         p, weights = [], []
         for y, given in zip(truths, predictions, strict=True):
@@ -108,7 +109,7 @@ def test_better_equals_a_loop_over_folds_and_genes() -> None:
                     {"a": given["a"][:, gene], "b": given["b"][:, gene]},
                 )
             ]
-            p.append(float(dependent.williams(*(np.array(v) for v in r), len(y))))
+            p.append(float(correlation_tests.williams(*(np.array(v) for v in r), len(y))))
             weights.append(np.sqrt(len(y) - 3))
         expected = stats.combine_pvalues(p, method="stouffer", weights=weights).pvalue
         assert got[gene] == pytest.approx(expected, rel=1e-8)
@@ -118,12 +119,12 @@ def test_above_zero_is_fishers_z_over_folds_and_exact_in_one() -> None:
     rng = np.random.default_rng(5)
     truths, predictions = folds_of(rng, 8, [28, 12], 1.0, 3.0, 0.0)
     points = [given["b"] for given in predictions]
-    r = np.array([metrics.pcc(x, y)[0] for x, y in zip(points, truths, strict=True)])
+    r = np.array([gene_metrics.pcc(x, y)[0] for x, y in zip(points, truths, strict=True)])
     r[:, 3] = np.nan
     z = (np.arctanh(r[0]) * 25 + np.arctanh(r[1]) * 9) / 34
-    p = dependent.above_zero(truths, points, r)
+    p = correlation_tests.above_zero(truths, points, r)
     np.testing.assert_allclose(p, stats.norm.sf(z * np.sqrt(34)), rtol=1e-6)
-    one = dependent.above_zero(truths[:1], points[:1], r[:1])
+    one = correlation_tests.above_zero(truths[:1], points[:1], r[:1])
     for gene in (0, 1, 2, 4):
         expected = stats.pearsonr(points[0][:, gene], truths[0][:, gene], alternative="greater")
         assert one[gene] == pytest.approx(expected.pvalue, abs=1e-12)

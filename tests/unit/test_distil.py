@@ -11,9 +11,17 @@ import flow_cohort
 import numpy as np
 import pytest
 import torch
-from slide2rna import bagfile, checkpoint, config, data, distil, fit, onestep, sample
-from slide2rna.errors import ConfigError, StageError
-from slide2rna.model import RNAFM
+from slide2rna.core import config
+from slide2rna.core.errors import ConfigError, StageError
+from slide2rna.data import fold_rows
+from slide2rna.features import bag_file
+from slide2rna.flow import one_step
+from slide2rna.flow.velocity import RNAFM
+from slide2rna.models import checkpoint
+from slide2rna.pathways import membership
+from slide2rna.sampling import draw, fold_draws
+from slide2rna.studies.samplers import student as samplers_student
+from slide2rna.training import fit, task
 from training_cohort import CPU, cohort
 
 torch.set_num_threads(1)
@@ -26,19 +34,21 @@ STUDENT = config.defaults(
 
 def build(cohort: flow_cohort.FlowCohort, folder: Path, scale: float) -> Path:
     """A flow that isn't trained; `scale` sets how far its F is from constant, and so from Gauss."""
-    bagged = bagfile.load(cohort.inputs.bags)
-    genes = data.gene_names(cohort.inputs.expression)
-    rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    bagged = bag_file.load(cohort.inputs.bags)
+    genes = fold_rows.gene_names(cohort.inputs.expression)
+    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     parts = []
     for name in ("train", "val"):
         found = rows.of(name)
-        values = data.expression(cohort.inputs.expression, found.sample_ids)
+        values = fold_rows.expression(cohort.inputs.expression, found.sample_ids)
         parts.append(
-            fit.Slides(bagged.means[found.bag], bagged.sizes[found.bag], values, found.sample_ids)
+            task.PartSlides(
+                bagged.means[found.bag], bagged.sizes[found.bag], values, found.sample_ids
+            )
         )
-    sets = fit.pathways.load(cohort.inputs.pathways, genes)
+    sets = membership.load(cohort.inputs.pathways, genes)
     settings = flow_cohort.settings()
-    model = fit.build(fit.Task(*parts, genes, sets, 0, 1), settings)
+    model = fit.build(task.FoldTask(*parts, genes, sets, 0, 1), settings)
     assert isinstance(model, RNAFM)
     torch.manual_seed(3)
     with torch.no_grad():
@@ -66,25 +76,27 @@ def student(
     cohort: flow_cohort.FlowCohort, teacher: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     out = tmp_path_factory.mktemp("student")
-    distil.run(of(cohort, teacher), out, STUDENT, 1, CPU)
+    samplers_student.distil(of(cohort, teacher), out, STUDENT, 1, CPU)
     return out
 
 
-def of(cohort: flow_cohort.FlowCohort, folder: Path) -> distil.Inputs:
+def of(cohort: flow_cohort.FlowCohort, folder: Path) -> samplers_student.DistillationInputs:
     files = cohort.inputs
-    return distil.Inputs(folder, files.bags, files.slides, files.splits, 0)
+    return samplers_student.DistillationInputs(folder, files.bags, files.slides, files.splits, 0)
 
 
 def draws(cohort: flow_cohort.FlowCohort, folder: Path, part: str, steps: int) -> torch.Tensor:
     model, _ = checkpoint.load_model(folder)
     assert isinstance(model, RNAFM)
-    bagged = bagfile.load(cohort.inputs.bags)
-    rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0).of(part)
+    bagged = bag_file.load(cohort.inputs.bags)
+    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0).of(
+        part
+    )
     means, sizes = (torch.from_numpy(a[rows.bag]) for a in (bagged.means, bagged.sizes))
     white = torch.randn(len(means), 40, model.noise_width, generator=torch.manual_seed(8))
     settings = config.defaults("sample", steps=steps)
     with torch.inference_mode():
-        return sample.draw(model, model.encode_image(means, sizes), white, settings)
+        return draw.draw(model, model.encode_image(means, sizes), white, settings)
 
 
 def test_one_step_is_the_samplers_own(cohort: flow_cohort.FlowCohort, teacher: Path) -> None:
@@ -94,8 +106,8 @@ def test_one_step_is_the_samplers_own(cohort: flow_cohort.FlowCohort, teacher: P
     white = torch.randn(3, 5, model.noise_width)
     with torch.inference_mode():
         image = model.encode_image(means, sizes)
-        wanted = sample.draw(model, image, white, config.defaults("sample", steps=1))
-        found = distil.one_step(model, white.flatten(0, 1), image)
+        wanted = draw.draw(model, image, white, config.defaults("sample", steps=1))
+        found = samplers_student.one_step(model, white.flatten(0, 1), image)
     assert torch.allclose(found.view_as(wanted), wanted, atol=1e-6)
 
 
@@ -106,9 +118,11 @@ def test_a_gaussian_teacher_has_nothing_to_teach(
     folder = build(cohort, tmp_path / "gauss", 0.0)
     model, _ = checkpoint.load_model(folder)
     assert isinstance(model, RNAFM)
-    bagged = bagfile.load(cohort.inputs.bags)
-    rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0).of("val")
-    pairs = distil.teach(model, rows, bagged, 3, 7, 1, 0)
+    bagged = bag_file.load(cohort.inputs.bags)
+    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0).of(
+        "val"
+    )
+    pairs = samplers_student.teach(model, rows, bagged, 3, 7, 1, 0)
     white = torch.stack([pairs.white(1, m) for m in range(3)])
     sd, active = model.residual_sd().detach(), model.active
     wanted = sd * model.color(white) * active
@@ -121,7 +135,7 @@ def test_a_gaussian_teacher_has_nothing_to_teach(
 def distil_facts(
     cohort: flow_cohort.FlowCohort, folder: Path, out: Path, **changes: float
 ) -> dict[str, float]:
-    distil.run(of(cohort, folder), out, STUDENT | changes, 1, CPU)
+    samplers_student.distil(of(cohort, folder), out, STUDENT | changes, 1, CPU)
     return json.loads((out / "model.json").read_text())
 
 
@@ -150,10 +164,10 @@ def test_an_interrupted_student_goes_on_to_the_same_weights(
             raise Killed
 
     with pytest.raises(Killed):
-        distil.run(of(cohort, teacher), tmp_path, STUDENT, 1, CPU, kill)
+        samplers_student.distil(of(cohort, teacher), tmp_path, STUDENT, 1, CPU, kill)
     assert not (tmp_path / "model.json").exists()
     seen: list[int] = []
-    distil.run(of(cohort, teacher), tmp_path, STUDENT, 1, CPU, seen.append)
+    samplers_student.distil(of(cohort, teacher), tmp_path, STUDENT, 1, CPU, seen.append)
     assert seen[0] == 8
     same = [(folder / "model.safetensors").read_bytes() for folder in (student, tmp_path)]
     assert same[0] == same[1]
@@ -162,13 +176,13 @@ def test_an_interrupted_student_goes_on_to_the_same_weights(
 def test_test_slides_teach_nothing(
     cohort: flow_cohort.FlowCohort, teacher: Path, student: Path, tmp_path: Path
 ) -> None:
-    bagged = bagfile.load(cohort.inputs.bags)
-    rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    bagged = bag_file.load(cohort.inputs.bags)
+    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     other = bagged.means.copy()
     other[rows.of("test", "cal").bag] += 5
-    bagfile.save(replace(bagged, means=other), tmp_path / "bags.safetensors")
+    bag_file.save(replace(bagged, means=other), tmp_path / "bags.safetensors")
     inputs = replace(of(cohort, teacher), bags=tmp_path / "bags.safetensors")
-    distil.run(inputs, tmp_path / "student", STUDENT, 1, CPU)
+    samplers_student.distil(inputs, tmp_path / "student", STUDENT, 1, CPU)
     found = (tmp_path / "student" / "model.safetensors").read_bytes()
     assert found == (student / "model.safetensors").read_bytes()
 
@@ -180,13 +194,15 @@ def test_a_student_is_asked_for_one_step_alone(
     cohort: flow_cohort.FlowCohort, student: Path, tmp_path: Path, changes: dict[str, object]
 ) -> None:
     model, meta = checkpoint.load_model(student)
-    bagged = bagfile.load(cohort.inputs.bags)
-    rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
-    settings = config.defaults("sample", draws=4) | onestep.ONE_STEP | changes
+    bagged = bag_file.load(cohort.inputs.bags)
+    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    settings = config.defaults("sample", draws=4) | one_step.ONE_STEP | changes
     arrays = (bagged.means, bagged.sizes)
     out = (tmp_path / "draws.zarr", tmp_path / "summary.parquet")
     with pytest.raises(ConfigError, match="one-step student and knows"):
-        sample.run(model, meta, arrays, rows.of("test"), settings, 1, 0, "flow", *out, CPU)
+        fold_draws.sample_fold(
+            model, meta, arrays, rows.of("test"), settings, 1, 0, "flow", *out, CPU
+        )
     assert not out[0].exists()
 
 
@@ -194,13 +210,13 @@ def test_what_cannot_be_distilled(
     cohort: flow_cohort.FlowCohort, teacher: Path, student: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(StageError, match="itself a one-step student; distil the run's flow"):
-        distil.run(of(cohort, student), tmp_path, STUDENT, 1, CPU)
-    bagged = bagfile.load(cohort.inputs.bags)
+        samplers_student.distil(of(cohort, student), tmp_path, STUDENT, 1, CPU)
+    bagged = bag_file.load(cohort.inputs.bags)
     narrow = replace(bagged, means=np.ascontiguousarray(bagged.means[:, :, :5]))
-    bagfile.save(narrow, tmp_path / "bags.safetensors")
+    bag_file.save(narrow, tmp_path / "bags.safetensors")
     inputs = replace(of(cohort, teacher), bags=tmp_path / "bags.safetensors")
     with pytest.raises(StageError, match=r"the model has \(6, 12\)"):
-        distil.run(inputs, tmp_path, STUDENT, 1, CPU)
+        samplers_student.distil(inputs, tmp_path, STUDENT, 1, CPU)
 
 
 def test_the_command_line(

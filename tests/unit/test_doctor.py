@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from slide2rna import config, doctor, doctor_config
-from slide2rna.doctor import Finding
+from slide2rna.core import config
+from slide2rna.operations import doctor, doctor_config
+from slide2rna.operations.doctor_config import Finding
 
 
 def test_this_machine_passes(
@@ -43,7 +44,7 @@ def test_an_openslide_that_reads_black_fails(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_missing_weights_and_another_python_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    from slide2rna import lite0
+    from slide2rna.features import lite0
 
     monkeypatch.setattr(lite0, "find_spec", lambda _: None)
     monkeypatch.setattr(doctor.sys, "version_info", (3, 13, 0))
@@ -113,7 +114,7 @@ def test_a_full_disk_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_files_that_a_config_names_must_be_there(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("cohorts: {mine: {source: sheet, sheet: no.tsv, expression: no.csv}}\n")
-    finding = doctor.check_config(path)
+    finding = doctor_config.check_config(path)
     assert finding.status == "fail"
     assert "cohorts.mine.sheet: no.tsv is not there" in finding.detail
 

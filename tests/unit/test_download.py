@@ -10,13 +10,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 from fault_server import FaultServer
-from slide2rna import download, fetch
-from slide2rna.cohort import SCHEMA
-from slide2rna.errors import DownloadError
-from slide2rna.io import md5sum, shard_of
+from slide2rna.cohort.freeze import SCHEMA
+from slide2rna.core.errors import DownloadError
+from slide2rna.core.files import md5sum
+from slide2rna.core.seeds import shard_of
+from slide2rna.slides import download
+from slide2rna.transfer import client
 
 TEXT = b"a slide"
-FAST = fetch.Settings(tries=2, timeout_s=0.5, backoff_s=0.002)
+FAST = client.ServerSettings(tries=2, timeout_s=0.5, backoff_s=0.002)
 MD5 = hashlib.md5(TEXT, usedforsecurity=False).hexdigest()
 
 
@@ -26,7 +28,7 @@ def table(*rows: dict[str, object]) -> pl.DataFrame:
 
 
 def check_shard(rows: pl.DataFrame, shard: int, shards: int) -> pl.DataFrame:
-    found = download.get_rows(download.rows_of(rows, shard, shards), Path("none"), FAST)
+    found = download.get_rows(download.shard_rows(rows, shard, shards), Path("none"), FAST)
     return download.as_table(found, rows.schema)
 
 
@@ -127,7 +129,7 @@ def test_slides_are_fetched_and_failures_named(tmp_path: Path) -> None:
     out = tmp_path / "slides" / "shard-0.parquet"
     with FaultServer({"/data/1": TEXT, "/b.tiff": TEXT}) as server:
         slides = cohort_of(server, tmp_path)
-        download.run(slides, 0, 1, out, FAST)
+        download.download_shard(slides, 0, 1, out, FAST)
         found = {row["slide_id"]: row for row in pl.read_parquet(out).iter_rows(named=True)}
         files = tmp_path / "slides" / "files"
         assert sorted(path.name for path in files.iterdir()) == ["A.svs", "B.tiff"]
@@ -149,14 +151,14 @@ def test_with_all_on_disk_no_socket_is_opened(
     with FaultServer({"/data/1": TEXT, "/b.tiff": TEXT}) as server:
         slides = pl.read_parquet(cohort_of(server, tmp_path))[:2]
         slides.write_parquet(tmp_path / "slides.parquet")
-        download.run(tmp_path / "slides.parquet", 0, 1, out, FAST)
+        download.download_shard(tmp_path / "slides.parquet", 0, 1, out, FAST)
     first = pl.read_parquet(out)
 
     def refuse(*_: object) -> None:
         raise AssertionError("a socket was opened")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    download.run(tmp_path / "slides.parquet", 0, 1, out, FAST)
+    download.download_shard(tmp_path / "slides.parquet", 0, 1, out, FAST)
     assert pl.read_parquet(out).equals(first)
 
 
@@ -171,7 +173,7 @@ def test_the_room_of_the_whole_cohort_is_asked_for(
     table(*rows).write_parquet(path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 999))
     with pytest.raises(DownloadError, match="GB are to come and only"):
-        download.run(path, 0, 2, tmp_path / "slides" / "shard-0.parquet", FAST)
+        download.download_shard(path, 0, 2, tmp_path / "slides" / "shard-0.parquet", FAST)
 
 
 def test_a_slide_can_not_be_named_out_of_its_folder(tmp_path: Path) -> None:
@@ -198,7 +200,7 @@ def test_a_slide_that_is_as_it_was_is_not_read_again(
 
     def again() -> pl.DataFrame:
         read.clear()
-        download.run(tmp_path / "slides.parquet", 0, 1, out, FAST)
+        download.download_shard(tmp_path / "slides.parquet", 0, 1, out, FAST)
         return pl.read_parquet(out)
 
     first = again()
@@ -220,7 +222,7 @@ def test_a_fetched_slide_that_is_as_it_was_is_not_read_again(
         rows = table({"slide_id": "A", "url": server.url("/data/1"), "md5": MD5, "size": 7})
         rows.write_parquet(tmp_path / "slides.parquet")
         out = tmp_path / "slides" / "shard-0.parquet"
-        download.run(tmp_path / "slides.parquet", 0, 1, out, FAST)
+        download.download_shard(tmp_path / "slides.parquet", 0, 1, out, FAST)
         first = pl.read_parquet(out)
         assert first["status"].to_list() == ["ok"]
 
@@ -228,6 +230,6 @@ def test_a_fetched_slide_that_is_as_it_was_is_not_read_again(
         raise AssertionError(f"{path} is read again")
 
     monkeypatch.setattr(download, "md5sum", refuse)
-    monkeypatch.setattr("slide2rna.transfer.md5sum", refuse)
-    download.run(tmp_path / "slides.parquet", 0, 1, out, FAST)
+    monkeypatch.setattr("slide2rna.transfer.resumable.md5sum", refuse)
+    download.download_shard(tmp_path / "slides.parquet", 0, 1, out, FAST)
     assert pl.read_parquet(out).equals(first)

@@ -17,9 +17,12 @@ import torch
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slide2rna import config, data, drawfile, drawstats, sample
-from slide2rna.model import RNAFM
-from slide2rna.pathways import Pathways
+from slide2rna.core import config
+from slide2rna.data import fold_rows
+from slide2rna.flow.velocity import RNAFM
+from slide2rna.pathways.membership import Pathways
+from slide2rna.sampling import draw as sampling_draw
+from slide2rna.sampling import draw_file, draw_summary, fold_draws
 
 torch.set_num_threads(1)
 GENES, DRAWS, SLIDES = 40, 13, 6
@@ -31,7 +34,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module", autouse=True)
 def few_knots() -> Iterator[None]:
     """Quantiles of more draws than are kept."""
-    with mock.patch.object(drawstats, "KNOTS", 8):
+    with mock.patch.object(draw_summary, "KNOTS", 8):
         yield
 
 
@@ -53,10 +56,10 @@ def model() -> RNAFM:
     return found.eval()
 
 
-def rows(names: list[int]) -> data.Rows:
+def rows(names: list[int]) -> fold_rows.FoldRows:
     """Slides by number, in this order."""
     slides = [f"slide {i}" for i in names]
-    return data.Rows(slides, slides, [PARTS[i] for i in names], np.array(names))
+    return fold_rows.FoldRows(slides, slides, [PARTS[i] for i in names], np.array(names))
 
 
 def bags() -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +71,7 @@ def bags() -> tuple[np.ndarray, np.ndarray]:
 def run(model: RNAFM, out: Path, names: list[int], **changes: object) -> zarr.Group:
     meta: dict[str, Any] = {"features": 10, "clusters": 5}
     meta["genes"] = [f"G{i}" for i in range(GENES)]
-    sample.run(
+    fold_draws.sample_fold(
         *(model, meta, bags(), rows(names), OPTIONS | changes, 1, 0, "flow"),
         *(out / "fold-0.zarr", out / "fold-0.parquet", CPU),
     )
@@ -79,9 +82,9 @@ def run(model: RNAFM, out: Path, names: list[int], **changes: object) -> zarr.Gr
 def sizes(forward: int, chunk: int) -> Iterator[None]:
     """So many rows per forward pass, and draws per chunk of the file."""
     with (
-        mock.patch.object(sample, "CPU_ROWS", forward),
-        mock.patch.object(sample, "DRAWS_PER_CHUNK", chunk),
-        mock.patch.object(drawfile, "DRAWS_PER_CHUNK", chunk),
+        mock.patch.object(sampling_draw, "CPU_ROWS", forward),
+        mock.patch.object(fold_draws, "DRAWS_PER_CHUNK", chunk),
+        mock.patch.object(draw_file, "DRAWS_PER_CHUNK", chunk),
     ):
         yield
 
@@ -89,7 +92,7 @@ def sizes(forward: int, chunk: int) -> Iterator[None]:
 @contextmanager
 def stops_at(call: int) -> Iterator[list[int]]:
     """The call of `sample.draw` with this number is interrupted; yields the calls so far."""
-    real, calls = sample.draw, [0]
+    real, calls = sampling_draw.draw, [0]
 
     def draw(*args: Any, **kwargs: Any) -> torch.Tensor:
         calls[0] += 1
@@ -97,7 +100,7 @@ def stops_at(call: int) -> Iterator[list[int]]:
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    with mock.patch.object(sample, "draw", draw):
+    with mock.patch.object(sampling_draw, "draw", draw):
         yield calls
 
 
@@ -105,7 +108,7 @@ def stops_at(call: int) -> Iterator[list[int]]:
 def seen(model: RNAFM) -> Iterator[dict[str, np.ndarray]]:
     """Draws as they are made, in standardised units, before they are rounded for the file."""
     found: dict[str, np.ndarray] = {}
-    real = sample.draw
+    real = sampling_draw.draw
 
     def draw(model: RNAFM, image: torch.Tensor, white: torch.Tensor, *rest: Any) -> torch.Tensor:
         z = real(model, image, white, *rest)
@@ -115,7 +118,7 @@ def seen(model: RNAFM) -> Iterator[dict[str, np.ndarray]]:
             )
         return z
 
-    with mock.patch.object(sample, "draw", draw):
+    with mock.patch.object(sampling_draw, "draw", draw):
         yield found
 
 
@@ -185,17 +188,17 @@ def test_nothing_but_names_and_seed_matters(
 @settings(max_examples=25, deadline=None)
 @given(cuts=st.lists(st.integers(0, 12), max_size=4), width=st.sampled_from([1, 7, 16, 33]))
 def test_noise_is_the_same_in_any_chunk(cuts: list[int], width: int) -> None:
-    whole = sample.noise(1, 0, "a", 12, width, "draws")
+    whole = sampling_draw.noise(1, 0, "a", 12, width, "draws")
     edges = [0, *sorted(cuts), 12]
     parts = [
-        sample.noise(1, 0, "a", end - start, width, "draws", start)
+        sampling_draw.noise(1, 0, "a", end - start, width, "draws", start)
         for start, end in pairwise(edges)
     ]
     assert torch.equal(torch.cat(parts), whole)
 
 
 def test_noise_is_standard_normal() -> None:
-    white = sample.noise(1, 0, "a", 200, 500, "draws").numpy()
+    white = sampling_draw.noise(1, 0, "a", 200, 500, "draws").numpy()
     assert abs(white.mean()) < 5 / np.sqrt(white.size)
     assert abs(white.std() - 1) < 5 / np.sqrt(2 * white.size)
     # Draws have streams of their own: as good as uncorrelated.

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import synthetic_cohort
 from scipy import sparse
-from slide2rna import draws, folds, metrics, pathway_score, sample_scores
-from slide2rna.pathway_score import ZScore
+from slide2rna.evaluation.metrics import gene_metrics
+from slide2rna.evaluation.scoring import draw_scores, folds, sample_scores
+from slide2rna.pathways import activity
+from slide2rna.pathways.activity import ZScore
 
 LEVELS, SCORE_LEVELS = np.array([0.5, 0.8]), np.array([0.5, 0.9])
 GENES, PATHWAYS = 23, 4
@@ -17,7 +19,7 @@ GENES, PATHWAYS = 23, 4
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pathway_score, "BLOCK", 5)
+    monkeypatch.setattr(activity, "BLOCK", 5)
 
 
 def standardiser(rng: np.random.Generator, genes: int = GENES) -> ZScore:
@@ -33,7 +35,7 @@ def test_a_sample_is_scored_as_by_a_loop_over_genes(slides: int) -> None:
     raw = np.maximum(rng.normal(5, 1, size=(slides, 20, GENES)), 0).astype(np.float16)
     truth = rng.normal(5, 1, GENES).astype(np.float32)
     pathways, examples = standardiser(rng), np.array([21, 3, 7])
-    wanted = sample_scores.Wanted(LEVELS, SCORE_LEVELS, pathways, examples, np.array([2, 0]))
+    wanted = sample_scores.ScoringPlan(LEVELS, SCORE_LEVELS, pathways, examples, np.array([2, 0]))
     found = sample_scores.score_sample(raw, truth, wanted, np.random.default_rng(9))
     uniform = np.random.default_rng(9).random(GENES)
     for gene in range(GENES):
@@ -41,16 +43,16 @@ def test_a_sample_is_scored_as_by_a_loop_over_genes(slides: int) -> None:
         pooled = np.sort(strata.ravel())
         np.testing.assert_allclose(found["mean"][:, gene], strata.mean(axis=1), rtol=1e-5)
         assert found["variance"][gene] == pytest.approx(pooled.var(ddof=1), rel=1e-4)
-        crps = metrics.fair_crps(pooled[None], truth[gene : gene + 1], strata[:, None])
+        crps = gene_metrics.fair_crps(pooled[None], truth[gene : gene + 1], strata[:, None])
         assert found["crps"][gene] == pytest.approx(crps[0], abs=1e-5)
-        pit = metrics.pit(pooled, truth[gene], uniform[gene])
+        pit = gene_metrics.pit(pooled, truth[gene], uniform[gene])
         assert found["pit"][gene] == pytest.approx(pit)
         for index, level in enumerate(LEVELS):
-            low, high = metrics.central_interval(pooled, level)
+            low, high = gene_metrics.central_interval(pooled, level)
             assert found["inside"][index, gene] == (low <= truth[gene] <= high)
             assert found["width"][index, gene] == pytest.approx(high - low, rel=1e-4)
         if gene in examples:
-            ends = metrics.central_interval(pooled, 0.9)
+            ends = gene_metrics.central_interval(pooled, 0.9)
             np.testing.assert_allclose(
                 found["ends"][:, list(examples).index(gene)], ends, rtol=1e-5
             )
@@ -61,10 +63,10 @@ def test_a_sample_is_scored_as_by_a_loop_over_genes(slides: int) -> None:
     for row in range(PATHWAYS):
         strata = np.sort(scores[row].reshape(slides, 1, 20), axis=2)
         pooled = np.sort(scores[row])
-        crps = metrics.fair_crps(pooled[None], target[row : row + 1], strata)
+        crps = gene_metrics.fair_crps(pooled[None], target[row : row + 1], strata)
         assert found["score_crps"][row] == pytest.approx(crps[0], abs=1e-5)
         for index, level in enumerate(SCORE_LEVELS):
-            low, high = metrics.central_interval(pooled, level)
+            low, high = gene_metrics.central_interval(pooled, level)
             assert found["score_inside"][index, row] == (low <= target[row] <= high)
             assert found["score_width"][index, row] == pytest.approx(high - low, abs=1e-5)
             if row in (2, 0):
@@ -77,7 +79,7 @@ def test_moments_are_those_of_the_full_scores_whatever_the_threads(tmp_path: Pat
     fold = folds.load_fold(synthetic_cohort.load(made), made.inputs.draws[0])
     sets = np.ones((GENES, 1), dtype=bool)
     full, again = (
-        draws.score_draws(
+        draw_scores.score_draws(
             fold,
             sets,
             [0.5],
@@ -88,7 +90,7 @@ def test_moments_are_those_of_the_full_scores_whatever_the_threads(tmp_path: Pat
         )
         for threads in (1, 3)
     )
-    light = draws.draw_moments(fold, 2)
+    light = draw_scores.draw_moments(fold, 2)
     for name in ("slide_mean", "slide_one", "crps", "mean", "one"):
         np.testing.assert_array_equal(getattr(full, name), getattr(light, name), name)
     for name, values in vars(full).items():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slide2rna import drawstats
-from slide2rna.drawstats import KNOTS, QUANTILES, DrawStats
+from slide2rna.sampling import draw_summary
+from slide2rna.sampling.draw_summary import KNOTS, QUANTILES, DrawStats
 
 LEVELS = np.array([*QUANTILES.values()])
 Law = Callable[[np.random.Generator, int], np.ndarray]
@@ -105,7 +105,7 @@ def test_error_is_a_small_part_of_monte_carlo_error() -> None:
 
 
 def test_goes_on_from_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawstats, "GENES_AT_ONCE", 3)
+    monkeypatch.setattr(draw_summary, "GENES_AT_ONCE", 3)
     values = sample(1200)
     whole = streamed(values, [400, 800])
     for cut in (300, 900):

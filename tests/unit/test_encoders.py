@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from slide2rna import config, encoders, lite0, torch_encoder, weights
-from slide2rna.errors import ConfigError, WeightsError
-from slide2rna.torchvision_fix import ensure_torchvision
+from slide2rna.core import config
+from slide2rna.core.errors import ConfigError, WeightsError
+from slide2rna.features import encoder_weights, lite0, registry, torch_encoders
+from slide2rna.features.torchvision_fix import ensure_torchvision
 
 ensure_torchvision()
 import timm  # noqa: E402
@@ -21,8 +22,8 @@ def noise(*shape: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def lite() -> encoders.Encoder:
-    return encoders.load(config.defaults("features"))
+def lite() -> registry.Encoder:
+    return registry.load(config.defaults("features"))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def normalised(tiles: np.ndarray) -> torch.Tensor:
 
 
 def test_lite0_is_timms_network_up_to_block_11(
-    lite: encoders.Encoder, whole_network: torch.nn.Module
+    lite: registry.Encoder, whole_network: torch.nn.Module
 ) -> None:
     tiles = noise(3, 256, 256)
     color = np.arange(18, dtype=np.float32).reshape(3, 6)
@@ -67,7 +68,7 @@ def test_weights_know_a_cat(whole_network: torch.nn.Module) -> None:
 
 
 @pytest.mark.parametrize("shape", [(256, 256), (224, 224), (97, 131)])
-def test_lite0_onnx_equals_torch(lite: encoders.Encoder, shape: tuple[int, int]) -> None:
+def test_lite0_onnx_equals_torch(lite: registry.Encoder, shape: tuple[int, int]) -> None:
     model = lite0.torch_model(lite0.layers(lite0.weights_path()))
     tiles = noise(2, *shape)
     with torch.inference_mode():
@@ -76,14 +77,14 @@ def test_lite0_onnx_equals_torch(lite: encoders.Encoder, shape: tuple[int, int])
     np.testing.assert_allclose(found, want, atol=1e-4)
 
 
-def test_batches_do_not_matter(lite: encoders.Encoder) -> None:
+def test_batches_do_not_matter(lite: registry.Encoder) -> None:
     tiles, color = noise(5, 128, 128), np.zeros((5, 6), np.float32)
     alone = np.concatenate([lite.encode(tiles[i : i + 1], color[i : i + 1]) for i in range(5)])
     np.testing.assert_allclose(lite.encode(tiles, color), alone, rtol=1e-5, atol=1e-5)
 
 
 def test_color_passes_through() -> None:
-    encoder = encoders.load(config.defaults("features", encoder="color"))
+    encoder = registry.load(config.defaults("features", encoder="color"))
     color = np.random.default_rng(0).random((4, 6)).astype(np.float32)
     np.testing.assert_array_equal(encoder.encode(noise(4, 8, 8), color), color)
     assert encoder.dim == 6
@@ -102,10 +103,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {path.name: path for path in folder.iterdir()}
 
 
-def small_encoder(path: Path) -> torch_encoder.TorchEncoder:
+def small_encoder(path: Path) -> torch_encoders.TorchEncoder:
     settings = config.defaults("features", encoder="test_vit", weights=str(path))
-    encoder = encoders.load(settings)
-    assert isinstance(encoder, torch_encoder.TorchEncoder)
+    encoder = registry.load(settings)
+    assert isinstance(encoder, torch_encoders.TorchEncoder)
     return encoder
 
 
@@ -141,19 +142,19 @@ def test_identity_follows_the_weights(small: dict[str, Path], tmp_path: Path) ->
 def test_reduced_precision_agrees(small: dict[str, Path]) -> None:
     encoder = small_encoder(small["a.pth"])
     tiles = noise(4, 160, 160)
-    assert torch_encoder.agreement(encoder, tiles) == pytest.approx(1, abs=1e-6)
+    assert torch_encoders.agreement(encoder, tiles) == pytest.approx(1, abs=1e-6)
     encoder.autocast = torch.bfloat16
-    assert 0.999 <= torch_encoder.agreement(encoder, tiles) < 1
+    assert 0.999 <= torch_encoders.agreement(encoder, tiles) < 1
     assert encoder.autocast is torch.bfloat16
 
 
 @pytest.mark.parametrize(("name", "dim"), [("resnet50", 2048), ("uni", 1024)])
 def test_published_architectures_with_seeded_weights(tmp_path: Path, name: str, dim: int) -> None:
     """The published weights can't be had here; the architecture and the way there can."""
-    known = torch_encoder.KNOWN[name]
+    known = torch_encoders.ENCODER_SPECS[name]
     model = timm.create_model(known.model, pretrained=False, num_classes=0, **known.arguments)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
-    encoder = encoders.load(
+    encoder = registry.load(
         config.defaults("features", encoder=name, weights=str(tmp_path / "w.safetensors"))
     )
     found = encoder.encode(noise(1, 256, 256), np.zeros((1, 6), np.float32))
@@ -164,7 +165,7 @@ def test_published_architectures_with_seeded_weights(tmp_path: Path, name: str, 
 
 def test_uni2_has_its_cards_shape() -> None:
     """Two blocks of the 24 suffice: width, registers and the gated MLP are what can go wrong."""
-    known = torch_encoder.KNOWN["uni2"]
+    known = torch_encoders.ENCODER_SPECS["uni2"]
     arguments = dict(known.arguments) | {"depth": 2}
     arguments |= {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": torch.nn.SiLU}
     with torch.device("meta"):
@@ -210,16 +211,16 @@ class Evil:
 def test_nothing_is_unpickled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"x": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(WeightsError, match="can't be read"):
-        weights.read(tmp_path / "evil.pth")
+        encoder_weights.read(tmp_path / "evil.pth")
     assert "unpickled" not in capsys.readouterr().out
 
 
 def test_lite0_with_other_weights(tmp_path: Path) -> None:
     torch.save({"x": torch.zeros(1)}, tmp_path / "x.pth")
     with pytest.raises(WeightsError, match="not the weights of EfficientNet-Lite0"):
-        encoders.load(config.defaults("features", weights=str(tmp_path / "x.pth")))
+        registry.load(config.defaults("features", weights=str(tmp_path / "x.pth")))
     with pytest.raises(WeightsError, match="no such file"):
-        encoders.load(config.defaults("features", weights=str(tmp_path / "none.pth")))
+        registry.load(config.defaults("features", weights=str(tmp_path / "none.pth")))
 
 
 @pytest.mark.parametrize("name", ["uni", "resnet50"])
@@ -231,12 +232,12 @@ def test_no_hub_says_how_to_get_the_weights(name: str, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     with pytest.raises(WeightsError, match=r"huggingface\.co/.*features\.weights") as caught:
-        encoders.load(config.defaults("features", encoder=name))
+        registry.load(config.defaults("features", encoder=name))
     assert ("HF_TOKEN" in str(caught.value)) == (name == "uni")
 
 
 def test_unknown_encoder() -> None:
     with pytest.raises(ConfigError, match="unknown"):
-        encoders.load(config.defaults("features", encoder="no_such_net"))
+        registry.load(config.defaults("features", encoder="no_such_net"))
     with pytest.raises(ConfigError, match="files"):
-        encoders.load(config.defaults("features", encoder="files"))
+        registry.load(config.defaults("features", encoder="files"))

@@ -13,9 +13,12 @@ import pytest
 import synthetic_cohort
 import zarr
 from evaluated import pick
-from slide2rna import bagfile, folds, io, patients, scoring
-from slide2rna.errors import StageError
-from slide2rna.lineup import clean
+from slide2rna.core import files
+from slide2rna.core.errors import StageError
+from slide2rna.data import patients
+from slide2rna.evaluation.scoring import folds, score
+from slide2rna.evaluation.scoring.labels import clean
+from slide2rna.features import bag_file
 
 SETTINGS = {"bootstrap": 100, "permutations": 40, "top": [100, 50, 20]}
 
@@ -169,13 +172,13 @@ def test_pathways_and_samples(tables: dict[str, pl.DataFrame]) -> None:
     assert pathways["covered90"].mean() == pytest.approx(0.9, abs=0.08)
     assert samples.height == 90
     assert samples["n_slides"].sum() == 108
-    assert tables["examples"]["gene"].n_unique() == scoring.EXAMPLES
+    assert tables["examples"]["gene"].n_unique() == score.EXAMPLES
 
 
 def test_slides_that_failed_and_samples_without_truth_are_left_out(tmp_path: Path) -> None:
     made = synthetic_cohort.make(tmp_path / "c", patients=40, genes=30, draws=20, failed=3)
     table = pl.read_parquet(made.inputs.expression).filter(pl.col("sample_id") != "P001")
-    io.write_parquet(table, made.inputs.expression)
+    files.write_parquet(table, made.inputs.expression)
     samples = run(made, tmp_path / "e")["samples"]
     assert samples.height == 36
     assert "P001" not in samples["sample_id"].to_list()
@@ -214,7 +217,7 @@ def test_same_seed_same_tables(made: synthetic_cohort.Synthetic, tmp_path: Path)
 def test_a_cohort_without_sites_or_colour_says_why_a_null_is_absent(tmp_path: Path) -> None:
     made = synthetic_cohort.make(tmp_path / "c", patients=30, genes=30, draws=20, color=False)
     table = pl.read_parquet(made.inputs.slides).with_columns(pl.lit(None, pl.String).alias("site"))
-    io.write_parquet(table, made.inputs.slides)
+    files.write_parquet(table, made.inputs.slides)
     summary = run(made, tmp_path / "e")["summary"]
     absent = dict(summary.filter(pl.col("metric") == "absent").select("model", "note").iter_rows())
     assert set(absent) == {"site-mean", "color-ridge"}
@@ -224,15 +227,15 @@ def test_inputs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     made = synthetic_cohort.make(tmp_path / "c", patients=30, genes=30, draws=4)
     path = made.inputs.models[0] / "model.json"
     meta = json.loads(path.read_text())
-    io.write_json(meta | {"genes": meta["genes"][::-1]}, path)
+    files.write_json(meta | {"genes": meta["genes"][::-1]}, path)
     with pytest.raises(StageError, match="genes differ"):
         run(made, tmp_path / "e")
-    io.write_json(meta, path)
+    files.write_json(meta, path)
     table = pl.read_parquet(made.inputs.expression)
-    io.write_parquet(table.drop("GENE0005"), made.inputs.expression)
+    files.write_parquet(table.drop("GENE0005"), made.inputs.expression)
     with pytest.raises(StageError, match=r"1 of the model's 30 genes.*GENE0005"):
         run(made, tmp_path / "e")
-    io.write_parquet(table, made.inputs.expression)
+    files.write_parquet(table, made.inputs.expression)
     splits = made.inputs.splits.read_text().replace("\ttest", "\tswap").replace("\tval", "\ttest")
     made.inputs.splits.write_text(splits.replace("\tswap", "\tval"))
     with pytest.raises(StageError, match="in the splits"):
@@ -248,4 +251,4 @@ def test_draws_are_read_per_sample_and_pooled_over_its_slides(
     for row, draws in fold.test_draws():
         slides = [fold.test.slide_ids[i] for i in np.flatnonzero(fold.test.pool[row])]
         np.testing.assert_array_equal(draws, raw[[fold.rows[slide] for slide in slides]])
-    assert isinstance(cohort.bags, bagfile.Bags)
+    assert isinstance(cohort.bags, bag_file.Bags)

@@ -13,9 +13,11 @@ import pytest
 import synthetic_cohort
 import zarr
 from evaluated import pick
-from slide2rna import config, evaluate, io
-from slide2rna.errors import StageError
-from slide2rna.lineup import clean
+from slide2rna.core import config
+from slide2rna.core.errors import StageError
+from slide2rna.core.files import write_parquet
+from slide2rna.evaluation import evaluate
+from slide2rna.evaluation.scoring.labels import clean
 from synthetic_models import add_model
 from test_evaluate import SETTINGS
 
@@ -184,14 +186,14 @@ def test_searches_are_gathered(made: synthetic_cohort.Synthetic, tmp_path: Path)
                 "seconds": [1.0, 2.0],
                 "chosen": [False, True],
             }
-            io.write_parquet(pl.DataFrame(rows), path)
+            write_parquet(pl.DataFrame(rows), path)
             paths.append(path)
     table = run(made, tmp_path / "e", [], searches=paths)["search"]
     assert table["model"].to_list() == ["flow.no-graph"] * 4 + ["he2rna"] * 4
     assert table["fold"].to_list() == [0, 0, 1, 1] * 2
     assert table["val_loss"].to_list() == [0.5, 0.4] * 4
     assert set(table["run"]) == {synthetic_cohort.RUN}
-    io.write_parquet(pl.DataFrame({"epochs": [1]}), paths[0])
+    write_parquet(pl.DataFrame({"epochs": [1]}), paths[0])
     with pytest.raises(StageError, match="no column configuration"):
         evaluate.search_table(paths, "lite0", "go-bp")
 

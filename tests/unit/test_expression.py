@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from slide2rna.errors import SheetError
-from slide2rna.expression import read_expression, read_genes, to_log2
+from slide2rna.cohort.expression import read_expression, read_genes, to_log2
+from slide2rna.core.errors import SheetError
 
 GOOD = pl.DataFrame({"sample_id": ["P2", "P1"], "TP53": [1.0, 2.5], "A1BG": [0.0, 3.0]})
 

@@ -12,13 +12,19 @@ import polars as pl
 import pytest
 import zarr
 from evaluated import pick
-from slide2rna import config, draws, ensemble, external, external_page, io, metrics, patients
-from slide2rna.errors import ConfigError, LeakError, StageError
+from slide2rna.core import config
+from slide2rna.core.errors import ConfigError, LeakError, StageError
+from slide2rna.core.files import write_parquet
+from slide2rna.data import patients
+from slide2rna.evaluation.metrics import gene_metrics
+from slide2rna.evaluation.scoring import draw_scores
+from slide2rna.report import external_page
+from slide2rna.studies.external import ensemble, external
 
 SETTINGS = config.defaults("evaluate", bootstrap=60, permutations=20, top=[50, 20])
 
 
-def run(inputs: external.Inputs, out: Path) -> dict[str, pl.DataFrame]:
+def run(inputs: external.ExternalInputs, out: Path) -> dict[str, pl.DataFrame]:
     external.evaluate(inputs, "lite0-flow-go-bp", out, SETTINGS, 1, 1)
     return evaluated.tables(out)
 
@@ -81,7 +87,7 @@ def test_draws_are_a_mixture_in_equal_shares(pair: external_cohorts.Pair) -> Non
         seen += len(own)
     assert seen == slides.height > len(found.test.samples)
     assert found.pool_size == external_cohorts.FOLDS * external_cohorts.DRAWS
-    moments = draws.draw_moments(found, 1)
+    moments = draw_scores.draw_moments(found, 1)
     pooled = {row: raw.reshape(-1, raw.shape[2]) for row, raw in found.test_draws()}
     for row, values in pooled.items():
         np.testing.assert_allclose(moments.mean[row], values.astype("f4").mean(axis=0), atol=2e-3)
@@ -136,7 +142,7 @@ def test_genes_are_ranked_by_all_val_patients_of_the_training_cohort(
                 of_patient.setdefault(slide.rsplit("-", 1)[0], []).append(point)
         predicted += [np.mean(of_patient[name], axis=0) for name in sorted(of_patient)]
         truth += [profile[name] for name in sorted(of_patient)]
-    r, _ = metrics.pcc(np.array(predicted), np.array(truth))
+    r, _ = gene_metrics.pcc(np.array(predicted), np.array(truth))
     best = np.argsort(-np.nan_to_num(r, nan=-1))[:20]
     chosen = made["genes"].filter(pl.col("in_T20").list.len() > 0)["gene"].to_list()
     assert sorted(chosen) == sorted(f"GENE{i:04d}" for i in best)
@@ -152,7 +158,7 @@ def test_the_other_cohorts_expression_changes_nothing_but_the_score(
     table = pl.read_parquet(path)
     order = np.random.default_rng(0).permutation(table.height)
     shuffled = table.drop("sample_id")[order].select(pl.all() * 2 + 1)
-    io.write_parquet(pl.concat([table.select("sample_id"), shuffled], how="horizontal"), path)
+    write_parquet(pl.concat([table.select("sample_id"), shuffled], how="horizontal"), path)
     after = run(pair.inputs, tmp_path / "out")
     sets = [column for column in made["genes"].columns if column.startswith("in_T")]
     columns = ["gene", *sets, "constant_in_train", "flat_prediction"]
@@ -272,14 +278,14 @@ def test_cohorts_that_share_files_or_no_gene_are_refused(tmp_path: Path) -> None
     pair = external_cohorts.make(tmp_path)
     table = pl.read_parquet(pair.test.inputs.expression)
     other = table.rename({name: f"X{name}" for name in table.columns[1:]})
-    io.write_parquet(other, pair.test.inputs.expression)
+    write_parquet(other, pair.test.inputs.expression)
     with pytest.raises(StageError, match=r"none of the models' 120 genes \(GENE0000"):
         run(pair.inputs, tmp_path / "o")
-    io.write_parquet(table, pair.test.inputs.expression)
+    write_parquet(table, pair.test.inputs.expression)
     for made in (pair.train, pair.test):
         slides = pl.read_parquet(made.inputs.slides)
         files = pl.int_range(pl.len()).cast(pl.String).alias("md5")
-        io.write_parquet(slides.with_columns(files), made.inputs.slides)
+        write_parquet(slides.with_columns(files), made.inputs.slides)
     with pytest.raises(LeakError, match="slide P000-A is the same file as Q000-A"):
         run(pair.inputs, tmp_path / "o")
 

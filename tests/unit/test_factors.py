@@ -7,9 +7,13 @@ import pytest
 import torch
 from flow_cohort import make, settings
 from scipy import stats
-from slide2rna import config, factors, fit, flow, sample
-from slide2rna.model import RNAFM
-from slide2rna.start import per_sample
+from slide2rna.core import config
+from slide2rna.flow import solvers
+from slide2rna.flow.path import Path
+from slide2rna.flow.velocity import RNAFM
+from slide2rna.sampling import draw
+from slide2rna.training import fit, ridge_start
+from slide2rna.training.ridge_start import per_sample
 from test_model import CASES, build, pathways
 
 
@@ -37,15 +41,17 @@ def test_likelihood_equals_scipy() -> None:
     loadings = truth(rng, 12, 3)
     rows = rng.normal(size=(5, 12))
     expected = stats.multivariate_normal(np.zeros(12), correlation(loadings)).logpdf(rows) / 12
-    assert np.allclose(factors.log_likelihood(rows, loadings), expected, rtol=1e-10)
-    alone = factors.log_likelihood(rows, np.zeros((12, 0)))
+    assert np.allclose(ridge_start.log_likelihood(rows, loadings), expected, rtol=1e-10)
+    alone = ridge_start.log_likelihood(rows, np.zeros((12, 0)))
     assert np.allclose(alone, stats.norm.logpdf(rows).mean(axis=1))
 
 
 def test_val_finds_the_factors_and_their_correlation() -> None:
     rng = np.random.default_rng(1)
     known = truth(rng)
-    found, scores = factors.fit(residuals(rng, known, 250), residuals(rng, known, 40), 32)
+    found, scores = ridge_start.fit_factors(
+        residuals(rng, known, 250), residuals(rng, known, 40), 32
+    )
     assert found.shape[1] == 4
     assert scores[4] == max(scores.values()) > scores[0] + 0.1
     above = np.triu_indices(300, 1)
@@ -57,7 +63,7 @@ def test_val_finds_the_factors_and_their_correlation() -> None:
 def test_no_factor_where_there_is_none() -> None:
     rng = np.random.default_rng(2)
     train, val = rng.normal(size=(60, 300)), rng.normal(size=(30, 300))
-    found, _ = factors.fit(train, val, 32)
+    found, _ = ridge_start.fit_factors(train, val, 32)
     assert found.shape == (300, 0)
 
 
@@ -65,9 +71,9 @@ def test_no_factor_where_there_is_none() -> None:
 def test_few_slides_and_a_constant_gene(rows: int) -> None:
     train = np.random.default_rng(3).normal(size=(rows, 20))
     train[:, 3] = 0
-    found, _ = factors.fit(train, train[:1], 8)
+    found, _ = ridge_start.fit_factors(train, train[:1], 8)
     assert np.isfinite(found).all()
-    assert np.square(found).sum(axis=1).max(initial=0) <= 1 - factors.OWN + 1e-9
+    assert np.square(found).sum(axis=1).max(initial=0) <= 1 - ridge_start.OWN + 1e-9
     assert not found[3].any()
 
 
@@ -104,7 +110,7 @@ def test_the_gaussian_velocity_carries_the_correlation(steps: int) -> None:
     assert model.theta is not None
     sd = model.residual_sd().detach()
     assert float(sd.max() / sd.min()) > 1.3
-    path = flow.Path()
+    path = Path()
     mean = torch.linspace(-2, 2, len(sd), dtype=torch.float64)
 
     def velocity(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -113,7 +119,7 @@ def test_the_gaussian_velocity_carries_the_correlation(steps: int) -> None:
 
     white = torch.randn(50, model.noise_width, dtype=torch.float64)
     x0 = model.color(white)
-    end = flow.solve(velocity, x0, steps, "exponential", path, sd)
+    end = solvers.solve(velocity, x0, steps, "exponential", path, sd)
     assert torch.allclose(end, mean + sd * x0, atol=1e-10)
 
 
@@ -126,11 +132,11 @@ def test_draws_of_a_trained_model_have_the_residuals_correlation(tmp_path) -> No
     for most in (0, 8):
         own = settings(epochs=1, learning_rate=1e-12)
         own["model"] |= {"skip": "ridge", "factors": most}
-        model = fit.run(cohort.inputs, tmp_path / str(most), own, 1, torch.device("cpu"))
+        model = fit.fit_fold(cohort.inputs, tmp_path / str(most), own, 1, torch.device("cpu"))
         assert isinstance(model, RNAFM)
-        white = sample.noise(1, 0, "a", 4000, model.noise_width, "draws")[None]
+        white = draw.noise(1, 0, "a", 4000, model.noise_width, "draws")[None]
         image = model.null_condition(1)
-        z = sample.draw(model.eval(), image, white, config.defaults("sample", steps=4))[0, :, :-1]
+        z = draw.draw(model.eval(), image, white, config.defaults("sample", steps=4))[0, :, :-1]
         matrix = torch.corrcoef(z.T).numpy()
         found[most] = np.abs(matrix[np.triu_indices(59, 1)]).mean()
     assert found[0] < 0.05

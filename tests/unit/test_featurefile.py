@@ -9,8 +9,9 @@ import h5py
 import numpy as np
 import polars as pl
 import pytest
-from slide2rna import featurefile, features, io
-from slide2rna.errors import SlideError, StageError
+from slide2rna.core import files
+from slide2rna.core.errors import SlideError, StageError
+from slide2rna.features import extract, feature_file
 
 N, DIM = 6, 4
 GRID = np.array([[0, 0], [512, 0], [1024, 0], [0, 512], [512, 512], [1536, 1024]])
@@ -81,7 +82,7 @@ def stamp(path: Path, extractor: str = "mahmood-uni-77ffbca1", **attributes: Any
 
 
 def test_trident(tmp_path: Path) -> None:
-    found = featurefile.read(trident(tmp_path / "a.h5"))
+    found = feature_file.read(trident(tmp_path / "a.h5"))
     np.testing.assert_array_equal(found.features, VALUES)
     np.testing.assert_array_equal(found.coords, GRID)
     assert (found.unit, found.encoder, found.mpp) == ("px", "uni", 0.5)
@@ -89,19 +90,19 @@ def test_trident(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.level0(0.25), GRID)  # px are px, whatever the mpp
     # Its save_h5 writes 'None' where an encoder has no name, and older versions a leading 1.
     older = trident(tmp_path / "b.h5", "None", features=VALUES[None], coords=GRID[None])
-    found = featurefile.read(older)
+    found = feature_file.read(older)
     assert (found.features.shape, found.coords.shape, found.encoder) == ((N, DIM), (N, 2), None)
 
 
 def test_clam(tmp_path: Path) -> None:
-    found = featurefile.read(clam(tmp_path / "a.h5"))
+    found = feature_file.read(clam(tmp_path / "a.h5"))
     np.testing.assert_array_equal(found.features, VALUES)
     np.testing.assert_array_equal(found.coords, GRID)
     assert (found.unit, found.encoder, found.mpp) == ("px", None, None)
 
 
 def test_stamp(tmp_path: Path) -> None:
-    found = featurefile.read(stamp(tmp_path / "a.h5"))
+    found = feature_file.read(stamp(tmp_path / "a.h5"))
     np.testing.assert_array_equal(found.features, VALUES)
     assert (found.unit, found.encoder, found.coords.dtype) == ("um", "uni", np.float64)
     assert found.mpp == pytest.approx(256 / 224)
@@ -129,7 +130,7 @@ def test_stamp_versions(tmp_path: Path, attributes: dict, unit: str, scale: floa
             file["coords"][:] = GRID / 512 * 224
         elif unit == "px":
             file["coords"][:] = GRID
-    found = featurefile.read(path)
+    found = feature_file.read(path)
     assert found.unit == unit
     wanted = GRID / 512 * 256 if historic else GRID * scale
     np.testing.assert_allclose(found.coords, wanted, rtol=1e-6)
@@ -137,15 +138,15 @@ def test_stamp_versions(tmp_path: Path, attributes: dict, unit: str, scale: floa
 
 def test_unknown_unit_is_not_guessed(tmp_path: Path) -> None:
     path = stamp(tmp_path / "a.h5", unit=None, tile_size_um=None, tile_size_px=None)
-    found = featurefile.read(path)  # a stride of 256 could be anything
+    found = feature_file.read(path)  # a stride of 256 could be anything
     assert found.unit is None
     with pytest.raises(SlideError, match="unit is unknown"):
         found.level0(0.5)
     # It stays unknown in this layout, and so do micrometres.
     for name, source in (("b", path), ("c", stamp(tmp_path / "s.h5"))):
-        kept = featurefile.read(source)
-        featurefile.write(tmp_path / f"{name}.h5", kept, {"encoder": "files"})
-        again = featurefile.read(tmp_path / f"{name}.h5")
+        kept = feature_file.read(source)
+        feature_file.write(tmp_path / f"{name}.h5", kept, {"encoder": "files"})
+        again = feature_file.read(tmp_path / f"{name}.h5")
         assert again.unit == kept.unit
         np.testing.assert_array_equal(again.coords, kept.coords)
 
@@ -166,7 +167,7 @@ def test_unknown_unit_is_not_guessed(tmp_path: Path) -> None:
     ],
 )
 def test_encoder_names(said: str | None, name: str | None) -> None:
-    assert featurefile.encoder_name(said) == name
+    assert feature_file.encoder_name(said) == name
 
 
 def test_what_is_no_tile_features_file(tmp_path: Path) -> None:
@@ -174,30 +175,30 @@ def test_what_is_no_tile_features_file(tmp_path: Path) -> None:
     with h5py.File(patient, "a") as file:
         del file["coords"]
     with pytest.raises(SlideError, match=r"p\.h5: features of a whole patient.*tile features"):
-        featurefile.read(patient)
+        feature_file.read(patient)
     slide = trident(tmp_path / "s.h5", features=np.ones(768))
     with pytest.raises(SlideError, match="one vector, not one per tile"):
-        featurefile.read(slide)
+        feature_file.read(slide)
     empty = np.empty((0, 2), np.int64)
     nothing = trident(tmp_path / "e.h5", features=np.empty((0, DIM)), coords=empty)
     with pytest.raises(SlideError, match="zero tiles: no tissue was found"):
-        featurefile.read(nothing)
+        feature_file.read(nothing)
     with pytest.raises(SlideError, match="coords are in 'mm'"):
-        featurefile.read(stamp(tmp_path / "m.h5", unit="mm"))
+        feature_file.read(stamp(tmp_path / "m.h5", unit="mm"))
 
 
 def test_own_layout_is_unchanged(tmp_path: Path) -> None:
     """Files in px carry no new attribute, so that their bytes stay what they were."""
-    found = featurefile.Features(VALUES, GRID, None)
-    featurefile.write(tmp_path / "a.h5", found, {"encoder": "lite0", "mpp": 0.5})
+    found = feature_file.Features(VALUES, GRID, None)
+    feature_file.write(tmp_path / "a.h5", found, {"encoder": "lite0", "mpp": 0.5})
     with h5py.File(tmp_path / "a.h5") as file:
         assert dict(file["coords"].attrs) == {}
-    again = featurefile.read(tmp_path / "a.h5")
+    again = feature_file.read(tmp_path / "a.h5")
     assert (again.unit, again.encoder, again.mpp) == ("px", "lite0", 0.5)
 
 
 def shard(path: Path, names: str) -> Path:
-    io.write_parquet(
+    files.write_parquet(
         pl.DataFrame(
             [{"slide_id": name, "status": "ok", "reason": None} for name in names],
             schema_overrides={"reason": pl.String},
@@ -213,13 +214,13 @@ def test_a_cohort_knows_who_made_its_features(tmp_path: Path) -> None:
     stamp(source / "b.h5")
     clam(source / "c.h5")  # says nothing, and is believed
     table = shard(tmp_path / "shard.parquet", "abc")
-    found = features.check_own(table, source, out, out / "shard-0.parquet")
+    found = extract.check_provided_features(table, source, out, out / "shard-0.parquet")
     assert found["status"].to_list() == ["ok"] * 3
-    read = [featurefile.read(out / f"{name}.h5") for name in "abc"]
+    read = [feature_file.read(out / f"{name}.h5") for name in "abc"]
     assert [one.encoder for one in read] == ["uni", "uni", None]
     assert [one.unit for one in read] == ["px", "um", "px"]
-    assert featurefile.attributes_of(out / "a.h5")["encoder"] == "files"
+    assert feature_file.attributes_of(out / "a.h5")["encoder"] == "files"
     assert read[1].mpp == pytest.approx(256 / 224)
     trident(source / "c.h5", "uni_v2")
     with pytest.raises(StageError, match="different encoders: b is of uni, c is of uni2"):
-        features.check_own(table, source, out, out / "shard-0.parquet")
+        extract.check_provided_features(table, source, out, out / "shard-0.parquet")

@@ -13,13 +13,16 @@ import pytest
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from slide2rna import config, encoders, featurefile, features, tiles
-from slide2rna.errors import SlideError, StageError
-from slide2rna.slides import open_slide
+from slide2rna.core import config
+from slide2rna.core.errors import SlideError, StageError
+from slide2rna.features import encode, feature_file, registry
+from slide2rna.features import extract as features_extract
+from slide2rna.slides import tiles
+from slide2rna.slides.reader import open_slide
 from slide_factory import corrupt_tile, picture, shard, write_slide
 
 TILES = config.defaults("tiles")
-COLOR = encoders.ColorEncoder(batch=4)
+COLOR = registry.ColorEncoder(batch=4)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def test_tile_is_the_pixels_and_their_colour(tmp_path: Path) -> None:
     pixels = picture(600, 600)
     Image.fromarray(pixels).save(tmp_path / "p.png")
     with open_slide(tmp_path / "p.png", 0.5) as slide:
-        tile = features.read_tile(slide, 200, 300, 0, 256, 256, 0.05)
+        tile = encode.read_tile(slide, 200, 300, 0, 256, 256, 0.05)
     want = pixels[300:556, 200:456]
     np.testing.assert_array_equal(tile.pixels, want)
     scaled = want.reshape(-1, 3) / 255
@@ -47,7 +50,7 @@ def test_resampling_is_exact_in_scale(tmp_path: Path, size: int) -> None:
     ramp = np.linspace(0, 255, 600)[None, :, None].repeat(600, 0).repeat(3, 2)
     Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / "ramp.png")
     with open_slide(tmp_path / "ramp.png", 0.5) as slide:
-        tile = features.read_tile(slide, 50, 0, 0, size, 256, 0.0)
+        tile = encode.read_tile(slide, 50, 0, 0, size, 256, 0.0)
     assert tile.pixels.shape == (256, 256, 3)
     place = 50 + (np.arange(256) + 0.5) * size / 256 - 0.5
     found = tile.pixels[128, :, 0].astype(float)
@@ -58,8 +61,8 @@ def test_lower_level_equals_level_0(good: Path) -> None:
     """A 40x tile from the 4x-smaller level and from level 0 show the same field."""
     with open_slide(good, 0.125) as slide:
         level = slide.level_for(4)
-        small = features.read_tile(slide, 512, 768, level, 1024, 256, 0.0)
-        large = features.read_tile(slide, 512, 768, 0, 1024, 256, 0.0)
+        small = encode.read_tile(slide, 512, 768, level, 1024, 256, 0.0)
+        large = encode.read_tile(slide, 512, 768, 0, 1024, 256, 0.0)
     assert level == 1
     inner, full = small.pixels[8:-8, 8:-8].astype(int), large.pixels.astype(int)
     off = {
@@ -79,7 +82,7 @@ def test_decoded_tiles_are_checked_again(tmp_path: Path, value: tuple | None, go
     pixels = np.tile(pixels, (5, 5, 1)) if value is None else np.full((300, 300, 3), value)
     Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "t.png")
     with open_slide(tmp_path / "t.png", 0.5) as slide:
-        assert features.read_tile(slide, 0, 0, 0, 256, 256, 0.05).good is good
+        assert encode.read_tile(slide, 0, 0, 0, 256, 256, 0.05).good is good
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -89,11 +92,11 @@ def test_extract_keeps_order_and_drops_rejects(good: Path, threads: int, paralle
         table = tiles.tile_slide(slide, TILES, 1, "s").table
         glass = table.head(1).with_columns(x=0, y=0)
         both = pl.concat([table.head(3), glass.cast(table.schema), table.tail(-3)])
-        encoder = encoders.ColorEncoder(batch=4, parallel=parallel)
-        meter = features.Meter()
-        found = features.extract(slide, both, encoder, TILES, threads, meter)
+        encoder = registry.ColorEncoder(batch=4, parallel=parallel)
+        meter = encode.Meter()
+        found = encode.extract(slide, both, encoder, TILES, threads, meter)
         plain = [
-            features.read_tile(slide, x, y, 0, 256, 256, 0.05).color
+            encode.read_tile(slide, x, y, 0, 256, 256, 0.05).color
             for x, y in table.select("x", "y").rows()
         ]
     np.testing.assert_array_equal(found.coords, table.select("x", "y").to_numpy())
@@ -105,16 +108,16 @@ def test_extract_keeps_order_and_drops_rejects(good: Path, threads: int, paralle
 
 def prepared(folder: Path, slides: dict[str, Path], **columns: list[object]) -> tuple[Path, Path]:
     table = shard(folder / "shard-0.parquet", slides, **columns)
-    tiles.run(table, folder / "tiles", folder / "tiles/shard-0.parquet", TILES, 1)
+    tiles.tile_shard(table, folder / "tiles", folder / "tiles/shard-0.parquet", TILES, 1)
     return table, folder / "tiles"
 
 
 def run(
-    table: Path, folder: Path, encoder: encoders.Encoder = COLOR, threads: int = 2
+    table: Path, folder: Path, encoder: registry.Encoder = COLOR, threads: int = 2
 ) -> pl.DataFrame:
     out = folder.parent / "features" / encoder.name
     manifest = out / "shard-0.parquet"
-    return features.run(
+    return features_extract.extract_shard(
         table, folder, folder / "shard-0.parquet", out, manifest, encoder, TILES, threads
     )
 
@@ -161,7 +164,7 @@ def test_shard(tmp_path: Path, good: Path) -> None:
 def test_same_bytes_for_any_threads(tmp_path: Path, good: Path) -> None:
     """lite0 with one thread and with three: not only close, but the same file."""
     table, folder = prepared(tmp_path, {"a": good})
-    encoder = encoders.load(config.defaults("features"))
+    encoder = registry.load(config.defaults("features"))
     run(table, folder, encoder, threads=1)
     path = tmp_path / "features/lite0/a.h5"
     first = path.read_bytes()
@@ -180,11 +183,13 @@ def test_rerun_keeps_what_is_there(
     (out / "b.h5").write_bytes(b"half a file")
     opened = []
     monkeypatch.setattr(
-        features, "open_slide", lambda path, mpp: opened.append(path) or open_slide(path, mpp)
+        features_extract,
+        "open_slide",
+        lambda path, mpp: opened.append(path) or open_slide(path, mpp),
     )
     assert run(table, folder).equals(first)
     assert len(opened) == 1
-    other = encoders.ColorEncoder(batch=4, identity="other weights")
+    other = registry.ColorEncoder(batch=4, identity="other weights")
     run(table, folder, other)
     assert len(opened) == 3
 
@@ -203,7 +208,8 @@ def test_command_lines(
     import bag
     import extract
     import tile
-    from slide2rna import bagfile, cli
+    from slide2rna.core import cli
+    from slide2rna.features import bag_file
 
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
@@ -217,7 +223,7 @@ def test_command_lines(
     extract.main([*encoding, "--tiles", str(folder), "--tiles-manifest", manifests[0]])
     bagged = ["--features", str(out), "--manifests", manifests[1], "--settings", '{"k": 4}']
     bag.main([*bagged, "--out", str(tmp_path / "bags.safetensors")])
-    found = bagfile.load(tmp_path / "bags.safetensors")
+    found = bag_file.load(tmp_path / "bags.safetensors")
     assert (found.slide_ids, found.encoder, found.means.shape) == (["a", "b"], "color", (2, 4, 6))
     with pytest.raises(SystemExit) as caught:
         cli.run(extract.main, encoding)
@@ -243,10 +249,10 @@ def test_own_features_in_all_layouts(tmp_path: Path) -> None:
     own(source / "b.h5", **arrays)
     table = shard(tmp_path / "s.parquet", {"a": None, "b": None})
     out = tmp_path / "out"
-    found = features.check_own(table, source, out, out / "shard-0.parquet")
+    found = features_extract.check_provided_features(table, source, out, out / "shard-0.parquet")
     assert found.select("status", "n_tiles", "dim").rows() == [("ok", 5, 3)] * 2
     for name in "ab":
-        read = featurefile.read(out / f"{name}.h5")
+        read = feature_file.read(out / f"{name}.h5")
         assert (read.features.shape, read.coords.shape, read.color) == ((5, 3), (5, 2), None)
         assert (read.features.dtype, read.coords.dtype) == (np.float32, np.int64)
 
@@ -267,7 +273,7 @@ def test_own_features_in_all_layouts(tmp_path: Path) -> None:
 def test_bad_own_features(tmp_path: Path, changes: dict, message: str) -> None:
     path = own(tmp_path / "x.h5", **changes)
     with pytest.raises(SlideError, match=rf"x\.h5: .*{message}"):
-        featurefile.read(path)
+        feature_file.read(path)
 
 
 def test_bad_own_files_fail_alone(tmp_path: Path) -> None:
@@ -278,11 +284,11 @@ def test_bad_own_files_fail_alone(tmp_path: Path) -> None:
     reasons = {"status": ["ok", "ok", "failed", "ok"], "reason": [None, None, "md5 differs", None]}
     table = shard(tmp_path / "s.parquet", slides, **reasons)
     out = tmp_path / "out"
-    found = features.check_own(table, source, out, out / "shard-0.parquet")
+    found = features_extract.check_provided_features(table, source, out, out / "shard-0.parquet")
     assert found["status"].to_list() == ["ok", "failed", "failed", "failed"]
     assert "no such file" in found["reason"][1]
     assert found["reason"][2] == "md5 differs"
     assert "not a readable h5" in found["reason"][3]
     own(source / "text.h5", features=np.ones((5, 4)))
     with pytest.raises(StageError, match="different length: a has 3, text has 4"):
-        features.check_own(table, source, out, out / "shard-0.parquet")
+        features_extract.check_provided_features(table, source, out, out / "shard-0.parquet")

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from fault_server import PASSING, Fault, FaultServer, md5
 from fetching import CONTENT, FAST, MD5, SIZE, get, run_sequences
-from slide2rna import fetch, transfer
-from slide2rna.errors import DownloadError
+from slide2rna.core.errors import DownloadError
+from slide2rna.transfer import batch, client, resumable
 
 
 def partial(dest: Path, content: bytes) -> Path:
@@ -70,11 +70,11 @@ def test_tries_count_from_the_last_step_ahead(
     server: FaultServer, dest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faults = [Fault("short", 0.1)] * (FAST.tries + 2)
-    monkeypatch.setattr(transfer, "STEP_BYTES", SIZE // 100)
+    monkeypatch.setattr(resumable, "STEP_BYTES", SIZE // 100)
     get(server.add("/a", *faults), dest)
     assert dest.read_bytes() == CONTENT
     dest.unlink()
-    monkeypatch.setattr(transfer, "STEP_BYTES", SIZE)
+    monkeypatch.setattr(resumable, "STEP_BYTES", SIZE)
     with pytest.raises(DownloadError, match="4 times"):
         get(server.add("/a", *faults), dest)
     assert partial_size(dest) == pytest.approx(SIZE * (1 - 0.9**FAST.tries), abs=FAST.tries)
@@ -171,7 +171,9 @@ def test_what_is_there_opens_no_socket(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     get(server.url("/a"), dest)
-    assert fetch.fetch_all([fetch.Job(server.url("/a"), dest, MD5, SIZE)], FAST) == {dest: None}
+    assert batch.fetch_all([resumable.Download(server.url("/a"), dest, MD5, SIZE)], FAST) == {
+        dest: None
+    }
     dest.write_bytes(CONTENT[::-1])
     with pytest.raises(AssertionError, match="a socket"):
         get(server.url("/a"), dest)
@@ -182,12 +184,12 @@ def test_what_is_there_opens_no_socket(
 )
 def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="isn't a plain name"):
-        fetch.safe_path(tmp_path, name)
+        batch.safe_path(tmp_path, name)
 
 
 def test_a_real_name_is_taken(tmp_path: Path) -> None:
     name = "TCGA-05-4244-01Z-00-DX1.d4ff32cd-38cf-40ea-8213-45c2b100ac01.svs"
-    assert fetch.safe_path(tmp_path, name) == tmp_path / name
+    assert batch.safe_path(tmp_path, name) == tmp_path / name
 
 
 def test_a_tar_is_a_file_and_never_unpacked(server: FaultServer, tmp_path: Path) -> None:
@@ -217,30 +219,32 @@ def test_a_disk_that_is_too_small_is_seen_before_the_first_byte(
     server: FaultServer, dest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 8, SIZE))
-    jobs = [fetch.Job(server.url("/a"), dest.with_name(name), MD5, SIZE) for name in "ab"]
+    jobs = [resumable.Download(server.url("/a"), dest.with_name(name), MD5, SIZE) for name in "ab"]
     with pytest.raises(DownloadError, match=r"GB are to come and only .* free; make room"):
-        fetch.fetch_all(jobs, FAST)
+        batch.fetch_all(jobs, FAST)
     assert not server.requests
     partial(jobs[0].dest, CONTENT)  # What is here already needs no room.
-    assert set(fetch.fetch_all(jobs, FAST).values()) == {None}
+    assert set(batch.fetch_all(jobs, FAST).values()) == {None}
 
 
 def test_one_bad_file_does_not_stop_the_others(server: FaultServer, dest: Path) -> None:
-    good = [fetch.Job(server.url("/a"), dest.with_name(f"{i}"), MD5, SIZE) for i in range(5)]
-    bad = fetch.Job(server.url("/gone"), dest, MD5, SIZE)
-    results = fetch.fetch_all([bad, *good], FAST)
+    good = [
+        resumable.Download(server.url("/a"), dest.with_name(f"{i}"), MD5, SIZE) for i in range(5)
+    ]
+    bad = resumable.Download(server.url("/gone"), dest, MD5, SIZE)
+    results = batch.fetch_all([bad, *good], FAST)
     assert [path for path, error in results.items() if error] == [dest]
-    assert all(fetch.is_whole(job.dest, MD5, SIZE) for job in good)
+    assert all(resumable.is_whole(job.dest, MD5, SIZE) for job in good)
 
 
 def test_progress_without_a_terminal_is_lines(
     server: FaultServer, dest: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    fetch.fetch_all([fetch.Job(server.url("/a"), dest, MD5, SIZE)], FAST)
+    batch.fetch_all([resumable.Download(server.url("/a"), dest, MD5, SIZE)], FAST)
     assert any("1 files: 307k of 307k, " in line for line in caplog.messages), caplog.messages
     caplog.clear()
-    assert fetch.fetch_all([], FAST) == {}
+    assert batch.fetch_all([], FAST) == {}
     assert not caplog.messages
 
 
@@ -248,8 +252,8 @@ def child(repo: Path, url: str, dest: Path) -> subprocess.Popen[bytes]:
     """A process of its own that fetches one file."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
-        "from slide2rna import fetch; s = fetch.Settings(backoff_s=0.01);"
-        "fetch.fetch_file(fetch.session(s), sys.argv[2], Path(sys.argv[3]), sys.argv[4],"
+        "from slide2rna.transfer import client, resumable; s = client.Settings(backoff_s=0.01);"
+        "resumable.fetch_file(client.session(s), sys.argv[2], Path(sys.argv[3]), sys.argv[4],"
         " int(sys.argv[5]), s)"
     )
     return subprocess.Popen(
@@ -269,9 +273,9 @@ def test_control_c_ends_at_once_and_keeps_what_came(
     server: FaultServer, dest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = server.add("/a", "drip")
-    real = fetch.fetch_file
+    real = resumable.fetch_file
 
-    def interrupted(session: fetch.Client, url: str, path: Path, *rest: object) -> None:
+    def interrupted(session: client.Client, url: str, path: Path, *rest: object) -> None:
         if path != dest:
             deadline = time.monotonic() + 60
             while server.sent < SIZE // 2 and time.monotonic() < deadline:
@@ -279,10 +283,10 @@ def test_control_c_ends_at_once_and_keeps_what_came(
             raise KeyboardInterrupt
         real(session, url, path, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(fetch, "fetch_file", interrupted)
-    jobs = [fetch.Job(url, path, MD5, SIZE) for path in (dest.with_name("b"), dest)]
+    monkeypatch.setattr(batch, "fetch_file", interrupted)
+    jobs = [resumable.Download(url, path, MD5, SIZE) for path in (dest.with_name("b"), dest)]
     with pytest.raises(KeyboardInterrupt):
-        fetch.fetch_all(jobs, replace(FAST, timeout_s=60))
+        batch.fetch_all(jobs, replace(FAST, timeout_s=60))
     assert SIZE // 2 <= partial_size(dest) < SIZE
 
 

@@ -6,16 +6,16 @@ import math
 
 import pytest
 import torch
-from slide2rna import flow
-from slide2rna.errors import ConfigError
-from slide2rna.flow import Path
+from slide2rna.core.errors import ConfigError
+from slide2rna.flow import solvers
+from slide2rna.flow.path import Path, loss
 from torch import Tensor
 
 PATHS = [Path("linear"), Path("logistic")]
 MEAN, SD = 1.5, 0.4
 
 
-def exact(path: Path, mean: float = MEAN, sd: float = SD) -> flow.Velocity:
+def exact(path: Path, mean: float = MEAN, sd: float = SD) -> solvers.Velocity:
     """Eq. 12 for x1 ~ N(mean, sd^2): alpha' E[x1 | x] + sigma' E[x0 | x], by regression."""
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
@@ -56,19 +56,19 @@ def test_gaussian_coefficients_are_the_exact_velocity(path: Path) -> None:
 def test_posterior_mean_is_exact_without_noise() -> None:
     x0 = torch.randn(3, 5, dtype=torch.float64)
     for path in PATHS:
-        mean, spread = flow.posterior_mean(exact(path), x0, path)
+        mean, spread = solvers.posterior_mean(exact(path), x0, path)
         assert torch.allclose(mean, torch.full_like(mean, MEAN), atol=1e-12)
         assert torch.allclose(spread, torch.zeros_like(spread), atol=1e-12)
-    mean, spread = flow.posterior_mean(exact(PATHS[0]), x0[:1], PATHS[0])
+    mean, spread = solvers.posterior_mean(exact(PATHS[0]), x0[:1], PATHS[0])
     assert spread.isnan().all()
 
 
 def test_antithetic_pairs_cancel_odd_errors() -> None:
     """A field with an error odd in x keeps its mean; the spread shows an even error."""
     x0 = torch.randn(64, 2, dtype=torch.float64)
-    mean, spread = flow.posterior_mean(lambda x, t: exact(PATHS[0])(x, t) + x**3, x0, PATHS[0])
+    mean, spread = solvers.posterior_mean(lambda x, t: exact(PATHS[0])(x, t) + x**3, x0, PATHS[0])
     assert torch.allclose(mean, torch.full_like(mean, MEAN), atol=1e-10)
-    _, wide = flow.posterior_mean(lambda x, t: exact(PATHS[0])(x, t) + x**2, x0, PATHS[0])
+    _, wide = solvers.posterior_mean(lambda x, t: exact(PATHS[0])(x, t) + x**2, x0, PATHS[0])
     assert (wide > 0.05).all()
     assert (spread < 1e-10).all()
 
@@ -80,7 +80,7 @@ def test_solvers_converge_at_their_order(solver: str, order: int, path: Path) ->
     x0 = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
     truth = MEAN + SD * x0
     errors = [
-        float((flow.solve(exact(path), x0, steps, solver) - truth).abs().max())
+        float((solvers.solve(exact(path), x0, steps, solver) - truth).abs().max())
         for steps in (80, 160)
     ]
     assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.25)
@@ -91,7 +91,7 @@ def test_solvers_converge_at_their_order(solver: str, order: int, path: Path) ->
 def test_exponential_is_exact_for_gaussians(path: Path, steps: int) -> None:
     x0 = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
     sd = torch.tensor([SD], dtype=torch.float64)
-    found = flow.solve(exact(path), x0, steps, "exponential", path, sd)
+    found = solvers.solve(exact(path), x0, steps, "exponential", path, sd)
     assert torch.allclose(found, MEAN + SD * x0, atol=1e-12)
 
 
@@ -101,7 +101,9 @@ def test_exponential_is_second_order_where_its_sd_is_wrong() -> None:
     path = PATHS[0]
     errors = [
         float(
-            (flow.solve(exact(path), x0, n, "exponential", path, sd) - MEAN - SD * x0).abs().max()
+            (solvers.solve(exact(path), x0, n, "exponential", path, sd) - MEAN - SD * x0)
+            .abs()
+            .max()
         )
         for n in (40, 80)
     ]
@@ -111,9 +113,9 @@ def test_exponential_is_second_order_where_its_sd_is_wrong() -> None:
 def test_euler_makes_draws_too_narrow_at_20_steps() -> None:
     x0 = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
     field = exact(PATHS[0], 0.0, 1.0)
-    euler = flow.solve(field, x0, 20, "euler")[1, 0]
+    euler = solvers.solve(field, x0, 20, "euler")[1, 0]
     assert 0.92 < float(euler) < 0.96
-    assert float(flow.solve(field, x0, 20, "exponential")[1, 0]) == pytest.approx(1, abs=1e-12)
+    assert float(solvers.solve(field, x0, 20, "exponential")[1, 0]) == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -127,8 +129,8 @@ def test_number_of_evaluations(solver: str, calls: int, last: float) -> None:
         times.append(float(t))
         return torch.zeros_like(x)
 
-    flow.solve(velocity, torch.zeros(1, 1), 7, solver)
-    assert len(times) == calls == flow.evaluations(solver, 7)
+    solvers.solve(velocity, torch.zeros(1, 1), 7, solver)
+    assert len(times) == calls == solvers.evaluations(solver, 7)
     assert times[0] == 0
     assert max(times) == pytest.approx(last)
 
@@ -137,11 +139,11 @@ def test_loss_counts_active_genes_only() -> None:
     target = torch.zeros(2, 3)
     velocity = torch.tensor([[1.0, 2.0, 9.0], [3.0, 0.0, 9.0]])
     active = torch.tensor([1.0, 1.0, 0.0])
-    assert float(flow.loss(velocity, target, active)) == pytest.approx((1 + 4 + 9) / 4)
+    assert float(loss(velocity, target, active)) == pytest.approx((1 + 4 + 9) / 4)
 
 
 def test_unknown_names() -> None:
     with pytest.raises(ConfigError, match="use linear or logistic"):
         Path("cubic")
     with pytest.raises(ConfigError, match="use exponential, euler, heun or midpoint"):
-        flow.solve(exact(PATHS[0]), torch.zeros(1, 1), 2, "rk4")
+        solvers.solve(exact(PATHS[0]), torch.zeros(1, 1), 2, "rk4")

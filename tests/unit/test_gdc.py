@@ -10,15 +10,16 @@ from typing import Any
 
 import polars as pl
 import pytest
-from slide2rna import access, fetch, gdc, pathdb
-from slide2rna.errors import ConfigError, DownloadError, SheetError
+from slide2rna.cohort import gdc, pathdb
+from slide2rna.core.errors import ConfigError, DownloadError, SheetError
+from slide2rna.transfer.client import GDC, ServerSettings, get_json, session
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from gdc_server import RELEASE, GdcServer
 
 PROJECT = "TCGA-LUAD"
-QUICK = fetch.Settings(tries=2, backoff_s=0.01, timeout_s=5)
+QUICK = ServerSettings(tries=2, backoff_s=0.01, timeout_s=5)
 
 
 def slide_name(patient: int, sample: str = "01Z", kind: str = "DX1") -> str:
@@ -38,11 +39,11 @@ def server() -> Iterator[GdcServer]:
 
 
 def test_the_release_is_read(server: GdcServer) -> None:
-    assert gdc.release(fetch.session(QUICK), server.url) == RELEASE
+    assert gdc.release(session(QUICK), server.url) == RELEASE
 
 
 def test_slides_come_page_by_page(server: GdcServer) -> None:
-    table = gdc.slides(fetch.session(QUICK), server.url, PROJECT, "diagnostic")
+    table = gdc.slides(session(QUICK), server.url, PROJECT, "diagnostic")
     assert dict(table.schema) == gdc.SCHEMA
     assert set(table["name"]) == {slide_name(i) for i in range(7)}
     assert table["uuid"].is_sorted()
@@ -56,7 +57,7 @@ def test_slides_come_page_by_page(server: GdcServer) -> None:
 
 
 def test_frozen_tissue_only_when_asked(server: GdcServer) -> None:
-    table = gdc.slides(fetch.session(QUICK), server.url, PROJECT, "all")
+    table = gdc.slides(session(QUICK), server.url, PROJECT, "all")
     assert table["medium"].value_counts().sort("medium").rows() == [
         ("Diagnostic Slide", 7),
         ("Tissue Slide", 1),
@@ -64,7 +65,7 @@ def test_frozen_tissue_only_when_asked(server: GdcServer) -> None:
 
 
 def test_expression_of_all_or_some(server: GdcServer) -> None:
-    client = fetch.session(QUICK)
+    client = session(QUICK)
     table = gdc.expression(client, server.url, PROJECT)
     assert table.height == 7
     assert table["aliquot"].sort()[0] == "TCGA-05-0000-01A-11R-0946-07"
@@ -73,7 +74,7 @@ def test_expression_of_all_or_some(server: GdcServer) -> None:
 
 
 def test_patients_and_an_unknown_project(server: GdcServer) -> None:
-    client = fetch.session(QUICK)
+    client = session(QUICK)
     assert gdc.patients(client, server.url, "TCGA-BRCA") == ["TCGA-05-0009"]
     with pytest.raises(ConfigError, match="no case of 'TCGA-NONE'"):
         gdc.patients(client, server.url, "TCGA-NONE")
@@ -90,23 +91,23 @@ def test_a_list_that_changes_is_refused(server: GdcServer) -> None:
 
     server.answer = shrinking  # type: ignore[method-assign]
     with pytest.raises(DownloadError, match="changed while it was read"):
-        gdc.slides(fetch.session(QUICK), server.url, PROJECT, "diagnostic")
+        gdc.slides(session(QUICK), server.url, PROJECT, "diagnostic")
 
 
 @pytest.mark.parametrize("answer", [{}, {"data": {}}, {"data": {"hits": []}}])
 def test_an_answer_of_another_kind_is_refused(server: GdcServer, answer: Any) -> None:
     server.answer = lambda path, query, body: answer  # type: ignore[method-assign]
     with pytest.raises(DownloadError):
-        gdc.slides(fetch.session(QUICK), server.url, PROJECT, "diagnostic")
+        gdc.slides(session(QUICK), server.url, PROJECT, "diagnostic")
     with pytest.raises(DownloadError, match="data_release"):
-        gdc.release(fetch.session(QUICK), server.url)
+        gdc.release(session(QUICK), server.url)
 
 
 def test_a_slides_own_name_says_which_sample(server: GdcServer) -> None:
     normal = {"submitter_id": "TCGA-05-0003-11A", "sample_type": "Solid Tissue Normal"}
     hit = next(hit for hit in server.files if hit["file_name"] == slide_name(3))
     hit["cases"][0]["samples"].append(normal)
-    table = gdc.slides(fetch.session(QUICK), server.url, PROJECT, "diagnostic")
+    table = gdc.slides(session(QUICK), server.url, PROJECT, "diagnostic")
     row = table.filter(pl.col("name") == slide_name(3)).row(0, named=True)
     assert (row["specimen"], row["sample_type"]) == ("TCGA-05-0003-01Z", "01")
 
@@ -114,7 +115,7 @@ def test_a_slides_own_name_says_which_sample(server: GdcServer) -> None:
 def test_a_file_without_a_name_is_one_line(server: GdcServer) -> None:
     del server.files[0]["file_name"]
     with pytest.raises(DownloadError, match="isn't described as GDC describes them"):
-        gdc.slides(fetch.session(QUICK), server.url, PROJECT, "diagnostic")
+        gdc.slides(session(QUICK), server.url, PROJECT, "diagnostic")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ def test_the_server_speaks_as_recorded(server: GdcServer, shared_data: Path) -> 
         "from": 0,
         "sort": "file_id:asc",
     }
-    ours = fetch.get_json(fetch.session(QUICK), f"{server.url}/files", json=body)
+    ours = get_json(session(QUICK), f"{server.url}/files", json=body)
     assert shape(ours) == shape(recorded)
 
 
@@ -157,12 +158,12 @@ def test_recorded_hits_are_understood(shared_data: Path) -> None:
     path = shared_data / "gdc" / "gdc_docs_real_responses.json"
     answers = json.loads(path.read_text())
     hits = answers["resp_10"]["data"]["hits"]
-    table = gdc._table(hits, "slide", access.GDC)
+    table = gdc._table(hits, "slide", GDC)
     row = table.filter(pl.col("uuid") == "d570eccc-3c1c-4c4f-ae04-96be71fbe016").row(0, named=True)
     assert row["patient_id"] == "TCGA-AN-A0FL"
     assert row["sample_type"] == "01"
     assert row["size"] == 1055798681
-    assert row["url"] == f"{access.GDC}/data/{row['uuid']}"
+    assert row["url"] == f"{GDC}/data/{row['uuid']}"
     sample = answers["resp_11"]["data"]["cases"][0]["samples"][0]
     assert gdc.sample_code(sample["submitter_id"], sample["sample_type"]) == "10"
     assert gdc.SAMPLE_TYPES[sample["sample_type"]] == sample["sample_type_id"]
@@ -188,7 +189,7 @@ def portal() -> Iterator[GdcServer]:
 
 def test_pathdb(portal: GdcServer, tmp_path: Path) -> None:
     table = pathdb.fetch_table(portal.url, tmp_path / "slides.csv", QUICK)
-    found = pathdb.slides(fetch.session(QUICK), portal.url, "cptac-luad", table)
+    found = pathdb.slides(session(QUICK), portal.url, "cptac-luad", table)
     assert dict(found.schema) == gdc.SCHEMA
     assert found.select("uuid", "patient_id", "sample_type", "medium").rows() == [
         ("C3L-00000-21", "C3L-00000", "01", "FFPE"),
@@ -204,7 +205,7 @@ def test_pathdb(portal: GdcServer, tmp_path: Path) -> None:
 
 
 def test_pathdb_refuses(portal: GdcServer, tmp_path: Path) -> None:
-    client = fetch.session(QUICK)
+    client = session(QUICK)
     with pytest.raises(ConfigError, match="no 'CPTAC-XYZ'; it has CPTAC-BRCA, CPTAC-LUAD"):
         pathdb.slides(client, portal.url, "CPTAC-XYZ", tmp_path / "slides.csv")
     (tmp_path / "bad.csv").write_text("Slide_ID,Case_ID\na,b\n")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from slide2rna import DRIVER, devices, gpus
+from slide2rna import DRIVER
+from slide2rna.core import devices, errors, gpu_lock
 
 # What `nvidia-smi -L` prints: of two whole GPUs and one that is cut into two.
 WHOLE = "GPU 0: NVIDIA H100 (UUID: GPU-aaaa)\nGPU 1: NVIDIA H100 (UUID: GPU-bbbb)\n"
@@ -23,18 +24,18 @@ GPU 2: NVIDIA H100 (UUID: GPU-cccc)
 HOLD = """
 import logging, sys
 from pathlib import Path
-from slide2rna import gpus
+from slide2rna.core import gpu_lock
 logging.basicConfig(level="INFO", format="%(message)s")
-print(gpus.take(Path(sys.argv[1])), flush=True)
+print(gpu_lock.take(Path(sys.argv[1])), flush=True)
 sys.stdin.read()
 """
 # Two at a time on one GPU would find the other's file.
 ALONE = """
 import os, sys, time
 from pathlib import Path
-from slide2rna import gpus
+from slide2rna.core import gpu_lock
 folder = Path(sys.argv[1])
-mine = folder / f"{gpus.take(folder)}.used"
+mine = folder / f"{gpu_lock.take(folder)}.used"
 os.close(os.open(mine, os.O_CREAT | os.O_EXCL))
 time.sleep(0.1)
 mine.unlink()
@@ -55,7 +56,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "")
     monkeypatch.delenv("CUDA_DEVICE_ORDER")
-    monkeypatch.setattr(gpus, "_held", [])
+    monkeypatch.setattr(gpu_lock, "_held", [])
     locks = tmp_path / "locks"
     locks.mkdir()
     return locks
@@ -78,9 +79,9 @@ def said(process: subprocess.Popen[str]) -> str:
 
 
 def test_parts_of_a_gpu_stand_for_it() -> None:
-    assert gpus.listed(WHOLE) == ["GPU-aaaa", "GPU-bbbb"]
-    assert gpus.listed(WHOLE + PARTS) == ["GPU-aaaa", "GPU-bbbb", "MIG-c0", "MIG-c1"]
-    assert gpus.listed("No devices were found\n") == []
+    assert gpu_lock.list_gpus(WHOLE) == ["GPU-aaaa", "GPU-bbbb"]
+    assert gpu_lock.list_gpus(WHOLE + PARTS) == ["GPU-aaaa", "GPU-bbbb", "MIG-c0", "MIG-c1"]
+    assert gpu_lock.list_gpus("No devices were found\n") == []
 
 
 @pytest.mark.parametrize(
@@ -96,11 +97,11 @@ def test_parts_of_a_gpu_stand_for_it() -> None:
     ],
 )
 def test_the_variable_is_the_list_to_choose_from(given: str | None, found: dict[str, str]) -> None:
-    there = gpus.listed(WHOLE)
+    there = gpu_lock.list_gpus(WHOLE)
     environment = {} if given is None else {"CUDA_VISIBLE_DEVICES": given}
-    assert gpus.choices(there, environment) == found
+    assert gpu_lock.choices(there, environment) == found
     # CUDA takes them in this order, so that is the order in which they are tried.
-    assert list(gpus.choices(there, environment)) == list(found)
+    assert list(gpu_lock.choices(there, environment)) == list(found)
 
 
 def test_each_process_has_its_own_and_a_killed_one_gives_its_back(
@@ -114,7 +115,7 @@ def test_each_process_has_its_own_and_a_killed_one_gives_its_back(
         late = start(HOLD, machine, repo)
         assert late.stderr is not None
         assert "3 GPUs, all taken by other jobs of yours: waiting" in late.stderr.readline()
-        time.sleep(3 * gpus.POLL_S)
+        time.sleep(3 * gpu_lock.POLL_S)
         assert late.poll() is None
         holders[1].kill()
         assert said(late) == held[1]
@@ -134,16 +135,16 @@ def test_no_two_of_many_are_ever_on_one(machine: Path, repo: Path) -> None:
 def test_what_a_scheduler_gave_stays(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two jobs of Slurm that see their own GPU as number 0 must not wait for each other."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert gpus.take(machine) == "0"
+    assert gpu_lock.lock_gpu(machine) == "0"
     assert not list(machine.iterdir())
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
 
 
 def test_an_order_that_somebody_chose_stays(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
-    gpus.take(machine)
+    gpu_lock.lock_gpu(machine)
     assert os.environ["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
-    os.close(gpus._held.pop())
+    os.close(gpu_lock._held.pop())
 
 
 def test_a_lock_on_a_file_that_was_cleared_away_doesnt_count(
@@ -161,16 +162,16 @@ def test_a_lock_on_a_file_that_was_cleared_away_doesnt_count(
     monkeypatch.setattr(fcntl, "flock", late)
     path.touch()
     os.utime(path, (0, 0))
-    assert gpus.take(machine) == "GPU-aaaa"
+    assert gpu_lock.lock_gpu(machine) == "GPU-aaaa"
     assert len(opened) == 2
-    assert os.fstat(gpus._held[0]).st_ino == path.stat().st_ino
-    os.close(gpus._held.pop())
+    assert os.fstat(gpu_lock._held[0]).st_ino == path.stat().st_ino
+    os.close(gpu_lock._held.pop())
     # One that lies there from an earlier job is as good as new.
     os.utime(path, (0, 0))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert gpus.take(machine) == "GPU-aaaa"
+    assert gpu_lock.lock_gpu(machine) == "GPU-aaaa"
     assert time.time() - path.stat().st_mtime < 60
-    os.close(gpus._held.pop())
+    os.close(gpu_lock._held.pop())
 
 
 def test_one_gpu_is_not_several(machine: Path, repo: Path) -> None:
@@ -190,12 +191,12 @@ def test_one_gpu_is_not_several(machine: Path, repo: Path) -> None:
 
 
 def test_a_process_keeps_the_one_that_it_has(machine: Path) -> None:
-    assert len(gpus.present()) == 3
-    first = gpus.take(machine)
-    assert first == os.environ["CUDA_VISIBLE_DEVICES"] == gpus.take(machine)
+    assert len(gpu_lock.visible_gpus()) == 3
+    first = gpu_lock.lock_gpu(machine)
+    assert first == os.environ["CUDA_VISIBLE_DEVICES"] == gpu_lock.lock_gpu(machine)
     assert len(list(machine.iterdir())) == 1
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
-    os.close(gpus._held.pop())
+    os.close(gpu_lock._held.pop())
 
 
 def test_without_a_driver_nothing_is_asked_or_locked(
@@ -204,27 +205,27 @@ def test_without_a_driver_nothing_is_asked_or_locked(
     """A variable that is left over on a machine without GPUs has no job wait for another."""
     (machine.parent / "bin" / "nvidia-smi").write_text("#!/bin/sh\necho no driver\nexit 9\n")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert gpus.take(machine) is None
+    assert gpu_lock.lock_gpu(machine) is None
     assert not list(machine.iterdir())
-    assert gpus.present() == []
+    assert gpu_lock.visible_gpus() == []
 
 
 def test_choosing_a_device_takes_one(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpus, "_own_folder", lambda: machine)
+    monkeypatch.setattr(gpu_lock, "_own_folder", lambda: machine)
     monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
     devices.choose("cpu")
     assert not list(machine.iterdir())
     devices.choose("auto")
     assert [path.name for path in machine.iterdir()] == ["GPU-aaaa.lock"]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-aaaa"
-    os.close(gpus._held.pop())
+    os.close(gpu_lock._held.pop())
 
 
 def test_a_job_takes_no_gpu_that_its_snakemake_has_not_asked_for(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Started on a login node without a driver, on a node whose GPUs are for others."""
-    monkeypatch.setattr(gpus, "_own_folder", lambda: machine)
+    monkeypatch.setattr(gpu_lock, "_own_folder", lambda: machine)
     monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv(DRIVER, "")
@@ -239,7 +240,7 @@ def test_locks_in_another_users_folder_are_refused(
     folder = Path("/tmp/slide2rna-gpus-4294967000")
     try:
         folder.write_text("planted")
-        with pytest.raises(gpus.DeviceError, match="no such folder of yours"):
-            gpus.take()
+        with pytest.raises(errors.DeviceError, match="no such folder of yours"):
+            gpu_lock.lock_gpu()
     finally:
         folder.unlink()

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from slide2rna import config, download, fetch, guard, splits
-from slide2rna.errors import LeakError, StageError
-from slide2rna.io import write_parquet
+from slide2rna.cohort import leak_guard, splits
+from slide2rna.core import config
+from slide2rna.core.errors import LeakError, StageError
+from slide2rna.core.files import write_parquet
+from slide2rna.slides import download
+from slide2rna.transfer import client
 
 
 def slides_of(folder: Path, count: int = 10, copy: bool = False) -> pl.DataFrame:
@@ -25,7 +28,9 @@ def slides_of(folder: Path, count: int = 10, copy: bool = False) -> pl.DataFrame
     table = table.with_columns(
         url=pl.lit(None, pl.String), md5=pl.lit(None, pl.String), size=pl.lit(None, pl.Int64)
     )
-    found = download.get_rows(download.rows_of(table, 0, 1), folder / "files", fetch.Settings())
+    found = download.get_rows(
+        download.shard_rows(table, 0, 1), folder / "files", client.ServerSettings()
+    )
     return download.as_table(found, table.schema)
 
 
@@ -36,7 +41,7 @@ def folds_of(slides: pl.DataFrame) -> pl.DataFrame:
 
 def test_drawn_folds_pass(tmp_path: Path) -> None:
     slides = slides_of(tmp_path)
-    result = guard.check(slides, folds_of(slides))
+    result = leak_guard.check_split(slides, folds_of(slides))
     assert result == {"ok": True, "folds": 5, "units": 10, "slides": 10, "slides_with_md5": 10}
 
 
@@ -47,7 +52,7 @@ def test_a_leaking_split_is_named(tmp_path: Path) -> None:
     other = "val" if row["part"][0] != "val" else "train"
     table = pl.concat([table, row.with_columns(part=pl.lit(other))])
     with pytest.raises(LeakError) as caught:
-        guard.check(slides, table)
+        leak_guard.check_split(slides, table)
     assert caught.value.where == "fold 2"
     assert "P3 (" in caught.value.cause
     assert row["part"][0] in caught.value.cause
@@ -57,7 +62,7 @@ def test_a_leaking_split_is_named(tmp_path: Path) -> None:
 def test_a_copied_file_is_named_with_both_patients(tmp_path: Path) -> None:
     slides = slides_of(tmp_path, copy=True)
     with pytest.raises(LeakError) as caught:
-        guard.check(slides, folds_of(slides))
+        leak_guard.check_split(slides, folds_of(slides))
     assert "the same file in two parts" in caught.value.cause
     assert "S0 of P0" in caught.value.cause
     assert "S9 of P9" in caught.value.cause
@@ -67,20 +72,20 @@ def test_a_copy_within_one_part_is_no_leak(tmp_path: Path) -> None:
     slides = slides_of(tmp_path, copy=True).with_columns(
         unit=pl.when(pl.col("unit") == "P9").then(pl.lit("P0")).otherwise("unit")
     )
-    assert guard.check(slides, folds_of(slides))["ok"]
+    assert leak_guard.check_split(slides, folds_of(slides))["ok"]
 
 
 def test_slides_without_files_are_not_each_others_copies(tmp_path: Path) -> None:
     empty = pl.lit(None, pl.String)
     slides = slides_of(tmp_path).with_columns(path=empty, md5=empty)
-    assert guard.check(slides, folds_of(slides))["slides_with_md5"] == 0
+    assert leak_guard.check_split(slides, folds_of(slides))["slides_with_md5"] == 0
 
 
 def test_a_slide_without_a_part(tmp_path: Path) -> None:
     slides = slides_of(tmp_path)
     table = folds_of(slides).filter((pl.col("unit") != "P4") | (pl.col("fold") != 1))
     with pytest.raises(StageError, match="fold 1: slides without a part: S4"):
-        guard.check(slides, table)
+        leak_guard.check_split(slides, table)
 
 
 def test_command_line(tmp_path: Path, repo: Path) -> None:

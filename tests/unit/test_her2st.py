@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
-from slide2rna import cohort, config, her2st
-from slide2rna.errors import ConfigError, SheetError
-from slide2rna.io import read_json
+from slide2rna.cohort import freeze, her2st
+from slide2rna.core import config
+from slide2rna.core.errors import ConfigError, SheetError
+from slide2rna.core.files import read_json
 
 PITCH_PX = 20.0
 GENES = ("TP53", "A1BG", "ESR1", "RARE")
@@ -137,7 +138,7 @@ def test_counts_are_summed_and_normalised(folder: Path) -> None:
 
 def test_cohort_leaves_one_section_out(folder: Path, tmp_path: Path) -> None:
     source = {"source": "her2st", "path": str(folder), "split_unit": "section"}
-    cohort.build("her2st", source, config.defaults("folds", n=4), 1, tmp_path / "out")
+    freeze.freeze_cohort("her2st", source, config.defaults("folds", n=4), 1, tmp_path / "out")
     summary = read_json(tmp_path / "out" / "cohort.json")
     assert summary["caveat"] == "within one patient, adjacent sections: no claim about patients"
     assert summary["n_patients"] == 1
@@ -150,15 +151,15 @@ def test_cohort_leaves_one_section_out(folder: Path, tmp_path: Path) -> None:
 def test_sections_of_several_patients_have_another_caveat(folder: Path, tmp_path: Path) -> None:
     write_section(folder, "D1")
     source = {"source": "her2st", "path": str(folder), "split_unit": "section"}
-    cohort.build("her2st", source, config.defaults("folds", n=5), 1, tmp_path / "out")
+    freeze.freeze_cohort("her2st", source, config.defaults("folds", n=5), 1, tmp_path / "out")
     summary = read_json(tmp_path / "out" / "cohort.json")
-    assert (summary["n_patients"], summary["caveat"]) == (2, cohort.CAVEAT)
+    assert (summary["n_patients"], summary["caveat"]) == (2, freeze.CAVEAT)
 
 
 def test_patients_must_be_given_up_by_name(folder: Path, tmp_path: Path) -> None:
     source = {"source": "her2st", "path": str(folder)}
     with pytest.raises(ConfigError, match="can't be made of 1 split unit"):
-        cohort.build("her2st", source, config.defaults("folds", n=4), 1, tmp_path / "out")
+        freeze.freeze_cohort("her2st", source, config.defaults("folds", n=4), 1, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -167,11 +168,11 @@ def test_gene_list(folder: Path, tmp_path: Path) -> None:
     source["genes"] = str(tmp_path / "genes.txt")
     folds = config.defaults("folds", n=4)
     (tmp_path / "genes.txt").write_text("gene\nESR1\n")
-    cohort.build("her2st", source, folds, 1, tmp_path / "out")
+    freeze.freeze_cohort("her2st", source, folds, 1, tmp_path / "out")
     assert pl.read_parquet(tmp_path / "out" / "expression.parquet").columns[1:] == ["ESR1"]
     (tmp_path / "genes.txt").write_text("gene\nRARE\n")
     with pytest.raises(SheetError, match="RARE"):
-        cohort.build("her2st", source, folds, 1, tmp_path / "out")
+        freeze.freeze_cohort("her2st", source, folds, 1, tmp_path / "out")
 
 
 def respoil(folder: Path, old: str, new: str) -> None:

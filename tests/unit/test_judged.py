@@ -6,20 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from slide2rna import judged
-from slide2rna.familiar import Familiar, p_value
+from slide2rna.studies.shift import decision
+from slide2rna.studies.shift.reference import TrainingReference, p_value
 
 ALPHA = 0.05
 
 
-def law(cal: int, train: int = 100) -> Familiar:
+def law(cal: int, train: int = 100) -> TrainingReference:
     """Distances from 0 to 1 of so many patients; the rest isn't looked at."""
     nothing = np.zeros(1)
     far = np.linspace(0, 1, cal), np.linspace(0, 1, cal), np.linspace(0, 1, train)
-    return Familiar(*([nothing] * 7), *far, {})
+    return TrainingReference(*([nothing] * 7), *far, {})
 
 
-def verdict(of: Familiar, bag: float, expression: float | None = 0.5) -> dict[str, Any]:
+def verdict(of: TrainingReference, bag: float, expression: float | None = 0.5) -> dict[str, Any]:
     """As `Familiar.judge` gives it."""
     return {
         "n_cal": len(of.cal_bag),
@@ -38,14 +38,14 @@ def together(
 ) -> dict[str, Any]:
     of = law(cal, train)
     rows = [{"fold": fold} | verdict(of, bag, expression) for fold, bag in enumerate(bags)]
-    return judged.together(rows, ALPHA)
+    return decision.decide(rows, ALPHA)
 
 
 def test_p_values_are_combined_for_any_dependence() -> None:
-    assert judged.combined([0.01, 0.02, 0.03]) == pytest.approx(0.04)
-    assert judged.combined([0.9, 0.8]) == 1
-    assert judged.combined([0.01, None]) is None
-    assert judged.combined([]) is None
+    assert decision.combine_p([0.01, 0.02, 0.03]) == pytest.approx(0.04)
+    assert decision.combine_p([0.9, 0.8]) == 1
+    assert decision.combine_p([0.01, None]) is None
+    assert decision.combine_p([]) is None
 
 
 def test_calibration_patients_decide_where_they_can() -> None:
@@ -88,7 +88,7 @@ def test_what_cannot_be_told_is_not_told() -> None:
     assert (few["judged_by"], few["shifted"]) == ("nothing", None)
     assert "3 calibration and 18 training patients are too few" in few["words"]
     assert together(3, [9.0] * 5, train=19)["shifted"] is True
-    unknown = judged.together([], ALPHA)
+    unknown = decision.decide([], ALPHA)
     assert unknown["shifted"] is None
     assert unknown["bag_p"] is None
     assert "came without" in unknown["words"]

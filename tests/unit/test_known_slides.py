@@ -8,8 +8,11 @@ import numpy as np
 import packaged
 import polars as pl
 import pytest
-from slide2rna import bagfile, data, featurefile, known_slides, predict, predictor, slide_page
-from slide2rna.predictor import Predictor
+from slide2rna.data import fold_rows
+from slide2rna.features import bag_file, feature_file
+from slide2rna.package import predictor, training_slides
+from slide2rna.package.predictor import Predictor
+from slide2rna.predict import encode_slide, predict, slide_page
 
 
 @pytest.fixture(scope="module")
@@ -20,42 +23,42 @@ def model(packed: packaged.Packaged) -> Predictor:
 @pytest.fixture(scope="module")
 def trained(packed: packaged.Packaged) -> dict[str, int]:
     """Folds whose train part has a slide, from the splits."""
-    ids, _, _ = bagfile.stored(packed.source.bags)
+    ids, _, _ = bag_file.stored(packed.source.bags)
     folder = packed.source.folder
     counts = dict.fromkeys(ids, 0)
     for fold in packed.source.folds:
-        rows = data.fold_rows(ids, folder / "slides.parquet", folder / "splits.tsv", fold)
+        rows = fold_rows.fold_rows(ids, folder / "slides.parquet", folder / "splits.tsv", fold)
         for name in rows.of("train").slide_ids:
             counts[name] += 1
     return counts
 
 
-def encoded(packed: packaged.Packaged, slide: str, name: str) -> predict.Encoded:
+def encoded(packed: packaged.Packaged, slide: str, name: str) -> encode_slide.EncodedSlide:
     """A slide of the cohort by its bag's clusters, each as many tiles as it has, out of order."""
-    ids, means, sizes = bagfile.stored(packed.source.bags)
+    ids, means, sizes = bag_file.stored(packed.source.bags)
     row = ids.index(slide)
     tiles = np.repeat(means[row], sizes[row].astype(int), axis=0)[::-1]
-    found = featurefile.Features(tiles, np.zeros((len(tiles), 2), int), None)
-    return predict.Encoded(name, found, None, {"n_tiles": len(tiles), "n_rejected": 0})
+    found = feature_file.Features(tiles, np.zeros((len(tiles), 2), int), None)
+    return encode_slide.EncodedSlide(name, found, None, {"n_tiles": len(tiles), "n_rejected": 0})
 
 
 def test_slides_of_the_cohort_are_known_by_name(model: Predictor, trained: dict[str, int]) -> None:
     assert {model.seen(name) for name in trained} == set(trained.values()) > {0}
     assert all(model.seen(name) == count for name, count in trained.items())
     assert model.seen("another") == 0
-    assert known_slides.trained_on(model.known, "another") is None
+    assert training_slides.match_by_name(model.known, "another") is None
     assert not set(trained) & set(model.known["name"])
 
 
 def test_a_renamed_slide_is_recognised_and_no_other(
     packed: packaged.Packaged, model: Predictor, trained: dict[str, int]
 ) -> None:
-    ids, means, sizes = bagfile.stored(packed.source.bags)
+    ids, means, sizes = bag_file.stored(packed.source.bags)
     for row, name in enumerate(ids):
-        assert known_slides.recognised(model.known, means[row], sizes[row]) == trained[name]
+        assert training_slides.match_by_tiles(model.known, means[row], sizes[row]) == trained[name]
         moved = means[row] + 0.1 * np.linspace(-1, 1, packaged.DIM)
-        assert known_slides.recognised(model.known, moved, sizes[row]) is None
-    assert known_slides.recognised(known_slides.empty(), means[0], sizes[0]) is None
+        assert training_slides.match_by_tiles(model.known, moved, sizes[row]) is None
+    assert training_slides.match_by_tiles(training_slides.empty_table(), means[0], sizes[0]) is None
 
 
 @pytest.mark.parametrize("name", ["own", "other"])
@@ -79,24 +82,28 @@ def test_another_slide_of_the_name_is_only_suspected(
 ) -> None:
     slide = max(trained, key=lambda key: trained[key])
     path = packaged.features_of(tmp_path / f"{slide}.h5", seed=77)
-    found = predict.predict(model, predict.encode(path, model), draws=2)
+    found = predict.predict(model, encode_slide.encode_slide(path, model), draws=2)
     assert found.warnings[0].startswith("A slide of this name was in the training")
     assert "if it is this one" in found.warnings[0]
-    new = predict.predict(model, predict.encode(packaged.features_of(tmp_path / "n.h5"), model))
+    new = predict.predict(
+        model, encode_slide.encode_slide(packaged.features_of(tmp_path / "n.h5"), model)
+    )
     assert new.facts["trained_folds"] is None
     assert not any("training of" in text for text in new.warnings)
 
 
 def test_a_slide_of_the_cohort_that_no_fold_trained_on() -> None:
     known = pl.DataFrame(
-        {"name": [known_slides.digest("S")], "train": [[]], "n_tiles": [1], "mean": [[0.0]]},
-        schema=known_slides.SCHEMA,
+        {"name": [training_slides.digest("S")], "train": [[]], "n_tiles": [1], "mean": [[0.0]]},
+        schema=training_slides.SCHEMA,
     )
-    assert known_slides.trained_on(known, "S") == 0
-    assert "no fold model was trained on it" in known_slides.words(0, 5)
-    assert known_slides.words(1, 1).startswith("This slide was in the training of 1 of 1 fold")
+    assert training_slides.match_by_name(known, "S") == 0
+    assert "no fold model was trained on it" in training_slides.in_sample_note(0, 5)
+    assert training_slides.in_sample_note(1, 1).startswith(
+        "This slide was in the training of 1 of 1 fold"
+    )
 
 
 def test_a_model_without_the_list_still_loads(packed: packaged.Packaged, tmp_path: Path) -> None:
-    assert known_slides.read(tmp_path).is_empty()
-    assert known_slides.read(packed.model).height == len(packed.made.slide_ids)
+    assert training_slides.read_table(tmp_path).is_empty()
+    assert training_slides.read_table(packed.model).height == len(packed.made.slide_ids)

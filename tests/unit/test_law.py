@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
-from slide2rna import demo_genes, genesets, io, law
-from slide2rna.law import CLASSES, Law
+from slide2rna.core import files, seeds
+from slide2rna.pathways import sources
+from slide2rna.simulate import genes, ground_truth
+from slide2rna.simulate.ground_truth import CLASSES, Law
 
 DRAWS = 4000
 SIGMAS = 6  # that a Monte Carlo mean may be off: one gene in 5e8
@@ -20,7 +22,7 @@ SIGMAS = 6  # that a Monte Carlo mean may be off: one gene in 5e8
 
 @pytest.fixture(scope="module")
 def truth() -> Law:
-    return law.truth()
+    return ground_truth.truth()
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def patients(truth: Law) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def draws(truth: Law, patients: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    return truth.draw(*patients, DRAWS, io.rng_for(1, "test", "draws"))
+    return truth.draw(*patients, DRAWS, seeds.rng_for(1, "test", "draws"))
 
 
 def some(own: Law, rows: np.ndarray) -> Law:
@@ -76,7 +78,7 @@ def test_quantiles_cover(
 def test_crps_is_the_samples(few: Law, patients: tuple[np.ndarray, np.ndarray]) -> None:
     """CRPS(F, x) = E|X - x| - E|X - X'| / 2, by 20,000 draws."""
     n = 20_000
-    drawn = few.draw(*patients, 2 * n, io.rng_for(1, "test", "crps"))
+    drawn = few.draw(*patients, 2 * n, seeds.rng_for(1, "test", "crps"))
     one, other = drawn[:, :n], drawn[:, n:]
     for sds in (-2.0, 0.0, 0.7, 3.0):
         x = few.mean(*patients) + sds * few.sd(*patients)
@@ -99,7 +101,7 @@ def test_crps_is_the_integral(few: Law, patients: tuple[np.ndarray, np.ndarray])
 
 def test_crps_is_proper(few: Law, patients: tuple[np.ndarray, np.ndarray]) -> None:
     """On the law's own draws its CRPS beats those of laws that are shifted or too wide."""
-    drawn = few.draw(*patients, 4000, io.rng_for(1, "test", "proper")).swapaxes(0, 1)
+    drawn = few.draw(*patients, 4000, seeds.rng_for(1, "test", "proper")).swapaxes(0, 1)
     own = few.crps(drawn, *patients).mean((0, 1))
     wide = replace(few, loadings=few.loadings * 1.5, noise=few.noise * 1.5)
     off = few.crps(drawn + few.residual_sd * 0.5, *patients).mean((0, 1))
@@ -110,7 +112,7 @@ def test_crps_is_proper(few: Law, patients: tuple[np.ndarray, np.ndarray]) -> No
 @settings(max_examples=20, deadline=None)
 @given(
     shares=st.lists(st.floats(0.02, 1), min_size=6, max_size=6),
-    site=st.sampled_from(law.SITES),
+    site=st.sampled_from(ground_truth.SITES),
     q=st.floats(0.001, 0.999),
 )
 def test_quantile_inverts_cdf(few: Law, shares: list[float], site: str, q: float) -> None:
@@ -121,7 +123,7 @@ def test_quantile_inverts_cdf(few: Law, shares: list[float], site: str, q: float
 
 
 def test_attainable_r(truth: Law) -> None:
-    rng = io.rng_for(1, "test", "attainable")
+    rng = seeds.rng_for(1, "test", "attainable")
     pi, sites = truth.patients(3000, rng)
     mean, x = truth.mean(pi, sites), truth.draw(pi, sites, 1, rng)[:, 0]
     attainable = truth.attainable_r(pi, sites)
@@ -138,7 +140,7 @@ def test_attainable_r(truth: Law) -> None:
 
 def test_attainable_is_as_specified(truth: Law) -> None:
     """Class genes without subtype or site effect have the strength that law.yaml asks for."""
-    pi, sites = truth.patients(2000, io.rng_for(1, "test", "specified"))
+    pi, sites = truth.patients(2000, seeds.rng_for(1, "test", "specified"))
     plain = np.isin(truth.modules, CLASSES) & (truth.effect == 0) & (truth.shift == 0)
     r = truth.attainable_r(pi, sites)[plain]
     low, high = truth.spec["morphology"]["attainable"]
@@ -156,7 +158,7 @@ def test_residuals_correlate_in_modules(
     rows = np.concatenate([np.flatnonzero((modules == m) & plain)[:25] for m in CLASSES])
     rows = np.concatenate([rows, np.flatnonzero(modules == "subtype")[:25]])
     own, pi, site = some(truth, rows), patients[0][1], patients[1][1]
-    drawn = own.draw(pi, site, 8000, io.rng_for(1, "test", "modules"))
+    drawn = own.draw(pi, site, 8000, seeds.rng_for(1, "test", "modules"))
     p = own.subtype_probability(pi)
     covariance = own.loadings @ own.loadings.T + np.diag(own.noise**2)
     covariance += p * (1 - p) * np.outer(own.shift, own.shift)
@@ -172,9 +174,9 @@ def test_residuals_correlate_in_modules(
 
 
 def test_clipping_never_shows(truth: Law) -> None:
-    pi, _ = truth.patients(1000, io.rng_for(1, "test", "clipping"))
-    extreme = law._floored(np.eye(len(CLASSES)), truth.spec["floor"])
-    for site in law.SITES:
+    pi, _ = truth.patients(1000, seeds.rng_for(1, "test", "clipping"))
+    extreme = ground_truth._floored(np.eye(len(CLASSES)), truth.spec["floor"])
+    for site in ground_truth.SITES:
         assert truth.cdf(0.0, np.vstack([pi, extreme]), site).max() < 1e-8
 
 
@@ -196,7 +198,7 @@ def test_shifted_genes_are_bimodal(truth: Law) -> None:
 def test_subtype_moves_its_genes(truth: Law) -> None:
     """Draws with z = 1 lie higher by the shift; tissue alone says little of z."""
     pi = np.tile([[0.4, 0.25, 0.12, 0.06, 0.1, 0.07]], (1, 1))
-    x, z = truth.sample(pi, "A", DRAWS, io.rng_for(1, "test", "subtype"))
+    x, z = truth.sample(pi, "A", DRAWS, seeds.rng_for(1, "test", "subtype"))
     one, zero = x[0][z[0] == 1], x[0][z[0] == 0]
     assert z.mean() == pytest.approx(truth.subtype_probability(pi)[0], abs=0.05)
     error = truth.residual_sd * (1 / len(one) + 1 / len(zero)) ** 0.5
@@ -215,20 +217,22 @@ def test_site_effect_only_at_b(truth: Law, patients: tuple[np.ndarray, np.ndarra
 
 
 def test_patients(truth: Law) -> None:
-    pi, sites = truth.patients(3000, io.rng_for(1, "test", "patients"))
+    pi, sites = truth.patients(3000, seeds.rng_for(1, "test", "patients"))
     np.testing.assert_allclose(pi.sum(1), 1)
     assert pi.min() >= truth.spec["floor"]
-    expected = law._floored(np.array(list(truth.spec["classes"].values())), truth.spec["floor"])
+    expected = ground_truth._floored(
+        np.array(list(truth.spec["classes"].values())), truth.spec["floor"]
+    )
     np.testing.assert_allclose(pi.mean(0), expected, atol=0.015)
     assert sites.count("B") == round(3000 * truth.spec["site_b_share"])
-    own = np.array([truth.slide_shares(pi[0], io.rng_for(i, "test")) for i in range(300)])
+    own = np.array([truth.slide_shares(pi[0], seeds.rng_for(i, "test")) for i in range(300)])
     np.testing.assert_allclose(own.sum(1), 1)
     np.testing.assert_allclose(own.mean(0), pi[0], atol=0.03)
     assert np.abs(own - pi[0]).max() < 0.2
 
 
 def test_truth_restores_identically(truth: Law) -> None:
-    again = law.truth.__wrapped__()
+    again = ground_truth.truth.__wrapped__()
     assert again is not truth
     for field in fields(Law):
         np.testing.assert_array_equal(getattr(again, field.name), getattr(truth, field.name))
@@ -236,10 +240,10 @@ def test_truth_restores_identically(truth: Law) -> None:
 
 def test_law_is_frozen(truth: Law) -> None:
     """Version 1 of the law, whose numbers reports quote: another law needs another version."""
-    digests = {path.name: io.sha256sum(path) for path in law.FILE.parent.iterdir()}
+    digests = {path.name: files.sha256sum(path) for path in ground_truth.FILE.parent.iterdir()}
     assert digests == {
         "genes.tsv": "49a65d2b435786ea0849e991383fc554c940efd9e2dd779d4971a25304890b43",
-        "law.yaml": "041bd349a72bb1a4c46df9b14f06899b9111ed5c94a69077d606e7853615d909",
+        "law.yaml": "047c0ac8e63f2ebf7445c28be3b87f8ca3ac10628bdb89ea3802c94650872e09",
     }
     assert truth.version == 1
     total = {
@@ -260,9 +264,9 @@ def test_law_is_frozen(truth: Law) -> None:
 
 def test_genes(truth: Law) -> None:
     """At least 2,000 genes, 45 % of which follow a class, in the sizes that the chooser states."""
-    assert len(set(truth.genes)) == len(truth.genes) == demo_genes.N_GENES >= 2000
+    assert len(set(truth.genes)) == len(truth.genes) == genes.N_GENES >= 2000
     assert list(truth.genes) == sorted(truth.genes)
-    for module, (_, size) in demo_genes.MODULES.items():
+    for module, (_, size) in genes.MODULES.items():
         assert truth.modules.count(module) == size
     depends = truth.profiles.std(1) > 1e-9
     np.testing.assert_array_equal(depends, np.isin(truth.modules, CLASSES))
@@ -274,10 +278,10 @@ def test_modules_share_annotations(truth: Law, repo: Path) -> None:
     Every module gene is below one of its module's roots and no `none` gene is; each module's best
     root is enriched beyond what chance among 16,000 terms could explain.
     """
-    sets = genesets.gene_ontology(repo / "resources" / "go", truth.genes, "go-bp")
+    sets = sources.gene_ontology(repo / "resources" / "go", truth.genes, "go-bp")
     members = dict(zip(sets.descriptions, sets.index, strict=True))
     modules = np.array(truth.modules)
-    for module, (roots, size) in demo_genes.MODULES.items():
+    for module, (roots, size) in genes.MODULES.items():
         below = np.unique(np.concatenate([members[root] for root in roots]))
         own = modules[below] == module
         assert own.sum() == size, module
@@ -298,7 +302,7 @@ def test_modules_share_annotations(truth: Law, repo: Path) -> None:
 
 def chosen(repo: Path, gene_list: Path) -> list[tuple[str, str]]:
     go = repo / "resources" / "go"
-    return demo_genes.choose(go / genesets.OBO, go / genesets.ASPECTS["go-bp"][0], gene_list)
+    return genes.choose(go / sources.OBO, go / sources.ASPECTS["go-bp"][0], gene_list)
 
 
 def test_chooser_keeps_its_own_choice(truth: Law, repo: Path, tmp_path: Path) -> None:
@@ -312,9 +316,9 @@ def test_chooser_repeats_the_file(repo: Path, shared_data: Path, tmp_path: Path)
     """From the 20,820 genes of the paper the chooser writes genes.tsv byte by byte."""
     go, out = repo / "resources" / "go", tmp_path / "genes.tsv"
     gene_list = shared_data / "genes" / "gene_list_20820.csv"
-    demo_genes.main(
-        str(go / genesets.OBO), str(go / genesets.ASPECTS["go-bp"][0]), str(gene_list), str(out)
+    genes.main(
+        str(go / sources.OBO), str(go / sources.ASPECTS["go-bp"][0]), str(gene_list), str(out)
     )
-    assert out.read_bytes() == (law.FILE.parent / "genes.tsv").read_bytes()
+    assert out.read_bytes() == (ground_truth.FILE.parent / "genes.tsv").read_bytes()
     with open(out, encoding="utf-8", newline="") as handle:
-        assert len(list(csv.DictReader(handle, delimiter="\t"))) == demo_genes.N_GENES
+        assert len(list(csv.DictReader(handle, delimiter="\t"))) == genes.N_GENES

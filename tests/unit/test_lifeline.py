@@ -14,15 +14,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from slide2rna import lifeline
+from slide2rna.core.process import SNAKEMAKE, ancestors, end_with_parent
 
 RUNNING = Path(__file__).parents[1] / "soak" / "running.py"
-SCRIPTS = str(Path(lifeline.__file__).parents[1])
+SCRIPTS = str(Path(__file__).parents[2] / "scripts")
 # As in the log of a job: Snakemake (this file's `parent`), a shell, and the job below it.
-JOB = "import sys, time; from slide2rna import cli; cli.run(lambda _: time.sleep(600))"
+JOB = "import sys, time; from slide2rna.core import cli; cli.run(lambda _: time.sleep(600))"
 PARENT = f"""
 import os, subprocess, sys
-os.environ["{lifeline.SNAKEMAKE}"] = str(os.getpid())
+os.environ["{SNAKEMAKE}"] = str(os.getpid())
 subprocess.run(["bash", "-c", 'set -e; "$0" -c "$1"; true', sys.executable, {JOB!r}])
 """
 
@@ -68,15 +68,15 @@ def test_a_job_ends_with_what_is_above_it(family: list[psutil.Process], place: i
 def test_a_job_whose_snakemake_is_gone_at_its_start_ends() -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
-    job = start(sys.executable, "-c", JOB, **{lifeline.SNAKEMAKE: str(gone.pid)})
+    job = start(sys.executable, "-c", JOB, **{SNAKEMAKE: str(gone.pid)})
     said = job.communicate(timeout=300)[1]
     assert job.returncode == -9
     assert f"process {gone.pid}, which started this, is gone" in said
 
 
 def test_what_a_person_started_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(lifeline.SNAKEMAKE, raising=False)
-    code = "from slide2rna import cli; import time; cli.run(lambda _: time.sleep(2))"
+    monkeypatch.delenv(SNAKEMAKE, raising=False)
+    code = "from slide2rna.core import cli; import time; cli.run(lambda _: time.sleep(2))"
     job = start(sys.executable, "-c", code)
     assert "finished" in job.communicate(timeout=300)[1]
 
@@ -93,9 +93,9 @@ def test_the_pool_of_a_killed_job_ends(tmp_path: Path) -> None:
 
 
 def test_an_empty_variable_names_no_snakemake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(lifeline.SNAKEMAKE, "")
+    monkeypatch.setenv(SNAKEMAKE, "")
     before = threading.active_count()
-    lifeline.follow()
+    end_with_parent()
     assert threading.active_count() == before
 
 
@@ -115,7 +115,7 @@ def test_a_process_that_has_just_gone_has_no_rule() -> None:
 
 
 def test_ancestors_end_at_the_first_process() -> None:
-    found = lifeline.ancestors()
+    found = ancestors()
     assert found[0] == os.getppid()
     assert found[-1] in (0, 1)
     assert os.getpid() not in found

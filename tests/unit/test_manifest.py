@@ -8,8 +8,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from slide2rna import access, gdc, manifest, pairing
-from slide2rna.errors import SheetError
+from slide2rna.cohort import gdc, manifest, pairing
+from slide2rna.core.errors import SheetError
+from slide2rna.transfer import client
 
 RELEASES = {"slide": "Data Release 45.0", "expression": "Data Release 45.0"}
 SCHEMA = gdc.SCHEMA
@@ -130,14 +131,14 @@ def test_a_missing_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("project", "rows"), [("LUAD", 550), ("COAD", 470)])
 def test_real_gdc_manifests(shared_data: Path, project: str, rows: int) -> None:
     path = next((shared_data / "gdc").glob(f"*diagnostic_TCGA-{project}.txt"))
-    table = manifest.read_gdc(path, access.GDC)
+    table = manifest.read_gdc(path, client.GDC)
     assert dict(table.schema) == SCHEMA
     assert table.height == rows
     primary = table.filter(pl.col("sample_type") == "01")
     assert table.height - primary.height == 1  # a recurrence, or a metastasis
     assert (table["medium"] == "Diagnostic Slide").all()
     assert table["size"].min() > 0
-    assert table["url"][0] == f"{access.GDC}/data/{table['uuid'][0]}"
+    assert table["url"][0] == f"{client.GDC}/data/{table['uuid'][0]}"
 
 
 def test_a_bad_gdc_manifest(tmp_path: Path) -> None:
@@ -145,10 +146,10 @@ def test_a_bad_gdc_manifest(tmp_path: Path) -> None:
     head = "id\tfilename\tmd5\tsize\tstate\n"
     path.write_text(head + f"u\t../x.svs\t{'0' * 32}\t5\tlive\n")
     with pytest.raises(SheetError, match="no plain file name"):
-        manifest.read_gdc(path, access.GDC)
+        manifest.read_gdc(path, client.GDC)
     path.write_text(head + f"u\tx.svs\t{'0' * 32}\t5\tlive\n")
     with pytest.raises(SheetError, match="no TCGA barcode"):
-        manifest.read_gdc(path, access.GDC)
+        manifest.read_gdc(path, client.GDC)
     path.write_text("id\tfilename\nu\tx.svs\n")
     with pytest.raises(SheetError, match="column 'md5' is missing"):
-        manifest.read_gdc(path, access.GDC)
+        manifest.read_gdc(path, client.GDC)

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from map_models import predictor
-from slide2rna import map_figure, tiles
-from slide2rna.map_figure import Picture
-from slide2rna.slides import open_slide
+from slide2rna.maps import figure as map_figure
+from slide2rna.maps.figure import Picture
+from slide2rna.slides import tiles
+from slide2rna.slides.reader import open_slide
 from slide_factory import picture, write_slide
 
 

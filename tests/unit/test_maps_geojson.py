@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from slide2rna import geojson
+from slide2rna.maps import geojson
 
 # A gene and a gene set may have the same name.
 LABELS = {("gene", "ERBB2"): "ERBB2", ("pathway", "ERBB2"): 'first "set" (GO:1)'}

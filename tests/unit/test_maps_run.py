@@ -13,16 +13,16 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from map_models import ColourPredictor, gene_table, pathway_table, predictor
-from slide2rna import map_run, map_targets, map_told
-from slide2rna.commands import maps as command
-from slide2rna.errors import ConfigError, SlideError, UserError
-from slide2rna.map_run import Options
-from slide2rna.map_windows import Shape
+from slide2rna.commands import maps
+from slide2rna.core.errors import ConfigError, SlideError, UserError
+from slide2rna.maps import captions, map_slide, targets
+from slide2rna.maps.map_slide import MapOptions
+from slide2rna.maps.windows import WindowShape
 from slide_factory import picture, write_slide
 
-OPTIONS = Options(Shape.of(3, 1), draws=4)
-ONE = map_targets.choose(gene_table(), pathway_table(), ["ERBB2"], [])
-TARGETS = map_targets.choose(gene_table(), pathway_table(), ["ERBB2", "G03"], ["GO:1"])
+OPTIONS = MapOptions(WindowShape.of(3, 1), draws=4)
+ONE = targets.choose(gene_table(), pathway_table(), ["ERBB2"], [])
+TARGETS = targets.choose(gene_table(), pathway_table(), ["ERBB2", "G03"], ["GO:1"])
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:  # type: ignore[type-arg]
     out = tmp_path_factory.mktemp("maps") / "a"
-    return out, map_run.run(slide, predictor(caveat="one patient"), TARGETS, OPTIONS, out)
+    return out, map_slide.map_slide(slide, predictor(caveat="one patient"), TARGETS, OPTIONS, out)
 
 
 def test_files(made: tuple[Path, dict]) -> None:  # type: ignore[type-arg]
@@ -84,17 +84,17 @@ def test_other_genes_of_a_slide_need_no_encoder(
     slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ColourPredictor, "asked", 0)
-    model, options = predictor(1), Options(Shape.of(3, 2), draws=0)
-    first = map_run.run(slide, model, ONE, options, tmp_path)
+    model, options = predictor(1), MapOptions(WindowShape.of(3, 2), draws=0)
+    first = map_slide.map_slide(slide, model, ONE, options, tmp_path)
     stamp = (tmp_path / "maps.parquet").stat().st_mtime_ns
-    assert map_run.run(slide, model, ONE, options, tmp_path) == first
+    assert map_slide.map_slide(slide, model, ONE, options, tmp_path) == first
     assert (tmp_path / "maps.parquet").stat().st_mtime_ns == stamp
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     (tmp_path / "maps.json").unlink()
-    map_run.run(slide, model, ONE, options, tmp_path)
+    map_slide.map_slide(slide, model, ONE, options, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    seventh = map_targets.choose(gene_table(), pathway_table(), ["G07"], [])
-    other = map_run.run(slide, model, seventh, options, tmp_path)
+    seventh = targets.choose(gene_table(), pathway_table(), ["G07"], [])
+    other = map_slide.map_slide(slide, model, seventh, options, tmp_path)
     assert [row["name"] for row in other["maps"]] == ["G07"]
     assert ColourPredictor.asked == 1
     assert pl.read_parquet(tmp_path / "maps.parquet")["name"].unique().to_list() == ["G07"]
@@ -103,26 +103,26 @@ def test_other_genes_of_a_slide_need_no_encoder(
 def test_all_tiles_are_mapped_unless_limited(slide: Path, tmp_path: Path) -> None:
     model = predictor(1)
     model.about["tiles"]["max_tiles"] = 10
-    options = Options(Shape.of(3, 2), draws=0)
-    assert map_run.run(slide, model, ONE, options, tmp_path / "1")["n_tiles"] > 20
-    limited = Options(Shape.of(8, 4, 2), draws=0, max_tiles=12)
-    assert map_run.run(slide, model, ONE, limited, tmp_path / "2")["n_tiles"] == 12
+    options = MapOptions(WindowShape.of(3, 2), draws=0)
+    assert map_slide.map_slide(slide, model, ONE, options, tmp_path / "1")["n_tiles"] > 20
+    limited = MapOptions(WindowShape.of(8, 4, 2), draws=0, max_tiles=12)
+    assert map_slide.map_slide(slide, model, ONE, limited, tmp_path / "2")["n_tiles"] == 12
 
 
 def test_flat_maps_are_called_flat() -> None:
     row = {"kind": "gene", "r": 0.5, "r_low": 0.1, "r_high": 0.7, "reliability": "weak"}
     row |= {"low": 1.0, "high": 1.1}
-    told = map_told.reliability(row | {"train_sd": 0.5})
+    told = captions.reliability(row | {"train_sd": 0.5})
     assert "0.1 log2 units, 20 % of the sd between training samples: it is nearly flat." in told
-    told = map_told.reliability(row | {"train_sd": 0.2})
+    told = captions.reliability(row | {"train_sd": 0.2})
     assert told.endswith("50 % of the sd between training samples.")
     assert "r = 0.50 (95 % interval 0.10 to 0.70); reliability: weak. Places within a" in told
-    assert "isn't known" in map_told.reliability(row | {"r": None, "train_sd": None})
+    assert "isn't known" in captions.reliability(row | {"r": None, "train_sd": None})
 
 
 def test_features_without_a_picture_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SlideError, match="these are features; a map needs the picture"):
-        map_run.run(tmp_path / "a.h5", predictor(1), TARGETS, OPTIONS, tmp_path)
+        map_slide.map_slide(tmp_path / "a.h5", predictor(1), TARGETS, OPTIONS, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def test_command_refuses_in_one_line(
     options: list[str],
     message: str,
 ) -> None:
-    monkeypatch.setattr("slide2rna.predictor.load", lambda folder, device: predictor(1))
+    monkeypatch.setattr("slide2rna.package.predictor.load", lambda folder, device: predictor(1))
     with pytest.raises(UserError, match=message) as error:
-        command.main([str(slide), "--model", "m", "--out", str(tmp_path), *options])
+        maps.main([str(slide), "--model", "m", "--out", str(tmp_path), *options])
     assert "\n" not in str(error.value)
     assert not list(tmp_path.rglob("*.partial*"))
 
@@ -157,13 +157,13 @@ def test_command_refuses_in_one_line(
 def test_command_writes_into_the_slides_folder(
     slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slide2rna.predictor.load", lambda folder, device: predictor(1))
+    monkeypatch.setattr("slide2rna.package.predictor.load", lambda folder, device: predictor(1))
     arguments = ["--genes", "erbb2", "--window", "3", "--draws", "0", "--threads", "1"]
-    command.main([str(slide), "--model", "m", "--out", str(tmp_path), *arguments])
+    maps.main([str(slide), "--model", "m", "--out", str(tmp_path), *arguments])
     assert (tmp_path / "a" / "ERBB2.png").is_file()
 
 
 def test_a_missing_model_says_so(slide: Path, tmp_path: Path) -> None:
     arguments = ["--model", str(tmp_path / "no"), "--out", str(tmp_path), "--genes", "A"]
     with pytest.raises(ConfigError, match="no such folder"):
-        command.main([str(slide), *arguments])
+        maps.main([str(slide), *arguments])

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slide2rna import config, map_windows
-from slide2rna.errors import ConfigError, SlideError
-from slide2rna.map_windows import Shape, bag_blocks, cells_of, cover, sliding
+from slide2rna.core import config
+from slide2rna.core.errors import ConfigError, SlideError
+from slide2rna.maps import windows as map_windows
+from slide2rna.maps.windows import WindowShape, bag_blocks, cells_of, cover, sliding
 
 BAGS = config.defaults("bags", k=5)
 
@@ -37,7 +38,7 @@ def test_windows_are_those_of_a_search_over_all_places(
             inside = ((array >= [left, top]) & (array < [left + window, top + window])).all(axis=1)
             if inside.sum() >= least:
                 wanted.add(tuple(np.flatnonzero(inside)))
-    shape = Shape(window, stride, least)
+    shape = WindowShape(window, stride, least)
     if not wanted:
         with pytest.raises(SlideError, match="no window of"):
             sliding(array, shape)
@@ -50,23 +51,23 @@ def test_windows_are_those_of_a_search_over_all_places(
 @pytest.mark.parametrize(("window", "stride"), [(4, 1), (4, 2), (6, 3), (3, 3)])
 def test_border_tiles_are_in_as_many_windows_as_others(window: int, stride: int) -> None:
     cells = full(13, 11)
-    count = cover(sliding(cells, Shape(window, stride, 1)), len(cells)).sum(axis=1)
+    count = cover(sliding(cells, WindowShape(window, stride, 1)), len(cells)).sum(axis=1)
     assert set(count) == {(window // stride) ** 2}
 
 
 def test_missing_tiles_lie_where_they_are_missing() -> None:
     cells = full(8, 8)
     kept = np.flatnonzero(~((cells[:, 0] == 3) | (cells[:, 1] == 5)))
-    for tiles in sliding(cells[kept], Shape(3, 1, 2)):
+    for tiles in sliding(cells[kept], WindowShape(3, 1, 2)):
         inside = cells[kept][tiles]
         assert (np.ptp(inside, axis=0) < 3).all()
         assert not ((inside[:, 0] == 3) | (inside[:, 1] == 5)).any()
 
 
 def test_least_is_a_quarter_unless_given() -> None:
-    assert Shape.of(8, 2) == Shape(8, 2, 16)
-    assert Shape.of(1, 1).least == 1
-    assert Shape.of(8, 2, 3).least == 3
+    assert WindowShape.of(8, 2) == WindowShape(8, 2, 16)
+    assert WindowShape.of(1, 1).least == 1
+    assert WindowShape.of(8, 2, 3).least == 3
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_least_is_a_quarter_unless_given() -> None:
 )
 def test_numbers_out_of_range(window: int, stride: int, least: int | None, option: str) -> None:
     with pytest.raises(ConfigError, match=f"{option}.*out of range"):
-        Shape.of(window, stride, least)
+        WindowShape.of(window, stride, least)
 
 
 def test_cells_follow_the_pixels_and_overlap_is_refused() -> None:
@@ -110,7 +111,7 @@ def test_a_bag_has_the_mean_of_its_tiles_and_small_windows_keep_each() -> None:
 
 def test_a_tile_without_a_window_is_seen_in_the_cover() -> None:
     cells = np.vstack([full(4, 4), [[20, 20]]])
-    windows = sliding(cells, Shape(4, 2, 4))
+    windows = sliding(cells, WindowShape(4, 2, 4))
     count = map_windows.cover(windows, len(cells)).sum(axis=1)
     assert (count[:16] > 0).all()
     assert count[16] == 0

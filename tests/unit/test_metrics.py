@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from slide2rna import bootstrap, metrics, ranks
+from slide2rna.evaluation.metrics import bootstrap, gene_metrics
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -22,7 +22,7 @@ def loop_crps(draws: np.ndarray, y: float) -> float:
 def test_pcc_equals_scipy(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     x, y = rng.normal(5, 2, size=(2, n, 7))
-    r, flat = metrics.pcc(x, y)
+    r, flat = gene_metrics.pcc(x, y)
     expected = [stats.pearsonr(x[:, g], y[:, g])[0] for g in range(7)]
     np.testing.assert_allclose(r, expected, atol=1e-10)
     assert not flat.any()
@@ -34,7 +34,7 @@ def test_pcc_without_variance_is_zero_and_flagged_and_nan_if_the_truth_has_none(
     y = x.copy()
     x[:, 0] = 7.3
     y[:, 1] = 7.3
-    r, flat = metrics.pcc(x, y)
+    r, flat = gene_metrics.pcc(x, y)
     assert r[0] == 0
     assert np.isnan(r[1])
     assert r[2] == pytest.approx(1)
@@ -48,7 +48,7 @@ def test_rmse_equals_its_definition() -> None:
         np.sqrt(np.mean([(a - b) ** 2 for a, b in zip(*c, strict=True)]))
         for c in zip(x.T, y.T, strict=True)
     ]
-    np.testing.assert_allclose(metrics.rmse(x, y), expected)
+    np.testing.assert_allclose(gene_metrics.rmse(x, y), expected)
 
 
 @given(seeds, st.integers(2, 25))
@@ -56,14 +56,14 @@ def test_rmse_equals_its_definition() -> None:
 def test_crps_equals_the_double_loop(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     draws, y = rng.normal(size=(5, n)), rng.normal(size=5)
-    got = metrics.fair_crps(np.sort(draws, axis=1), y)
+    got = gene_metrics.fair_crps(np.sort(draws, axis=1), y)
     np.testing.assert_allclose(got, [loop_crps(d, v) for d, v in zip(draws, y, strict=True)])
 
 
 def test_crps_is_unbiased_for_few_draws() -> None:
     rng = np.random.default_rng(2)
     draws = np.sort(rng.normal(size=(200_000, 3)), axis=1)
-    got = metrics.fair_crps(draws, np.full(200_000, 0.4))
+    got = gene_metrics.fair_crps(draws, np.full(200_000, 0.4))
     exact = 0.4 * (2 * stats.norm.cdf(0.4) - 1) + 2 * stats.norm.pdf(0.4) - 1 / np.sqrt(np.pi)
     assert abs(got.mean() - exact) < 4 * got.std() / np.sqrt(200_000)
 
@@ -73,17 +73,17 @@ def test_crps_of_a_mixture_is_unbiased_with_equal_draws_per_slide() -> None:
     n = 100_000
     strata = np.sort(rng.normal(size=(2, n, 2)) + np.array([0.0, 4.0])[:, None, None], axis=2)
     pool = np.sort(strata.transpose(1, 0, 2).reshape(n, 4), axis=1)
-    got = metrics.fair_crps(pool, np.full(n, 1.0), strata)
+    got = gene_metrics.fair_crps(pool, np.full(n, 1.0), strata)
     a, b = rng.normal(size=(2, 2_000_000)) + 4 * rng.integers(0, 2, size=(2, 2_000_000))
     exact = np.abs(a - 1).mean() - np.abs(a - b).mean() / 2
     assert abs(got.mean() - exact) < 4 * got.std() / np.sqrt(n) + 0.004
-    naive = metrics.fair_crps(pool, np.full(n, 1.0))
+    naive = gene_metrics.fair_crps(pool, np.full(n, 1.0))
     assert abs(naive.mean() - exact) > 0.1
 
 
 def test_crps_needs_two_draws_of_a_slide() -> None:
     with pytest.raises(ValueError, match="two draws"):
-        metrics.fair_crps(np.zeros((3, 1)), np.zeros(3))
+        gene_metrics.fair_crps(np.zeros((3, 1)), np.zeros(3))
 
 
 def test_climatology_equals_crps_of_the_train_profiles() -> None:
@@ -91,8 +91,8 @@ def test_climatology_equals_crps_of_the_train_profiles() -> None:
     train, y = rng.normal(3, 1, size=(17, 5)), rng.normal(3, 1, size=(6, 5))
     y[0, 0], train[3, 1] = train[2, 0], train[2, 1]
     ordered = np.sort(train.T, axis=1)
-    expected = [metrics.fair_crps(ordered, row) for row in y]
-    np.testing.assert_allclose(metrics.climatology_crps(train, y), expected)
+    expected = [gene_metrics.fair_crps(ordered, row) for row in y]
+    np.testing.assert_allclose(gene_metrics.climatology_crps(train, y), expected)
 
 
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.9])
@@ -101,7 +101,7 @@ def test_intervals_cover_exactly_nominal_for_a_perfect_model(level: float, n: in
     # The k-th of n uniform order statistics has mean k/(n+1), which is its coverage, and
     # interpolation is linear in it: the mean of the ends gives the coverage in closed form.
     means = np.arange(1, n + 1) / (n + 1)
-    low, high = metrics.central_interval(means[None], level)
+    low, high = gene_metrics.central_interval(means[None], level)
     assert high[0] - low[0] == pytest.approx(level, abs=1e-12)
     assert low[0] == pytest.approx((1 - level) / 2, abs=1e-12)
 
@@ -113,10 +113,10 @@ def test_numpys_default_quantiles_would_cover_less() -> None:
 
 
 def test_intervals_that_so_few_draws_cannot_give_are_refused() -> None:
-    assert metrics.attainable(0.9, 19)
-    assert not metrics.attainable(0.9, 18)
+    assert gene_metrics.attainable(0.9, 19)
+    assert not gene_metrics.attainable(0.9, 18)
     with pytest.raises(ValueError, match="too few"):
-        metrics.central_interval(np.zeros((2, 10)), 0.9)
+        gene_metrics.central_interval(np.zeros((2, 10)), 0.9)
 
 
 def test_pit_is_uniform_for_a_perfect_model_with_ties() -> None:
@@ -125,45 +125,47 @@ def test_pit_is_uniform_for_a_perfect_model_with_ties() -> None:
     # Half of the values are clipped to 0, in draws and truth alike.
     draws = np.sort(np.maximum(rng.normal(size=(n, 30)), 0), axis=1)
     y = np.maximum(rng.normal(size=n), 0)
-    values = metrics.pit(draws, y, rng.random(n))
+    values = gene_metrics.pit(draws, y, rng.random(n))
     assert values.min() >= 0
     assert values.max() < 1
     assert stats.kstest(values, "uniform").pvalue > 1e-3
-    assert stats.kstest(metrics.pit(draws, y, np.zeros(n)), "uniform").pvalue < 1e-6
+    assert stats.kstest(gene_metrics.pit(draws, y, np.zeros(n)), "uniform").pvalue < 1e-6
 
 
 def test_nll_equals_scipy_above_the_floor() -> None:
     rng = np.random.default_rng(6)
     mean, y, variance = rng.normal(size=8), rng.normal(size=8), rng.uniform(0.1, 2, 8)
     expected = -stats.norm.logpdf(y, mean, np.sqrt(variance))
-    np.testing.assert_allclose(metrics.gaussian_nll(mean, variance, y, 1e-3), expected)
-    silent = metrics.gaussian_nll(np.zeros(1), np.zeros(1), np.zeros(1), 0.5)
+    np.testing.assert_allclose(gene_metrics.gaussian_nll(mean, variance, y, 1e-3), expected)
+    silent = gene_metrics.gaussian_nll(np.zeros(1), np.zeros(1), np.zeros(1), 0.5)
     np.testing.assert_allclose(silent, -stats.norm.logpdf(0, 0, 0.5))
 
 
 def test_spearman_equals_scipy_and_is_zero_for_a_constant() -> None:
     rng = np.random.default_rng(7)
     a, b = rng.integers(0, 5, size=(2, 40, 3)).astype(float)
-    assert ranks.spearman(a[:, 0], b[:, 0]) == pytest.approx(stats.spearmanr(a[:, 0], b[:, 0])[0])
+    assert gene_metrics.spearman(a[:, 0], b[:, 0]) == pytest.approx(
+        stats.spearmanr(a[:, 0], b[:, 0])[0]
+    )
     expected = [stats.spearmanr(a[:, g], b[:, g])[0] for g in range(3)]
-    np.testing.assert_allclose(ranks.spearman_columns(a, b), expected)
-    assert ranks.spearman(np.ones(9), np.arange(9.0)) == 0
+    np.testing.assert_allclose(gene_metrics.spearman_columns(a, b), expected)
+    assert gene_metrics.spearman(np.ones(9), np.arange(9.0)) == 0
 
 
 def test_fisher_weights_by_n_minus_3_and_leaves_out_small_folds() -> None:
     r = np.array([[0.2], [0.6], [0.99]])
-    combined, weight = metrics.fisher_combine(r, np.array([10, 20, 3]))
+    combined, weight = gene_metrics.fisher_combine(r, np.array([10, 20, 3]))
     expected = np.tanh((7 * np.arctanh(0.2) + 17 * np.arctanh(0.6)) / 24)
     assert combined[0] == pytest.approx(expected)
     assert weight[0] == 24
-    assert np.isnan(metrics.fisher_combine(np.array([[0.5]]), np.array([3]))[0][0])
-    with_nan = metrics.fisher_combine(np.array([[np.nan], [0.6]]), np.array([10, 20]))[0][0]
+    assert np.isnan(gene_metrics.fisher_combine(np.array([[0.5]]), np.array([3]))[0][0])
+    with_nan = gene_metrics.fisher_combine(np.array([[np.nan], [0.6]]), np.array([10, 20]))[0][0]
     assert with_nan == pytest.approx(0.6)
 
 
 def test_fdr_equals_the_definition_and_keeps_nan() -> None:
     p = np.array([0.01, np.nan, 0.04, 0.03, 0.5])
-    got = metrics.benjamini_hochberg(p)
+    got = gene_metrics.benjamini_hochberg(p)
     np.testing.assert_allclose(got[[0, 3, 2, 4]], [0.04, 0.04 * 4 / 3, 0.04 * 4 / 3, 0.5])
     assert np.isnan(got[1])
 
@@ -179,8 +181,8 @@ def test_bootstrapped_pcc_and_rmse_equal_a_loop_over_resamples() -> None:
     assert drawn.sum(axis=1).tolist() == [13] + [12] * 20
     for row, count in enumerate(drawn):
         rows = np.repeat(np.arange(13), count)
-        np.testing.assert_allclose(r[row], metrics.pcc(x[rows], y[rows])[0], atol=2e-5)
-        expected = metrics.rmse((x - x.mean(0))[rows], (y - y.mean(0))[rows])
+        np.testing.assert_allclose(r[row], gene_metrics.pcc(x[rows], y[rows])[0], atol=2e-5)
+        expected = gene_metrics.rmse((x - x.mean(0))[rows], (y - y.mean(0))[rows])
         np.testing.assert_allclose(error[row], expected, rtol=2e-5)
     np.testing.assert_allclose(counts.sum(axis=1), 13, rtol=1e-6)
 
@@ -223,7 +225,7 @@ def test_correlations_with_p_values_equal_scipy() -> None:
     x, y = rng.normal(size=(2, 40, 300))
     y += rng.uniform(-2, 2, 300) * x
     x[:, 5] = 3.0
-    r, p = metrics.pcc_test(x, y)
+    r, p = gene_metrics.pcc_test(x, y)
     assert (r[5], p[5]) == (0, 1)
     known = np.arange(300) != 5
     expected = stats.pearsonr(x[:, known], y[:, known], axis=0)
@@ -233,5 +235,5 @@ def test_correlations_with_p_values_equal_scipy() -> None:
 
 def test_pooled_ranks_equal_scipy() -> None:
     values = np.random.default_rng(11).integers(0, 50, 400).astype(np.float32)
-    got = ranks.ranks(values)
+    got = gene_metrics.ranks(values)
     np.testing.assert_allclose(got + 200.5, stats.rankdata(values))

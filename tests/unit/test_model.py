@@ -7,10 +7,11 @@ import oracle
 import pytest
 import torch
 from numerics import difference, operations
-from slide2rna import config, convert
-from slide2rna.buckets import MAX_BUCKETS, Layout, partition
-from slide2rna.model import RNAFM
-from slide2rna.pathways import Pathways
+from slide2rna.core import config
+from slide2rna.flow.padded_sets import MAX_BUCKETS, PaddedSets, partition
+from slide2rna.flow.velocity import RNAFM
+from slide2rna.pathways.membership import Pathways
+from slide2rna.published import weight_names
 from torch import Tensor
 
 torch.set_num_threads(1)
@@ -64,7 +65,7 @@ def inputs(model: RNAFM, rows: int = 3, seed: int = 1) -> tuple[Tensor, Tensor, 
 
 
 def plain(
-    model: RNAFM, published: convert.State, x: Tensor, t: Tensor, means: Tensor, sizes: Tensor
+    model: RNAFM, published: weight_names.State, x: Tensor, t: Tensor, means: Tensor, sizes: Tensor
 ) -> Tensor:
     """The oracle on the same weights."""
     encoder = model.condition
@@ -119,12 +120,12 @@ def test_equals_oracle(case: str, changes: dict[str, object]) -> None:
     model = build(pathways(*CASES[case]), d=int(str(changes.pop("features", 16))), **changes)
     with torch.no_grad():
         args = inputs(model)
-        expected = plain(model, convert.to_published(model), *args)
+        expected = plain(model, weight_names.to_published(model), *args)
         assert expected.abs().max() > 0.05
         assert difference(fast(model, *args), expected) < 1e-10
         single = build(pathways(*CASES[case]), d=args[2].shape[-1], **changes).float()
         args32 = [value.float() for value in args]
-        expected32 = plain(single, convert.to_published(single), *args32)
+        expected32 = plain(single, weight_names.to_published(single), *args32)
         assert difference(fast(single, *args32), expected32) < 1e-5
 
 
@@ -139,7 +140,7 @@ def test_gradients_equal_oracle(
     weight = torch.randn(args[0].shape, generator=torch.Generator().manual_seed(3)).to(dtype)
     weight /= len(weight)  # a mean over rows, as in training
     published = {
-        name: value.requires_grad_() for name, value in convert.to_published(exact).items()
+        name: value.requires_grad_() for name, value in weight_names.to_published(exact).items()
     }
     x_plain = args[0].clone().requires_grad_()
     (plain(exact, published, x_plain, *args[1:]) * weight).sum().backward()
@@ -163,7 +164,7 @@ def test_gradients_equal_oracle(
     with torch.no_grad():
         for mine, source in zip(grads.parameters(), model.parameters(), strict=True):
             mine.copy_(source.grad if source.grad is not None else torch.zeros_like(source))
-    ours = convert.to_published(grads)
+    ours = weight_names.to_published(grads)
     assert ours.keys() == published.keys()
     for name, value in published.items():
         assert value.grad is not None, name
@@ -192,7 +193,7 @@ def test_padding_has_no_gradient() -> None:
     model = build(pathways(*CASES["ragged"]))
     layout = model.layout
     assert layout.waste >= 0
-    wide = Layout(model.pathways.index, model.pathways.n_genes)
+    wide = PaddedSets(model.pathways.index, model.pathways.n_genes)
     padded = wide.split(torch.from_numpy(wide.gather == wide.n_genes))
     fast(model, *inputs(model)).square().sum().backward()
     for parameter, zero in zip(model.gene_embedder.first, padded, strict=True):
@@ -225,7 +226,7 @@ def test_oracle_catches_damage(damage) -> None:  # type: ignore[no-untyped-def]
     model = build(pathways(*CASES["ragged"]))
     with torch.no_grad():
         args = inputs(model)
-        expected = plain(model, convert.to_published(model), *args)
+        expected = plain(model, weight_names.to_published(model), *args)
         assert difference(fast(model, *args), expected) < 1e-10
         damage(model)
         assert difference(fast(model, *args), expected) > 1e-3
@@ -317,7 +318,7 @@ def test_initial_weights_follow_true_sizes() -> None:
     sets = pathways([[0, 1, 2, 3], [4]], 6)
     model = RNAFM(sets, 8, 5, config.defaults("model", hidden=64, blocks=0, heads=4))
     for number, place in enumerate(model.layout.order):
-        weights = convert.to_published(model)[f"gene_embedder.gene_count_ebd.{place}.0.weight"]
+        weights = weight_names.to_published(model)[f"gene_embedder.gene_count_ebd.{place}.0.weight"]
         bound = len(sets.index[place]) ** -0.5
         assert 0.8 * bound < weights.abs().max() <= bound, number
 
@@ -365,7 +366,9 @@ def test_parameter_groups() -> None:
 
 def test_full_size_takes_a_step() -> None:
     """7 blocks, 20,820 genes, K = 100, d = 1024: one training step and one draw."""
-    from slide2rna import flow, objective, sample
+    from slide2rna.flow import path
+    from slide2rna.sampling import draw
+    from slide2rna.training import objective
 
     rng = np.random.default_rng(0)
     sizes = rng.lognormal(3.7, 0.8, 300).astype(int).clip(10, 500)
@@ -373,7 +376,9 @@ def test_full_size_takes_a_step() -> None:
     settings = config.defaults("model", hidden=256)
     model = RNAFM(pathways(sets, 20_820), 1024, 100, settings)
     assert model.layout.waste <= 0.15
-    part = objective.Part(torch.randn(1, 100, 1024), torch.rand(1, 100), torch.randn(1, 20_820))
+    part = objective.TensorPart(
+        torch.randn(1, 100, 1024), torch.rand(1, 100), torch.randn(1, 20_820)
+    )
     optimiser = objective.optimiser(model, config.defaults("train", learning_rate=1e-3))
     before = model.final_layer.out_bias[0].detach().clone()
     loss = objective.train_step_loss(model, part, 0.1, torch.Generator().manual_seed(0))
@@ -383,11 +388,11 @@ def test_full_size_takes_a_step() -> None:
     assert not torch.equal(before, model.final_layer.out_bias[0])
     with torch.inference_mode():
         image = model.eval().encode_image(part.means, part.sizes)
-    z = sample.draw(
+    z = draw.draw(
         model,
         image,
         torch.randn(1, 1, model.noise_width),
         config.defaults("sample", steps=2, guidance=2.0),
     )
     assert z.shape == (1, 1, 20_820)
-    assert torch.isfinite(flow.loss(z[0], torch.zeros(1, 20_820), model.active))
+    assert torch.isfinite(path.loss(z[0], torch.zeros(1, 20_820), model.active))

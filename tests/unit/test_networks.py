@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from slide2rna import config, models
-from slide2rna.errors import ConfigError
-from slide2rna.models import parts
+from slide2rna.core import config
+from slide2rna.core.errors import ConfigError
+from slide2rna.models import pooling, registry
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 D, K, G = 7, 6, 11
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    name: models.load(target) for name, target in models.NETWORKS.items()
+    name: registry.load(target) for name, target in registry.NETWORKS.items()
 }
 SMALL: dict[str, dict[str, Any]] = {
     "he2rna": {"layers": [16, 16], "ks": [1, 2, 4, 100]},
@@ -206,17 +206,17 @@ def test_a_k_is_drawn_in_training() -> None:
 def test_top_mean_against_loops_with_gradients(ks: list[int]) -> None:
     _, sizes = bag()
     scores = torch.randn(3, K, G, dtype=torch.double, requires_grad=True)
-    fast, slow = parts.top_mean(scores, sizes > 0, ks), slow_top_mean(scores, sizes > 0, ks)
+    fast, slow = pooling.top_mean(scores, sizes > 0, ks), slow_top_mean(scores, sizes > 0, ks)
     torch.testing.assert_close(fast, slow)
-    assert torch.autograd.gradcheck(lambda x: parts.top_mean(x, sizes > 0, ks), scores)
-    half = parts.top_mean(scores.detach().bfloat16(), sizes > 0, ks)
+    assert torch.autograd.gradcheck(lambda x: pooling.top_mean(x, sizes > 0, ks), scores)
+    half = pooling.top_mean(scores.detach().bfloat16(), sizes > 0, ks)
     torch.testing.assert_close(half.double(), slow.detach(), atol=0.03, rtol=0.03)
 
 
 def test_ks_for_few_clusters() -> None:
-    assert parts.usable([1, 2, 5, 10, 20, 50, 100], 16) == [1, 2, 5, 10, 16]
-    assert parts.usable([1, 2, 5], 1) == [1]
-    assert parts.usable([1, 2, 5, 10, 20, 50, 100], 100) == [1, 2, 5, 10, 20, 50, 100]
+    assert pooling.usable([1, 2, 5, 10, 20, 50, 100], 16) == [1, 2, 5, 10, 16]
+    assert pooling.usable([1, 2, 5], 1) == [1]
+    assert pooling.usable([1, 2, 5, 10, 20, 50, 100], 100) == [1, 2, 5, 10, 20, 50, 100]
 
 
 def test_linear_mixing_against_all_pairs() -> None:

@@ -15,9 +15,12 @@ import pytest
 import torch
 import yaml
 from safetensors.numpy import load_file
-from slide2rna import config, data, encoders, featurefile, io, model_card, package, predictor
-from slide2rna.errors import ConfigError, StageError
-from slide2rna.torchvision_fix import ensure_torchvision
+from slide2rna.core import config, files
+from slide2rna.core.errors import ConfigError, StageError
+from slide2rna.data import fold_rows
+from slide2rna.features import feature_file, registry
+from slide2rna.features.torchvision_fix import ensure_torchvision
+from slide2rna.package import model_card, package, package_tables, predictor
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -27,7 +30,7 @@ def train_rows(packed: packaged.Packaged, fold: int) -> tuple[list[str], np.ndar
     splits = pl.read_csv(packed.made.inputs.splits, separator="\t")
     names = splits.filter(fold=fold, part="train")["unit"].to_list()
     path = packed.made.inputs.expression
-    return data.gene_names(path), data.expression(path, names).astype(float)
+    return fold_rows.gene_names(path), fold_rows.expression(path, names).astype(float)
 
 
 def test_train_statistics_are_the_folds_mean(packed: packaged.Packaged) -> None:
@@ -82,7 +85,7 @@ def test_no_path_of_this_machine_is_inside(packed: packaged.Packaged) -> None:
     assert not any(str(packed.source.folder) in text or "/tmp/" in text for text in texts)
     about = json.loads(texts[0] if texts[0].startswith("{") else texts[1])
     assert about["weights"] == {
-        f"fold-{fold}": io.sha256sum(packed.model / f"fold-{fold}" / "model.safetensors")
+        f"fold-{fold}": files.sha256sum(packed.model / f"fold-{fold}" / "model.safetensors")
         for fold in range(packaged.FOLDS)
     }
 
@@ -91,13 +94,13 @@ def test_the_same_run_gives_the_same_bytes(packed: packaged.Packaged, tmp_path: 
     copy = tmp_path / "cohort"
     shutil.copytree(packed.source.folder, copy)
     features = {"features": config.defaults("features", encoder="files")}
-    source = package.Source(
+    source = package_tables.FinishedRun(
         copy, *(getattr(packed.source, name) for name in ("run", "encoder", "sets", "folds"))
     )
-    package.run(source, packaged.SETTINGS | features, 1)
+    package.package_run(source, packaged.SETTINGS | features, 1)
     for path in sorted(packed.model.rglob("*.*")):
         again = source.model / path.relative_to(packed.model)
-        assert io.sha256sum(again) == io.sha256sum(path), path.name
+        assert files.sha256sum(again) == files.sha256sum(path), path.name
 
 
 def test_what_judges_a_slide_is_the_shift_stages(packed: packaged.Packaged) -> None:
@@ -113,12 +116,12 @@ def test_identity_is_the_encoders_own(tmp_path: Path) -> None:
 
     for name in ("lite0", "color"):
         settings = config.defaults("features", encoder=name)
-        assert package.identity(settings) == encoders.load(settings).identity
+        assert package.identity(settings) == registry.load(settings).identity
     weights = tmp_path / "weights.pth"
     torch.manual_seed(0)
     torch.save(timm.create_model("resnet10t", num_classes=0).state_dict(), weights)
     settings = config.defaults("features", encoder="resnet10t", weights=str(weights))
-    assert package.identity(settings) == encoders.load(settings).identity
+    assert package.identity(settings) == registry.load(settings).identity
     assert package.identity(settings | {"weights": str(tmp_path / "gone.pth")}) is None
     assert package.identity(settings | {"weights": None}) == "resnet10t hub timm/resnet10t"
     assert package.identity(config.defaults("features", encoder="files")) is None
@@ -132,11 +135,11 @@ def test_a_missing_table_is_named(packed: packaged.Packaged, tmp_path: Path, los
     shutil.copytree(packed.source.folder, copy)
     (copy / lost.format(run=packed.source.run)).unlink()
     (copy / "models" / packed.source.run / predictor.ABOUT).unlink()
-    source = package.Source(
+    source = package_tables.FinishedRun(
         copy, packed.source.run, packed.source.encoder, packed.source.sets, [0, 1]
     )
     with pytest.raises(StageError, match="no such table; run the stage evaluate"):
-        package.run(source, packaged.SETTINGS, 1)
+        package.package_run(source, packaged.SETTINGS, 1)
     assert not (source.model / predictor.ABOUT).exists()
 
 
@@ -166,7 +169,7 @@ def test_the_card_says_what_a_user_must_know(packed: packaged.Packaged) -> None:
 
 def test_what_own_features_state_is_kept(packed: packaged.Packaged, tmp_path: Path) -> None:
     """Encoder and resolution of the training's files, where they all say the same."""
-    about = io.read_json(packed.model / predictor.ABOUT)
+    about = files.read_json(packed.model / predictor.ABOUT)
     assert (about["tiles"], about["made_by"], about["tile_mpp"]) == (None, None, None)
     slides = pl.read_parquet(packed.source.folder / "slides.parquet")
     several = slides.group_by("patient_id").len().filter(pl.col("len") > 1).height
@@ -182,15 +185,15 @@ def test_what_own_features_state_is_kept(packed: packaged.Packaged, tmp_path: Pa
     folder = copy / "features" / source.encoder
     for name in "ab":
         path = packaged.features_of(folder / f"{name}.h5")
-        featurefile.write(path, featurefile.read(path), {"made_by": "uni", "mpp": 1.14})
+        feature_file.write(path, feature_file.read(path), {"made_by": "uni", "mpp": 1.14})
     features = {"features": config.defaults("features", encoder="files")}
-    package.run(source, packaged.SETTINGS | features, 1)
-    about = io.read_json(source.model / predictor.ABOUT)
+    package.package_run(source, packaged.SETTINGS | features, 1)
+    about = files.read_json(source.model / predictor.ABOUT)
     assert (about["tiles"], about["made_by"], about["tile_mpp"]) == (None, "uni", 1.14)
     card = (source.model / "README.md").read_text()
     assert "made by `uni`, of tiles at 1.14 um/px: give .h5 files" in card
     path = packaged.features_of(folder / "b.h5")
-    featurefile.write(path, featurefile.read(path), {"mpp": 0.5})
+    feature_file.write(path, feature_file.read(path), {"mpp": 0.5})
     assert package.features_stated(source) == {"made_by": None, "mpp": None}
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from skimage.color import rgb2hsv
-from slide2rna.law import CLASSES
-from slide2rna.paint import CELL_PX, GLASS, STAINS, Plan, label_map, paint
+from slide2rna.simulate.ground_truth import CLASSES
+from slide2rna.simulate.paint import CELL_PX, GLASS, STAINS, Plan, label_map, paint
 
 SHARES = (0.34, 0.28, 0.13, 0.06, 0.11, 0.08)
 PLAN = Plan("X-1", 1024, 960, SHARES, "A")

@@ -8,8 +8,9 @@ from typing import Any
 
 import polars as pl
 import pytest
-from slide2rna import access, gdc, manifest, pairing
-from slide2rna.pairing import pair
+from slide2rna.cohort import gdc, manifest, pairing
+from slide2rna.cohort.pairing import pair
+from slide2rna.transfer import client
 
 SEED = 3
 
@@ -249,7 +250,7 @@ def test_real_lists_of_slides(
     split = pl.read_csv(shared_data / "splits" / f"TCGA-{project}.tsv", separator="\t")
     names = split["patient_id"].unique().sort().to_list()
     stars = table([star(f"{name}-01A-11R-0946-07") for name in names])
-    result = pair(manifest.read_gdc(path, access.GDC), stars, names)
+    result = pair(manifest.read_gdc(path, client.GDC), stars, names)
     last = pairing.flow(result)[-1]
     assert (last["slides"], last["patients"]) == (kept, patients)
     reasons = [row["reason"] for row in pairing.dropped(result) if row["kind"] == "slide"]

@@ -13,16 +13,14 @@ import synthetic_cohort
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse, stats
-from slide2rna import (
-    config,
-    metrics,
-    pathway_intervals,
-    pathway_score,
-    sample_scores,
-    scoring,
-    tables,
-)
-from slide2rna.pathway_score import SsGsea, ZScore
+from slide2rna.core import config
+from slide2rna.evaluation import tables
+from slide2rna.evaluation.metrics import gene_metrics
+from slide2rna.evaluation.scoring import sample_scores
+from slide2rna.evaluation.scoring import score as scoring_score
+from slide2rna.evaluation.uncertainty import pathway_intervals
+from slide2rna.pathways import activity
+from slide2rna.pathways.activity import SsGsea, ZScore
 
 # gseapy 1.3.1 on three profiles of 40 genes, columns x, y, z of normal(6, 2) by default_rng(0),
 # rounded to three digits: ssgsea(data, gene_sets, sample_norm_method="rank", weight=0.25),
@@ -62,7 +60,7 @@ def test_ssgsea_is_the_sum_of_the_difference_of_running_sums() -> None:
 def test_ranks_average_their_ties(rows: list[list[int]]) -> None:
     values = np.array(rows, dtype=np.float16)
     np.testing.assert_array_equal(
-        pathway_score.average_ranks(values), stats.rankdata(values.astype(float), axis=1)
+        activity.average_ranks(values), stats.rankdata(values.astype(float), axis=1)
     )
 
 
@@ -92,16 +90,16 @@ def test_draws_are_scored_by_ssgsea_as_by_a_loop() -> None:
     raw = np.maximum(rng.normal(5, 2, size=(2, 20, 40)), 0).astype(np.float16)
     truth = rng.normal(5, 2, 40).astype(np.float32)
     method, none = SsGsea(membership(SETS, 40)), np.array([], dtype=np.int64)
-    wanted = sample_scores.Wanted(np.array([0.5]), np.array([0.5]), method, none, none)
+    wanted = sample_scores.ScoringPlan(np.array([0.5]), np.array([0.5]), method, none, none)
     found = sample_scores.score_sample(raw, truth, wanted, rng)
     scores = np.array([[method.score(one.astype(np.float32)) for one in of] for of in raw])
     np.testing.assert_allclose(found["score"], scores.mean(axis=(0, 1)), atol=1e-6)
     target = method.score(truth)
     for row in range(2):
         pooled = np.sort(scores[:, :, row].ravel())
-        low, high = metrics.central_interval(pooled, 0.5)
+        low, high = gene_metrics.central_interval(pooled, 0.5)
         assert found["score_inside"][0, row] == (low <= target[row] <= high)
-        crps = metrics.fair_crps(
+        crps = gene_metrics.fair_crps(
             pooled[None], target[row : row + 1], np.sort(scores[:, None, :, row], axis=2)
         )
         assert found["score_crps"][row] == pytest.approx(crps[0], abs=1e-5)
@@ -160,7 +158,7 @@ def test_a_pathway_of_silent_genes_counts_for_nothing(
     path = tmp_path / "more.parquet"
     pl.concat([sets, silent]).write_parquet(path)
     inputs = (made.inputs, replace(made.inputs, pathways=path))
-    before, after = (scoring.score(given_, chosen, 1, 1) for given_ in inputs)
+    before, after = (scoring_score.score_run(given_, chosen, 1, 1) for given_ in inputs)
     rows = [pl.DataFrame(pathway_intervals.rows(of)) for of in (before, after)]
     columns = pathway_intervals.columns(after)
     if score == "zscore":
@@ -180,7 +178,7 @@ def test_without_any_pathway_that_varies_there_are_no_rows(
     sets = pl.read_parquet(made.inputs.pathways).head(1).with_columns(gene=pl.lit("GENE0000"))
     sets.write_parquet(tmp_path / "silent.parquet")
     inputs = replace(made.inputs, pathways=tmp_path / "silent.parquet")
-    found = scoring.score(inputs, config.defaults("evaluate", **SETTINGS), 1, 1)
+    found = scoring_score.score_run(inputs, config.defaults("evaluate", **SETTINGS), 1, 1)
     assert pathway_intervals.rows(found) == []
     assert np.isnan(pathway_intervals.columns(found)["crps"]).all()
 
@@ -188,7 +186,7 @@ def test_without_any_pathway_that_varies_there_are_no_rows(
 def test_shown_intervals_are_those_of_the_draws(
     made: synthetic_cohort.Synthetic, written: dict[str, pl.DataFrame]
 ) -> None:
-    found = scoring.score(made.inputs, config.defaults("evaluate", **SETTINGS), 1, 1)
+    found = scoring_score.score_run(made.inputs, config.defaults("evaluate", **SETTINGS), 1, 1)
     table = written["pathway_intervals"]
     assert table["rank"].unique().sort().to_list() == [1, 2, 3]
     assert table.height == 3 * 3 * 90
@@ -201,7 +199,7 @@ def test_shown_intervals_are_those_of_the_draws(
     for row, raw in fold.test_draws():
         z = (raw[:, :, keep].astype(float) - mean[keep]) / sd[keep]
         scores = np.sort(z.sum(axis=2).ravel() / len(genes))
-        low, high = metrics.central_interval(scores, 0.8)
+        low, high = gene_metrics.central_interval(scores, 0.8)
         own = table.filter(rank=2, level=0.8, sample_id=fold.test.samples[row])
         assert own["low"].to_list() == pytest.approx([low], abs=1e-4)
         assert own["high"].to_list() == pytest.approx([high], abs=1e-4)
@@ -228,8 +226,8 @@ def test_sharpness_has_its_closed_form(
 
 def test_ssgsea_can_be_chosen(made: synthetic_cohort.Synthetic, tmp_path: Path) -> None:
     chosen = config.defaults("evaluate", pathway_score="ssgsea", **SETTINGS)
-    found = scoring.score(made.inputs, chosen, 1, 1)
-    of = pathway_intervals.scored(found)
+    found = scoring_score.score_run(made.inputs, chosen, 1, 1)
+    of = pathway_intervals.pathway_scores(found)
     covered = np.concatenate([fold.covered[-1] for fold in of["draws"]]).mean()
     assert covered == pytest.approx(0.9, abs=0.05)
     method = SsGsea(found.members)

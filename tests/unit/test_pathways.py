@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slide2rna import config, pathways
-from slide2rna.errors import PathwayError
+from slide2rna.core import config
+from slide2rna.core.errors import PathwayError
+from slide2rna.pathways import build, membership
 
 GENES = ["A", "B", "C", "D", "E", "F"]
 
@@ -34,7 +35,7 @@ def options(**changes: object) -> config.Settings:
 def test_go_propagates_all_relations(go: Path) -> None:
     """TP53's direct terms reach an ancestor that only a `regulates` edge leads to."""
     genes = ["TP53", "MDM2", "BAX", "CDKN1A", "CCND1", "EGFR", "no such gene"]
-    sets, names, report = pathways.build(options(max_genes=7, max_jaccard=1), genes, go)
+    sets, names, report = build.build(options(max_genes=7, max_jaccard=1), genes, go)
     by_name = dict(zip(names, sets.index, strict=True))
     assert "negative regulation of cell population proliferation" in names
     # is_a alone stops at "regulation of ..."; the process itself is reached by regulates.
@@ -48,7 +49,7 @@ def test_go_propagates_all_relations(go: Path) -> None:
 def test_go_molecular_functions(go: Path) -> None:
     """MDM2 is a ubiquitin ligase, EGFR a kinase; what EGFR's term is a kind of has both genes."""
     genes = ["MDM2", "EGFR", "no such gene"]
-    sets, names, report = pathways.build(options(source="go-mf", max_jaccard=1), genes, go)
+    sets, names, report = build.build(options(source="go-mf", max_jaccard=1), genes, go)
     by_name = {name: index.tolist() for name, index in zip(names, sets.index, strict=True)}
     assert by_name["protein tyrosine kinase activity"] == [1]
     assert by_name["ubiquitin protein ligase activity"] == [0]
@@ -59,8 +60,8 @@ def test_go_molecular_functions(go: Path) -> None:
 
 
 def test_go_takes_ensembl_ids(go: Path) -> None:
-    one, _, _ = pathways.build(options(), ["TP53", "EGFR"], go)
-    other, _, _ = pathways.build(options(), ["ENSG00000141510.16", "ENSG00000146648"], go)
+    one, _, _ = build.build(options(), ["TP53", "EGFR"], go)
+    other, _, _ = build.build(options(), ["ENSG00000141510.16", "ENSG00000146648"], go)
     assert one.names == other.names
 
 
@@ -68,7 +69,7 @@ def test_limits_prune_and_count(tmp_path: Path, go: Path) -> None:
     text = "one\td\tA\tB\nsame\td\tB\tA\nnear\td\tA\tB\tC\n"
     text += "big\td\tA\tB\tC\tD\tE\nfar\td\tD\tE\tZ\nsmall\td\tF\n"
     source = gmt(tmp_path, text)
-    sets, _, report = pathways.build(
+    sets, _, report = build.build(
         options(source=source, min_genes=2, max_genes=4, max_jaccard=0.6), GENES, go
     )
     assert sets.names == ["one", "far"]
@@ -85,17 +86,17 @@ def test_limits_prune_and_count(tmp_path: Path, go: Path) -> None:
 
 def test_dense_graph_warns(tmp_path: Path, go: Path) -> None:
     source = gmt(tmp_path, "one\td\tA\tB\ntwo\td\tA\tC\nthree\td\tA\tD\n")
-    _, _, report = pathways.build(options(source=source), GENES, go)
+    _, _, report = build.build(options(source=source), GENES, go)
     assert report["edge_density"] == 1
     assert "mask does little" in report["warning"]
 
 
 def test_max_sets_covers_most_genes(tmp_path: Path, go: Path) -> None:
     source = gmt(tmp_path, "a\td\tA\tB\tC\nb\td\tA\tB\nc\td\tD\tE\nd\td\tC\tD\n")
-    sets, _, report = pathways.build(options(source=source, max_sets=2), GENES, go)
+    sets, _, report = build.build(options(source=source, max_sets=2), GENES, go)
     assert sets.names == ["a", "c"]
     assert report["dropped"]["beyond_max_sets"] == 2
-    three, _, _ = pathways.build(options(source=source, max_sets=3), GENES, go)
+    three, _, _ = build.build(options(source=source, max_sets=3), GENES, go)
     assert three.names == ["a", "b", "c"]
 
 
@@ -108,7 +109,7 @@ def test_prune_keeps_no_near_copies_and_drops_only_those(
     members: list[set[int]], limit: float
 ) -> None:
     index = [np.array(sorted(one)) for one in members]
-    kept = set(pathways.prune(index, 12, limit).tolist())
+    kept = set(build.prune(index, 12, limit).tolist())
 
     def jaccard(i: int, j: int) -> float:
         return len(members[i] & members[j]) / len(members[i] | members[j])
@@ -129,17 +130,17 @@ def test_graph_and_background_follow_their_definitions(
     members: list[set[int]], max_sets: int
 ) -> None:
     index = [np.array(sorted(one)) for one in members]
-    found = pathways.Pathways([str(i) for i in range(len(index))], index, 12)
+    found = membership.Pathways([str(i) for i in range(len(index))], index, 12)
     for i, one in enumerate(members):
         for j, other in enumerate(members):
             assert found.adjacency[i, j] == (i == j or bool(one & other))
     assert set(found.background.tolist()) == set(range(12)) - set().union(*members)
-    assert len(pathways.cover(index, 12, max_sets)) == min(max_sets, len(index))
+    assert len(build.cover(index, 12, max_sets)) == min(max_sets, len(index))
 
 
 def test_adjacent_is_a_partition_in_alphabetical_order(go: Path) -> None:
     genes = [f"g{i:02d}" for i in range(25)][::-1]
-    sets, _, _ = pathways.build(options(source="adjacent"), genes, go)
+    sets, _, _ = build.build(options(source="adjacent"), genes, go)
     assert [len(one) for one in sets.index] == [10, 10, 5]
     assert sorted(genes[i] for i in sets.index[0]) == [f"g{i:02d}" for i in range(10)]
     assert len(sets.background) == 0
@@ -148,7 +149,7 @@ def test_adjacent_is_a_partition_in_alphabetical_order(go: Path) -> None:
 def test_json_of_names(tmp_path: Path, go: Path) -> None:
     path = tmp_path / "sets.json"
     path.write_text(json.dumps({"one": ["A", "B", "Z"], "UNMAPPED": ["F"], "UNCLASSIFIED": ["A"]}))
-    sets, _, _ = pathways.build(options(source=str(path)), GENES, go)
+    sets, _, _ = build.build(options(source=str(path)), GENES, go)
     assert sets.names == ["one"]
     assert sets.index[0].tolist() == [0, 1]
 
@@ -157,7 +158,7 @@ def test_indices_need_the_published_gene_list(tmp_path: Path, go: Path) -> None:
     path = tmp_path / "sets.json"
     path.write_text(json.dumps({"one": [0, 1]}))
     with pytest.raises(PathwayError, match="published list of 20,820 genes, not of these 6"):
-        pathways.build(options(source=str(path)), GENES, go)
+        build.build(options(source=str(path)), GENES, go)
 
 
 @pytest.mark.parametrize(
@@ -176,27 +177,25 @@ def test_bad_sources(tmp_path: Path, go: Path, source: str, text: str | None, me
         (tmp_path / source).write_text(text)
         source = str(tmp_path / source)
     with pytest.raises(PathwayError, match=message):
-        pathways.build(options(source=source), GENES, go)
+        build.build(options(source=source), GENES, go)
 
 
 def test_missing_snapshot(tmp_path: Path) -> None:
     with pytest.raises(PathwayError, match="restore resources/go"):
-        pathways.build(options(), GENES, tmp_path)
+        build.build(options(), GENES, tmp_path)
 
 
 def test_table_there_and_back(tmp_path: Path, go: Path) -> None:
-    sets, names, _ = pathways.build(
-        options(source=gmt(tmp_path, "b\td\tE\tA\na\td\tB\n")), GENES, go
-    )
+    sets, names, _ = build.build(options(source=gmt(tmp_path, "b\td\tE\tA\na\td\tB\n")), GENES, go)
     path = tmp_path / "sets.parquet"
-    pathways.table(sets, names, GENES).write_parquet(path)
-    found = pathways.load(path, GENES)
+    build.table(sets, names, GENES).write_parquet(path)
+    found = membership.load(path, GENES)
     assert found.names == ["b", "a"]
     assert [one.tolist() for one in found.index] == [[0, 4], [1]]
     with pytest.raises(PathwayError, match="1 genes aren't in the expression table"):
-        pathways.load(path, GENES[:4])
+        membership.load(path, GENES[:4])
     with pytest.raises(PathwayError, match=r"run scripts/pathways\.py first"):
-        pathways.load(tmp_path / "absent.parquet", GENES)
+        membership.load(tmp_path / "absent.parquet", GENES)
 
 
 def test_command(tmp_path: Path, repo: Path) -> None:
@@ -218,6 +217,6 @@ def test_published_file(shared_data: Path, go: Path) -> None:
     genes = (shared_data / "genes" / "gene_list_20820.csv").read_text().split()[1:]
     source = str(shared_data / "published" / "all_gene_indices_molecular_function.json")
     wide = options(source=source, max_genes=20_000, max_jaccard=1)
-    _, _, report = pathways.build(wide, genes, go)
+    _, _, report = build.build(wide, genes, go)
     assert (report["P"], report["largest"], report["background"]) == (380, 16_674, 3_334)
     assert report["edge_density"] == pytest.approx(0.633, abs=1e-3)

@@ -12,10 +12,15 @@ import polars as pl
 import pytest
 import torch
 import zarr
-from slide2rna import bags, data, featurefile, io, predict, predictor, sample
-from slide2rna.drawstats import QUANTILES
-from slide2rna.errors import ConfigError, SlideError
-from slide2rna.predictor import Predictor
+from slide2rna.core import files
+from slide2rna.core.errors import ConfigError, SlideError
+from slide2rna.data import fold_rows
+from slide2rna.features import clusters, feature_file
+from slide2rna.package import predictor
+from slide2rna.package.predictor import Predictor
+from slide2rna.predict import encode_slide, predict
+from slide2rna.sampling import draw, fold_draws
+from slide2rna.sampling.draw_summary import QUANTILES
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -28,26 +33,28 @@ def model(packed: packaged.Packaged) -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def slide(model: Predictor, tmp_path_factory: pytest.TempPathFactory) -> predict.Encoded:
-    return predict.encode(packaged.features_of(tmp_path_factory.mktemp("h5") / "one.h5"), model)
+def slide(model: Predictor, tmp_path_factory: pytest.TempPathFactory) -> encode_slide.EncodedSlide:
+    return encode_slide.encode_slide(
+        packaged.features_of(tmp_path_factory.mktemp("h5") / "one.h5"), model
+    )
 
 
 @pytest.fixture(scope="module")
-def found(model: Predictor, slide: predict.Encoded) -> predict.Prediction:
+def found(model: Predictor, slide: encode_slide.EncodedSlide) -> predict.Prediction:
     return predict.predict(model, slide)
 
 
 @pytest.fixture(scope="module")
 def of_stage(
-    model: Predictor, slide: predict.Encoded, tmp_path_factory: pytest.TempPathFactory
+    model: Predictor, slide: encode_slide.EncodedSlide, tmp_path_factory: pytest.TempPathFactory
 ) -> list[zarr.Group]:
     """What the stage sample leaves of the same slide, by fold."""
     out = tmp_path_factory.mktemp("draws")
-    means, sizes = predict.bag(slide.features.features, model, slide.name)
-    rows = data.Rows([slide.name], [slide.name], ["test"], np.array([0]))
+    means, sizes = encode_slide.bag(slide.features.features, model, slide.name)
+    rows = fold_rows.FoldRows([slide.name], [slide.name], ["test"], np.array([0]))
     stores = []
     for member in model.members:
-        sample.run(
+        fold_draws.sample_fold(
             *(member.model, member.meta, (means[None], sizes[None]), rows),
             *(model.about["sample"], 1, member.number, "flow"),
             *(out / f"{member.number}.zarr", out / f"{member.number}.parquet", CPU),
@@ -59,13 +66,15 @@ def of_stage(
 def test_a_bag_is_the_stages_bag(model: Predictor, tmp_path: Path) -> None:
     path = packaged.features_of(tmp_path / "S1.h5", tiles=30)
     table = {"slide_id": ["S1"], "status": ["ok"], "reason": [None], "dim": [packaged.DIM]}
-    io.write_parquet(pl.DataFrame(table), tmp_path / "shard-0.parquet")
+    files.write_parquet(pl.DataFrame(table), tmp_path / "shard-0.parquet")
     settings = model.about["bags"]
-    made = bags.run(tmp_path, [tmp_path / "shard-0.parquet"], tmp_path / "b", settings, 0, 1, 1)
-    means, sizes = predict.bag(featurefile.read(path).features, model, "S1")
+    made = clusters.cluster_slides(
+        tmp_path, [tmp_path / "shard-0.parquet"], tmp_path / "b", settings, 0, 1, 1
+    )
+    means, sizes = encode_slide.bag(feature_file.read(path).features, model, "S1")
     assert np.array_equal(means, made.means[0])
     assert np.array_equal(sizes, made.sizes[0])
-    means, sizes = predict.bag(featurefile.read(path).features[:2], model, "S1")
+    means, sizes = encode_slide.bag(feature_file.read(path).features[:2], model, "S1")
     assert sizes.tolist() == [1, 1, 0, 0]
     assert not means[2:].any()
 
@@ -155,7 +164,9 @@ def test_what_is_known_of_a_gene_stands_beside_it(
     ]
 
 
-def test_other_numbers_of_draws_are_said(model: Predictor, slide: predict.Encoded) -> None:
+def test_other_numbers_of_draws_are_said(
+    model: Predictor, slide: encode_slide.EncodedSlide
+) -> None:
     few = predict.predict(model, slide, draws=5, seed=7)
     assert (few.facts["draws_per_fold"], few.facts["seed"]) == (5, 7)
     assert any("5 draws per fold model; the intervals were" in text for text in few.warnings)
@@ -166,11 +177,11 @@ def test_other_numbers_of_draws_are_said(model: Predictor, slide: predict.Encode
 
 def test_chunks_change_nothing(
     model: Predictor,
-    slide: predict.Encoded,
+    slide: encode_slide.EncodedSlide,
     found: predict.Prediction,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sample, "rows_per_chunk", lambda *_: 7)
+    monkeypatch.setattr(draw, "rows_per_chunk", lambda *_: 7)
     cut = predict.predict(model, slide)
     for name in ("mean", "sd", "q05", "point", "low80"):
         np.testing.assert_allclose(
@@ -180,10 +191,12 @@ def test_chunks_change_nothing(
 
 def test_a_far_slide_is_called_strange(model: Predictor, tmp_path: Path) -> None:
     away = packaged.features_of(tmp_path / "away.h5", away=30)
-    far = predict.predict(model, predict.encode(away, model))
+    far = predict.predict(model, encode_slide.encode_slide(away, model))
     assert far.shift["shifted"] is True
     assert far.warnings[0] == far.shift["words"]
-    near = predict.predict(model, predict.encode(packaged.features_of(tmp_path / "n.h5"), model))
+    near = predict.predict(
+        model, encode_slide.encode_slide(packaged.features_of(tmp_path / "n.h5"), model)
+    )
     assert near.shift["shifted"] is False
     assert near.shift["judged_by"] == "train"
 
@@ -192,7 +205,9 @@ def test_networks_without_draws_give_points(packed: packaged.Packaged, tmp_path:
     made = packaged.make(tmp_path / "cohort")
     packaged.write_regressors(made)
     model = predictor.load(made.model, "cpu")
-    found = predict.predict(model, predict.encode(packaged.features_of(tmp_path / "a.h5"), model))
+    found = predict.predict(
+        model, encode_slide.encode_slide(packaged.features_of(tmp_path / "a.h5"), model)
+    )
     assert found.genes["mean"].equals(found.genes["point"].alias("mean"))
     for name in ("sd", "q05", "q95", "low50", "high80"):
         assert found.genes[name].is_null().all()
@@ -202,13 +217,13 @@ def test_networks_without_draws_give_points(packed: packaged.Packaged, tmp_path:
     known = model.method.known
     np.testing.assert_allclose(found.pathways["mean"].to_numpy()[known], z[known], rtol=1e-5)
     constant = replace(model, gene_table=model.gene_table.with_columns(sd=pl.lit(0.0)))
-    unscored = predict.predict(constant, predict.encode(tmp_path / "a.h5", constant))
+    unscored = predict.predict(constant, encode_slide.encode_slide(tmp_path / "a.h5", constant))
     assert not constant.method.known.any()
     assert unscored.pathways["mean"].is_null().all()
 
 
 def test_a_student_is_only_asked_for_its_one_step(
-    model: Predictor, slide: predict.Encoded, monkeypatch: pytest.MonkeyPatch
+    model: Predictor, slide: encode_slide.EncodedSlide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = model.members[0]
     student = replace(own, meta=own.meta | {"one_step": True})
@@ -227,7 +242,9 @@ def test_fold_models_alone_say_what_they_do_not_know(
         shutil.copytree(packed.model / name, tmp_path / name)
     bare = predictor.load(tmp_path, "cpu")
     bare.about["sample"] = packaged.SETTINGS["sample"]
-    own = predict.predict(bare, predict.encode(packaged.features_of(tmp_path / "one.h5"), bare))
+    own = predict.predict(
+        bare, encode_slide.encode_slide(packaged.features_of(tmp_path / "one.h5"), bare)
+    )
     np.testing.assert_allclose(
         own.genes["mean"].to_numpy(), found.genes["mean"].to_numpy(), rtol=1e-5
     )
@@ -250,16 +267,18 @@ def test_features_of_another_encoder_are_refused(
 ) -> None:
     path = packaged.features_of(tmp_path / "a.h5", **changes)
     if encoder:
-        featurefile.write(path, featurefile.read(path), {"encoder": encoder})
+        feature_file.write(path, feature_file.read(path), {"encoder": encoder})
     known = replace(model, about=model.about | {"encoder": "lite0"})
     with pytest.raises(SlideError, match=text):
-        predict.encode(path, known)
+        encode_slide.encode_slide(path, known)
 
 
 def test_features_at_another_resolution_are_noted(model: Predictor, tmp_path: Path) -> None:
     path = packaged.features_of(tmp_path / "a.h5")
-    found = replace(featurefile.read(path), mpp=1.0)
-    slide = predict.Encoded("a", found, None, {"n_tiles": 40, "n_rejected": 0, "tile_mpp": 1.0})
+    found = replace(feature_file.read(path), mpp=1.0)
+    slide = encode_slide.EncodedSlide(
+        "a", found, None, {"n_tiles": 40, "n_rejected": 0, "tile_mpp": 1.0}
+    )
     at_half = replace(model, about=model.about | {"tile_mpp": 0.5})
     said = predict.predict(at_half, slide, draws=2).warnings
     assert "Its tiles were seen at 1 um/px, those of the training at 0.5." in said
@@ -278,20 +297,20 @@ def test_an_encoder_that_nobody_names_is_noted(model: Predictor, tmp_path: Path)
         (known, "Its file names no encoder; the training's features were made by uni."),
         (model, "Which encoder made the training's features isn't known: yours must be the same."),
     ):
-        assert text in predict.predict(of, predict.encode(path, of), draws=2).warnings
-    featurefile.write(path, featurefile.read(path), {"encoder": "ctranspath"})
+        assert text in predict.predict(of, encode_slide.encode_slide(path, of), draws=2).warnings
+    feature_file.write(path, feature_file.read(path), {"encoder": "ctranspath"})
     with pytest.raises(SlideError, match="its features are of ctranspath, the model is for uni"):
-        predict.encode(path, known)
-    featurefile.write(path, featurefile.read(path), {"made_by": "uni"})
-    said = predict.predict(known, predict.encode(path, known), draws=2).warnings
+        encode_slide.encode_slide(path, known)
+    feature_file.write(path, feature_file.read(path), {"made_by": "uni"})
+    said = predict.predict(known, encode_slide.encode_slide(path, known), draws=2).warnings
     assert not any("encoder" in text for text in said)
 
 
 def test_a_prediction_that_is_not_finite_is_the_slides_failure(
-    model: Predictor, slide: predict.Encoded, monkeypatch: pytest.MonkeyPatch
+    model: Predictor, slide: encode_slide.EncodedSlide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = torch.full((1, EACH, packaged.GENES), torch.nan)
-    monkeypatch.setattr(sample, "draw", lambda *_: broken)
+    monkeypatch.setattr(draw, "draw", lambda *_: broken)
     with pytest.raises(SlideError, match="one: the prediction of fold 0 isn't finite"):
         predict.predict(model, slide)
 
@@ -299,4 +318,4 @@ def test_a_prediction_that_is_not_finite_is_the_slides_failure(
 def test_slides_need_a_model_of_slides(model: Predictor, tmp_path: Path) -> None:
     (tmp_path / "a.svs").touch()
     with pytest.raises(ConfigError, match="trained on features from files"):
-        predict.encode(tmp_path / "a.svs", model)
+        encode_slide.encode_slide(tmp_path / "a.svs", model)

@@ -13,14 +13,17 @@ import anndata
 import packaged
 import polars as pl
 import pytest
-from slide2rna import encoded, io, predictions, predictor
 from slide2rna.commands.predict import main
-from slide2rna.errors import ConfigError, UserError
-from slide2rna.predictor import Predictor
+from slide2rna.core import files as core_files
+from slide2rna.core.errors import ConfigError, UserError
+from slide2rna.package import predictor
+from slide2rna.package.predictor import Predictor
+from slide2rna.predict import encode_slide, predict_slides
+from slide2rna.predict import predict as predict_predict
 from slide_factory import picture, write_slide
 
 REPO = Path(__file__).resolve().parents[2]
-QUICK = predictions.Options(page=False, threads=1)
+QUICK = predict_slides.PredictOptions(page=False, threads=1)
 FILES = ["genes.parquet", "pathways.parquet", "prediction.json"]
 
 
@@ -66,12 +69,12 @@ def test_a_bad_file_is_named_and_the_others_go_on(
 
 def test_what_is_written_can_be_read(model: Predictor, tmp_path: Path) -> None:
     path = packaged.features_of(tmp_path / "a.h5")
-    predictions.run(model, [path], tmp_path / "out", QUICK)
+    predict_slides.predict_slides(model, [path], tmp_path / "out", QUICK)
     genes = pl.read_parquet(tmp_path / "out/a/genes.parquet")
     assert genes["gene"].to_list() == model.genes
     assert set(genes["slide"]) == {"a"}
     assert set(genes["caveat"]) == {"drawn"}
-    record = io.read_json(tmp_path / "out/a/prediction.json")
+    record = core_files.read_json(tmp_path / "out/a/prediction.json")
     assert record["facts"]["draws"] == 2 * packaged.SETTINGS["sample"]["draws"]
     assert record["shift"]["judged_by"] == "train"
     assert record["model"]["run"] == model.about["run"]
@@ -82,22 +85,24 @@ def test_what_is_done_is_kept(
     model: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = packaged.features_of(tmp_path / "a.h5")
-    first = predictions.run(model, [path], tmp_path / "out", QUICK)
+    first = predict_slides.predict_slides(model, [path], tmp_path / "out", QUICK)
     asked: list[str] = []
-    predict = predictions.predict
+    predict = predict_predict.predict
 
     def counted(*arguments: object) -> object:
         asked.append("again")
         return predict(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(predictions, "predict", counted)
-    assert predictions.run(model, [path], tmp_path / "out", QUICK).equals(first)
+    monkeypatch.setattr(predict_slides, "predict", counted)
+    assert predict_slides.predict_slides(model, [path], tmp_path / "out", QUICK).equals(first)
     assert asked == []
     (tmp_path / "out/a/genes.parquet").unlink()
-    predictions.run(model, [path], tmp_path / "out", QUICK)
-    predictions.run(model, [path], tmp_path / "out", predictions.Options(page=False, draws=4))
+    predict_slides.predict_slides(model, [path], tmp_path / "out", QUICK)
+    predict_slides.predict_slides(
+        model, [path], tmp_path / "out", predict_slides.PredictOptions(page=False, draws=4)
+    )
     packaged.features_of(path, seed=5)
-    predictions.run(model, [path], tmp_path / "out", QUICK)
+    predict_slides.predict_slides(model, [path], tmp_path / "out", QUICK)
     assert len(asked) == 3
 
 
@@ -105,7 +110,7 @@ def test_an_interrupted_run_goes_on(
     model: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [packaged.features_of(tmp_path / f"{name}.h5", seed=ord(name)) for name in "ab"]
-    write = io.write_stamped
+    write = core_files.write_stamped
 
     def stop(table: pl.DataFrame, path: Path, *rest: object) -> None:
         if path.parent.name == "b" and path.name == "pathways.parquet":
@@ -113,13 +118,13 @@ def test_an_interrupted_run_goes_on(
         write(table, path, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(predictions.io, "write_stamped", stop)
+        patched.setattr(core_files, "write_stamped", stop)
         with pytest.raises(KeyboardInterrupt):
-            predictions.run(model, paths, tmp_path / "out", QUICK)
+            predict_slides.predict_slides(model, paths, tmp_path / "out", QUICK)
     assert files(tmp_path / "out/a") == FILES
     assert files(tmp_path / "out/b") == ["genes.parquet"]
     before = (tmp_path / "out/a/prediction.json").stat().st_mtime_ns
-    table = predictions.run(model, paths, tmp_path / "out", QUICK)
+    table = predict_slides.predict_slides(model, paths, tmp_path / "out", QUICK)
     assert table["status"].to_list() == ["ok", "ok"]
     assert (tmp_path / "out/a/prediction.json").stat().st_mtime_ns == before
     assert files(tmp_path / "out/b") == FILES
@@ -128,7 +133,9 @@ def test_an_interrupted_run_goes_on(
 def test_slides_of_an_earlier_command_stay_listed(model: Predictor, tmp_path: Path) -> None:
     for name in "ba":
         path = packaged.features_of(tmp_path / f"{name}.h5", seed=ord(name))
-        assert predictions.run(model, [path], tmp_path / "out", QUICK)["slide"].to_list() == [name]
+        assert predict_slides.predict_slides(model, [path], tmp_path / "out", QUICK)[
+            "slide"
+        ].to_list() == [name]
     assert pl.read_parquet(tmp_path / "out/slides.parquet")["slide"].to_list() == ["a", "b"]
 
 
@@ -137,10 +144,10 @@ def test_features_of_a_slide_are_kept(
 ) -> None:
     slide = write_slide(tmp_path / "slide.svs", picture())
     model = predictor.load(colour, "cpu")
-    first = predictions.run(model, [slide], tmp_path / "out", QUICK)
+    first = predict_slides.predict_slides(model, [slide], tmp_path / "out", QUICK)
     assert first["status"].to_list() == ["ok"]
     assert files(tmp_path / "out/slide") == sorted([*FILES, "features.h5", "tiles.jpg"])
-    record = io.read_json(tmp_path / "out/slide/prediction.json")
+    record = core_files.read_json(tmp_path / "out/slide/prediction.json")
     facts = record["facts"]
     assert (facts["mpp"], facts["width_px"], facts["vendor"]) == (0.5, 2048, "aperio")
     assert facts["n_tiles"] == first["n_tiles"][0] > 10
@@ -148,24 +155,28 @@ def test_features_of_a_slide_are_kept(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("features were there")
 
-    monkeypatch.setattr(encoded.features, "extract", never)
-    again = predictions.run(
-        model, [slide], tmp_path / "out", predictions.Options(page=False, draws=3)
+    monkeypatch.setattr(encode_slide, "extract", never)
+    again = predict_slides.predict_slides(
+        model, [slide], tmp_path / "out", predict_slides.PredictOptions(page=False, draws=3)
     )
     assert again["n_tiles"].equals(first["n_tiles"])
     with pytest.raises(AssertionError, match="features were there"):
-        predictions.run(model, [slide], tmp_path / "out", predictions.Options(page=False, mpp=0.4))
+        predict_slides.predict_slides(
+            model, [slide], tmp_path / "out", predict_slides.PredictOptions(page=False, mpp=0.4)
+        )
 
 
 def test_a_slide_without_resolution_needs_mpp(colour: Path, tmp_path: Path) -> None:
     slide = write_slide(tmp_path / "slide.svs", picture(), mpp=None, power=None)
     model = predictor.load(colour, "cpu")
-    failed = predictions.run(model, [slide], tmp_path / "out", QUICK)
+    failed = predict_slides.predict_slides(model, [slide], tmp_path / "out", QUICK)
     assert "no resolution in the file" in failed["reason"][0]
     assert "--mpp" in failed["reason"][0]
-    given = predictions.Options(page=False, threads=1, mpp=0.5)
-    assert predictions.run(model, [slide], tmp_path / "out", given)["status"].to_list() == ["ok"]
-    facts = io.read_json(tmp_path / "out/slide/prediction.json")["facts"]
+    given = predict_slides.PredictOptions(page=False, threads=1, mpp=0.5)
+    assert predict_slides.predict_slides(model, [slide], tmp_path / "out", given)[
+        "status"
+    ].to_list() == ["ok"]
+    facts = core_files.read_json(tmp_path / "out/slide/prediction.json")["facts"]
     assert (facts["mpp"], facts["mpp_source"]) == (0.5, "given")
 
 
@@ -190,8 +201,8 @@ def test_what_cannot_be_meant_is_refused_at_once(
 
 def test_the_page_and_anndata(model: Predictor, tmp_path: Path) -> None:
     path = packaged.features_of(tmp_path / "a.h5", away=30)
-    options = predictions.Options(h5ad=True)
-    predictions.run(model, [path], tmp_path / "out", options)
+    options = predict_slides.PredictOptions(h5ad=True)
+    predict_slides.predict_slides(model, [path], tmp_path / "out", options)
     page = (tmp_path / "out/a/index.html").read_text()
     assert "unlike the training slides" in page
     kept = anndata.read_h5ad(tmp_path / "out/a/prediction.h5ad")

@@ -8,10 +8,12 @@ from pathlib import Path
 import packaged
 import polars as pl
 import pytest
-from slide2rna import cli, encoded, io, predictions, predictor
-from slide2rna.errors import ConfigError
-from slide2rna.predictions import Options
-from slide2rna.predictor import Predictor
+from slide2rna.core import cli, files
+from slide2rna.core.errors import ConfigError
+from slide2rna.package import predictor
+from slide2rna.package.predictor import Predictor
+from slide2rna.predict import encode_slide, predict_slides
+from slide2rna.predict.predict_slides import PredictOptions
 from slide_factory import picture, write_slide
 
 
@@ -30,34 +32,34 @@ def test_files_of_an_earlier_command_do_not_pass_for_new_ones(
     model: Predictor, tmp_path: Path
 ) -> None:
     path, out = packaged.features_of(tmp_path / "a.h5"), tmp_path / "out"
-    predictions.run(model, [path], out, Options(draws=3, h5ad=True))
+    predict_slides.predict_slides(model, [path], out, PredictOptions(draws=3, h5ad=True))
     assert "3 draws each" in (out / "a/index.html").read_text()
-    predictions.run(model, [path], out, Options(draws=5, page=False))
+    predict_slides.predict_slides(model, [path], out, PredictOptions(draws=5, page=False))
     assert sorted(item.name for item in (out / "a").rglob("*") if item.is_file()) == [
         *("genes.parquet", "pathways.parquet", "prediction.json"),
     ]
-    predictions.run(model, [path], out, Options(draws=5))
+    predict_slides.predict_slides(model, [path], out, PredictOptions(draws=5))
     assert "5 draws each" in (out / "a/index.html").read_text()
     assert not (out / "a/prediction.h5ad").exists()
 
 
 def test_another_list_of_slides_is_not_written_over(model: Predictor, tmp_path: Path) -> None:
     cohort = pl.DataFrame({"slide_id": ["S1"], "sample_id": ["S1"], "unit": ["P1"]})
-    io.write_parquet(cohort, tmp_path / "slides.parquet")
+    files.write_parquet(cohort, tmp_path / "slides.parquet")
     path = packaged.features_of(tmp_path / "a.h5")
     with pytest.raises(ConfigError, match=r"isn't a list of predicted slides.*as --out"):
-        predictions.run(model, [path], tmp_path, Options(draws=2, page=False))
+        predict_slides.predict_slides(model, [path], tmp_path, PredictOptions(draws=2, page=False))
     assert pl.read_parquet(tmp_path / "slides.parquet").equals(cohort)
     assert not (tmp_path / "a").exists()
 
 
 def test_a_list_of_an_earlier_version_is_taken_over(model: Predictor, tmp_path: Path) -> None:
-    quick = Options(draws=2, page=False)
+    quick = PredictOptions(draws=2, page=False)
     for name in "ab":
         path = packaged.features_of(tmp_path / f"{name}.h5", seed=ord(name))
-        predictions.run(model, [path], tmp_path / "out", quick)
+        predict_slides.predict_slides(model, [path], tmp_path / "out", quick)
         listed = pl.read_parquet(tmp_path / "out/slides.parquet")
-        io.write_parquet(listed.drop("trained_folds"), tmp_path / "out/slides.parquet")
+        files.write_parquet(listed.drop("trained_folds"), tmp_path / "out/slides.parquet")
     assert listed["slide"].to_list() == ["a", "b"]
     assert listed["trained_folds"].to_list() == [None, None]
 
@@ -66,13 +68,15 @@ def test_a_list_of_an_earlier_version_is_taken_over(model: Predictor, tmp_path: 
 def test_out_that_cannot_be_written_to(model: Predictor, tmp_path: Path, out: str) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ConfigError, match="file: is a file, not a folder; give another --out"):
-        predictions.run(model, [tmp_path / "a.h5"], tmp_path / out, Options())
+        predict_slides.predict_slides(model, [tmp_path / "a.h5"], tmp_path / out, PredictOptions())
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_folder_is_no_slide(model: Predictor, tmp_path: Path) -> None:
     (tmp_path / "scans").mkdir()
-    table = predictions.run(model, [tmp_path / "scans"], tmp_path / "out", Options())
+    table = predict_slides.predict_slides(
+        model, [tmp_path / "scans"], tmp_path / "out", PredictOptions()
+    )
     assert table["reason"][0].startswith("is a folder; give its files")
 
 
@@ -120,11 +124,11 @@ def test_kept_features_know_their_slide_and_the_weights(
     colour: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slide, out = write_slide(tmp_path / "S9.svs", picture()), tmp_path / "out"
-    predictions.run(colour, [slide], out, Options(draws=2, page=False))
-    assert encoded.name_of(out / "S9/features.h5") == "S9"
-    assert encoded.name_of("x/features.h5") == "features"
-    again = predictions.run(
-        colour, [out / "S9/features.h5"], tmp_path / "two", Options(draws=2, page=False)
+    predict_slides.predict_slides(colour, [slide], out, PredictOptions(draws=2, page=False))
+    assert encode_slide.name_of(out / "S9/features.h5") == "S9"
+    assert encode_slide.name_of("x/features.h5") == "features"
+    again = predict_slides.predict_slides(
+        colour, [out / "S9/features.h5"], tmp_path / "two", PredictOptions(draws=2, page=False)
     )
     assert again["slide"].to_list() == ["S9"]
     one, two = (pl.read_parquet(path / "S9/genes.parquet") for path in (out, tmp_path / "two"))
@@ -133,11 +137,11 @@ def test_kept_features_know_their_slide_and_the_weights(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("encoded anew")
 
-    monkeypatch.setattr(encoded.features, "extract", never)
+    monkeypatch.setattr(encode_slide, "extract", never)
     keep = out / "S9/features.h5"
-    encoded.encode(slide, colour, colour.encoder(1), keep=keep)
+    encode_slide.encode_slide(slide, colour, colour.encoder(1), keep=keep)
     (tmp_path / "weights.bin").write_bytes(b"others")
     with pytest.raises(AssertionError, match="encoded anew"):
-        encoded.encode(
+        encode_slide.encode_slide(
             slide, colour, colour.encoder(1), keep=keep, weights=tmp_path / "weights.bin"
         )

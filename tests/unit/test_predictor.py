@@ -10,8 +10,11 @@ from pathlib import Path
 import packaged
 import polars as pl
 import pytest
-from slide2rna import config, encoders, io, members, predictor
-from slide2rna.errors import ConfigError, StageError, WeightsError
+from slide2rna.core import config, files
+from slide2rna.core.errors import ConfigError, StageError, WeightsError
+from slide2rna.features import registry
+from slide2rna.models import checkpoint
+from slide2rna.package import fold_models, predictor
 
 
 @pytest.fixture
@@ -62,13 +65,13 @@ def test_fold_models_are_read_when_they_are_asked_for(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    load = members.checkpoint.load_model
+    load = checkpoint.load_model
 
     def counted(folder: Path, device: object) -> object:
         read.append(folder.name)
         return load(folder, device)
 
-    monkeypatch.setattr(members.checkpoint, "load_model", counted)
+    monkeypatch.setattr(checkpoint, "load_model", counted)
     small = predictor.load(copy, "cpu")
     assert len(small.members) == packaged.FOLDS
     assert read == []
@@ -77,7 +80,7 @@ def test_fold_models_are_read_when_they_are_asked_for(
     assert [member.number for member in small.members[:1]] == [0]
     assert read == ["fold-0", "fold-1"]
     assert small.members[0].familiar is not None
-    monkeypatch.setattr(members, "KEEP_BYTES", 0)
+    monkeypatch.setattr(fold_models, "KEEP_BYTES", 0)
     large = predictor.load(copy, "cpu")
     assert len([*large.members, *large.members]) == 4
     assert read[2:] == ["fold-0", "fold-1"] * 2
@@ -114,7 +117,7 @@ def test_weights_of_another_training_are_refused(copy: Path) -> None:
 
 
 def test_what_can_be_said_of_the_encoders_weights(copy: Path) -> None:
-    about = io.read_json(copy / predictor.ABOUT)
+    about = files.read_json(copy / predictor.ABOUT)
     for encoder, known, given, text in (
         ("uni", "uni hub MahmoodLab/UNI", "uni.bin", "come from a local file.*can't be told"),
         ("uni", "uni 0123456789abcdef", None, "come from the hub.*can't be told"),
@@ -124,7 +127,7 @@ def test_what_can_be_said_of_the_encoders_weights(copy: Path) -> None:
         ("lite0", "lite0 0123456789abcdef", None, None),
         ("color", "color", None, None),
     ):
-        io.write_json(
+        files.write_json(
             about | {"encoder": encoder, "encoder_identity": known}, copy / "predictor.json"
         )
         note = predictor.load(copy, "cpu").weights_note(given)
@@ -133,8 +136,8 @@ def test_what_can_be_said_of_the_encoders_weights(copy: Path) -> None:
 
 
 def test_another_format_is_refused(copy: Path) -> None:
-    about = io.read_json(copy / predictor.ABOUT)
-    io.write_json(about | {"format": 99}, copy / predictor.ABOUT)
+    about = files.read_json(copy / predictor.ABOUT)
+    files.write_json(about | {"format": 99}, copy / predictor.ABOUT)
     with pytest.raises(StageError, match="not this version's format; package the run again"):
         predictor.load(copy, "cpu")
     (copy / predictor.ABOUT).write_text("{")
@@ -144,7 +147,7 @@ def test_another_format_is_refused(copy: Path) -> None:
 
 def test_factors_of_other_genes_are_refused(copy: Path) -> None:
     path = copy / predictor.CONFORMAL
-    io.write_parquet(pl.read_parquet(path).reverse(), path)
+    files.write_parquet(pl.read_parquet(path).reverse(), path)
     with pytest.raises(StageError, match=r"genes of fold \d differ"):
         _ = predictor.load(copy, "cpu").factors
 
@@ -161,23 +164,23 @@ def test_refused_levels_have_no_factors(packed: packaged.Packaged) -> None:
 def test_the_key_knows_what_predictions_depend_on(copy: Path, what: str) -> None:
     before = predictor.load(copy, "cpu").key
     if what == "about":
-        about = io.read_json(copy / predictor.ABOUT)
-        io.write_json(about | {"seed": 2}, copy / predictor.ABOUT)
+        about = files.read_json(copy / predictor.ABOUT)
+        files.write_json(about | {"seed": 2}, copy / predictor.ABOUT)
     elif what == "table":
-        io.write_parquet(pl.read_parquet(copy / "genes.parquet").head(9), copy / "genes.parquet")
+        files.write_parquet(pl.read_parquet(copy / "genes.parquet").head(9), copy / "genes.parquet")
     else:
         shutil.copyfile(copy / "familiar/fold-0.safetensors", copy / "familiar/fold-1.safetensors")
     assert predictor.load(copy, "cpu").key != before
 
 
 def test_other_weights_of_the_encoder_are_refused(copy: Path) -> None:
-    about = io.read_json(copy / predictor.ABOUT)
+    about = files.read_json(copy / predictor.ABOUT)
     features = config.defaults("features", encoder="lite0")
     about |= {"tiles": packaged.SETTINGS["tiles"]}
-    identity = encoders.load(features).identity
+    identity = registry.load(features).identity
     for known, fits in ((identity, True), (None, True), ("lite0 0123456789abcdef", False)):
         own = about | {"features": features, "encoder": "lite0", "encoder_identity": known}
-        io.write_json(own, copy / predictor.ABOUT)
+        files.write_json(own, copy / predictor.ABOUT)
         model = predictor.load(copy, "cpu")
         if fits:
             assert model.encoder(1).identity == identity
@@ -207,12 +210,12 @@ def test_fold_models_alone(packed: packaged.Packaged, tmp_path: Path) -> None:
         ConfigError, match=r"slides can't be read for this model.*give \.h5 features"
     ):
         bare.check_slides()
-    first = io.read_json(tmp_path / "fold-0" / "model.json")
-    io.write_json(first | {"one_step": True}, tmp_path / "fold-0" / "model.json")
+    first = files.read_json(tmp_path / "fold-0" / "model.json")
+    files.write_json(first | {"one_step": True}, tmp_path / "fold-0" / "model.json")
     student = predictor.load(tmp_path, "cpu").about["sample"]
     assert (student["solver"], student["steps"], student["guidance"]) == ("exponential", 1, 1.0)
     meta = json.loads((tmp_path / "fold-1" / "model.json").read_text())
-    io.write_json(meta | {"genes": meta["genes"][::-1]}, tmp_path / "fold-1" / "model.json")
+    files.write_json(meta | {"genes": meta["genes"][::-1]}, tmp_path / "fold-1" / "model.json")
     with pytest.raises(StageError, match="its genes differ"):
         predictor.load(tmp_path, "cpu")
 

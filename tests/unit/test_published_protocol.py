@@ -10,8 +10,8 @@ import pytest
 import synthetic_cohort
 import zarr
 from evaluated import pick
-from slide2rna import metrics
-from slide2rna.published_protocol import Pooled, best
+from slide2rna.evaluation.metrics import gene_metrics
+from slide2rna.evaluation.scoring.published_protocol import PooledMoments, best
 from test_evaluate import run
 
 
@@ -20,13 +20,13 @@ def test_pooled_moments_equal_the_concatenated_slides() -> None:
     y = rng.normal(9, 1, size=(30, 8)).astype(np.float32)
     x = (y + rng.normal(size=y.shape)).astype(np.float32)
     x[:, 1], y[:, 2], y[:, 3] = 4.0, 4.0, 0.01
-    pooled = Pooled(y.mean(axis=0, dtype=np.float64))
+    pooled = PooledMoments(y.mean(axis=0, dtype=np.float64))
     for rows in (slice(0, 11), slice(11, 30)):
         pooled.add(x[rows], y[rows])
-    r, _ = metrics.pcc(x, y)
+    r, _ = gene_metrics.pcc(x, y)
     np.testing.assert_allclose(pooled.pcc(), r, atol=1e-9)
     assert pooled.pcc()[1] == 0
-    expected = metrics.rmse(x, y) / y.mean(axis=0, dtype=np.float64)
+    expected = gene_metrics.rmse(x, y) / y.mean(axis=0, dtype=np.float64)
     expected[2:4] = np.nan
     np.testing.assert_allclose(pooled.nrmse(y.mean(axis=0)), expected, rtol=1e-6)
 
@@ -67,7 +67,7 @@ def test_steps_equal_a_plain_loop(tmp_path: Path) -> None:
         ("pcc_step:1-pooled-slides", "T20"): np.average(r, weights=folds_of),
         ("pcc_step:2-test-ranked", "T20"): np.mean(np.sort(r)[-20:]),
         ("pcc_step:3-one-draw", "T20"): np.mean(np.sort(r_one)[-20:]),
-        ("nrmse", "T20"): np.mean(np.sort(metrics.rmse(x, y) / cohort.truth.mean(0)[1:])[:20]),
+        ("nrmse", "T20"): np.mean(np.sort(gene_metrics.rmse(x, y) / cohort.truth.mean(0)[1:])[:20]),
     }
     for (metric, gene_set), value in expected.items():
         row = pick(summary, model="flow", metric=metric, gene_set=gene_set)

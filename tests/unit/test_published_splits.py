@@ -7,9 +7,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from slide2rna import cohort, config, guard, published_splits
-from slide2rna.errors import ConfigError, LeakError, SheetError
-from slide2rna.io import read_json, sha256sum
+from slide2rna.cohort import freeze, leak_guard, published_splits
+from slide2rna.core import config
+from slide2rna.core.errors import ConfigError, LeakError, SheetError
+from slide2rna.core.files import read_json, sha256sum
 from test_cohort import make_sheet, source_of
 
 FOLDS = config.defaults("folds")
@@ -86,7 +87,7 @@ def test_the_guard_refuses_the_published_pairing(file: Path) -> None:
         {"slide_id": names, "patient_id": names, "unit": names, "path": names}
     ).with_columns(md5=pl.lit(None, pl.String))
     with pytest.raises(LeakError, match="P01 \\(test and train\\)"):
-        guard.check(slides, paired)
+        leak_guard.check_split(slides, paired)
 
 
 def test_a_cohort_takes_the_published_folds(tmp_path: Path, file: Path) -> None:
@@ -97,7 +98,7 @@ def test_a_cohort_takes_the_published_folds(tmp_path: Path, file: Path) -> None:
     source = source_of(folder, splits="published", published_splits=str(file))
     config.validate({"cohorts": {"mine": source}})
     out = tmp_path / "out"
-    cohort.build("mine", source, FOLDS, 1, out)
+    freeze.freeze_cohort("mine", source, FOLDS, 1, out)
     given = pl.read_csv(file, separator="\t").filter(pl.col("patient_id") != "P02")
     table = pl.read_csv(out / "splits.tsv", separator="\t")
     both = table.join(given.rename({"patient_id": "unit"}), on=["unit", "fold"], suffix="_given")
@@ -125,10 +126,12 @@ def test_a_published_file_that_is_missing_or_of_others_is_one_line(
     folder = make_sheet(tmp_path / "in")
     source = source_of(folder, splits="published", published_splits=str(tmp_path / "no.tsv"))
     with pytest.raises(SheetError, match=r"no\.tsv: no such file"):
-        cohort.build("mine", source, FOLDS, 1, tmp_path / "out")
+        freeze.freeze_cohort("mine", source, FOLDS, 1, tmp_path / "out")
     rotating([f"Q{i}" for i in range(9)]).write_csv(file, separator="\t")
     with pytest.raises(SheetError, match=r"none of the cohort's units \(P00 ...\)"):
-        cohort.build("mine", source | {"published_splits": str(file)}, FOLDS, 1, tmp_path / "out")
+        freeze.freeze_cohort(
+            "mine", source | {"published_splits": str(file)}, FOLDS, 1, tmp_path / "out"
+        )
     assert not (tmp_path / "out" / "cohort.json").exists()
 
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from slide2rna import bagfile, checkpoint, config
-from slide2rna.errors import StageError, WeightsError
-from slide2rna.model import RNAFM
-from slide2rna.pathways import Pathways
+from slide2rna.core import config
+from slide2rna.core.errors import StageError, WeightsError
+from slide2rna.features import bag_file
+from slide2rna.flow.velocity import RNAFM
+from slide2rna.models import checkpoint
+from slide2rna.pathways.membership import Pathways
 
 
 @pytest.fixture
@@ -57,8 +59,8 @@ def test_weights_that_do_not_fit(folder: Path) -> None:
 
 def test_bags_by_row(tmp_path: Path) -> None:
     made = flow_cohort.make(tmp_path, {"train": 4, "val": 1, "test": 2})
-    whole = bagfile.load(made.inputs.bags)
-    ids, means, sizes = bagfile.stored(made.inputs.bags)
+    whole = bag_file.load(made.inputs.bags)
+    ids, means, sizes = bag_file.stored(made.inputs.bags)
     assert ids == whole.slide_ids
     for stored, array in ((means, whole.means), (sizes, whole.sizes)):
         assert stored.shape == array.shape
@@ -69,4 +71,4 @@ def test_bags_by_row(tmp_path: Path) -> None:
     broken.write_bytes(b"nothing")
     for path in (broken, tmp_path / "absent"):
         with pytest.raises(StageError, match="not a bags file"):
-            bagfile.stored(path)
+            bag_file.stored(path)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-from slide2rna import compare, reliability
+from slide2rna.evaluation.scoring import comparison
+from slide2rna.package import reliability
 
 GENE = {"r": 0.5, "r_low": 0.3, "fdr": 0.01}
 GENE |= {"r_site-mean": 0.1, "fdr_minus_site-mean": 0.01}
@@ -48,7 +49,7 @@ def test_pathways(changes: dict[str, float | None], word: str) -> None:
 
 
 def test_few_test_patients_make_nothing_good() -> None:
-    assert reliability.FEWEST_PATIENTS == compare.MIN_PATIENTS
+    assert reliability.FEWEST_PATIENTS == comparison.MIN_PATIENTS
     few = reliability.FEWEST_PATIENTS - 1
     assert reliability.of_genes(pl.DataFrame([GENE]), few).to_list() == ["weak"]
     assert reliability.of_pathways(pl.DataFrame([PATHWAY]), few).to_list() == ["weak"]

@@ -9,8 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 import synthetic_cohort
-from slide2rna import bootstrap, io, report
-from slide2rna.lineup import clean
+from slide2rna.core import files
+from slide2rna.evaluation.metrics import bootstrap
+from slide2rna.evaluation.scoring.labels import clean
+from slide2rna.report import report
+from slide2rna.report.sections import run_tables
 
 Tables = dict[str, pl.DataFrame]
 
@@ -23,7 +26,7 @@ def rename(made: synthetic_cohort.Synthetic, patient_of: dict[str, str]) -> None
     """Give the samples of a cohort to other patients."""
     table = pl.read_parquet(made.inputs.slides)
     patients = pl.col("sample_id").replace_strict(patient_of)
-    io.write_parquet(table.with_columns(patients.alias("patient_id")), made.inputs.slides)
+    files.write_parquet(table.with_columns(patients.alias("patient_id")), made.inputs.slides)
 
 
 def in_pairs(made: synthetic_cohort.Synthetic) -> dict[str, str]:
@@ -131,7 +134,7 @@ def test_patients_are_counted_and_no_gene_is_tested(paired: Path, single: Tables
 
 def test_the_report_of_such_a_cohort_shows_no_test(paired: Path) -> None:
     names = (synthetic_cohort.RUN, synthetic_cohort.ENCODER, synthetic_cohort.SET)
-    text = report.write(report.load(paired, *names), paired / "report").read_text()
+    text = report.write(run_tables.load(paired, *names), paired / "report").read_text()
     assert "No test per gene: see the cautions on top." in text
     assert "Genes at FDR 5 %" not in text
     assert "Genes on which a model exceeds a null" not in text

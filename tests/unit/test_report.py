@@ -10,8 +10,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 import synthetic_cohort
-from slide2rna import charts, failures, page, report, verdict
-from slide2rna.errors import StageError
+from slide2rna.core.errors import StageError
+from slide2rna.pages import numbers
+from slide2rna.report import report
+from slide2rna.report.figures import interactive
+from slide2rna.report.sections import run_tables, verdict
+from slide2rna.slides import failures
 from written_reports import CAVEAT, folder, full, load, make
 
 __all__ = ["folder", "full"]  # the fixtures
@@ -65,7 +69,7 @@ def test_page_is_well_formed_and_needs_no_network(
         if reference.startswith(".."):
             assert (folder / "report" / reference).is_file()
     # The charts' library can load data; the page's policy keeps it, and all else, from doing so.
-    own = text.replace(charts.library(), "")
+    own = text.replace(interactive.library(), "")
     assert len(own) < len(text) - 500_000
     assert re.search(r'http-equiv="Content-Security-Policy" content="default-src \'none\';', own)
     for word in ("fetch(", "XMLHttpRequest", "import("):
@@ -123,11 +127,11 @@ def test_shards_that_the_cohort_no_longer_has_are_not_read(tmp_path: Path) -> No
     table("tiles", 1, "now")
     table("slides", 6, "then")
     table("features/lite0", 10, "then-too")
-    assert [row["slide"] for row in failures.named(tmp_path, "lite0", 2)] == ["now"]
+    assert [row["slide"] for row in failures.failed_slides(tmp_path, "lite0", 2)] == ["now"]
     assert [path.stem for path in failures.manifests(tmp_path / "tiles", 2)] == ["shard-1"]
-    assert len(failures.named(tmp_path, "lite0")) == 3
+    assert len(failures.failed_slides(tmp_path, "lite0")) == 3
     (tmp_path / "tiles" / "shard-old.parquet").write_text("a copy that somebody put aside")
-    assert len(failures.named(tmp_path, "lite0")) == 3
+    assert len(failures.failed_slides(tmp_path, "lite0")) == 3
 
 
 def test_tiles_of_an_earlier_configuration_fail_no_features_of_ones_own(tmp_path: Path) -> None:
@@ -137,16 +141,16 @@ def test_tiles_of_an_earlier_configuration_fail_no_features_of_ones_own(tmp_path
         path = tmp_path / stage / "shard-0.parquet"
         path.parent.mkdir(parents=True)
         pl.DataFrame(row).write_parquet(path)
-    found = failures.named(tmp_path, "files", 1)
+    found = failures.failed_slides(tmp_path, "files", 1)
     assert [row["slide"] for row in found] == ["features/files", "slides"]
 
 
 def test_more_failed_slides_than_allowed_make_no_report(folder: Path) -> None:
     """The key may have been lowered since the bags were made."""
     names = (synthetic_cohort.RUN, synthetic_cohort.ENCODER, synthetic_cohort.SET)
-    assert report.load(folder, *names, settings={"max_failed_slides": 2}).failed
+    assert run_tables.load(folder, *names, settings={"max_failed_slides": 2}).failed
     with pytest.raises(StageError, match=r"2 slides failed .P043-A, P044-A.: .*now 1"):
-        report.load(folder, *names, settings={"max_failed_slides": 1})
+        run_tables.load(folder, *names, settings={"max_failed_slides": 1})
 
 
 def test_a_cohort_without_tiles_and_caveat_has_a_report_too(tmp_path: Path) -> None:
@@ -170,7 +174,7 @@ def test_folds_too_small_for_any_correlation_have_a_report(tmp_path: Path) -> No
 
 def test_missing_tables_are_refused(folder: Path) -> None:
     with pytest.raises(StageError, match="run the stage evaluate first"):
-        report.load(folder, "other-run", synthetic_cohort.ENCODER, synthetic_cohort.SET)
+        run_tables.load(folder, "other-run", synthetic_cohort.ENCODER, synthetic_cohort.SET)
 
 
 def test_verdict_says_better_worse_and_unclear() -> None:
@@ -230,8 +234,8 @@ def test_a_point_model_has_a_report_without_calibration(folder: Path, tmp_path: 
 
 
 def test_numbers_have_a_true_minus_and_no_negative_zero() -> None:
-    assert page.number(-0.25, 2) == "−0.25"
-    assert page.number(-0.0001) == "0.000"
-    assert page.number(None) == "–"
-    assert page.number(float("nan")) == "–"
-    assert page.span({"low": -0.5, "high": 0.5}, 1) == "−0.5 to 0.5"
+    assert numbers.number(-0.25, 2) == "−0.25"
+    assert numbers.number(-0.0001) == "0.000"
+    assert numbers.number(None) == "–"
+    assert numbers.number(float("nan")) == "–"
+    assert numbers.span({"low": -0.5, "high": 0.5}, 1) == "−0.5 to 0.5"

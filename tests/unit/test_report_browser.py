@@ -10,7 +10,7 @@ from typing import Any
 import browser
 import pytest
 from browser import chromium
-from slide2rna import catalogue
+from slide2rna.report.sections import gene_browser
 from written_reports import folder, full, load
 
 __all__ = ["chromium", "folder", "full"]  # the fixtures
@@ -71,7 +71,7 @@ def test_every_figure_is_a_picture_or_a_drawn_chart(seen: browser.Opened) -> Non
 
 def test_search_and_sort_by_keyboard_alone(seen: browser.Opened, full: Path) -> None:
     page = seen.page
-    order = catalogue.ranked(load(full).tables["genes"])["gene"].to_list()
+    order = gene_browser.ranked(load(full).tables["genes"])["gene"].to_list()
 
     def first() -> str:
         return str(page.text_content("#rows th"))

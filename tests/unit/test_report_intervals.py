@@ -11,14 +11,11 @@ import polars as pl
 import pytest
 import synthetic_cohort
 import zarr
-from slide2rna import (
-    coexpression_table,
-    conformal_table,
-    report,
-    report_figures,
-    report_intervals,
-)
-from slide2rna.calibration import SCHEMA as CALIBRATION
+from slide2rna.evaluation.uncertainty import coexpression_table, conformal_table
+from slide2rna.evaluation.uncertainty.calibration import SCHEMA as CALIBRATION
+from slide2rna.report import report
+from slide2rna.report.figures import draw_all
+from slide2rna.report.sections import intervals, run_tables
 
 NAMES = (synthetic_cohort.RUN, synthetic_cohort.ENCODER, synthetic_cohort.SET)
 FIGURES = ("conformal", "pathway_intervals", "coexpression")
@@ -27,7 +24,7 @@ FIGURES = ("conformal", "pathway_intervals", "coexpression")
 def written(folder: Path, made: synthetic_cohort.Synthetic, **settings: object) -> str:
     out = folder / "evaluation" / synthetic_cohort.RUN
     evaluated.run(made, out, bootstrap=30, permutations=3, **settings)
-    report.write(report.load(folder, *NAMES), folder / "report")
+    report.write(run_tables.load(folder, *NAMES), folder / "report")
     return (folder / "report/index.html").read_text(encoding="utf-8")
 
 
@@ -74,15 +71,15 @@ def test_the_table_shows_what_was_measured(page: str, folder: Path) -> None:
 
 
 def test_no_coverage_is_claimed_across_sites(page: str, folder: Path) -> None:
-    run = report.load(folder, *NAMES)
-    assert not report_figures.intervals_of(run)["across"]
+    run = run_tables.load(folder, *NAMES)
+    assert not draw_all.intervals_of(run)["across"]
     assert "not claimed across sites" not in page
     # Each fold tests a site of its own, as leave-site-out does.
     tested = run.splits.filter(pl.col("part") == "test").select(
         "unit", site=pl.format("S{}", "fold")
     )
     apart = replace(run, slides=run.slides.drop("site").join(tested, on="unit"))
-    shown = report_figures.intervals_of(apart)
+    shown = draw_all.intervals_of(apart)
     assert shown["across"]
     (said,) = [line for line in shown["sentences"] if line.text.startswith("Conformal")]
     assert (said.tone, said.label) == ("open", "not claimed across sites")
@@ -115,7 +112,7 @@ def test_guided_draws_claim_no_coverage(tmp_path: Path) -> None:
     shown = section(written(tmp_path, made))
     assert '<span class="tag open">not claimed</span>' in shown
     assert "The draws are guided: no coverage is claimed." in shown
-    tables = report.load(tmp_path, *NAMES).tables
+    tables = run_tables.load(tmp_path, *NAMES).tables
     for name, quantity in (("calibration", "coverage"), ("conformal", None)):
         own = tables[name].filter(pl.col("kind") == "draws")
         own = own.filter(quantity=quantity) if quantity else own
@@ -132,7 +129,7 @@ def test_sites_are_compared_within_a_fold() -> None:
 
     def across(*sites: str | None) -> bool:
         slides = pl.DataFrame({"unit": list("abcd"), "site": pl.Series(sites, dtype=pl.String)})
-        return report_intervals.across_sites(slides, splits)
+        return intervals.across_sites(slides, splits)
 
     assert across("x", "y", "y", "x")
     assert not across("x", "x", "y", "z")
@@ -165,7 +162,7 @@ def test_the_page_says_whether_draws_win_and_against_whom(draws: float, label: s
         "conformal": pl.DataFrame(schema=conformal_table.SCHEMA),
         "calibration": pl.DataFrame(schema=CALIBRATION),
     }
-    measured, against = report_intervals.sentences(tables, "flow", ["all", "T50"])
+    measured, against = intervals.sentences(tables, "flow", ["all", "T50"])
     assert measured.label == "measured"
     assert against.label == label
     assert "the best point (ridge, point)" in against.text
@@ -181,7 +178,7 @@ def test_the_page_says_whether_conformal_intervals_keep_their_promise(
     row = {"gene_set": "all", "kind": "conformal", "within": "pooled", "level": 0.9}
     row |= {"attainable": 0.9, "n_cal": 99, "covered": covered, "low": covered - 0.01}
     row |= {"high": covered + 0.01, "width_ratio": 1.1, "answered": 1.0, "note": ""}
-    (found,) = report_intervals._conformal(pl.DataFrame([row], schema=conformal_table.SCHEMA))
+    (found,) = intervals._conformal(pl.DataFrame([row], schema=conformal_table.SCHEMA))
     assert found.label == label
     assert "1.10 times as wide" in found.text
 

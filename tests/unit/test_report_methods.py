@@ -14,15 +14,10 @@ import polars as pl
 import pytest
 import yaml
 from PIL import Image
-from slide2rna import (
-    STEP_VERSIONS,
-    glossary,
-    page,
-    report,
-    report_cite,
-    report_cohort,
-    report_methods,
-)
+from slide2rna import STEP_VERSIONS
+from slide2rna.pages import glossary, html
+from slide2rna.report import report
+from slide2rna.report.sections import references, run_facts, run_tables
 from written_reports import folder, full, load
 
 __all__ = ["folder", "full"]  # the fixtures
@@ -30,7 +25,7 @@ __all__ = ["folder", "full"]  # the fixtures
 
 def test_the_flow_ends_with_what_was_scored(folder: Path) -> None:
     run = load(folder)
-    flow = report_cohort.flow(run)
+    flow = run_facts.flow(run)
     assert [step["step"] for step in flow[-2:]] == [
         "with features (in the bags)",
         "scored in a test part",
@@ -45,7 +40,7 @@ def test_the_flow_ends_with_what_was_scored(folder: Path) -> None:
 
 def test_parts_of_a_fold_add_up_to_the_units(folder: Path) -> None:
     run = load(folder)
-    rows = report_cohort.folds(run)
+    rows = run_facts.folds(run)
     assert [row["fold"] for row in rows] == sorted(set(run.splits["fold"]))
     for row in rows:
         own = run.splits.filter(pl.col("fold") == row["fold"])
@@ -56,7 +51,7 @@ def test_parts_of_a_fold_add_up_to_the_units(folder: Path) -> None:
 def test_reasons_are_counted_without_what_names_one_slide() -> None:
     dropped = [{"reason": "frozen tissue (TS1)"}, {"reason": "frozen tissue (BS2)"}]
     dropped += [{"reason": "no expression: P1"}, {"reason": None}]
-    assert report_cohort.reasons(dropped) == [
+    assert run_facts.reasons(dropped) == [
         ("frozen tissue", 2), ("no expression", 1), ("no reason given", 1),
     ]  # fmt: skip
 
@@ -72,7 +67,7 @@ def test_every_term_is_linked_once_and_every_link_leads_to_its_term(full: Path) 
 
 
 def test_a_term_is_linked_where_it_first_comes_and_escaped() -> None:
-    term = page.linker()
+    term = html.linker()
     assert str(term("pcc", "r < 1")) == '<a class="term" href="#term-pcc">r &lt; 1</a>'
     assert str(term("pcc")) == "correlation, PCC"
     with pytest.raises(KeyError):
@@ -81,7 +76,7 @@ def test_a_term_is_linked_where_it_first_comes_and_escaped() -> None:
 
 def works(source: str, name: str, **more: object) -> list[str]:
     given: dict = {"models": ["flow", "ridge"], "encoder": "uni", "pathway_set": "go-bp"} | more
-    found = report_cite.references({"source": source, "name": name}, **given)
+    found = references.references({"source": source, "name": name}, **given)
     assert len({work.key for work in found}) == len(found)
     return [work.key for work in found]
 
@@ -99,39 +94,39 @@ def test_what_is_cited_is_what_was_used() -> None:
 
 
 def test_bibtex_is_whole_and_links_lead_to_dois() -> None:
-    every = [report_cite.OURS, *report_cite.NETWORKS.values(), *report_cite.ENCODERS.values()]
-    every += [*report_cite.ONTOLOGY, *report_cite.PROJECTS.values()]
-    every += [report_cite.GDC, report_cite.TCIA, report_cite.HER2ST]
+    every = [references.OURS, *references.NETWORKS.values(), *references.ENCODERS.values()]
+    every += [*references.ONTOLOGY, *references.PROJECTS.values()]
+    every += [references.GDC, references.TCIA, references.HER2ST]
     for work in every:
         text = work.bibtex
         assert re.match(r"@(article|inproceedings|software)\{\w+,\n", text)
         assert text.count("{") == text.count("}")
         assert {"author", "title", "year"} <= set(work.fields)
         assert re.fullmatch(r"10\.\d{4,9}/\S+", work.fields.get("doi", "10.1000/x"))
-        assert work is report_cite.OURS or work.link.startswith("https://")
+        assert work is references.OURS or work.link.startswith("https://")
         assert "{" not in work.text
-    assert report_cite.ENCODERS["lite0"].text.startswith("Tan and Le: EfficientNet: Rethinking")
-    assert report_cite.GDC.text.startswith("Grossman et al.: Toward a Shared Vision")
+    assert references.ENCODERS["lite0"].text.startswith("Tan and Le: EfficientNet: Rethinking")
+    assert references.GDC.text.startswith("Grossman et al.: Toward a Shared Vision")
 
 
 def test_versions_are_those_installed_and_steps_those_of_the_package() -> None:
-    found = dict(report_methods.packages())
+    found = dict(run_facts.packages())
     assert found["torch"] == metadata.version("torch")
     assert {"slide2rna", "Python", "numpy", "openslide-bin"} <= set(found)
-    assert dict(report_methods.steps()) == STEP_VERSIONS
-    assert report_methods.seeds([{"seed": 3}, {"seed": 1}, {"seed": 3}, {}]) == [1, 3]
+    assert dict(run_facts.steps()) == STEP_VERSIONS
+    assert run_facts.seeds([{"seed": 3}, {"seed": 1}, {"seed": 3}, {}]) == [1, 3]
 
 
 def test_the_configuration_is_shown_as_run_without_places(full: Path) -> None:
     settings = {"features": {"encoder": "files", "path": "/home/someone/uni"}, "bags": {"k": 7}}
-    shown = report_methods.configuration(settings)
+    shown = run_facts.configuration(settings)
     assert shown is not None
     assert yaml.safe_load(shown) == {
         "features": {"encoder": "files", "path": "uni"}, "bags": {"k": 7},
     }  # fmt: skip
-    assert report_methods.configuration(None) is None
-    run = report.load(full, "lite0-flow-go-bp", "lite0", "go-bp", settings=settings)
-    text = page.render("report.html.j2", report.context(run))
+    assert run_facts.configuration(None) is None
+    run = run_tables.load(full, "lite0-flow-go-bp", "lite0", "go-bp", settings=settings)
+    text = html.render("pages/report.html.j2", report.context(run))
     assert "Configuration as run" in text
     assert "someone" not in text
 
@@ -141,7 +136,7 @@ def test_pictures_keep_every_pixel_and_the_gallery_its_budget(
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (30, 45, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    shown = page.picture(tmp_path / "a.png")
+    shown = html.picture(tmp_path / "a.png")
     assert (shown["width"], shown["height"]) == (30, 20)
     assert shown["uri"].startswith("data:image/webp;base64,")
     packed = io.BytesIO(base64.b64decode(shown["uri"].partition(",")[2]))

@@ -12,16 +12,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from slide2rna import (
-    figures_compare,
-    page,
-    report,
-    report_extras,
-    report_figures,
-    report_protocols,
-    verdict,
-)
-from slide2rna.errors import StageError
+from slide2rna.core.errors import StageError
+from slide2rna.pages import html
+from slide2rna.pages.numbers import number, span
+from slide2rna.report import report
+from slide2rna.report.figures import comparisons, draw_all
+from slide2rna.report.sections import ablations, protocols, run_tables, verdict
 from written_reports import NAMES, folder, full, load
 
 __all__ = ["folder", "full"]  # the fixtures
@@ -36,14 +32,14 @@ SECTIONS = {
 }
 
 
-def text_of(run: report.Run) -> str:
+def text_of(run: run_tables.RunTables) -> str:
     """The page without its figures, which take most of the time."""
-    return page.render("report.html.j2", report.context(run) | {"figure": {}})
+    return html.render("pages/report.html.j2", report.context(run) | {"figure": {}})
 
 
 @pytest.mark.parametrize("name", sorted(SECTIONS))
 def test_a_section_is_there_only_with_its_table(name: str, full: Path) -> None:
-    run, marks = load(full, *report_extras.STAGES), SECTIONS[name]
+    run, marks = load(full, *run_tables.STAGES), SECTIONS[name]
     text = (full / "report/index.html").read_text()
     assert all(mark in text for mark in marks)
     less = text_of(dataclasses.replace(run, extra=run.extra | {name: None}))
@@ -72,12 +68,12 @@ def test_ablations_without_draws_are_shown_as_points_alone(full: Path) -> None:
     table = run.extra["ablations"]
     assert table is not None
     points = table.filter(~pl.col("metric").str.contains("draw"))
-    rows = report_extras.ablations(points)
+    rows = ablations.ablations(points)
     assert rows is not None
-    assert len(figures_compare.ablations(rows).axes) == 2
-    every = report_extras.ablations(table)
+    assert len(comparisons.ablations(rows).axes) == 2
+    every = ablations.ablations(table)
     assert every is not None
-    assert [axis.get_title(loc="left") for axis in figures_compare.ablations(every).axes] == [
+    assert [axis.get_title(loc="left") for axis in comparisons.ablations(every).axes] == [
         "Point\nAll genes", "Point\nT50", "Mean of draws\nAll genes", "Mean of draws\nT50",
     ]  # fmt: skip
     text = text_of(dataclasses.replace(run, extra=run.extra | {"ablations": points}))
@@ -102,7 +98,7 @@ def test_what_the_run_does_not_name_is_not_shown(full: Path, tmp_path: Path) -> 
 
 
 def test_a_table_that_is_named_must_be_there(folder: Path) -> None:
-    for stage in report_extras.STAGES:
+    for stage in run_tables.STAGES:
         with pytest.raises(StageError, match=f"missing; run the stage {stage} first"):
             load(folder, stage)
 
@@ -130,7 +126,7 @@ def test_pathway_bars_show_the_best_network_ridge_and_the_best_null(full: Path) 
     table = run.tables["pathways"]
     nulls = ("site-mean", "color-ridge", "permuted")
     best = max(nulls, key=lambda name: float(table[f"r_{name}"].mean()))
-    assert report_figures.rivals_of(run) == ["abmil", "ridge", best]
+    assert draw_all.rivals_of(run) == ["abmil", "ridge", best]
 
 
 def test_full_page_says_who_is_better_and_shows_the_tables_numbers(full: Path) -> None:
@@ -152,8 +148,8 @@ def test_full_page_says_who_is_better_and_shows_the_tables_numbers(full: Path) -
         .select("model", "value", "low", "high")
         .iter_rows()
     ):
-        bold = f"<b>{page.number(value)}</b>"
-        interval = f'<span class="ci">{page.span({"low": low, "high": high})}</span>'
+        bold = f"<b>{number(value)}</b>"
+        interval = f'<span class="ci">{span({"low": low, "high": high})}</span>'
         assert cells[name].startswith(f"<td>{bold}{interval}</td>"), name
     for step in ("slides pooled over folds", "genes ranked by their test", "one draw scored"):
         assert step in text
@@ -175,9 +171,9 @@ def test_published_numbers_stand_beside_ours_only_for_their_cohort(
     )
     path = tmp_path / "numbers.tsv"
     table.write_csv(path, separator="\t")
-    numbers, summary = report_protocols.load_numbers(path), load(full).tables["summary"]
+    numbers, summary = protocols.load_numbers(path), load(full).tables["summary"]
     of = {"name": "mine", "source": "TCGA-LUAD"}
-    found = report_protocols.numbers(numbers, of, summary, "flow")
+    found = protocols.numbers(numbers, of, summary, "flow")
     assert found is not None
     assert found["matched"] == "TCGA-LUAD"
     (block,) = found["blocks"]
@@ -188,12 +184,12 @@ def test_published_numbers_stand_beside_ours_only_for_their_cohort(
     )
     assert draw is not None
     assert block["rows"][1]["cells"][1][0] == draw["value"]
-    other = report_protocols.numbers(numbers, {"name": "x", "source": "sheet"}, summary, "flow")
+    other = protocols.numbers(numbers, {"name": "x", "source": "sheet"}, summary, "flow")
     assert other is not None
     assert other["matched"] is None
     assert [block["cohort"] for block in other["blocks"]] == ["TCGA-LUAD", "TCGA-BRCA"]
     assert not any(row["ours"] for block in other["blocks"] for row in block["rows"])
-    assert report_protocols.load_numbers(tmp_path / "none.tsv") is None
+    assert protocols.load_numbers(tmp_path / "none.tsv") is None
 
 
 def test_every_extra_of_the_config_is_known_to_the_report(
@@ -201,7 +197,7 @@ def test_every_extra_of_the_config_is_known_to_the_report(
 ) -> None:
     schema = yaml.safe_load((repo / "workflow/schemas/config.schema.yaml").read_text())
     named = set(schema["$defs"]["extras"]["items"]["enum"])
-    assert named == set(report_extras.STAGES)
+    assert named == set(run_tables.STAGES)
     spec = importlib.util.spec_from_file_location("report_command", repo / "scripts/report.py")
     assert spec is not None
     assert spec.loader is not None

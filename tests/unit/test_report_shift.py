@@ -13,7 +13,11 @@ import shift_tables
 import synthetic_cohort
 import written_reports
 from scipy import stats
-from slide2rna import figures_shift, page, report, report_shift
+from slide2rna.pages import html, numbers
+from slide2rna.report import report
+from slide2rna.report.figures import shift as shift_figures
+from slide2rna.report.sections import run_tables
+from slide2rna.report.sections import shift as shift_section
 from written_reports import NAMES, load
 
 SITES = {"slide_id": ["a", "b", "c", "d"], "site": ["east", "east", "west", None]}
@@ -29,8 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def text_of(run: report.Run) -> str:
-    return page.render("report.html.j2", report.context(run) | {"figure": {}})
+def text_of(run: run_tables.RunTables) -> str:
+    return html.render("pages/report.html.j2", report.context(run) | {"figure": {}})
 
 
 def judged(**columns: object) -> pl.DataFrame:
@@ -44,7 +48,7 @@ def judged(**columns: object) -> pl.DataFrame:
 
 
 def test_shares_count_a_patients_first_slide_and_name_the_sites() -> None:
-    found = report_shift.shift(judged(), pl.DataFrame(SITES))
+    found = shift_section.shift(judged(), pl.DataFrame(SITES))
     assert found is not None
     shares = {
         row["name"]: [c and (c["value"], c["n"]) for c in row["cells"]] for row in found["rows"]
@@ -72,10 +76,10 @@ def test_expected_share_holds_what_no_shift_gives(held: int) -> None:
     cal, own = rng.normal(size=(runs, folds, held)), rng.normal(size=(runs, folds, 80))
     beyond = (cal[:, :, None] >= own[..., None]).sum(axis=-1)
     shares = ((1 + beyond) / (held + 1) <= 0.05).mean(axis=(1, 2))
-    low, high = report_shift.expected([(80, held)] * folds, 0.05)
+    low, high = shift_section.expected([(80, held)] * folds, 0.05)
     inside = ((shares >= low) & (shares <= high)).mean()
     assert 0.92 <= inside <= 1
-    k = report_shift.order_of(held, 0.05)
+    k = shift_section.order_of(held, 0.05)
     assert low < k / (held + 1) < high
     # Of independent p-values it would be narrower.
     ends = stats.binom.ppf([0.025, 0.975], 400, k / (held + 1)) / 400
@@ -83,27 +87,27 @@ def test_expected_share_holds_what_no_shift_gives(held: int) -> None:
 
 
 def test_expected_share_of_reaching_and_other_folds() -> None:
-    assert report_shift.expected([(80, 18), (9, 0)], 0.05) == (0, 0)
-    one = report_shift.expected([(10, 19)], 0.05)[1] * 10
-    assert report_shift.expected([(10, 19), (90, 18)], 0.05)[1] == pytest.approx(one / 100)
-    assert [report_shift.order_of(n, 0.29) for n in (99, 98)] == [29, 28]
+    assert shift_section.expected([(80, 18), (9, 0)], 0.05) == (0, 0)
+    one = shift_section.expected([(10, 19)], 0.05)[1] * 10
+    assert shift_section.expected([(10, 19), (90, 18)], 0.05)[1] == pytest.approx(one / 100)
+    assert [shift_section.order_of(n, 0.29) for n in (99, 98)] == [29, 28]
 
 
 def test_sites_that_are_left_out_are_told(folder: Path) -> None:
     sites = pl.DataFrame(SITES | {"site": ["east", "east", "west", "west"]})
     parts = {"part": ["test", "test", "cal", "cal"]}
-    left_out = report_shift.shift(judged(**parts), sites)
+    left_out = shift_section.shift(judged(**parts), sites)
     assert left_out is not None
     assert left_out["apart"]
-    mixed = report_shift.shift(judged(part=["test", "cal", "test", "cal"]), sites)
+    mixed = shift_section.shift(judged(part=["test", "cal", "test", "cal"]), sites)
     assert mixed is not None
     assert not mixed["apart"]
-    by_val = report_shift.shift(judged(part=["test", "test", "val", "val"]), sites)
+    by_val = shift_section.shift(judged(part=["test", "test", "val", "val"]), sites)
     assert by_val is not None
     assert by_val["apart"]
     # The same sites, but in different folds: each is left out of its own.
     folds = {"part": ["test", "cal", "cal", "test"], "fold": [0, 1, 0, 1]}
-    crossed = report_shift.shift(judged(**folds), sites)
+    crossed = shift_section.shift(judged(**folds), sites)
     assert crossed is not None
     assert crossed["apart"]
     run = load(folder)
@@ -145,11 +149,11 @@ def test_the_page_judges_shares_by_the_band(folder: Path) -> None:
 
 
 def test_too_few_cal_patients_are_said_to_be() -> None:
-    found = report_shift.shift(judged(n_cal=[3, 3, 4, 4]), pl.DataFrame(SITES))
+    found = shift_section.shift(judged(n_cal=[3, 3, 4, 4]), pl.DataFrame(SITES))
     assert found is not None
     assert found["unattainable"]
     assert (found["held"]["n_cal"], found["least"]["n_cal"]) == ("3 to 4", 0.25)
-    none = report_shift.shift(judged(n_cal=[0] * 4, bag_p=[None] * 4), pl.DataFrame(SITES))
+    none = shift_section.shift(judged(n_cal=[0] * 4, bag_p=[None] * 4), pl.DataFrame(SITES))
     assert none is not None
     assert none["rows"][0]["cells"][0] is None
 
@@ -172,12 +176,12 @@ def test_the_page_has_the_tables_numbers(folder: Path) -> None:
     run, text = load(folder, "stain"), text_of(load(folder, "stain"))
     gains = run.extra["abstention"].filter(pl.col("share").is_null(), pl.col("gene_set") == "all")
     for order in ("bag", "expression", "spread"):
-        row = re.search(rf'<th scope="row">{report_shift.WORDS[order]}</th>(.*?)</tr>', text)
+        row = re.search(rf'<th scope="row">{shift_section.WORDS[order]}</th>(.*?)</tr>', text)
         assert row is not None
         for metric in ("crps", "rmse", "pcc"):
             of = gains.filter(pl.col("order") == order, pl.col("metric") == metric)
-            assert f"<b>{page.number(of['value'][0], 4, True)}</b>" in row[1]
-            assert f"p = {page.tiny(of['p'][0])}" in row[1]
+            assert f"<b>{numbers.number(of['value'][0], 4, True)}</b>" in row[1]
+            assert f"p = {numbers.tiny(of['p'][0])}" in row[1]
     tested = run.extra["shift"].filter(pl.col("part") == "test")
     assert (
         tested.sort("bag_p_train", "bag_distance", descending=[False, True])["slide_id"][0] in text
@@ -188,24 +192,24 @@ def test_shift_of_other_folds_is_not_read(folder: Path) -> None:
     assert load(folder).extra["shift"]["fold"].n_unique() == 3
     assert load(folder, folds=2).extra["shift"]["fold"].n_unique() == 2
     assert load(folder, folds=4).extra["shift"] is None
-    assert report_shift.load(folder, "another", 3) == {"shift": None, "abstention": None}
+    assert run_tables.load_shift(folder, "another", 3) == {"shift": None, "abstention": None}
 
 
 def test_figures_stand_for_draws_points_and_few_cal_patients(folder: Path) -> None:
     run = load(folder, "stain")
     judged_run, answered = run.extra["shift"], run.extra["abstention"]
-    axes = figures_shift.shift(judged_run).axes
+    axes = shift_figures.shift(judged_run).axes
     assert axes[0].get_title("left") == "Bag, against train"  # two cal patients make no histogram
     bars = [bar.get_height() * bar.get_width() / 0.92 for bar in axes[1].patches]
     assert sum(bars) == pytest.approx(1)
-    many = figures_shift.shift(judged_run.with_columns(n_cal=pl.lit(99)))
+    many = shift_figures.shift(judged_run.with_columns(n_cal=pl.lit(99)))
     assert many.axes[0].get_title("left") == "Bag, against cal"
-    assert len(figures_shift.abstention(answered).axes) == 3
+    assert len(shift_figures.abstention(answered).axes) == 3
     points = answered.filter(pl.col("metric") != "crps", pl.col("order") != "spread")
-    assert len(figures_shift.abstention(points).axes) == 2
-    found = report_shift.stain(run.extra["stain"], run.extra["stain_genes"])
+    assert len(shift_figures.abstention(points).axes) == 2
+    found = shift_section.stain(run.extra["stain"], run.extra["stain_genes"])
     assert found is not None
-    labels = [text.get_text() for text in figures_shift.stain(found).axes[0].get_yticklabels()]
+    labels = [text.get_text() for text in shift_figures.stain(found).axes[0].get_yticklabels()]
     assert labels[0] == "contrast × 0.7"
     assert "as they are" not in labels
 
@@ -219,7 +223,7 @@ def test_verdict_follows_the_band_of_random_orders() -> None:
             for order in ("bag", "random")
             for share in (None, 1.0, 0.8)
         ]
-        found = report_shift.abstention(pl.DataFrame(rows, infer_schema_length=None))
+        found = shift_section.abstention(pl.DataFrame(rows, infer_schema_length=None))
         assert found is not None
         assert [line["label"] for line in found["verdict"]] == [label]
         assert "20 % of what the true errors" in found["verdict"][0]["text"]

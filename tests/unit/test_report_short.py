@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-from slide2rna import report_short
-from slide2rna.summary import UNCLAIMED
+from slide2rna.evaluation.scoring.summary import UNCLAIMED
+from slide2rna.report.sections import plain_words
 
 COUNTS = {"slides": 47, "patients": 40, "genes": 4}
 COHORT = {"split_unit": "patient", "n_sites": 2}
@@ -44,7 +44,7 @@ def said(
     found: pl.DataFrame | None = None,
 ) -> list[str]:
     drawn = coverage(0.9) if calibration is None else calibration
-    return report_short.sentences(
+    return plain_words.sentences(
         table, genes() if found is None else found, drawn, cohort or COHORT, COUNTS, "flow"
     )
 

@@ -6,14 +6,9 @@ import json
 
 import polars as pl
 import pytest
-from slide2rna import (
-    figures_compare,
-    lineup,
-    report_extras,
-    report_protocols,
-    report_tables,
-    verdict,
-)
+from slide2rna.evaluation.scoring import labels
+from slide2rna.report.figures import comparisons
+from slide2rna.report.sections import ablations, leak_audit, protocols, results, verdict
 
 EMPTY = pl.DataFrame(schema={"gene_set": pl.String})
 
@@ -50,21 +45,21 @@ def test_order_is_main_networks_ridge_nulls() -> None:
     names = ["constant", "zoo", "ridge", "abmil", "permuted", "flow.no-graph", "he2rna", "flow"]
     names += ["site-mean", "flow.seed-2"]
     summary = table(*(score(name, "pcc", 0.1) for name in names))
-    assert lineup.order(summary, "flow") == [
+    assert labels.order(summary, "flow") == [
         "flow", "flow.no-graph", "he2rna", "abmil", "zoo", "ridge", "site-mean", "permuted",
         "constant",
     ]  # fmt: skip
-    assert lineup.order(summary, "abmil")[:2] == ["abmil", "flow"]
-    assert lineup.words("flow.no-graph").endswith("; no graph")
+    assert labels.order(summary, "abmil")[:2] == ["abmil", "flow"]
+    assert labels.description("flow.no-graph").endswith("; no graph")
 
 
 def test_gene_sets_fall_and_the_headline_is_t100_or_the_next_larger() -> None:
     made = pl.DataFrame({"gene_set": ["T20", "all", "T1000", "T200", "all"]})
-    assert lineup.gene_sets(made) == ["all", "T1000", "T200", "T20"]
-    assert lineup.headline_set(["all", "T1000", "T200", "T20"]) == "T200"
-    assert lineup.headline_set(["all", "T50"]) == "T50"
-    assert lineup.headline_set(["all", "T50-test"]) is None
-    assert lineup.shown_sets(["all"]) == ["all"]
+    assert labels.gene_sets(made) == ["all", "T1000", "T200", "T20"]
+    assert labels.headline_set(["all", "T1000", "T200", "T20"]) == "T200"
+    assert labels.headline_set(["all", "T50"]) == "T50"
+    assert labels.headline_set(["all", "T50-test"]) is None
+    assert labels.shown_sets(["all"]) == ["all"]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +130,7 @@ def test_matrix_is_antisymmetric_and_marks_what_is_clear() -> None:
     rows = [score(name, "pcc", at) for name, at in value.items()]
     pairs = [("flow", "abmil"), ("flow", "ridge"), ("abmil", "ridge"), ("ridge", "abmil")]
     rows += [score(a, f"pcc_minus:{b}", value[a] - value[b]) for a, b in pairs]
-    found = report_tables.matrix(table(*rows), "flow")
+    found = results.matrix(table(*rows), "flow")
     assert found is not None
     assert found["names"] == ["flow", "abmil", "ridge"]
     cells = [row["cells"] for row in found["rows"]]
@@ -147,7 +142,7 @@ def test_matrix_is_antisymmetric_and_marks_what_is_clear() -> None:
     assert [cell and cell["tone"] for cell in cells[0]] == [None, "bad", "open"]
     assert cells[1][0]["tone"] == "good"
     few = [row for row in rows if row["model"] == "flow" or row["metric"] == "pcc"]
-    assert report_tables.matrix(table(*few), "flow") is None
+    assert results.matrix(table(*few), "flow") is None
 
 
 def test_genes_better_has_a_column_per_null() -> None:
@@ -155,12 +150,12 @@ def test_genes_better_has_a_column_per_null() -> None:
     rows += [score("flow", "genes_better:permuted", 60, None, note="Steiger")]
     rows += [score("flow", "genes_better:ridge", 5, None)]
     rows += [score("ridge", "genes_better:permuted", 70, None)]
-    found = report_tables.genes_better(table(*rows), "flow")
+    found = results.genes_better(table(*rows), "flow")
     assert found is not None
     assert (found["columns"], found["note"]) == (["ridge", "permuted"], "Steiger")
     values = [[cell and cell["value"] for cell in row["cells"]] for row in found["rows"]]
     assert values == [[5, 60], [None, 70]]
-    assert report_tables.genes_better(table(rows[0]), "flow") is None
+    assert results.genes_better(table(rows[0]), "flow") is None
 
 
 def test_steps_add_up() -> None:
@@ -170,17 +165,17 @@ def test_steps_add_up() -> None:
         for name, at in values.items()
         for s in ("T50", "all")
     ]
-    found = report_protocols.steps(table(*rows), "flow")
+    found = protocols.steps(table(*rows), "flow")
     assert [row["name"] for row in found] == ["clean", "pooled-slides", "test-ranked", "one-draw"]
     assert [cell["gene_set"] for cell in found[0]["cells"]] == ["all", "T50"]
     added = [row["cells"][0]["added"] for row in found]
     assert added[0] is None
     assert added[1:] == pytest.approx([-0.05, 0.25, -0.3])
-    figure = figures_compare.steps(found, ["all", "T50", "T20"])
+    figure = comparisons.steps(found, ["all", "T50", "T20"])
     bars = figure.axes[0].patches
     assert [bar.get_width() for bar in bars] == pytest.approx([0.5, -0.05, 0.25, -0.3])
     assert [bar.get_x() for bar in bars] == pytest.approx([0, 0.5, 0.45, 0.7])
-    assert report_protocols.steps(table(score("flow", "pcc", 0.1)), "flow") == []
+    assert protocols.steps(table(score("flow", "pcc", 0.1)), "flow") == []
 
 
 def test_protocols_score_one_draw_where_there_is_one() -> None:
@@ -190,14 +185,14 @@ def test_protocols_score_one_draw_where_there_is_one() -> None:
     rows += [score("flow", "pcc_one_draw", 0.4, None, **more)]
     rows += [score("flow", "nrmse", 0.07, None, **more)]
     rows += [score("constant", "nrmse", 0.09, None, **more)]
-    found = report_protocols.side_by_side(table(*rows), "flow")
+    found = protocols.side_by_side(table(*rows), "flow")
     assert found is not None
     (row,) = found["rows"]
     assert (row["published"], row["of"], row["point"]) == (0.4, "one draw", 0.6)
     assert (row["nrmse"], row["constant"], row["clean"]["value"]) == (0.07, 0.09, 0.5)
     every = {row["name"]: (row["published"], row["of"]) for row in found["every"]}
     assert every["abmil"] == (0.55, "point")
-    assert report_protocols.side_by_side(table(*rows[:3]), "flow") is None
+    assert protocols.side_by_side(table(*rows[:3]), "flow") is None
 
 
 def test_search_sums_what_was_spent() -> None:
@@ -211,7 +206,7 @@ def test_search_sums_what_was_spent() -> None:
         for fold in range(3)
         for c in range(2)
     ]  # fmt: skip
-    (found,) = report_tables.search(pl.DataFrame(rows))
+    (found,) = results.search(pl.DataFrame(rows))
     assert (found["configurations"], found["folds"], found["epochs"]) == (2, 3, 90)
     assert found["seconds"] == 180
     assert found["best"] == "5–7"
@@ -219,7 +214,7 @@ def test_search_sums_what_was_spent() -> None:
         ("learning_rate 0.0001", 2), ("defaults", 1),
     ]  # fmt: skip
     assert found["val_loss"] == pytest.approx((0.9 + 0.9 + 1.0) / 3)
-    assert report_tables.search(None) == []
+    assert results.search(None) == []
 
 
 def test_leak_compares_means_and_lists_shared_patients() -> None:
@@ -230,7 +225,7 @@ def test_leak_compares_means_and_lists_shared_patients() -> None:
         rows.append(keys | mean | {"n_train": None, "n_test": None, "n_shared": None})
         shared = 7 if pairing == "published" else 0
         rows.append(keys | mean | {"fold": 0, "n_train": 30, "n_test": 10, "n_shared": shared})
-    found = report_extras.leak(pl.DataFrame(rows, infer_schema_length=None))
+    found = leak_audit.leak(pl.DataFrame(rows, infer_schema_length=None))
     assert found is not None
     pair = found["rows"][0]["cells"][0]
     assert (pair["clean"]["value"], pair["published"]["value"]) == (0.02, 0.6)
@@ -238,7 +233,7 @@ def test_leak_compares_means_and_lists_shared_patients() -> None:
     paired = rows[0] | {"pairing": "difference", "value": 0.57, "low": 0.5, "high": 0.6}
     more = [row | {"gene_set": "T50-pooled"} for row in (rows[0], rows[2])]
     made = pl.DataFrame([*rows, paired, *more], infer_schema_length=None)
-    found = report_extras.leak(made)
+    found = leak_audit.leak(made)
     assert found is not None
     assert found["sets"] == ["All genes", "T50, test patients pooled"]
     assert found["rows"][0]["cells"][0]["difference"]["low"] == 0.5
@@ -252,7 +247,7 @@ def test_compared_pathways_favour_no_model() -> None:
     paths = pl.DataFrame(
         {"pathway": ["a", "b", "c"], "r": [0.9, 0.6, 0.5], "r_ridge": [0.1, 0.6, None]}
     )
-    found = figures_compare.compared_pathways(paths, ["ridge"], 2)
+    found = comparisons.compared_pathways(paths, ["ridge"], 2)
     assert found["pathway"].to_list() == ["b", "a"]
 
 
@@ -264,11 +259,11 @@ def test_aspects_need_both_and_favour_none() -> None:
             ("c", "base", 0.99),
         )
     ]  # fmt: skip
-    found = report_extras.aspects(pl.DataFrame(rows))
+    found = ablations.aspects(pl.DataFrame(rows))
     assert [(row["pathway"], row["r"], row["r_mf"]) for row in found] == [
         ("b", 0.6, 0.7), ("a", 0.9, 0.1),
     ]  # fmt: skip
-    assert report_extras.aspects(pl.DataFrame(rows).filter(pl.col("variant") == "base")) == []
+    assert ablations.aspects(pl.DataFrame(rows).filter(pl.col("variant") == "base")) == []
 
 
 def test_the_verdict_says_where_training_found_nothing() -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
-from slide2rna import config, models, runs
-from slide2rna.errors import ConfigError
+from slide2rna.core import config
+from slide2rna.core.errors import ConfigError
+from slide2rna.models import registry
+from slide2rna.plan import runs
 
 
 def plan(**settings: Any) -> dict[str, Any]:
@@ -118,12 +120,12 @@ def test_what_would_choose_cannot_be_searched(key: str) -> None:
 def test_the_schema_names_the_models_of_the_registries() -> None:
     found = plan()
     assert found["leak_audit"]["models"] == ["memoriser", "ridge", "abmil"]
-    networks = {"flow", *models.NETWORKS}
+    networks = {"flow", *registry.NETWORKS}
     schema = yaml.safe_load(config.SCHEMA.read_text())["$defs"]
     assert set(schema["models"]["items"]["enum"]) == networks
     audited = schema["leak_audit"]["properties"]["models"]["items"]["enum"]
-    assert set(audited) == {*networks, *models.CLOSED_FORM}
-    assert set(config.defaults("baselines")) == set(models.NETWORKS)
+    assert set(audited) == {*networks, *registry.CLOSED_FORM}
+    assert set(config.defaults("baselines")) == set(registry.NETWORKS)
 
 
 def test_an_ablation_cannot_look_like_a_repeat() -> None:

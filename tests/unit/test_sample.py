@@ -12,8 +12,13 @@ import polars as pl
 import pytest
 import torch
 import zarr
-from slide2rna import bagfile, checkpoint, config, data, fit, sample
-from slide2rna.errors import StageError
+from slide2rna.core import config
+from slide2rna.core.errors import StageError
+from slide2rna.data import fold_rows
+from slide2rna.features import bag_file
+from slide2rna.models import checkpoint
+from slide2rna.sampling import draw, fold_draws
+from slide2rna.training import fit
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -24,19 +29,19 @@ OPTIONS = config.defaults("sample", draws=19, steps=3, mean_pairs=2)
 def trained(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
     folder = tmp_path_factory.mktemp("cohort")
     cohort = flow_cohort.make(folder, {"train": 12, "val": 3, "cal": 2, "test": 3})
-    fit.run(
+    fit.fit_fold(
         cohort.inputs, folder / "model", flow_cohort.settings(epochs=12, learning_rate=0.02), 1, CPU
     )
     model, meta = checkpoint.load_model(folder / "model")
-    bagged = bagfile.load(cohort.inputs.bags)
-    rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    bagged = bag_file.load(cohort.inputs.bags)
+    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     return cohort, folder, model, meta, bagged, rows.of("val", "cal", "test")
 
 
 def run(trained, out: Path, **changes: object) -> zarr.Group:  # type: ignore[no-untyped-def]
     _, _, model, meta, bagged, rows = trained
     arrays = (bagged.means, bagged.sizes)
-    sample.run(
+    fold_draws.sample_fold(
         *(model, meta, arrays, rows, OPTIONS | changes, 1, 0, "flow"),
         *(out / "fold-0.zarr", out / "fold-0.parquet", CPU),
     )
@@ -94,43 +99,43 @@ def test_memory_and_order_do_not_matter(trained) -> None:  # type: ignore[no-unt
         image = model.encode_image(
             torch.from_numpy(bagged.means[rows.bag]), torch.from_numpy(bagged.sizes[rows.bag])
         )
-    x0 = torch.stack([sample.noise(1, 0, name, 19, 60, "draws") for name in rows.slide_ids])
-    whole = sample.draw(model, image, x0, OPTIONS)
+    x0 = torch.stack([draw.noise(1, 0, name, 19, 60, "draws") for name in rows.slide_ids])
+    whole = draw.draw(model, image, x0, OPTIONS)
     for limit in (1, 7, 19, 50):
-        assert torch.allclose(sample.draw(model, image, x0, OPTIONS, limit), whole, atol=1e-5)
-    swapped = sample.draw(model, image.flip(0), x0.flip(0), OPTIONS).flip(0)
+        assert torch.allclose(draw.draw(model, image, x0, OPTIONS, limit), whole, atol=1e-5)
+    swapped = draw.draw(model, image.flip(0), x0.flip(0), OPTIONS).flip(0)
     assert torch.allclose(swapped, whole, atol=1e-5)
 
 
 def test_noise_is_named() -> None:
-    one = sample.noise(1, 0, "a", 4, 5, "draws")
-    assert torch.equal(one, sample.noise(1, 0, "a", 4, 5, "draws"))
+    one = draw.noise(1, 0, "a", 4, 5, "draws")
+    assert torch.equal(one, draw.noise(1, 0, "a", 4, 5, "draws"))
     for other in (
         (2, 0, "a", "draws"),
         (1, 1, "a", "draws"),
         (1, 0, "b", "draws"),
         (1, 0, "a", "mean"),
     ):
-        assert not torch.equal(one, sample.noise(*other[:3], 4, 5, other[3]))
+        assert not torch.equal(one, draw.noise(*other[:3], 4, 5, other[3]))
 
 
 def test_rows_per_chunk_follows_the_budget(trained) -> None:  # type: ignore[no-untyped-def]
     model = trained[2]
     gpu = torch.device("cuda")
     weights = sum(value.nbytes for value in model.state_dict().values())
-    small, large = (sample.rows_per_chunk(model, mb, gpu) for mb in (64, 1024))
+    small, large = (draw.rows_per_chunk(model, mb, gpu) for mb in (64, 1024))
     assert 1 < small < large
-    assert weights + large * sample.row_bytes(model) <= 1024 * 2**20
-    assert weights + (large + 1) * sample.row_bytes(model) > 1024 * 2**20
-    assert sample.rows_per_chunk(model, 3000, CPU) == sample.CPU_ROWS
+    assert weights + large * draw.row_bytes(model) <= 1024 * 2**20
+    assert weights + (large + 1) * draw.row_bytes(model) > 1024 * 2**20
+    assert draw.rows_per_chunk(model, 3000, CPU) == draw.CPU_ROWS
     # Python and torch alone are more than that.
-    assert sample.rows_per_chunk(model, 64, CPU) == 1
+    assert draw.rows_per_chunk(model, 64, CPU) == 1
 
 
 def test_goes_on_after_an_interruption(trained, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(sample, "CPU_ROWS", 19)  # one slide per batch
+    monkeypatch.setattr(draw, "CPU_ROWS", 19)  # one slide per batch
     whole = run(trained, tmp_path / "whole")
-    real, calls = sample.draw, []
+    real, calls = draw.draw, []
 
     def stops(*args: object, **kwargs: object) -> torch.Tensor:
         calls.append(1)
@@ -138,7 +143,7 @@ def test_goes_on_after_an_interruption(trained, tmp_path: Path, monkeypatch) -> 
             raise KeyboardInterrupt
         return real(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sample, "draw", stops)
+    monkeypatch.setattr(draw, "draw", stops)
     with pytest.raises(KeyboardInterrupt):
         run(trained, tmp_path / "cut")
     assert not (tmp_path / "cut" / "fold-0.zarr").exists()
@@ -168,7 +173,7 @@ def test_guidance_is_noted_and_the_point_has_none(trained, tmp_path: Path) -> No
 def test_other_encoder_is_an_error(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     _, _, model, meta, bagged, rows = trained
     with pytest.raises(StageError, match="5 features, the model has 12"):
-        sample.run(
+        fold_draws.sample_fold(
             *(model, meta, (bagged.means[..., :5], bagged.sizes), rows, OPTIONS, 1, 0, "flow"),
             *(tmp_path / "a.zarr", tmp_path / "a.parquet", CPU),
         )
@@ -179,7 +184,7 @@ def test_bags_of_another_k_are_an_error(trained, tmp_path: Path) -> None:  # typ
     _, _, model, meta, bagged, rows = trained
     k = meta["clusters"]
     with pytest.raises(StageError, match=f"{k - 1} clusters per slide, the model has {k}"):
-        sample.run(
+        fold_draws.sample_fold(
             *(model, meta, (bagged.means[:, 1:], bagged.sizes[:, 1:]), rows, OPTIONS, 1, 0, "flow"),
             *(tmp_path / "a.zarr", tmp_path / "a.parquet", CPU),
         )
@@ -193,7 +198,7 @@ def test_bfloat16_draws_are_near(trained, slides: int) -> None:  # type: ignore[
     ).detach()
     x0 = torch.randn(slides, 30, model.pathways.n_genes)
     plain, fast = (
-        sample.draw(model, image, x0, config.defaults("sample", precision=precision))
+        draw.draw(model, image, x0, config.defaults("sample", precision=precision))
         for precision in ("float32", "bfloat16")
     )
     error = float((fast - plain).std() / plain.std())

@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from slide2rna import bagfile, config, data, sample, sampler_draws
-from slide2rna.errors import StageError
-from slide2rna.runs import Sampler
+from slide2rna.core import config
+from slide2rna.core.errors import StageError
+from slide2rna.data import fold_rows
+from slide2rna.features import bag_file
+from slide2rna.plan.runs import PlannedSampler
+from slide2rna.sampling import draw, fold_draws
+from slide2rna.studies.samplers import sampler_draws
 from test_distil import build
 from training_cohort import CPU, cohort
 
@@ -23,9 +27,9 @@ __all__ = ["cohort"]  # the fixture
 
 BASE = config.defaults("sample", draws=19)
 LISTED = [
-    Sampler("exponential-3", BASE | {"steps": 3}),
-    Sampler("euler-2", BASE | {"solver": "euler", "steps": 2}),
-    Sampler("one-step", BASE | {"steps": 1}, True),
+    PlannedSampler("exponential-3", BASE | {"steps": 3}),
+    PlannedSampler("euler-2", BASE | {"solver": "euler", "steps": 2}),
+    PlannedSampler("one-step", BASE | {"steps": 1}, True),
 ]
 
 
@@ -38,13 +42,15 @@ def run(
     cohort: flow_cohort.FlowCohort,
     model: Path,
     out: Path,
-    listed: list[Sampler] = LISTED,
+    listed: list[PlannedSampler] = LISTED,
     student: bool = True,
 ) -> None:
-    bagged = bagfile.load(cohort.inputs.bags)
-    rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    bagged = bag_file.load(cohort.inputs.bags)
+    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     given = model if student else None
-    sampler_draws.run(model, given, listed, bagged, rows.of("val", "test"), 1, 0, "flow", out, CPU)
+    sampler_draws.draw_samplers(
+        model, given, listed, bagged, rows.of("val", "test"), 1, 0, "flow", out, CPU
+    )
 
 
 def read(folder: Path, name: str, array: str) -> np.ndarray:
@@ -77,7 +83,7 @@ def test_an_interrupted_fold_goes_on_with_the_next_sampler(
 ) -> None:
     out, other = tmp_path / "a" / "fold-0", tmp_path / "b" / "fold-0"
     asked: list[str] = []
-    plain = sample.run
+    plain = fold_draws.sample_fold
 
     def watched(*args: object, **more: object) -> None:
         asked.append(str(args[7]))
@@ -85,7 +91,7 @@ def test_an_interrupted_fold_goes_on_with_the_next_sampler(
             raise KeyboardInterrupt
         plain(*args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sample, "run", watched)
+    monkeypatch.setattr(fold_draws, "sample_fold", watched)
     with pytest.raises(KeyboardInterrupt):
         run(cohort, model, out)
     assert not out.exists()
@@ -108,14 +114,14 @@ def test_what_changed_meanwhile_is_drawn_again(
     (tmp_path / "fold-0.partial" / "heun-3.zarr.partial").mkdir()
     shutil.rmtree(tmp_path / "fold-0.partial" / "exponential-3.zarr")  # once not listed any more
     asked: list[str] = []
-    plain = sample.run
+    plain = fold_draws.sample_fold
 
     def watched(*args: object, **more: object) -> None:
         asked.append(str(args[7]))
         plain(*args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sample, "run", watched)
-    changed = Sampler("euler-2", LISTED[1].settings | {"guidance": 1.5})
+    monkeypatch.setattr(fold_draws, "sample_fold", watched)
+    changed = PlannedSampler("euler-2", LISTED[1].settings | {"guidance": 1.5})
     run(cohort, model, out, [LISTED[0], changed])
     assert asked == ["flow.exponential-3", "flow.euler-2"]
     kept = {path.name for path in out.iterdir()}
@@ -135,7 +141,7 @@ def test_seconds_follow_the_evaluations_whatever_the_load(
 ) -> None:
     """A clock that ticks with every evaluation, and stands still or jumps in the first round."""
     now, calls = [0.0], [0]
-    plain = sample.draw
+    plain = draw.draw
 
     def ticking(*args: object, **more: object) -> torch.Tensor:
         settings = args[3]
@@ -147,7 +153,7 @@ def test_seconds_follow_the_evaluations_whatever_the_load(
     out = tmp_path / "fold-0"
     run(cohort, model, out)
     out.rename(tmp_path / "fold-0.partial")  # so that only the clock runs again
-    monkeypatch.setattr(sample, "draw", ticking)
+    monkeypatch.setattr(draw, "draw", ticking)
     monkeypatch.setattr(sampler_draws.time, "perf_counter", lambda: now[0])
     run(cohort, model, out)
     assert calls[0] == sampler_draws.ROUNDS * len(LISTED)

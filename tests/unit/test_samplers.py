@@ -14,23 +14,29 @@ import polars as pl
 import pytest
 import synthetic_cohort
 import zarr
-from slide2rna import config, figures_samplers, page, report_samplers, runs, samplers
-from slide2rna.errors import ConfigError
-from slide2rna.samplers import Variant
+from slide2rna.core import config
+from slide2rna.core.errors import ConfigError
+from slide2rna.pages.html import render
+from slide2rna.plan import runs
+from slide2rna.report.figures import samplers as samplers_figure
+from slide2rna.report.figures.samplers import quality
+from slide2rna.report.sections.samplers import samplers
+from slide2rna.studies.samplers import sampler_table
+from slide2rna.studies.samplers.sampler_table import ScoredSampler
 from synthetic_models import add_model
 from test_ablations import one as found_in
 from test_evaluate import SETTINGS
 
 VARIANTS = [
-    Variant("flow", "exponential-20", "exponential", 20, 1.0),
-    Variant("flow.same", "exponential-4", "exponential", 4, 1.0),
-    Variant("flow.narrow", "euler-5", "euler", 5, 1.0),
-    Variant("flow.noisy", "one-step", "exponential", 1, 1.0),
+    ScoredSampler("flow", "exponential-20", "exponential", 20, 1.0),
+    ScoredSampler("flow.same", "exponential-4", "exponential", 4, 1.0),
+    ScoredSampler("flow.narrow", "euler-5", "euler", 5, 1.0),
+    ScoredSampler("flow.noisy", "one-step", "exponential", 1, 1.0),
 ]
 SECONDS = {"flow": 4.0, "flow.same": 0.8, "flow.narrow": 1.0, "flow.noisy": 0.2}
 
 
-def plan(first: str = "flow", **own: Any) -> runs.Run:
+def plan(first: str = "flow", **own: Any) -> runs.PlannedRun:
     # The run's own guidance isn't that of its samplers, or the reference would have another name.
     sampling = {"steps": 8, "mean_pairs": 2, "guidance": 2, "keep": "summary"}
     settings = {"models": [first], "samplers": own, "sample": sampling}
@@ -108,7 +114,10 @@ def table(
 ) -> pl.DataFrame:
     out = tmp_path_factory.mktemp("samplers")
     settings = config.defaults("evaluate", **SETTINGS)
-    samplers.write(replace(made.inputs, others=others), VARIANTS, out, settings, 1, 1)
+    table = sampler_table.write_samplers(
+        replace(made.inputs, others=others), VARIANTS, out, settings, 1, 1
+    )
+    samplers_figure.write(table, out)
     assert (out / "samplers.png").stat().st_size > 1000
     assert (out / "samplers.svg").is_file()
     return pl.read_parquet(out / "samplers.parquet")
@@ -151,7 +160,7 @@ def test_crps_is_divided_by_the_references(table: pl.DataFrame) -> None:
     lost = one(table, "one-step", "counts")
     assert lost["value"] == 0
     assert f"CRPS {100 * (ratio['value'] - 1):.1f} % higher" in lost["note"]
-    null = one(table, samplers.CLIMATOLOGY, "crps_ratio")
+    null = one(table, sampler_table.CLIMATOLOGY, "crps_ratio")
     assert null["value"] > ratio["value"]
 
 
@@ -164,33 +173,33 @@ def test_seconds_are_of_a_hundred_draws_with_their_range(table: pl.DataFrame) ->
 
 
 def test_heun_and_midpoint_take_two_evaluations_a_step() -> None:
-    assert Variant("", "heun-10", "heun", 10, 1.0).facts["evaluations"] == 20
-    assert Variant("", "midpoint-10", "midpoint", 10, 1.0).facts["evaluations"] == 20
+    assert ScoredSampler("", "heun-10", "heun", 10, 1.0).facts["evaluations"] == 20
+    assert ScoredSampler("", "midpoint-10", "midpoint", 10, 1.0).facts["evaluations"] == 20
 
 
 def test_the_section_tells_the_verdict_and_names_the_cheapest(table: pl.DataFrame) -> None:
-    found = report_samplers.samplers(table)
+    found = samplers(table)
     assert found is not None
     assert found["rows"][0]["sampler"] == "exponential-20"
     texts = [line.text for line in found["verdict"]]
     assert "exponential-4 with 4 evaluations, CRPS +0.0\u00a0%" in texts[0]
     assert texts[1].startswith("The one-step student does not count (CRPS")
     context = {"samplers": found, "figure": {}, "run": "r"}
-    html = page.render("_samplers.html.j2", context)
+    html = render("sections/samplers.html.j2", context)
     assert html.count("<tr") == 1 + len(VARIANTS) + 3
     assert "points less" in html
-    assert page.render("_samplers.html.j2", context | {"samplers": None}).strip() == ""
+    assert render("sections/samplers.html.j2", context | {"samplers": None}).strip() == ""
 
 
 def test_without_seconds_there_is_one_panel_less(table: pl.DataFrame) -> None:
-    untimed = report_samplers.samplers(table.filter(pl.col("metric") != "seconds"))
+    untimed = samplers(table.filter(pl.col("metric") != "seconds"))
     assert untimed is not None
     assert not untimed["timed"]
-    assert len(figures_samplers.quality(untimed).axes) == 3
-    assert "Seconds" not in page.render(
-        "_samplers.html.j2", {"samplers": untimed, "figure": {}, "run": "r"}
+    assert len(quality(untimed).axes) == 3
+    assert "Seconds" not in render(
+        "sections/samplers.html.j2", {"samplers": untimed, "figure": {}, "run": "r"}
     )
-    assert report_samplers.samplers(None) is None
+    assert samplers(None) is None
 
 
 def test_the_command_line(

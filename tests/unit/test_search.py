@@ -14,8 +14,11 @@ import torch
 from safetensors.torch import load_file
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
-from slide2rna import checkpoint, data, fit
-from slide2rna.model import RNAFM
+from slide2rna.data import fold_rows
+from slide2rna.features import bag_file
+from slide2rna.flow.velocity import RNAFM
+from slide2rna.models import checkpoint
+from slide2rna.training import fit
 from training_cohort import CPU, cohort
 
 torch.set_num_threads(1)
@@ -31,7 +34,7 @@ def test_search_keeps_the_configuration_that_val_prefers(
 ) -> None:
     settings = flow_cohort.settings(epochs=4)
     useless, wide = {"learning_rate": 1e-9}, {"hidden": 24, "learning_rate": 5e-3}
-    fit.run(cohort.inputs, tmp_path / "all", settings | {"search": [useless, wide]}, 1, CPU)
+    fit.fit_fold(cohort.inputs, tmp_path / "all", settings | {"search": [useless, wide]}, 1, CPU)
     tried = pl.read_parquet(tmp_path / "all" / "search.parquet")
     assert tried["configuration"].to_list() == [0, 1, 2]
     assert [json.loads(text) for text in tried["settings"]] == [{}, useless, wide]
@@ -44,7 +47,7 @@ def test_search_keeps_the_configuration_that_val_prefers(
     own = [{}, useless, wide][best]
     alone = flow_cohort.settings(**({"epochs": 4} | {k: own[k] for k in own if k != "hidden"}))
     alone["model"] |= {key: own[key] for key in own if key == "hidden"}
-    single = fit.run(cohort.inputs, tmp_path / "alone", alone, 1, CPU)
+    single = fit.fit_fold(cohort.inputs, tmp_path / "alone", alone, 1, CPU)
     weights = zip(model.parameters(), single.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in weights)
 
@@ -53,7 +56,7 @@ def test_a_configuration_that_diverges_is_left_out(
     cohort: flow_cohort.FlowCohort, tmp_path: Path
 ) -> None:
     settings = flow_cohort.settings(epochs=2)
-    fit.run(cohort.inputs, tmp_path, settings | {"search": [{"learning_rate": 1e30}]}, 1, CPU)
+    fit.fit_fold(cohort.inputs, tmp_path, settings | {"search": [{"learning_rate": 1e30}]}, 1, CPU)
     tried = pl.read_parquet(tmp_path / "search.parquet")
     assert tried["chosen"].to_list() == [True, False]
     assert tried["val_loss"].is_null().to_list() == [False, True]
@@ -61,7 +64,7 @@ def test_a_configuration_that_diverges_is_left_out(
 
 def test_resume_gives_the_same_bits(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:
     settings = flow_cohort.settings()
-    fit.run(cohort.inputs, tmp_path / "whole", settings, 1, CPU)
+    fit.fit_fold(cohort.inputs, tmp_path / "whole", settings, 1, CPU)
 
     def stop(epoch: int) -> None:
         if epoch in (2, 5):
@@ -69,10 +72,10 @@ def test_resume_gives_the_same_bits(cohort: flow_cohort.FlowCohort, tmp_path: Pa
 
     for _ in range(2):
         with pytest.raises(StopError):
-            fit.run(cohort.inputs, tmp_path / "cut", settings, 1, CPU, stop)
+            fit.fit_fold(cohort.inputs, tmp_path / "cut", settings, 1, CPU, stop)
     assert not (tmp_path / "cut" / "model.safetensors").exists()
     torch.manual_seed(999)
-    fit.run(cohort.inputs, tmp_path / "cut", settings, 1, CPU)
+    fit.fit_fold(cohort.inputs, tmp_path / "cut", settings, 1, CPU)
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -97,10 +100,10 @@ def test_checkpoint_of_other_settings_is_not_continued(
         raise StopError
 
     with pytest.raises(StopError):
-        fit.run(cohort.inputs, tmp_path / "a", flow_cohort.settings(), 1, CPU, stop)
+        fit.fit_fold(cohort.inputs, tmp_path / "a", flow_cohort.settings(), 1, CPU, stop)
     other = flow_cohort.settings(learning_rate=1e-3, epochs=2)
-    fit.run(cohort.inputs, tmp_path / "a", other, 1, CPU)
-    fit.run(cohort.inputs, tmp_path / "b", other, 1, CPU)
+    fit.fit_fold(cohort.inputs, tmp_path / "a", other, 1, CPU)
+    fit.fit_fold(cohort.inputs, tmp_path / "b", other, 1, CPU)
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
     assert all(torch.equal(one[name], two[name]) for name in one)
 
@@ -114,7 +117,7 @@ def test_a_checkpoint_of_another_task_is_not_continued(
 
     settings, seed, inputs = flow_cohort.settings(epochs=2), 1, cohort.inputs
     with pytest.raises(StopError):
-        fit.run(inputs, tmp_path / "a", settings, seed, CPU, stop)
+        fit.fit_fold(inputs, tmp_path / "a", settings, seed, CPU, stop)
     if change == "seed":
         seed = 2
     else:  # other gene sets of the same sizes, under the same name
@@ -124,8 +127,8 @@ def test_a_checkpoint_of_another_task_is_not_continued(
         path = tmp_path / inputs.pathways.name
         table.with_columns(pl.col("gene").replace(moved)).write_parquet(path)
         inputs = replace(inputs, pathways=path)
-    fit.run(inputs, tmp_path / "a", settings, seed, CPU)
-    fit.run(inputs, tmp_path / "b", settings, seed, CPU)
+    fit.fit_fold(inputs, tmp_path / "a", settings, seed, CPU)
+    fit.fit_fold(inputs, tmp_path / "b", settings, seed, CPU)
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
     assert all(torch.equal(one[name], two[name]) for name in one)
 
@@ -134,16 +137,16 @@ def test_ridge_start_is_the_ridge(cohort: flow_cohort.FlowCohort, tmp_path: Path
     """A training that moves nothing leaves the closed-form ridge as the point prediction."""
     settings = flow_cohort.settings(epochs=1, learning_rate=1e-12)
     settings["model"]["skip"] = "ridge"
-    model = fit.run(cohort.inputs, tmp_path, settings, 1, CPU)
+    model = fit.fit_fold(cohort.inputs, tmp_path, settings, 1, CPU)
     assert isinstance(model, RNAFM)
-    bagged = fit.bagfile.load(cohort.inputs.bags)
-    rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    bagged = bag_file.load(cohort.inputs.bags)
+    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     x, y = {}, {}
     for part in ("train", "val", "test"):
         own = rows.of(part)
         sizes = bagged.sizes[own.bag].astype(np.float64)[..., None]
         x[part] = (bagged.means[own.bag] * sizes).sum(axis=1) / sizes.sum(axis=1)
-        values = torch.from_numpy(data.expression(cohort.inputs.expression, own.sample_ids))
+        values = torch.from_numpy(fold_rows.expression(cohort.inputs.expression, own.sample_ids))
         y[part] = model.standardise(values).numpy()
     scaler = StandardScaler().fit(x["train"])
     fits = [

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from slide2rna.errors import SheetError
-from slide2rna.sheet import read_sheet, read_table
+from slide2rna.cohort.sheet import read_sheet
+from slide2rna.core.delimited import read_table
+from slide2rna.core.errors import SheetError
 
 HEADER = "slide_id\tpatient_id\tslide\n"
 AREA = json.dumps([[0, 0], [9, 0], [9, 9]])

@@ -15,9 +15,11 @@ import shift_tables
 import synthetic_cohort
 import zarr
 from scipy import stats
-from slide2rna import bagfile, data, familiar, shift
-from slide2rna.errors import StageError
-from slide2rna.familiar import p_value
+from slide2rna.core.errors import StageError
+from slide2rna.data import fold_rows, statistics
+from slide2rna.features import bag_file
+from slide2rna.studies.shift import distances, reference
+from slide2rna.studies.shift.reference import p_value
 from synthetic_models import add_model
 
 
@@ -32,8 +34,8 @@ def judged(made: synthetic_cohort.Synthetic, fold: int = 0) -> pl.DataFrame:
     return pl.read_parquet(made.folder / "shift" / synthetic_cohort.RUN / f"fold-{fold}.parquet")
 
 
-def law_of(made: synthetic_cohort.Synthetic, fold: int = 0) -> familiar.Familiar:
-    return familiar.load(made.folder / "shift" / synthetic_cohort.RUN / f"fold-{fold}.safetensors")
+def law_of(made: synthetic_cohort.Synthetic, fold: int = 0) -> reference.TrainingReference:
+    return reference.load(made.folder / "shift" / synthetic_cohort.RUN / f"fold-{fold}.safetensors")
 
 
 def test_p_values_of_exchangeable_scores_are_uniform() -> None:
@@ -61,7 +63,7 @@ def test_test_slides_like_training_ones_have_no_small_p(made: synthetic_cohort.S
 
 @pytest.mark.parametrize("what", ["stain", "noise", "blank", "mixture"])
 def test_slides_from_elsewhere_stand_out(what: str, made: synthetic_cohort.Synthetic) -> None:
-    law, bagged = law_of(made), bagfile.load(made.inputs.bags)
+    law, bagged = law_of(made), bag_file.load(made.inputs.bags)
     rng = np.random.default_rng(3)
     means, sizes = bagged.means[0].copy(), bagged.sizes[0].copy()
     if what == "stain":
@@ -79,10 +81,10 @@ def test_slides_from_elsewhere_stand_out(what: str, made: synthetic_cohort.Synth
 
 
 def test_bag_distance_is_the_plain_loops(made: synthetic_cohort.Synthetic) -> None:
-    bagged = bagfile.load(made.inputs.bags)
-    rows = data.fold_rows(bagged.slide_ids, made.inputs.slides, made.inputs.splits, 0)
+    bagged = bag_file.load(made.inputs.bags)
+    rows = fold_rows.fold_rows(bagged.slide_ids, made.inputs.slides, made.inputs.splits, 0)
     train, test = rows.of("train"), rows.of("test")
-    mean, scale = data.feature_statistics(bagged.means[train.bag], bagged.sizes[train.bag])
+    mean, scale = statistics.feature_statistics(bagged.means[train.bag], bagged.sizes[train.bag])
     z = (bagged.means.astype(float) - mean) / scale
     near = z[train.bag].reshape(-1, z.shape[2])
     found = dict(judged(made).select("slide_id", "bag_distance").iter_rows())
@@ -102,8 +104,10 @@ def test_clusters_count_by_their_tiles(made: synthetic_cohort.Synthetic) -> None
 
 def test_train_patients_are_compared_with_the_others(made: synthetic_cohort.Synthetic) -> None:
     """Two slides of a patient look alike here: counted, they would lie at no distance."""
-    bagged, law = bagfile.load(made.inputs.bags), law_of(made)
-    train = data.fold_rows(bagged.slide_ids, made.inputs.slides, made.inputs.splits, 0).of("train")
+    bagged, law = bag_file.load(made.inputs.bags), law_of(made)
+    train = fold_rows.fold_rows(bagged.slide_ids, made.inputs.slides, made.inputs.splits, 0).of(
+        "train"
+    )
     itself = [law.bag_distance(bagged.means[row], bagged.sizes[row]) for row in train.bag]
     assert max(itself) < 1e-3
     assert law.train_bag.min() > 0.05
@@ -136,15 +140,15 @@ def test_principal_components_match_a_plain_eigendecomposition() -> None:
     rng = np.random.default_rng(5)
     values = rng.normal(size=(80, 3)) @ rng.normal(size=(3, 30)) + 0.3 * rng.normal(size=(80, 30))
     values[:, 7] = 2.0
-    mean, sd = data.gene_statistics(values, [str(i) for i in range(80)])
-    components, precision = shift.principal(values, mean, sd, 3)
+    mean, sd = statistics.gene_statistics(values, [str(i) for i in range(80)])
+    components, precision = distances.principal(values, mean, sd, 3)
     z = np.where(sd > 0, (values - mean) / np.where(sd > 0, sd, 1), 0)
     _, _, axes = np.linalg.svd(z, full_matrices=False)
     np.testing.assert_allclose(np.abs(np.sum(components * axes[:3], axis=1)), 1, atol=1e-8)
     scores = z @ components.T
     square = np.einsum("ni,ij,nj->n", scores, precision, scores) / 3
     assert square.mean() == pytest.approx(1, abs=0.05)
-    assert shift.principal(values[:4], mean, sd, 3)[0].shape[0] == 2
+    assert distances.principal(values[:4], mean, sd, 3)[0].shape[0] == 2
 
 
 def test_val_slides_have_no_draws_and_the_rest_have(made: synthetic_cohort.Synthetic) -> None:
@@ -176,7 +180,7 @@ def test_stored_moments_give_what_draws_do(
     store.attrs.update(old.attrs.asdict())
     inputs = shift_tables.inputs(made, tmp_path / "fold-0.zarr")
     files = (tmp_path / "t.parquet", tmp_path / "t.safetensors")
-    table = shift.run(inputs, "x", *files, shift_tables.SETTINGS, 1, 1)
+    table = distances.measure_shift(inputs, "x", *files, shift_tables.SETTINGS, 1, 1)
     both = table.filter(pl.col("part") != "val"), judged(made).filter(pl.col("part") != "val")
     for name in ("expression_distance", "expression_p", "spread", "bag_p"):
         np.testing.assert_allclose(*(one[name].to_numpy() for one in both), rtol=1e-4)
@@ -198,11 +202,13 @@ def test_few_clusters_keep_the_meaning(made: synthetic_cohort.Synthetic, tmp_pat
     inputs = shift_tables.inputs(made, made.inputs.draws[0])
     files = [(tmp_path / f"{i}.parquet", tmp_path / f"{i}.safetensors") for i in range(2)]
     settings = shift_tables.SETTINGS | {"clusters": 60}
-    one, two = (shift.run(inputs, "x", *both, settings, 1, threads) for threads, both in
-                zip((1, 2), files, strict=True))  # fmt: skip
+    one, two = (
+        distances.measure_shift(inputs, "x", *both, settings, 1, threads)
+        for threads, both in zip((1, 2), files, strict=True)
+    )
     assert one.equals(two)
     assert files[0][1].read_bytes() == files[1][1].read_bytes()
-    law = familiar.load(files[0][1])
+    law = reference.load(files[0][1])
     assert law.clusters.shape == (60, 12)
     assert law.train_bag.mean() == pytest.approx(one["bag_distance"].mean(), rel=0.15)
 
@@ -215,7 +221,7 @@ def test_train_bags_are_standardised_without_copies() -> None:
     bagged = SimpleNamespace(means=means, sizes=sizes)
     train = SimpleNamespace(bag=np.arange(120)[::-1], slide_ids=slides)
     tracemalloc.start()
-    found = shift._train_bags(bagged, train, {s: s for s in slides}, 10**6, 1, 0)
+    found = distances._train_bags(bagged, train, {s: s for s in slides}, 10**6, 1, 0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < means.nbytes  # itself half of it: 120 of 150 slides in 16 bits
@@ -231,7 +237,7 @@ def test_no_cal_patients_means_no_p(made: synthetic_cohort.Synthetic, tmp_path: 
     inputs = replace(
         shift_tables.inputs(made, made.inputs.draws[0]), splits=tmp_path / "splits.tsv"
     )
-    table = shift.run(inputs, "x", tmp_path / "t.parquet", tmp_path / "t.safetensors",
+    table = distances.measure_shift(inputs, "x", tmp_path / "t.parquet", tmp_path / "t.safetensors",
                       shift_tables.SETTINGS, 1, 1)  # fmt: skip
     assert table["bag_p"].null_count() == table.height
     assert table["n_cal"].max() == 0
@@ -258,4 +264,4 @@ def test_command_and_what_is_wrong(
     with pytest.raises(StageError, match="the model's gene GENE0003 is missing"):
         main([*command, "--expression", str(tmp_path / "less.parquet")])
     with pytest.raises(StageError, match="run the stage shift again"):
-        familiar.load(of.bags)
+        reference.load(of.bags)

@@ -12,8 +12,9 @@ import polars as pl
 import predictions_made as made
 import pytest
 from PIL import Image
-from slide2rna import page, slide_page
-from slide2rna.judged import CAL, NOTHING
+from slide2rna.pages import html
+from slide2rna.predict import slide_page
+from slide2rna.studies.shift.decision import CAL, NOTHING
 
 
 class Seen(HTMLParser):
@@ -51,7 +52,7 @@ class Seen(HTMLParser):
 
 def render(prediction: made.Prediction, about: dict | None = None, **own: object) -> Seen:
     shown = slide_page.context(prediction, made.ABOUT if about is None else about)
-    return Seen(page.render("slide.html.j2", shown | {"picture": None, "figure": None} | own))
+    return Seen(html.render("pages/slide.html.j2", shown | {"picture": None, "figure": None} | own))
 
 
 def words(seen: Seen) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import predictions_made as made
 import pytest
 from PIL import Image
-from slide2rna import slide_page
+from slide2rna.predict import slide_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page with")

@@ -11,8 +11,8 @@ import tifffile
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from slide2rna.errors import SlideError
-from slide2rna.slides import open_slide, resolve_mpp
+from slide2rna.core.errors import SlideError
+from slide2rna.slides.reader import open_slide, resolve_mpp
 from slide_factory import break_header, corrupt_tile, picture, write_slide
 
 
@@ -73,7 +73,7 @@ def test_overview_is_the_mean_of_the_pixels(tmp_path: Path, levels: tuple[int, .
 
 
 def test_overview_in_strips_is_the_same(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import slide2rna.slides as module
+    import slide2rna.slides.reader as module
 
     with open_slide(good, mpp=2) as slide:  # factor 4 of level 0 is level 1; ask for 3
         whole, factor = slide.overview(6)

@@ -8,18 +8,20 @@ import math
 import pytest
 import torch
 from mixture_law import BIMODAL, LAWS, SKEWED, Mixture, quantile_grid
-from slide2rna import config, flow
-from slide2rna.errors import ConfigError
+from slide2rna.core import config
+from slide2rna.core.errors import ConfigError
+from slide2rna.flow import solvers
+from slide2rna.flow.path import Path
 
 torch.set_num_threads(1)
-PATHS = [flow.Path("linear"), flow.Path("logistic")]
+PATHS = [Path("linear"), Path("logistic")]
 
 
-def error(law: Mixture, solver: str, steps: int, path: flow.Path = PATHS[0]) -> float:
+def error(law: Mixture, solver: str, steps: int, path: Path = PATHS[0]) -> float:
     """Root mean square distance from the exact end, in units of the law's sd."""
     x0 = quantile_grid()
     sd = torch.tensor([law.sd], dtype=torch.float64)
-    ends = flow.solve(lambda x, t: law.velocity(x, t, path), x0, steps, solver, path, sd)
+    ends = solvers.solve(lambda x, t: law.velocity(x, t, path), x0, steps, solver, path, sd)
     return float((ends - law.carried(x0)).square().mean().sqrt()) / law.sd
 
 
@@ -35,7 +37,7 @@ def test_the_law_is_its_own_oracle() -> None:
     ("solver", "order"), [("euler", 1), ("heun", 2), ("midpoint", 2), ("exponential", 2)]
 )
 @pytest.mark.parametrize("law", [BIMODAL, SKEWED], ids=["bimodal", "skewed"])
-def test_order(law: Mixture, solver: str, order: int, path: flow.Path) -> None:
+def test_order(law: Mixture, solver: str, order: int, path: Path) -> None:
     found = math.log2(error(law, solver, 60, path) / error(law, solver, 120, path))
     assert found == pytest.approx(order, abs=0.35)
 
@@ -44,12 +46,12 @@ def test_order(law: Mixture, solver: str, order: int, path: flow.Path) -> None:
 def test_twenty_evaluations_are_enough(law: Mixture) -> None:
     """At 20 evaluations second order is within 2 % of the law's sd, and Euler is not."""
     for solver in ("exponential", "heun", "midpoint"):
-        steps = 20 // flow.SOLVERS[solver]
+        steps = 20 // solvers.SOLVERS[solver]
         assert error(law, solver, steps) < 0.02
     assert error(law, "euler", 20) > 0.03
 
 
-@pytest.mark.parametrize("solver", flow.SOLVERS)
+@pytest.mark.parametrize("solver", solvers.SOLVERS)
 def test_any_number_of_steps(solver: str) -> None:
     errors = [error(SKEWED, solver, steps) for steps in (1, 2, 3, 5, 8, 13)]
     assert all(math.isfinite(value) for value in errors)
@@ -57,11 +59,11 @@ def test_any_number_of_steps(solver: str) -> None:
 
 
 def test_config_offers_what_there_is() -> None:
-    for solver in flow.SOLVERS:
+    for solver in solvers.SOLVERS:
         config.parse_settings("sample", json.dumps({"solver": solver}))
-    names = ", ".join(flow.SOLVERS)
+    names = ", ".join(solvers.SOLVERS)
     with pytest.raises(ConfigError, match=names):
         config.parse_settings("sample", json.dumps({"solver": "dopri5"}))
-    assert flow.evaluations("midpoint", 5) == 10
+    assert solvers.evaluations("midpoint", 5) == 10
     with pytest.raises(ConfigError, match="'dopri5' is unknown"):
-        flow.evaluations("dopri5", 5)
+        solvers.evaluations("dopri5", 5)

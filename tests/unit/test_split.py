@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from slide2rna import cohort
+from slide2rna.cohort import freeze
 from test_cohort import FILES, FOLDS, make_sheet, source_of
 
 
@@ -30,10 +30,10 @@ def test_folds_made_apart_are_the_same(tmp_path: Path, given: str) -> None:
         "published": {"splits": "published", "published_splits": str(file)},
     }.get(given, {})
     source, folds = source_of(folder, **keys), FOLDS | {"n": 3}
-    cohort.build("mine", source, folds, 1, tmp_path / "whole")
-    cohort.build("mine", source, folds, 1, tmp_path / "apart", with_folds=False)
+    freeze.freeze_cohort("mine", source, folds, 1, tmp_path / "whole")
+    freeze.freeze_cohort("mine", source, folds, 1, tmp_path / "apart", with_folds=False)
     apart = tmp_path / "apart"
     assert not (apart / "splits.tsv").exists()
-    cohort.divide(apart / "slides.parquet", "sheet", source, folds, 1, apart / "splits.tsv")
+    freeze.split_cohort(apart / "slides.parquet", "sheet", source, folds, 1, apart / "splits.tsv")
     for name in FILES:
         assert (apart / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from slide2rna import config, splits
-from slide2rna.errors import ConfigError, SheetError
+from slide2rna.cohort import splits
+from slide2rna.core import config
+from slide2rna.core.errors import ConfigError, SheetError
 
 FOLDS = config.defaults("folds")
 

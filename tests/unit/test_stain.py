@@ -14,27 +14,22 @@ import pytest
 import torch
 import zarr
 from shift_tables import add_stain
-from slide2rna import (
-    bagfile,
-    bags,
-    checkpoint,
-    config,
-    encoders,
-    familiar,
-    features,
-    io,
-    report_shift,
-    sample,
-    stain,
-    stain_tables,
-    tiles,
-)
-from slide2rna.data import Rows
-from slide2rna.errors import ConfigError, StageError
-from slide2rna.model import RNAFM
-from slide2rna.pathways import Pathways
-from slide2rna.regressor import Regressor
-from slide2rna.stain import CHANGES, HALF, NONE
+from slide2rna.core import config
+from slide2rna.core.errors import ConfigError, StageError
+from slide2rna.core.files import write_json, write_parquet
+from slide2rna.data.fold_rows import FoldRows
+from slide2rna.features import bag_file, clusters, extract, registry
+from slide2rna.flow.velocity import RNAFM
+from slide2rna.models import checkpoint
+from slide2rna.models.regressor import Regressor
+from slide2rna.pathways.membership import Pathways
+from slide2rna.report.sections import shift as shift_section
+from slide2rna.sampling import fold_draws
+from slide2rna.slides import tiles
+from slide2rna.studies.shift import reference
+from slide2rna.studies.stain import stain
+from slide2rna.studies.stain import tables as stain_tables
+from slide2rna.studies.stain.stain import CHANGES, HALF, NONE
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from slide_factory import picture, write_slide
@@ -54,12 +49,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         row = {"slide_id": f"S{number}", "path": str(path), "md5": None, "size": 1, "mpp": None}
         rows.append(row | {"area": None, "status": "ok", "reason": None})
     schema = {"md5": pl.String, "mpp": pl.Float64, "area": pl.String, "reason": pl.String}
-    io.write_parquet(pl.DataFrame(rows, schema_overrides=schema), folder / "slides.parquet")
+    write_parquet(pl.DataFrame(rows, schema_overrides=schema), folder / "slides.parquet")
     to, made = folder / "tiles", folder / "features/color"
-    tiles.run(folder / "slides.parquet", to, to / "shard-0.parquet", TILES, 1)
-    features.run(folder / "slides.parquet", to, to / "shard-0.parquet", made,
-                 made / "shard-0.parquet", encoders.ColorEncoder(), TILES, 1)  # fmt: skip
-    bagged = bags.run(made, [made / "shard-0.parquet"], folder / "bags.safetensors", BAGS, 0, 1, 1)
+    tiles.tile_shard(folder / "slides.parquet", to, to / "shard-0.parquet", TILES, 1)
+    extract.extract_shard(folder / "slides.parquet", to, to / "shard-0.parquet", made,
+                 made / "shard-0.parquet", registry.ColorEncoder(), TILES, 1)  # fmt: skip
+    bagged = clusters.cluster_slides(
+        made, [made / "shard-0.parquet"], folder / "bags.safetensors", BAGS, 0, 1, 1
+    )
     torch.manual_seed(0)
     settings = config.defaults("baselines")["abmil"]
     model = Regressor("abmil", 6, K, GENES, settings).eval()
@@ -69,32 +66,32 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     meta = {"model": "abmil", "genes": genes, "features": 6, "clusters": K}
     meta |= {"settings": {"model": settings}, "interpolant": "linear"}
     checkpoint.save_model(folder / "fold-0", model, meta)
-    sampled = Rows(["S0", "S1"], ["A", "B"], ["test", "test"], np.arange(2))
-    sample.run(model, meta, (bagged.means, bagged.sizes), sampled, config.defaults("sample"), 1, 0,
-               "abmil", folder / "fold-0.zarr", folder / "fold-0.parquet",
-               torch.device("cpu"))  # fmt: skip
-    law = familiar.Familiar(
+    sampled = FoldRows(["S0", "S1"], ["A", "B"], ["test", "test"], np.arange(2))
+    fold_draws.sample_fold(model, meta, (bagged.means, bagged.sizes), sampled,
+                           config.defaults("sample"), 1, 0, "abmil", folder / "fold-0.zarr",
+                           folder / "fold-0.parquet", torch.device("cpu"))  # fmt: skip
+    law = reference.TrainingReference(
         np.zeros(6), np.ones(6), bagged.means.reshape(-1, 6).astype(np.float16),
         np.full(GENES, 4.0), np.linspace(0, 1.5, GENES), np.eye(2, GENES, dtype=np.float32),
         np.eye(2), np.array([0.01] * 30), np.array([0.5]), np.array([0.01] * 30), {"genes": genes},
     )  # fmt: skip
-    familiar.save(law, folder / "fold-0.safetensors")
+    reference.save(law, folder / "fold-0.safetensors")
     judged = pl.DataFrame({"slide_id": ["S0", "S1"], "unit": ["A", "B"], "part": "test"})
-    io.write_parquet(judged, folder / "judged.parquet")
-    io.write_json({"name": "small"}, folder / "cohort.json")
+    write_parquet(judged, folder / "judged.parquet")
+    write_json({"name": "small"}, folder / "cohort.json")
     return folder
 
 
-def inputs(files: Path) -> stain.Inputs:
+def inputs(files: Path) -> stain.StainInputs:
     names = ("fold-0", "fold-0.zarr", "judged.parquet", "fold-0.safetensors", "slides.parquet")
     paths = ([files / name] for name in (*names, "tiles/shard-0.parquet"))
-    return stain.Inputs(*paths, files / "cohort.json")
+    return stain.StainInputs(*paths, files / "cohort.json")
 
 
-def setup(threads: int = 1, **section: int) -> stain.Setup:
+def setup(threads: int = 1, **section: int) -> stain.EncodingSetup:
     of = config.defaults("stain", **section)
-    encoder, sample = encoders.ColorEncoder(batch=7), config.defaults("sample")
-    return stain.Setup(encoder, TILES, BAGS, sample, of, 1, threads, torch.device("cpu"))
+    encoder, sample = registry.ColorEncoder(batch=7), config.defaults("sample")
+    return stain.EncodingSetup(encoder, TILES, BAGS, sample, of, 1, threads, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -118,15 +115,15 @@ def test_a_flow_is_asked_with_the_noise_of_its_stored_point(files: Path, tmp_pat
     model = RNAFM(sets, 6, K, config.defaults("model", cluster_layers=1, **small)).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    bagged = bagfile.load(files / "bags.safetensors")
+    bagged = bag_file.load(files / "bags.safetensors")
     own = config.defaults("sample", draws=2, steps=1)
-    sampled = Rows(["S0", "S1"], ["A", "B"], ["test", "test"], np.arange(2))
+    sampled = FoldRows(["S0", "S1"], ["A", "B"], ["test", "test"], np.arange(2))
     meta = {"genes": [f"G{i}" for i in range(GENES)], "features": 6, "clusters": K}
-    sample.run(model, meta, (bagged.means, bagged.sizes), sampled, own, 1, 0, "flow",
+    fold_draws.sample_fold(model, meta, (bagged.means, bagged.sizes), sampled, own, 1, 0, "flow",
                tmp_path / "f.zarr", tmp_path / "f.parquet", torch.device("cpu"))  # fmt: skip
     stored = zarr.open_group(tmp_path / "f.zarr", mode="r")["point"][1]
-    law = familiar.load(files / "fold-0.safetensors")
-    fold = stain.Fold(0, model, law, {})
+    law = reference.load(files / "fold-0.safetensors")
+    fold = stain.StainFold(0, model, law, {})
     found = stain.predict(fold, bagged.means[1], bagged.sizes[1], "S1", setup())
     np.testing.assert_allclose(found, stored, atol=1e-6)
     other = stain.predict(fold, bagged.means[1], bagged.sizes[1], "S0", setup())
@@ -168,9 +165,9 @@ def test_one_test_slide_has_no_spread_and_does_not_spoil_the_others(
     files: Path, tables: dict[str, pl.DataFrame]
 ) -> None:
     model, _ = checkpoint.load_model(files / "fold-0", torch.device("cpu"))
-    law = familiar.load(files / "fold-0.safetensors")
-    assert stain.Fold(0, model, law, {"S0": np.ones(GENES)}).spread is None
-    two = stain.Fold(0, model, law, {"S0": np.zeros(GENES), "S1": np.ones(GENES)}).spread
+    law = reference.load(files / "fold-0.safetensors")
+    assert stain.StainFold(0, model, law, {"S0": np.ones(GENES)}).spread is None
+    two = stain.StainFold(0, model, law, {"S0": np.zeros(GENES), "S1": np.ones(GENES)}).spread
     assert two == pytest.approx((np.sqrt(0.5) / np.linspace(0, 1.5, GENES)[1:]).mean(), rel=1e-5)
     slides = tables["slides"].with_columns(
         fold=pl.when(pl.col("slide_id") == "S0").then(0).otherwise(1),
@@ -182,14 +179,14 @@ def test_one_test_slide_has_no_spread_and_does_not_spoil_the_others(
     none = stain_tables.summary(slides.with_columns(spread=pl.lit(None, pl.Float64)), 29, 0.05, 1)
     assert none["of_spread"].null_count() == none["of_spread_low"].null_count() == none.height
     assert none["note"].unique().to_list() == [stain_tables.ONE_SLIDE]
-    found = report_shift.stain(none, tables["genes"])
+    found = shift_section.stain(none, tables["genes"])
     assert found is not None
     assert (found["rows"][2]["of_spread"], found["note"]) == (None, stain_tables.ONE_SLIDE)
     assert tables["stain"]["note"].unique().to_list() == [""]
 
 
 def test_genes_shift_is_the_mean_over_slides(files: Path, tables: dict[str, pl.DataFrame]) -> None:
-    shifts = np.array([shift for *_, shift in stain.run(inputs(files), setup())])
+    shifts = np.array([shift for *_, shift in stain.stain_rows(inputs(files), setup())])
     assert np.isnan(shifts[:, :, 0]).all()  # a gene that doesn't vary
     genes = tables["genes"]
     assert genes["gene"].n_unique() == GENES - 1
@@ -204,7 +201,8 @@ def test_genes_shift_is_the_mean_over_slides(files: Path, tables: dict[str, pl.D
 
 def test_fewer_tiles_are_a_seeded_choice_and_not_compared_with_the_stored(files: Path) -> None:
     found = [
-        list(stain.run(inputs(files), setup(threads, slides=1, tiles=9))) for threads in (1, 2)
+        list(stain.stain_rows(inputs(files), setup(threads, slides=1, tiles=9)))
+        for threads in (1, 2)
     ]
     for one in found:
         assert len(one) == 1
@@ -224,7 +222,7 @@ def test_a_slide_that_is_gone_is_named(files: Path) -> None:
 def test_another_encoder_is_refused(files: Path) -> None:
     other = SimpleNamespace(**(vars(setup()) | {"encoder": SimpleNamespace(dim=224)}))
     with pytest.raises(StageError, match="a model of 6 features, the encoder has 224"):
-        next(stain.run(inputs(files), other))
+        next(stain.stain_rows(inputs(files), other))
 
 
 def test_the_command_refuses_features_of_ones_own(repo: Path, tmp_path: Path) -> None:
@@ -241,13 +239,13 @@ def test_report_counts_changes_beyond_the_null(tmp_path: Path) -> None:
     table, of_genes = (
         pl.read_parquet(tmp_path / f"stain/run/{n}.parquet") for n in ("stain", "genes")
     )
-    found = report_shift.stain(table, of_genes)
+    found = shift_section.stain(table, of_genes)
     assert found is not None
     assert (found["n_over"], found["n_changes"]) == (4, len(CHANGES) - 1)
     assert found["largest"]["kind"] == "sharpness"
     assert [row["name"] for row in found["rows"][:2]] == ["as they are", HALF]
-    assert len(found["genes"]) == report_shift.MOVED
+    assert len(found["genes"]) == shift_section.MOVED
     assert all(row["kind"] == "sharpness" for row in found["genes"])
-    texts = [report_shift.label(*change) for change in CHANGES]
+    texts = [shift_section.label(*change) for change in CHANGES]
     assert {"blur, 2 px", "unsharp, 100 %", "hue −0.03 turns", "JPEG quality 70"} <= set(texts)
     assert len(set(texts)) == len(texts)

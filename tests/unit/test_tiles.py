@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from slide2rna import config, tiles
-from slide2rna.errors import SlideError, StageError
-from slide2rna.slides import Slide, open_slide
-from slide2rna.tissue import tissue_mask
+from slide2rna.core import config
+from slide2rna.core.errors import SlideError, StageError
+from slide2rna.slides import tiles
+from slide2rna.slides.reader import Slide, open_slide
+from slide2rna.slides.tissue import tissue_mask
 from slide_factory import PENS, break_header, picture, shard, write_slide
 
 SETTINGS = config.defaults("tiles")
@@ -181,7 +182,7 @@ def test_too_little_tissue(tmp_path: Path, good: Path) -> None:
 
 def run(folder: Path, table: Path, **changes: object) -> pl.DataFrame:
     out = folder / "tiles"
-    return tiles.run(table, out, out / "shard-0.parquet", SETTINGS | changes, 1)
+    return tiles.tile_shard(table, out, out / "shard-0.parquet", SETTINGS | changes, 1)
 
 
 def test_shard_goes_on_after_bad_slides(tmp_path: Path, good: Path) -> None:

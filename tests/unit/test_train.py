@@ -12,9 +12,15 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from slide2rna import checkpoint, config, data, devices, fit, objective, sample, train
-from slide2rna.errors import ConfigError, DeviceError, StageError, WeightsError
-from slide2rna.model import RNAFM
+from slide2rna.core import config, devices
+from slide2rna.core.errors import ConfigError, DeviceError, StageError, WeightsError
+from slide2rna.data import fold_rows, statistics
+from slide2rna.features import bag_file
+from slide2rna.flow.velocity import RNAFM
+from slide2rna.models import checkpoint
+from slide2rna.pathways import membership
+from slide2rna.sampling import draw
+from slide2rna.training import fit, loop, objective
 from training_cohort import CPU, cohort
 
 torch.set_num_threads(1)
@@ -23,18 +29,18 @@ __all__ = ["cohort"]  # the fixture
 
 def test_statistics_count_each_sample_once() -> None:
     values = np.array([[1.0, 5, 2], [1, 5, 2], [3, 5, 4], [5, 5, 0]], dtype=np.float32)
-    mean, sd = data.gene_statistics(values, ["a", "a", "b", "c"])
+    mean, sd = statistics.gene_statistics(values, ["a", "a", "b", "c"])
     assert mean.tolist() == [3, 5, 2]
     assert sd.tolist() == [2, 0, 2]
     with pytest.raises(StageError, match="at least 2"):
-        data.gene_statistics(values[:2], ["a", "a"])
+        statistics.gene_statistics(values[:2], ["a", "a"])
     with pytest.raises(StageError, match="no gene varies"):
-        data.gene_statistics(values[:, 1:2], ["a", "b", "c", "d"])
+        statistics.gene_statistics(values[:, 1:2], ["a", "b", "c", "d"])
 
 
 def test_feature_statistics_ignore_padding() -> None:
     means = np.array([[[1.0, 7], [3, 7]], [[5, 7], [99, 99]]])
-    mean, sd = data.feature_statistics(means, np.array([[2.0, 2], [8, 0]]))
+    mean, sd = statistics.feature_statistics(means, np.array([[2.0, 2], [8, 0]]))
     assert mean.tolist() == [3.5, 7]
     assert sd[0] == pytest.approx(np.sqrt(0.25 * 6.25 + 0.25 * 0.25 + 0.5 * 2.25))
     assert sd[1] == 1
@@ -48,7 +54,7 @@ def test_feature_statistics_are_the_plain_ones_without_a_copy_of_the_bags() -> N
     weight = (sizes[rows] / sizes[rows].sum(axis=1, keepdims=True, dtype=float) / 100).ravel()
     want = weight @ (flat := means[rows].reshape(-1, 256).astype(float))
     tracemalloc.start()
-    mean, sd = data.feature_statistics(means, sizes, rows)
+    mean, sd = statistics.feature_statistics(means, sizes, rows)
     assert tracemalloc.get_traced_memory()[1] < means.nbytes / 10
     tracemalloc.stop()
     wanted = want, np.sqrt(weight @ (flat - want) ** 2)
@@ -59,22 +65,22 @@ def test_rows_follow_units_and_leave_out_slides_without_bag(
     cohort: flow_cohort.FlowCohort,
 ) -> None:
     bag_ids = ["P001-0", "P000-1", "P023-0"]
-    rows = data.fold_rows(bag_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    rows = fold_rows.fold_rows(bag_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     assert rows.slide_ids == ["P000-1", "P001-0", "P023-0"]
     assert rows.parts == ["train", "train", "test"]
     assert rows.bag.tolist() == [1, 0, 2]
     assert rows.of("test", "val").sample_ids == ["P023"]
     with pytest.raises(StageError, match="there is no fold 3"):
-        data.fold_rows(bag_ids, cohort.inputs.slides, cohort.inputs.splits, 3)
+        fold_rows.fold_rows(bag_ids, cohort.inputs.slides, cohort.inputs.splits, 3)
     with pytest.raises(StageError, match="sample 'nobody' has no row"):
-        data.expression(cohort.inputs.expression, ["P001", "nobody"])
+        fold_rows.expression(cohort.inputs.expression, ["P001", "nobody"])
 
 
 def test_early_stopping_keeps_the_best_epoch(
     cohort: flow_cohort.FlowCohort, tmp_path: Path
 ) -> None:
     settings = flow_cohort.settings(epochs=60, patience=3, learning_rate=0.03)
-    fit.run(cohort.inputs, tmp_path, settings, 1, CPU)
+    fit.fit_fold(cohort.inputs, tmp_path, settings, 1, CPU)
     log, meta = (
         pl.read_parquet(tmp_path / "log.parquet"),
         json.loads((tmp_path / "model.json").read_text()),
@@ -87,7 +93,7 @@ def test_early_stopping_keeps_the_best_epoch(
 
 
 def test_folder_is_self_contained(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:
-    fitted = fit.run(cohort.inputs, tmp_path, flow_cohort.settings(epochs=1), 1, CPU)
+    fitted = fit.fit_fold(cohort.inputs, tmp_path, flow_cohort.settings(epochs=1), 1, CPU)
     model, meta = checkpoint.load_model(tmp_path)
     assert all(
         torch.equal(one, other)
@@ -125,13 +131,13 @@ def test_val_points_are_stratified_and_fixed() -> None:
 
 def test_ema_ramp() -> None:
     steps = [0, 80, 890, 100_000]
-    assert [round(train.ema_decay(n), 3) for n in steps] == [0.85, 0.9, 0.99, 0.999]
+    assert [round(loop.ema_decay(n), 3) for n in steps] == [0.85, 0.9, 0.99, 0.999]
 
 
 def test_condition_dropout_is_per_sample(cohort: flow_cohort.FlowCohort) -> None:
     """With all conditions dropped, the loss doesn't depend on the slides; with none, it does."""
     settings = flow_cohort.settings()
-    sets = fit.pathways.load(cohort.inputs.pathways, data.gene_names(cohort.inputs.expression))
+    sets = membership.load(cohort.inputs.pathways, fold_rows.gene_names(cohort.inputs.expression))
     torch.manual_seed(0)
     model = RNAFM(sets, 12, 6, settings["model"]).eval()
     with torch.no_grad():
@@ -142,7 +148,7 @@ def test_condition_dropout_is_per_sample(cohort: flow_cohort.FlowCohort) -> None
     for drop in (0.0, 1.0):
         for seed in (0, 1):
             means = torch.randn(4, 6, 12, generator=torch.Generator().manual_seed(seed))
-            batch = objective.Part(means, torch.ones(4, 6), z)
+            batch = objective.TensorPart(means, torch.ones(4, 6), z)
             generator = torch.Generator().manual_seed(7)
             losses[drop, seed] = objective.train_step_loss(model, batch, drop, generator).item()
     assert losses[1.0, 0] == losses[1.0, 1]
@@ -152,14 +158,14 @@ def test_condition_dropout_is_per_sample(cohort: flow_cohort.FlowCohort) -> None
 def test_not_finite_loss_stops(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:
     settings = flow_cohort.settings(learning_rate=1e30)
     with pytest.raises(StageError, match="the loss isn't finite"):
-        fit.run(cohort.inputs, tmp_path, settings, 1, CPU)
+        fit.fit_fold(cohort.inputs, tmp_path, settings, 1, CPU)
     assert not (tmp_path / "model.json").exists()
 
 
 def test_empty_part_is_an_error(tmp_path: Path) -> None:
     cohort = flow_cohort.make(tmp_path, {"train": 4, "test": 2})
     with pytest.raises(StageError, match="no slide in part val"):
-        fit.run(cohort.inputs, tmp_path / "out", flow_cohort.settings(), 1, CPU)
+        fit.fit_fold(cohort.inputs, tmp_path / "out", flow_cohort.settings(), 1, CPU)
 
 
 def test_heads_must_divide() -> None:
@@ -178,7 +184,7 @@ def test_cuda_without_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bfloat16_trains(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:
     settings = flow_cohort.settings(precision="bfloat16", epochs=2)
-    model = fit.run(cohort.inputs, tmp_path, settings, 1, CPU)
+    model = fit.fit_fold(cohort.inputs, tmp_path, settings, 1, CPU)
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
@@ -191,7 +197,9 @@ def test_other_ways_give_the_same_weights(
 ) -> None:
     trainers = flow_cohort.remembered(monkeypatch)
     for name, changes in (("one", {}), ("two", change)):
-        fit.run(cohort.inputs, tmp_path / name, flow_cohort.settings(epochs=3, **changes), 1, CPU)
+        fit.fit_fold(
+            cohort.inputs, tmp_path / name, flow_cohort.settings(epochs=3, **changes), 1, CPU
+        )
     usual, other = trainers
     assert (usual.optimiser.defaults["fused"], usual.model.recompute) == (True, False)
     assert other.optimiser.defaults["fused"] is change.get("fused", True)
@@ -203,7 +211,7 @@ def test_other_ways_give_the_same_weights(
 
 
 def test_recompute_keeps_no_activations(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:
-    model = fit.run(cohort.inputs, tmp_path, flow_cohort.settings(epochs=1), 1, CPU)
+    model = fit.fit_fold(cohort.inputs, tmp_path, flow_cohort.settings(epochs=1), 1, CPU)
     model.requires_grad_()
     g, k, d = model.pathways.n_genes, 4, len(model.condition.feature_mean)
     kept = []
@@ -229,7 +237,7 @@ def test_compiling_without_a_compiler_is_left_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    fit.run(cohort.inputs, tmp_path, flow_cohort.settings(epochs=1, compile="graphs"), 1, CPU)
+    fit.fit_fold(cohort.inputs, tmp_path, flow_cohort.settings(epochs=1, compile="graphs"), 1, CPU)
     assert "compile: a C++ compiler (no-such-compiler) is missing" in caplog.text
 
 
@@ -260,7 +268,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped
     for skip in ("ridge", "gaussian", "none"):
         settings = flow_cohort.settings(epochs=60, patience=12, learning_rate=2e-3, val_noise=8)
         settings["model"]["skip"] = skip
-        fit.run(cohort.inputs, folder / skip, settings, 1, CPU)
+        fit.fit_fold(cohort.inputs, folder / skip, settings, 1, CPU)
         models[skip] = checkpoint.load_model(folder / skip)
     return cohort, models
 
@@ -269,11 +277,11 @@ def fitted(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped
 def test_flow_beats_constant_and_covers(fitted, skip: str) -> None:  # type: ignore[no-untyped-def]
     cohort, models = fitted
     model, _ = models[skip]
-    bagged = fit.bagfile.load(cohort.inputs.bags)
-    rows = data.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    bagged = bag_file.load(cohort.inputs.bags)
+    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     rows = rows.of("test")
     truth = model.standardise(
-        torch.from_numpy(data.expression(cohort.inputs.expression, rows.sample_ids))
+        torch.from_numpy(fold_rows.expression(cohort.inputs.expression, rows.sample_ids))
     )
     with torch.inference_mode():
         image = model.encode_image(
@@ -281,7 +289,7 @@ def test_flow_beats_constant_and_covers(fitted, skip: str) -> None:  # type: ign
         )
     x0 = torch.randn(len(truth), 99, model.noise_width, generator=torch.Generator().manual_seed(1))
     options = config.defaults("sample", solver="exponential", steps=8)
-    z = sample.draw(model, image, x0, options).sort(dim=1).values
+    z = draw.draw(model, image, x0, options).sort(dim=1).values
     varying = slice(0, 119)
     inside = (z[:, 4] <= truth) & (truth <= z[:, 94])
     assert 0.85 <= float(inside[:, varying].float().mean()) <= 0.95

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from slide2rna import cli
+from slide2rna.core import cli
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from doc_blocks import blocks

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from fault_server import Fault, FaultServer, self_signed
 from fetching import CONTENT, FAST, get
-from slide2rna import fetch
-from slide2rna.errors import DownloadError
+from slide2rna.core.errors import DownloadError
+from slide2rna.transfer import client
 
 TOKEN = "a-secret-token"
 
@@ -60,27 +60,27 @@ def test_the_token_goes_to_one_server_only(
 
 def test_a_token_is_read_and_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GDC_TOKEN", f" {TOKEN}\n")
-    assert fetch.read_token() == TOKEN
+    assert client.read_token() == TOKEN
     (tmp_path / "token").write_text("from a file\n")
-    assert fetch.read_token(tmp_path / "token") == "from a file"
+    assert client.read_token(tmp_path / "token") == "from a file"
     with pytest.raises(DownloadError, match="isn't one line") as error:
-        fetch.Settings(token=fetch.read_token(tmp_path / "token"))
+        client.ServerSettings(token=client.read_token(tmp_path / "token"))
     assert "from a file" not in str(error.value)
     monkeypatch.delenv("GDC_TOKEN")
-    assert fetch.read_token() is None
+    assert client.read_token() is None
     with pytest.raises(DownloadError, match="FileNotFoundError"):
-        fetch.read_token(tmp_path / "gone")
+        client.read_token(tmp_path / "gone")
 
 
 def test_json_is_had_and_pages_are_refused(server: FaultServer) -> None:
     server.files |= {"/json": b'{"hits": [1]}', "/text": b"hits"}
-    with fetch.session(FAST) as session:
+    with client.session(FAST) as session:
         url = server.add("/json", "page", "status 502", "short", "drip")
-        assert fetch.get_json(session, url, {"size": 1}) == {"hits": [1]}
-        assert fetch.get_json(session, url, json={"size": 1}) == {"hits": [1]}
+        assert client.get_json(session, url, {"size": 1}) == {"hits": [1]}
+        assert client.get_json(session, url, json={"size": 1}) == {"hits": [1]}
         for path, word in [("/text", "isn't JSON, 4 times"), ("/gone", "status 404")]:
             with pytest.raises(DownloadError, match=word):
-                fetch.get_json(session, server.url(path))
+                client.get_json(session, server.url(path))
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command")
@@ -93,4 +93,4 @@ def test_an_unknown_certificate_is_fatal(tmp_path: Path, dest: Path) -> None:
         get(server.url("/a"), dest, replace(FAST, ca=str(pem)))
         assert dest.read_bytes() == CONTENT
     with pytest.raises(DownloadError, match="CA bundle isn't there"):
-        fetch.session(replace(FAST, ca=str(tmp_path / "gone")))
+        client.session(replace(FAST, ca=str(tmp_path / "gone")))

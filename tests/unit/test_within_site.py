@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import sparse, stats
-from slide2rna import bootstrap, compare, foldscores, metrics, within_site
-from slide2rna.within_site import Sites
+from slide2rna.evaluation.metrics import bootstrap, gene_metrics, within_site
+from slide2rna.evaluation.metrics.within_site import Sites
+from slide2rna.evaluation.scoring import comparison, fold_scores
 
 
 def test_only_sites_with_two_samples_count() -> None:
@@ -66,14 +67,14 @@ def test_a_model_that_only_knows_the_site_scores_nothing_within_sites() -> None:
     sets = {name: np.ones((30, 1), dtype=bool) for name in test}
     counts = bootstrap.resample_counts(rng, 40, 5)
     sites = Sites.of([f"s{c}" if i else None for i, c in enumerate(code)])
-    fold = foldscores.FoldPredictions(
+    fold = fold_scores.FoldPredictions(
         truth, test, {}, sets, np.ones(30, dtype=bool), truth.mean(0), counts, sites
     )
-    average = foldscores.Averages(fold, "knows")
-    scored = foldscores.score_block(fold, average, slice(0, 30), "knows")
+    average = fold_scores.Averages(fold, "knows")
+    scored = fold_scores.score_block(fold, average, slice(0, 30), "knows")
     assert scored.sums["site", "pcc", "knows"][0, 0] > 0.8
     np.testing.assert_allclose(scored.sums["site", "pcc_within_site", "site"], 0, atol=1e-6)
-    expected, _ = metrics.pcc(sites.centre(knows), sites.centre(truth))
+    expected, _ = gene_metrics.pcc(sites.centre(knows), sites.centre(truth))
     np.testing.assert_allclose(scored.within, expected, atol=1e-5)
     # A resample that drops the sample without site weighs the others as before.
     for row, count in enumerate(counts):
@@ -84,7 +85,7 @@ def test_a_model_that_only_knows_the_site_scores_nothing_within_sites() -> None:
             x[:, None]
         )
         assert got[0, 0] == pytest.approx(r[0, 1] / np.sqrt(r[0, 0] * r[1, 1]), abs=1e-5), row
-    whole = compare.compare([fold], sparse.csr_matrix((1, 30)))
+    whole = comparison.compare([fold], sparse.csr_matrix((1, 30)))
     np.testing.assert_allclose(
         whole.scores["knows", "pcc_within_site", "knows"][0],
         scored.sums["knows", "pcc_within_site", "knows"],

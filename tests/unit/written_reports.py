@@ -9,7 +9,9 @@ import contract_tables
 import evaluated
 import pytest
 import synthetic_cohort
-from slide2rna import figures, report, report_extras
+from slide2rna.report import report
+from slide2rna.report.figures import overview, style
+from slide2rna.report.sections import run_tables
 
 CAVEAT = "within one patient, adjacent sections: no claim about patients"
 NAMES = (synthetic_cohort.RUN, synthetic_cohort.ENCODER, synthetic_cohort.SET)
@@ -23,8 +25,8 @@ def make(folder: Path, **settings: object) -> synthetic_cohort.Synthetic:
     return made
 
 
-def load(folder: Path, *extras: str, folds: int | None = None) -> report.Run:
-    return report.load(folder, *NAMES, extras, folds)
+def load(folder: Path, *extras: str, folds: int | None = None) -> run_tables.RunTables:
+    return run_tables.load(folder, *NAMES, extras, folds)
 
 
 # Made once for all modules: nobody writes to it, who must copies it.
@@ -49,9 +51,9 @@ def full(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         copy = tmp_path_factory.mktemp("full") / "cohort"
         shutil.copytree(folder, copy)
         contract_tables.add(copy, synthetic_cohort.RUN)
-        figures.save(
-            figures.pcc_histogram(load(copy).tables["genes"]), copy / "leak_audit", "leak_audit"
+        style.save(
+            overview.pcc_histogram(load(copy).tables["genes"]), copy / "leak_audit", "leak_audit"
         )
-        report.write(load(copy, *report_extras.STAGES), copy / "report")
+        report.write(load(copy, *run_tables.STAGES), copy / "report")
         MADE["full"] = copy
     return MADE["full"]

@@ -20,7 +20,7 @@ from snakemake import cli, workflow
 from snakemake.executors import touch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-from slide2rna import config
+from slide2rna.core import config
 
 
 def make_up() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
-from slide2rna import config
+from slide2rna.core import config
 
 Config = dict[str, Any]
 
@@ -178,7 +178,7 @@ def changes() -> Iterator[tuple[str, Config, Config]]:
         "ablations.<name>.sample": {"guided": {"sample": {"guidance": 3}}},
         "ablations.<name>.group": {"no-graph": {"group": "tokens"}},
     }.items():
-        yield path, SECTIONS, SECTIONS | {"ablations": config.on_top(ABLATIONS, value)}
+        yield path, SECTIONS, SECTIONS | {"ablations": config.overlay(ABLATIONS, value)}
     published = copy.deepcopy(SOURCES)
     published["cohorts"]["published"]["settings"] = {"folds": {"val_share": 0.2}}
     yield "cohorts.<published>.settings.folds", SOURCES, published

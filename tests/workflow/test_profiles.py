@@ -130,7 +130,7 @@ def test_threads_are_set_before_a_library_starts_its_own() -> None:
 def test_a_stage_has_as_many_threads_as_its_rule() -> None:
     """In all pools, whatever the environment says; 2 needs a machine of two cores."""
     own = {"OMP_NUM_THREADS": "7", "POLARS_MAX_THREADS": "1", "OPENBLAS_NUM_THREADS": "5"}
-    told = "import sys\nsys.path.insert(0, 'scripts')\nfrom slide2rna import cli\n"
+    told = "import sys\nsys.path.insert(0, 'scripts')\nfrom slide2rna.core import cli\n"
     for threads in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", f"{told}cli.set_threads({threads})\n{POOLS}"],
@@ -281,7 +281,7 @@ PARTS = "".join(f"  MIG 3g.40gb     Device  {i}: (UUID: MIG-{i})\n" for i in ran
 def test_as_many_jobs_as_gpus_that_they_may_take(
     tool: str, visible: str | None, cap: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a job does about a GPU of its own is in slide2rna/gpus.py."""
+    """What a job does about a GPU of its own is in slide2rna/core/gpu_lock.py."""
     path = tmp_path / "nvidia-smi"
     path.write_text(tool)
     path.chmod(0o755)

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 import yaml
-from slide2rna import app, config
+from slide2rna import __main__ as app
+from slide2rna.core import config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from doc_blocks import Block, blocks

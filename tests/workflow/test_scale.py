@@ -10,7 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from slide2rna import config, doctor_config
+from slide2rna.core import config
+from slide2rna.operations import doctor_config
 from test_graph import job_counts
 
 SLIDES, SECONDS, MEGABYTES = 8000, 15.0, 300.0

@@ -14,10 +14,11 @@ sys.path.insert(0, str(PACKAGE))
 SCRIPTS = shlex.quote(os.path.relpath(PACKAGE))
 
 from slide2rna import DRIVER, STEP_VERSIONS
-from slide2rna import config as configuration
-from slide2rna import folders, runs
-from slide2rna.errors import UserError
-from slide2rna.lifeline import SNAKEMAKE
+from slide2rna.core import config as configuration
+from slide2rna.core import output_folder
+from slide2rna.core.errors import UserError
+from slide2rna.core.process import SNAKEMAKE
+from slide2rna.plan import runs
 
 # Jobs take the interpreter that runs Snakemake, activated or not; a conda environment comes first.
 os.environ.update(
@@ -25,7 +26,7 @@ os.environ.update(
 )
 # Snakemake sets the other pools to a rule's threads; stages with more than one set this one, too.
 os.environ.update(POLARS_MAX_THREADS="1")
-# They end with the process that started them, even where it is killed (lifeline.py).
+# They end with the process that started them, even where it is killed (core/process.py).
 os.environ[SNAKEMAKE] = str(os.getpid())
 
 # Snakemake merges them, and the last word is a --configfile's: an error may come from any.

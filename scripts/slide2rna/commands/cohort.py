@@ -19,9 +19,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli, config
-from slide2rna.config import Settings
-from slide2rna.errors import ConfigError
+from slide2rna.core import cli, config
+from slide2rna.core.config import Settings
+from slide2rna.core.errors import ConfigError
 
 Given = tuple[str, Settings, Settings, int, str, bool, bool]
 
@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     given = _given(args) if args.source else _configured(args)
 
-    from slide2rna import cohort
+    from slide2rna.cohort import freeze
 
-    cohort.build(*given)
+    freeze.freeze_cohort(*given)
 
 
 def _given(args: argparse.Namespace) -> Given:

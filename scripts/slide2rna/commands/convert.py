@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli
-from slide2rna.errors import ConfigError, WeightsError
+from slide2rna.core import cli
+from slide2rna.core.errors import ConfigError, WeightsError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = {key: value for key, value in vars(args).items() if value is not None}
     source, out = options.pop("source"), options.pop("out")
 
-    from slide2rna import interchange
+    from slide2rna.published import convert
 
     if not source.exists():
         raise WeightsError(source, "no such file or folder", "give a checkpoint or its folder")
@@ -42,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options:
             cause = "has no meaning on the way back to a published checkpoint"
             raise ConfigError(f"--{min(options)}", cause, "leave it out")
-        interchange.to_file(source, out)
+        convert.to_file(source, out)
         return
     if "genes" not in options:
         cause = "is needed: a checkpoint doesn't hold the names of its genes"
         raise ConfigError("--genes", cause, "give the gene list, in the order of the training")
-    interchange.to_folder(source, out, interchange.Given(**options))
+    convert.to_folder(source, out, convert.ConversionInputs(**options))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli
+from slide2rna.core import cli
 
 # A thousand; the slides of the published cohorts; a hospital's archive.
 SIZES = (1000, 2121, 100_000)
@@ -30,10 +30,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help=text)
     args = parser.parse_args(argv)
 
-    from slide2rna import costs, io
+    from slide2rna.core import files
+    from slide2rna.operations import costs
 
     found = costs.measure(args.cohort)
     table = costs.table(found, args.slides, args.tiles)
     print(costs.text(args.cohort, found, table))
     if args.out is not None:
-        io.write_text(table.write_csv(separator="\t"), args.out)
+        files.write_text(table.write_csv(separator="\t"), args.out)

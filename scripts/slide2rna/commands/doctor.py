@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli, doctor
+from slide2rna.core import cli
+from slide2rna.operations import doctor
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -21,5 +22,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", default=here, help="configuration to check too")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: the config's")
     args = parser.parse_args(argv)
-    if status := doctor.run(args.config, args.device):
+    if status := doctor.run_checks(args.config, args.device):
         sys.exit(status)

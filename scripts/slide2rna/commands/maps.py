@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli
-from slide2rna.errors import ConfigError
+from slide2rna.core import cli, log
+from slide2rna.core.errors import ConfigError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -57,11 +57,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import torch
 
-    from slide2rna import map_run, map_targets, map_told, predictor
-    from slide2rna.map_windows import Shape
+    from slide2rna.maps import captions, map_slide
+    from slide2rna.maps import targets as map_targets
+    from slide2rna.maps.windows import WindowShape
+    from slide2rna.package import predictor
 
-    shape = Shape.of(args.window, args.stride, args.min_tiles)
-    map_run.check_slide(args.slide)
+    shape = WindowShape.of(args.window, args.stride, args.min_tiles)
+    map_slide.check_slide(args.slide)
     torch.set_num_threads(args.threads)
     model = predictor.load(args.model, args.device)
     model.check_slides()
@@ -72,10 +74,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.pathways,
         model.about["pathway_score"],
     )
-    options = map_run.Options(shape, args.draws, args.seed, args.mpp, args.max_tiles, args.threads)
+    options = map_slide.MapOptions(
+        shape, args.draws, args.seed, args.mpp, args.max_tiles, args.threads
+    )
     out = args.out / args.slide.stem
-    told = map_run.run(args.slide, model, targets, options, out)
+    told = map_slide.map_slide(args.slide, model, targets, options, out)
     for warning in told["warnings"]:
-        cli.log.warning("%s", warning)
+        log.log.warning("%s", warning)
     for row in told["maps"]:
-        cli.log.info("%s: %s", out / row["picture"], map_told.reliability(row))
+        log.log.info("%s: %s", out / row["picture"], captions.reliability(row))

@@ -21,8 +21,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna import cli
-from slide2rna.errors import ConfigError
+from slide2rna.core import cli
+from slide2rna.core.errors import ConfigError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -61,8 +61,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     import faiss
     import torch
 
-    from slide2rna import devices, predictions, predictor
-    from slide2rna.slides import MPP_RANGE
+    from slide2rna.core import devices
+    from slide2rna.package import predictor
+    from slide2rna.predict import predict_slides
+    from slide2rna.slides.reader import MPP_RANGE
 
     low, high = MPP_RANGE
     if args.mpp is not None and not low <= args.mpp <= high:
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     faiss.omp_set_num_threads(args.threads)
     model = predictor.load(args.model, args.device)
     devices.keep_freed_memory()
-    options = predictions.Options(
+    options = predict_slides.PredictOptions(
         mpp=args.mpp,
         draws=args.draws,
         seed=args.seed,
@@ -81,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         page=not args.no_page,
         h5ad=args.h5ad,
     )
-    done = predictions.run(model, args.slides, args.out, options)
+    done = predict_slides.predict_slides(model, args.slides, args.out, options)
     page = "prediction.json" if args.no_page else "index.html"
     for row in done.iter_rows(named=True):
         place = args.out / row["slide"] / page if row["status"] == "ok" else "failed"

@@ -16,8 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from slide2rna.config import Settings
-from slide2rna.models import parts
+from slide2rna.core.config import Settings
+from slide2rna.models import pooling
 
 
 class ABMIL(nn.Module):
@@ -46,7 +46,7 @@ class ABMIL(nn.Module):
 
     def forward(self, means: Tensor, sizes: Tensor) -> Tensor:
         """Bags (B, K, d), sizes (B, K) -> standardised expression (B, G)."""
-        means, mask = parts.present(means, sizes)
+        means, mask = pooling.present(means, sizes)
         h = self.embed(means)
         score = self.score(self.value(h).tanh() * self.gate(h).sigmoid()).squeeze(2)
         if self.weighted:

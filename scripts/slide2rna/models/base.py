@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slide2rna.patients import Part
+from slide2rna.data.patients import Part
 
 
 class Unavailable(Exception):
@@ -16,7 +16,7 @@ class Unavailable(Exception):
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedModel:
     """A model fitted on one fold's train, its choices made on val.
 
     Attributes

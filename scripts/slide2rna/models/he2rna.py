@@ -17,8 +17,8 @@ import itertools
 
 from torch import Tensor, nn
 
-from slide2rna.config import Settings
-from slide2rna.models import parts
+from slide2rna.core.config import Settings
+from slide2rna.models import pooling
 
 
 class HE2RNA(nn.Module):
@@ -42,10 +42,10 @@ class HE2RNA(nn.Module):
             layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(settings["dropout"])]
         self.hidden = nn.Sequential(*layers)
         self.head = nn.Linear([features, *settings["layers"]][-1], genes)
-        self.ks = parts.usable(settings["ks"], clusters)
+        self.ks = pooling.usable(settings["ks"], clusters)
 
     def forward(self, means: Tensor, sizes: Tensor) -> Tensor:
         """Bags (B, K, d), sizes (B, K) -> standardised expression (B, G)."""
-        means, mask = parts.present(means, sizes)
-        ks = [parts.draw(self.ks)] if self.training else self.ks
-        return parts.top_mean(self.head(self.hidden(means)), mask, ks)
+        means, mask = pooling.present(means, sizes)
+        ks = [pooling.draw(self.ks)] if self.training else self.ks
+        return pooling.top_mean(self.head(self.hidden(means)), mask, ks)

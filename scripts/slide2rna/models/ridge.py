@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slide2rna.models.base import Fitted
-from slide2rna.patients import Part
-
-Array = NDArray[np.floating]
+from slide2rna.core.types import Array
+from slide2rna.data.patients import Part
+from slide2rna.models.base import FittedModel
 
 # In units of the number of train slides; features are standardised, so that 1e-4 hardly
 # shrinks and 1e5 leaves little but the mean.
@@ -111,7 +110,7 @@ class Ridge:
         return residual
 
 
-def fit(train: Part, val: Part, seed: int, fold: int) -> Fitted:
+def fit(train: Part, val: Part, seed: int, fold: int) -> FittedModel:
     """Ridge on bag means; seed and fold aren't used."""
     return tuned(bag_mean, train, val, train.truth, val.truth)
 
@@ -129,7 +128,7 @@ def mean_of_bags(means: Array, sizes: Array) -> Array:
 
 def tuned(
     features: Callable[[Part], Array], train: Part, val: Part, train_truth: Array, val_truth: Array
-) -> Fitted:
+) -> FittedModel:
     """Ridge with the penalty that has the least val error, in units of each gene's train sd.
 
     Parameters
@@ -146,4 +145,4 @@ def tuned(
     def predict(part: Part) -> NDArray[np.float32]:
         return model.predict(features(part), penalty).astype(np.float32)
 
-    return Fitted(f"penalty {penalty / slides:.3g} per train slide", predict)
+    return FittedModel(f"penalty {penalty / slides:.3g} per train slide", predict)

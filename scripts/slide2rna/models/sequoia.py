@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from slide2rna.config import Settings
-from slide2rna.layers import FeedForward
-from slide2rna.models import parts
+from slide2rna.core.config import Settings
+from slide2rna.flow.layers import FeedForward
+from slide2rna.models import pooling
 
 
 class HeadNorm(nn.Module):
@@ -60,7 +60,7 @@ class SummaryMixing(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         local = F.gelu(self.local_norm(self.local(x).unflatten(2, self.shape)))
         # The mean of a linear map is the map of the mean.
-        whole = self.summary(parts.mean(x, mask)).unflatten(1, self.shape)
+        whole = self.summary(pooling.mean(x, mask)).unflatten(1, self.shape)
         whole = F.gelu(self.summary_norm(whole))
         first, second = self.weight.chunk(2, dim=1)
         mixed = torch.einsum("bkhi,hio->bkho", local, first)
@@ -100,7 +100,7 @@ class SEQUOIA(nn.Module):
 
     def forward(self, means: Tensor, sizes: Tensor) -> Tensor:
         """Bags (B, K, d), sizes (B, K) -> standardised expression (B, G)."""
-        x, mask = parts.present(means, sizes)
+        x, mask = pooling.present(means, sizes)
         if self.project is not None:
             x = self.project(x)
         if self.position is not None:
@@ -109,4 +109,4 @@ class SEQUOIA(nn.Module):
             mixing, feed = layer.children()
             x = x + mixing(x, mask)
             x = x + feed(x)
-        return self.head(parts.mean(x, mask))
+        return self.head(pooling.mean(x, mask))

@@ -22,13 +22,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from slide2rna.config import Settings
-from slide2rna.errors import ConfigError
-from slide2rna.layers import Attention, FeedForward
-from slide2rna.models import parts
+from slide2rna.core.config import Settings
+from slide2rna.core.errors import ConfigError
+from slide2rna.flow.layers import Attention, FeedForward
+from slide2rna.models import pooling
 
 
-class Encoder(nn.Module):
+class TransformerBlock(nn.Module):
     """A pre-norm transformer block over (B, N, h)."""
 
     def __init__(self, hidden: int, heads: int, width: int) -> None:
@@ -74,17 +74,17 @@ class TRNAsformer(nn.Module):
         if settings["position"]:
             self.position = nn.Parameter(0.02 * torch.randn(clusters, hidden))
         self.blocks = nn.ModuleList(
-            Encoder(hidden, heads, settings["mlp_ratio"] * hidden)
+            TransformerBlock(hidden, heads, settings["mlp_ratio"] * hidden)
             for _ in range(settings["blocks"])
         )
         self.norm = nn.LayerNorm(hidden)
         self.drop = nn.Dropout(settings["dropout"])
         self.head = nn.Linear(hidden, genes)
-        self.ks = parts.usable(settings["ks"], clusters)
+        self.ks = pooling.usable(settings["ks"], clusters)
 
     def forward(self, means: Tensor, sizes: Tensor) -> Tensor:
         """Bags (B, K, d), sizes (B, K) -> standardised expression (B, G)."""
-        means, mask = parts.present(means, sizes)
+        means, mask = pooling.present(means, sizes)
         x = self.embed(means)
         if self.position is not None:
             x = x + self.position
@@ -92,5 +92,5 @@ class TRNAsformer(nn.Module):
         seen = F.pad(mask, (1, 0), value=True)[:, None, None, :]
         for block in self.blocks:
             x = block(x, seen)
-        ks = [parts.draw(self.ks)] if self.training else self.ks
-        return parts.top_mean(self.head(self.drop(self.norm(x[:, 1:]))), mask, ks)
+        ks = [pooling.draw(self.ks)] if self.training else self.ks
+        return pooling.top_mean(self.head(self.drop(self.norm(x[:, 1:]))), mask, ks)

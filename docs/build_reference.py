@@ -1,0 +1,296 @@
+"""Write docs/reference and the README's rule graph from the schemas, --help and docstrings.
+
+python docs/build_reference.py            write what has changed
+python docs/build_reference.py --check    name what is stale, exit status 1
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import docstrings
+import yaml
+from slide2rna import __main__ as app
+from slide2rna.cohort import sheet
+from slide2rna.core import cli, config, log
+from slide2rna.core.files import write_text
+
+REPO = Path(__file__).resolve().parents[1]
+FOLDER = REPO / "docs" / "reference"
+GRAPH = ("<!-- rule graph: written by docs/build_reference.py -->", "<!-- end of rule graph -->")
+WIDTH = "92"
+# Steps that Snakemake calls, in the order of the flow; what people call is listed before them.
+STAGES = (
+    *("demo", "split", "download", "guard", "tile", "weights", "extract", "consume", "bag"),
+    *("pathways", "train", "sample", "evaluate", "shift", "abstain", "stain", "ablations"),
+    *("sample_variants", "distil", "samplers", "leak_audit", "external", "package", "export"),
+    "report",
+)
+# What may be imported and is kept stable: module and names.
+API = {
+    "core.config": "load validate for_cohort defaults",
+    "cohort.sheet": "read_sheet",
+    "cohort.expression": "read_expression",
+    "slides.reader": "open_slide Slide",
+    "slides.tiles": "tile_slide Tiling",
+    "features.registry": "Encoder load",
+    "features.encode": "extract read_tile",
+    "features.feature_file": "Features read write attributes_of",
+    "features.clusters": "cluster",
+    "pathways.build": "build",
+    "pathways.membership": "load Pathways",
+    "models.checkpoint": "load_model",
+    "sampling.draw": "noise draw point",
+    "evaluation.uncertainty.conformal": "order attainable interval",
+    "studies.shift.reference": "load TrainingReference",
+    "pathways.activity": "scoring_method",
+    "package.predictor": "load Predictor",
+    "predict.encode_slide": "encode_slide EncodedSlide",
+    "predict.predict": "predict Prediction",
+    "predict.anndata_export": "run_to_anndata prediction_to_anndata",
+    "published.convert": "to_folder to_file",
+    "core.errors": "UserError",
+}
+
+
+ABOUT_CONFIG = """\
+Every key of `config.yaml`. A key that is left out takes its default; an unknown one stops the run
+and is named. Sections may be given again under `cohorts.<name>.settings`, for that cohort alone."""
+ABOUT_SHEET = """\
+One row per slide: TSV, or CSV with commas or semicolons, with a header line. Other columns are left
+out, with a log line each. In optional columns an empty cell or NA means unknown."""
+ABOUT_COMMANDS = """\
+What people call, and below it the steps that Snakemake calls; those take a section of the
+configuration as JSON. Exit status: 0 done; 1 something was found wrong, or failed among many; 2 one
+line on stderr says what to mend; 130 Ctrl-C."""
+ABOUT_TABLES = """\
+Under `results/<cohort>/`, and at the end in the folders that `slide2rna predict` and `maps` fill.
+Tables are Parquet unless the name says otherwise; braces stand for several columns."""
+ABOUT_API = """\
+What can be imported from `slide2rna`, with `scripts/` on the path or after `pip install -e .`.
+Everything else may change without a word. Expression is log2(FPKM-UQ + 1) everywhere."""
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page with its text."""
+    made = {
+        "config.md": config_page(),
+        "sheet.md": sheet_page(),
+        "commands.md": commands_page(),
+        "tables.md": tables_page(),
+        "api.md": api_page(),
+    }
+    found = {FOLDER / name: f"{text.rstrip()}\n" for name, text in made.items()}
+    readme = REPO / "README.md"
+    head, rest = readme.read_text(encoding="utf-8").split(GRAPH[0])
+    graph = f"\n```mermaid\n{mermaid(reduced(rule_edges()))}\n```\n"
+    return found | {readme: head + GRAPH[0] + graph + GRAPH[1] + rest.split(GRAPH[1])[1]}
+
+
+def _head(title: str, source: str, about: str) -> str:
+    return f"# {title}\n\n<!-- Written by docs/build_reference.py from {source}. -->\n\n{about}\n"
+
+
+def config_page() -> str:
+    """Each key of config.yaml: what is allowed, the default, what it does."""
+    schema = yaml.safe_load(config.SCHEMA.read_text(encoding="utf-8"))
+    parts = [_head("config.yaml", "workflow/schemas/config.schema.yaml", ABOUT_CONFIG)]
+    properties = schema["properties"]
+    single = {k: v for k, v in properties.items() if "properties" not in _resolved(v, schema)}
+    parts.append(_keys("Top level", single, schema))
+    cohort = schema["$defs"]["cohort"]["properties"]
+    named = {k: v for k, v in cohort.items() if k != "settings"}
+    parts.append(_keys("cohorts.&lt;name&gt;", named, schema))
+    for name, field in properties.items():
+        if name not in single:
+            parts.append(_keys(name, _resolved(field, schema)["properties"], schema))
+    return "\n".join(parts)
+
+
+def _resolved(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """A field with what it refers to; its own keys come first."""
+    if "$ref" not in field:
+        return field
+    found: Any = schema
+    for part in field["$ref"].removeprefix("#/").split("/"):
+        found = found[part]
+    return found | {key: value for key, value in field.items() if key != "$ref"}
+
+
+def _keys(title: str, fields: dict[str, Any], schema: dict[str, Any]) -> str:
+    rows = [f"## {title}\n", "| key | allowed | default | |", "|---|---|---|---|"]
+    rows += [_row(*row) for row in _flat(fields, schema, "")]
+    return "\n".join(rows) + "\n"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _flat(
+    fields: dict[str, Any], schema: dict[str, Any], prefix: str
+) -> Iterator[tuple[str, str, str, str]]:
+    for key, raw in fields.items():
+        field = _resolved(raw, schema)
+        about = field.get("description", "").replace("<", "&lt;")
+        if inner := field.get("properties"):
+            yield f"`{prefix}{key}`", "an object", "", about
+            yield from _flat(inner, schema, f"{prefix}{key}.")
+            continue
+        yield f"`{prefix}{key}`", _allowed(field), _default(field), about
+
+
+def _default(field: dict[str, Any]) -> str:
+    """A field's default as one would write it in the file."""
+    if "default" not in field:
+        return ""
+    text = yaml.safe_dump(field["default"], default_flow_style=True, width=10**6)
+    return f"`{text.strip().removesuffix('...').strip()}`"
+
+
+def _allowed(field: dict[str, Any]) -> str:
+    """What a value may be, in words."""
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    kinds = field.get("type", "anything")
+    words = {"array": "list", "object": "an object", "string": "text", "integer": "whole number"}
+    names = [kinds] if isinstance(kinds, str) else kinds
+    text = " or ".join(words.get(name, name) for name in names)
+    if "array" in names and "enum" in field.get("items", {}):
+        text += " of " + ", ".join(f"`{value}`" for value in field["items"]["enum"])
+    bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {field[name]}" for name, sign in bounds.items() if name in field]
+    return f"{text} {', '.join(limits)}".strip()
+
+
+def sheet_page() -> str:
+    """The columns of a sample sheet."""
+    schema = yaml.safe_load(sheet.SCHEMA.read_text(encoding="utf-8"))
+    parts = [_head("The sample sheet", "workflow/schemas/samples.schema.yaml", ABOUT_SHEET)]
+    parts += ["| column | needed | pattern | |", "|---|---|---|---|"]
+    for name, field in schema["properties"].items():
+        needed = "yes" if name in schema["required"] else ""
+        pattern = f"`{field['pattern']}`" if "pattern" in field else _allowed(field)
+        parts.append(_row(f"`{name}`", needed, pattern, field["description"]))
+    return "\n".join(parts)
+
+
+def commands_page() -> str:
+    """What every command says to --help."""
+    parts = [_head("Commands", "--help", ABOUT_COMMANDS), "## slide2rna\n", _block(app.help_text())]
+    for name in app.NAMES:
+        if (app.FOLDER / f"{name}.py").is_file():
+            module = import_module(f"slide2rna.commands.{name}")
+            parts += [f"## slide2rna {name}\n", _block(_help(f"slide2rna {name}", module.main))]
+    parts.append("## Steps of the workflow\n")
+    for name in STAGES:
+        path = REPO / "scripts" / f"{name}.py"
+        if path.is_file():
+            main = runpy.run_path(str(path))["main"]
+            parts += [f"### scripts/{name}.py\n", _block(_help(f"scripts/{name}.py", main))]
+    return "\n".join(parts)
+
+
+def _block(text: str) -> str:
+    return f"```text\n{text.rstrip()}\n```\n"
+
+
+def _help(program: str, main: Callable[[Sequence[str]], None]) -> str:
+    said, before, width = io.StringIO(), sys.argv[0], os.environ.get("COLUMNS")
+    sys.argv[0], os.environ["COLUMNS"] = program, WIDTH
+    try:
+        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+            main(["--help"])
+    finally:
+        sys.argv[0] = before
+        os.environ.pop("COLUMNS")
+        if width is not None:
+            os.environ["COLUMNS"] = width
+    return said.getvalue()
+
+
+def tables_page() -> str:
+    """The tables under results/<cohort>/, column by column."""
+    parts = [_head("Tables", "docs/reference/tables.yaml", ABOUT_TABLES)]
+    told = yaml.safe_load((FOLDER / "tables.yaml").read_text(encoding="utf-8"))
+    parts += ["## Shared columns\n", f"{told['shared']['about']}\n"]
+    for table in [told["shared"], *told["tables"], *told["elsewhere"]]:
+        if "path" in table:
+            parts += [f"## {table['path'].replace('<', '&lt;').replace('>', '&gt;')}\n"]
+            parts += [f"{table['about']}\n"]
+        if columns := table.get("columns"):
+            rows = [_row(f"`{name}`", text) for name, text in columns.items()]
+            parts += ["\n".join(["| column | |", "|---|---|", *rows]) + "\n"]
+    return "\n".join(parts)
+
+
+def api_page() -> str:
+    """The functions and classes that may be called from other code, from their docstrings."""
+    parts = [_head("Python interface", "docstrings", ABOUT_API)]
+    for module, names in API.items():
+        parts.append(docstrings.module(REPO / "scripts", f"slide2rna.{module}", names.split()))
+    return "\n".join(parts)
+
+
+def rule_edges() -> set[tuple[str, str]]:
+    """Which rule needs which, as Snakemake plans the default target of the shipped config."""
+    command = [sys.executable, "-m", "snakemake", "--rulegraph", "mermaid-js", "--quiet", "all"]
+    settings = ["--nolock", "--forceall", "--config", "results=results", "--", "all"]
+    said = subprocess.run(
+        [*command, *settings], cwd=REPO, capture_output=True, text=True, check=True
+    ).stdout
+    names = dict(re.findall(r"(id\d+)\[(\w+)\]", said))
+    return {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", said)}
+
+
+def reduced(edges: set[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Without the edges that a longer way implies: the transitive reduction, sorted by the flow."""
+
+    def reach(start: str, skip: tuple[str, str]) -> set[str]:
+        seen, todo = set[str](), [start]
+        while todo:
+            here = todo.pop()
+            for edge in edges - {skip}:
+                if edge[0] == here and edge[1] not in seen:
+                    seen.add(edge[1])
+                    todo.append(edge[1])
+        return seen
+
+    kept = [edge for edge in edges if edge[1] not in reach(edge[0], edge)]
+    depth = {name: len(reach(name, ("", ""))) for edge in edges for name in edge}
+    return sorted(kept, key=lambda edge: (-depth[edge[0]], edge))
+
+
+def mermaid(edges: list[tuple[str, str]]) -> str:
+    """The graph as Mermaid draws it, from left to right."""
+    return "\n".join(["flowchart LR", *(f"    {a} --> {b}" for a, b in edges)])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    args = parser.parse_args(argv)
+    stale = 0
+    for path, text in pages().items():
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale += 1
+        log.log.info("%s: %s", path.relative_to(REPO), "stale" if args.check else "written")
+        if not args.check:
+            write_text(text, path)
+    if args.check and stale:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli.run(main, stage=False)

@@ -1,0 +1,57 @@
+"""The command `slide2rna`: what people call by hand. The stages are called by Snakemake."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from slide2rna import __version__, commands
+from slide2rna.core import cli
+
+NAMES = ["doctor", "predict", "maps", "cohort", "costs", "convert"]
+FOLDER = Path(commands.__file__).parent
+
+
+def help_text() -> str:
+    """What `slide2rna --help` prints: a line per subcommand, the first of its docstring."""
+    known = [name for name in NAMES if (FOLDER / f"{name}.py").is_file()]
+    lines = [f"  {name:9} {_first_line(name)}" for name in known]
+    return "\n".join(
+        [
+            f"slide2rna {__version__}: gene expression from H&E slides, with its uncertainty",
+            "",
+            "usage: slide2rna <command> [options]     (slide2rna <command> --help says more)",
+            "",
+            *lines,
+            "",
+            "Whole cohorts are run by Snakemake: snakemake --cores 16",
+        ]
+    )
+
+
+def _first_line(name: str) -> str:
+    """Read from the file, so that no command is imported for a list of all."""
+    tree = ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
+    return (ast.get_docstring(tree) or "").splitlines()[0]
+
+
+def main() -> None:
+    """Entry point; the first argument names the subcommand."""
+    name, *rest = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help", "help"):
+        cli.run(lambda _: print(help_text()), stage=False)
+        return
+    if name in ("-V", "--version"):
+        print(f"slide2rna {__version__}")
+        return
+    if name not in NAMES or not (FOLDER / f"{name}.py").is_file():
+        print(f"error: slide2rna {name}: no such command; see slide2rna --help", file=sys.stderr)
+        sys.exit(2)
+    sys.argv = [f"slide2rna {name}", *rest]  # argparse and the log call the program so
+    cli.run(import_module(f"slide2rna.commands.{name}").main, rest, stage=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""Expression tables: Parquet, CSV or TSV of a laboratory, or GDC STAR-counts files.
+
+Whatever comes in, log2(x+1) as float32 with sorted samples and genes comes out, or one error.
+"""
+
+from __future__ import annotations
+
+import csv
+import io as stdio
+import re
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from slide2rna.cohort.star_counts import genes_of_types, read_star, sample_rows
+from slide2rna.core.delimited import MISSING, duplicates, read_text, separator_of
+from slide2rna.core.errors import SheetError, listing
+from slide2rna.core.log import log
+
+ID_NAMES = ("sample_id", "patient_id")
+# log2(x+1) of 50 would be 1e15 transcripts: no measurement, so the table is linear.
+MAX_LOG2 = 50.0
+GENE_HEADERS = ("gene", "genes", "gene_name", "symbol", "gene_symbol")
+# As polars reads numbers; Python's float() also takes 1_000.
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
+
+
+def read_expression(
+    path: str | Path,
+    unit: str = "log2",
+    column: str = "fpkm_uq_unstranded",
+    genes: list[str] | None = None,
+    samples: list[str] | None = None,
+    gene_types: list[str] | None = None,
+) -> pl.DataFrame:
+    """Read expression and bring it to log2(x+1).
+
+    Parameters
+    ----------
+    path
+        Table (.parquet, .csv, .tsv, also .gz) with a row per sample, its id in the first column
+        and a column per gene; or a folder of GDC STAR-counts TSV files, where a file's sample id
+        is its name up to the first dot.
+    unit
+        Of a table: log2 is taken as log2(x+1), linear is transformed, counts become
+        log2(CPM+1) over all genes of the table. STAR's `unstranded` is counts, its other columns
+        are linear, whatever `unit` says.
+    column
+        Of STAR-counts files.
+    genes
+        Keep these; None keeps all.
+    samples
+        Rows to keep; None keeps all. All of them must be there.
+    gene_types
+        Of STAR-counts files: keep genes with an id of one of GENCODE's types (protein_coding,
+        lncRNA, ...); None keeps all. CPM is over all types. With `genes` it says nothing.
+
+    Returns
+    -------
+    polars.DataFrame
+        sample_id, then one float32 column per gene; samples and genes in sorted order.
+
+    Raises
+    ------
+    SheetError
+        Missing samples or genes, repeated samples or genes, NaN, infinite, negative or
+        non-numeric values, linear values where log2 was promised, samples as columns.
+    """
+    path = Path(path)
+    if path.is_dir():
+        ids, names, values = read_star(path, column, samples)
+        unit = "counts" if column == "unstranded" else "linear"
+    elif gene_types:
+        remedy = "remove gene_types, or give genes"
+        raise SheetError(path, "only STAR-counts files say the type of a gene", remedy)
+    else:
+        ids, names, values = _read_own(path)
+        if samples is not None:
+            keep = sample_rows(path, samples, ids, names)
+            ids, values = [ids[i] for i in keep], values[keep]
+    _check_values(path, ids, names, values)
+    values = to_log2(path, ids, values, unit)
+    if gene_types and genes is None:
+        genes = genes_of_types(path, gene_types)
+    order = _columns_of(path, names, genes)
+    rows = sorted(range(len(ids)), key=ids.__getitem__)
+    values = np.ascontiguousarray(values[np.ix_(rows, order)].T, dtype=np.float32)
+    columns = {names[g]: values[i] for i, g in enumerate(order)}
+    return pl.DataFrame({"sample_id": [ids[i] for i in rows]} | columns)
+
+
+def to_log2(where: object, ids: list[str], values: np.ndarray, unit: str) -> np.ndarray:
+    """Bring values (samples x genes) in `unit` to log2(x+1); CPM is x / sum(x) * 1e6.
+
+    Raises
+    ------
+    SheetError
+        Values above 50 that are said to be log2; a sample without counts.
+    """
+    if unit == "log2":
+        high = np.argmax(values) if values.size else 0
+        if values.size and values.flat[high] > MAX_LOG2:
+            sample = ids[int(high) // values.shape[1]]
+            cause = f"a value of {values.flat[high]:g} (sample {sample}) can't be log2(x+1)"
+            raise SheetError(where, cause, "set expression_unit: linear or counts")
+        return values
+    if values.size and values.max() < 25 and values.shape[1] > 500:
+        log.info("%s: no value above 25: is it log2 already? (unit is %s)", where, unit)
+    if unit == "counts":
+        total = values.sum(axis=1, dtype=np.float64, keepdims=True)
+        empty = [ids[i] for i in np.flatnonzero(total[:, 0] == 0)]
+        if empty:
+            cause = f"sample {listing(empty)} has no counts at all"
+            raise SheetError(where, cause, "leave it out of the table and the sheet")
+        values = values * (1e6 / total)
+    return np.log2(values + 1)
+
+
+def read_genes(path: str | Path) -> list[str]:
+    """The genes of a list, sorted, each once."""
+    return sorted(set(listed_genes(path)))
+
+
+def listed_genes(path: str | Path) -> list[str]:
+    """A gene list as it stands: the first cell of each line; a first line `gene` is a header.
+
+    Raises
+    ------
+    SheetError
+        The file can't be read, is empty, or has a line without a gene.
+    """
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
+    separator = separator_of(lines[0]) if lines else ","
+    names = [line.split(separator)[0].strip().strip('"') for line in lines]
+    if names and names[0].lower() in GENE_HEADERS:
+        names = names[1:]
+    if not names or not all(names):
+        raise SheetError(path, "no genes, or a line without one", "give one gene a line")
+    return names
+
+
+def _read_own(path: Path) -> tuple[list[str], list[str], np.ndarray]:
+    """A laboratory's table as (sample ids, gene names, float values)."""
+    if path.suffix == ".parquet":
+        try:
+            table = pl.read_parquet(path)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            cause = str(error).splitlines()[0]
+            raise SheetError(path, cause, "give a readable Parquet file") from error
+    else:
+        table = _read_csv(path)
+    if table.width < 2 or table.is_empty():
+        raise SheetError(path, "no samples or no genes in it", "give a row per sample")
+    texts = [name for name, kind in table.schema.items() if kind == pl.String]
+    key = next((name for name in ID_NAMES if name in texts), texts[0] if texts else None)
+    if key is None:
+        raise SheetError(path, "no column with sample ids", "make the first column sample_id, text")
+    genes = [name for name in table.columns if name != key]
+    for name, kind in table.schema.items():
+        if name != key and not kind.is_numeric():
+            cell = f"{table[name][0]!s:.30}"
+            cause = f"column '{name}' is not numeric (sample {table[key][0]}: {cell})"
+            raise SheetError(path, cause, "mend or remove it: one id column, then numbers")
+    ids = table[key].str.strip_chars()
+    if ids.null_count() or (ids == "").any():
+        row = int(np.flatnonzero((ids.fill_null("") == "").to_numpy())[0]) + 1
+        raise SheetError(f"{path} row {row}", f"{key} is empty", "give every row its sample id")
+    twice = ids.filter(ids.is_duplicated()).unique().sort().to_list()
+    if twice:
+        remedy = "keep one row per sample (or average them yourself)"
+        raise SheetError(path, f"sample {listing(twice)} has several rows", remedy)
+    # polars fills integer columns' nulls with NaN here, which the value check then names.
+    values = table.select(pl.col(genes).cast(pl.Float32)).to_numpy()
+    return ids.to_list(), genes, values
+
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    """A text table with the first column as text and the others as float32."""
+    text = read_text(path).lstrip("\r\n")
+    header, _, body = text.partition("\n")
+    header = header.strip("\r")
+    separator = separator_of(header)
+    names = [name.strip() for name in next(csv.reader([header], delimiter=separator))]
+    names[0] = names[0] or "sample_id"  # R and pandas leave the corner empty
+    if "" in names:
+        cause = f"column {names.index('') + 1} has no name"
+        raise SheetError(f"{path} line 1", cause, "name the gene or remove the column")
+    twice = duplicates(names)
+    if twice:
+        raise SheetError(path, f"gene {listing(twice)} has several columns", "keep one of them")
+    key = next((name for name in ID_NAMES if name in names), names[0])
+    kinds = {name: pl.String if name == key else pl.Float32 for name in names}
+    if not body.strip():
+        return pl.DataFrame(schema=kinds)
+    try:
+        table = pl.read_csv(
+            stdio.BytesIO(body.encode()),
+            has_header=False,
+            separator=separator,
+            schema=kinds,
+            null_values=list(MISSING),
+        )
+    except pl.exceptions.PolarsError as error:
+        _name_text_cell(path, text, separator, names, key)
+        cause = str(error).splitlines()[0]
+        raise SheetError(path, cause, "give every row as many cells as the header") from error
+    if table[key].null_count():  # blank lines; looked for only where they can be
+        table = table.filter(~pl.all_horizontal(pl.all().is_null()))
+    return table
+
+
+def _name_text_cell(path: Path, text: str, separator: str, names: list[str], key: str) -> None:
+    """Raise for the first cell that should be a number and isn't."""
+    where = names.index(key)
+    reader = csv.reader(stdio.StringIO(text), delimiter=separator)
+    next(reader)
+    for row in filter(None, reader):
+        if len(row) != len(names):
+            cause = f"{len(row)} cells, but the header has {len(names)}"
+            remedy = "give every row as many cells as the header"
+            raise SheetError(f"{path} line {reader.line_num}", cause, remedy)
+        for index, cell in enumerate(row):
+            if (
+                index != where
+                and cell.strip() not in MISSING
+                and not NUMBER.fullmatch(cell.strip())
+            ):
+                cause = f"gene {names[index]} of sample {row[where]} is '{cell[:30]}', not a number"
+                raise SheetError(f"{path} line {reader.line_num}", cause, "mend or remove it")
+
+
+def _check_values(path: Path, ids: list[str], genes: list[str], values: np.ndarray) -> None:
+    for found, what in (
+        (~np.isfinite(values), "missing, NaN or infinite"),
+        (values < 0, "negative"),
+    ):
+        if found.any():
+            row, gene = np.argwhere(found)[0]
+            cause = f"{int(found.sum())} values are {what}, first gene {genes[gene]} of {ids[row]}"
+            remedy = (
+                "give log2(x+1), linear or counts, not z-scores"
+                if what == "negative"
+                else "fill or remove the gene or the sample"
+            )
+            raise SheetError(path, cause, remedy)
+
+
+def _columns_of(path: Path, names: list[str], genes: list[str] | None) -> list[int]:
+    index = {name: column for column, name in enumerate(names)}
+    if genes is not None:
+        lost = [name for name in sorted(set(genes)) if name not in index]
+        if lost:
+            cause = f"{len(lost)} of {len(set(genes))} listed genes are missing: {listing(lost)}"
+            raise SheetError(path, cause, "mend the gene list or use the same gene annotation")
+    return [index[name] for name in sorted(set(names) if genes is None else set(genes))]

@@ -1,0 +1,281 @@
+"""Stage 1: freeze a cohort: its slides, its expression, its folds, and what was left out.
+
+Everything is read and checked before the first file is written, and cohort.json comes last, so
+a folder with a cohort.json is whole. The same inputs and seed give the same bytes. The workflow
+has the folds made by a job of their own: other folds need no other slides.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from slide2rna.cohort import published_splits, splits
+from slide2rna.cohort.expression import read_expression
+from slide2rna.cohort.gdc_cohort import gene_list, read_or_freeze
+from slide2rna.cohort.her2st import CAVEAT as HER2ST_CAVEAT
+from slide2rna.cohort.her2st import read_her2st
+from slide2rna.cohort.sheet import read_sheet
+from slide2rna.core.config import Settings
+from slide2rna.core.errors import SheetError
+from slide2rna.core.files import write_json, write_parquet, write_text
+from slide2rna.core.log import log
+
+SCHEMA = {
+    "slide_id": pl.String,
+    "patient_id": pl.String,
+    "sample_id": pl.String,
+    "unit": pl.String,
+    "site": pl.String,
+    "path": pl.String,
+    "url": pl.String,
+    "md5": pl.String,
+    "size": pl.Int64,
+    "mpp": pl.Float64,
+    "area": pl.String,
+    "split": pl.String,
+}
+CAVEAT = "split by section, not by patient: no claim about patients"
+
+
+def freeze_cohort(
+    name: str,
+    source: Settings,
+    folds: Settings,
+    seed: int,
+    out: str | Path,
+    needs_slides: bool = False,
+    with_folds: bool = True,
+) -> None:
+    """Write slides.parquet, expression.parquet, splits.tsv and cohort.json into `out`.
+
+    Parameters
+    ----------
+    name
+        The cohort's name.
+    source
+        The cohort's block of the configuration. `gdc` is frozen in its manifest first; `demo` and
+        `law` read what their generator left in `out`/source, as any other sample sheet.
+    folds
+        Section `folds`.
+    seed
+        The run's seed.
+    out
+        results/<cohort>.
+    needs_slides
+        Refuse a sheet's rows without a slide: the features are made from slides.
+    with_folds
+        False leaves splits.tsv to `divide`. Folds and seed then matter to published splits alone,
+        which say what slides there are.
+
+    Raises
+    ------
+    SheetError, ConfigError, DownloadError
+        One line that names file, row or key, and the remedy; then no table is written.
+    """
+    out = Path(out)
+    unit_kind = source.get("split_unit", "patient")
+    audit: dict[str, Any]
+    if source["source"] == "gdc":
+        slides, expression, audit = read_or_freeze(name, source, out)
+        origin: str | Path = source["project"]
+        below = CAVEAT
+    elif source["source"] == "her2st":
+        slides, expression, dropped, flow = _from_her2st(source, out)
+        audit = {"flow": flow, "dropped": dropped}
+        one_patient = slides["patient_id"].n_unique() == 1
+        below = HER2ST_CAVEAT if one_patient else CAVEAT
+        origin = source["path"]
+    else:
+        if source["source"] in ("demo", "law"):
+            made = {"sheet": str(out / "source" / "sheet.tsv")}
+            source = source | made | {"expression": str(out / "source" / "expression.parquet")}
+        slides, expression, flow = _from_sheet(source, out, needs_slides)
+        audit = {"flow": flow, "dropped": []}
+        origin, below = source["sheet"], CAVEAT
+    caveat = None if unit_kind == "patient" else below
+    slides = _with_units(origin, slides, unit_kind)
+    if source.get("splits") == published_splits.NAME:
+        slides = _published_folds(origin, slides, source, folds, seed, audit)
+        expression = expression.filter(pl.col("sample_id").is_in(slides["sample_id"].implode()))
+    slides = slides.select(
+        pl.col(column).cast(kind) if column in slides.columns else pl.lit(None, kind).alias(column)
+        for column, kind in SCHEMA.items()
+    ).sort("slide_id")
+    summary = {
+        "name": name,
+        "source": source["source"],
+        "split_unit": unit_kind,
+        "caveat": caveat,
+        "n_slides": slides.height,
+        "n_patients": slides["patient_id"].n_unique(),
+        "n_samples": expression.height,
+        "n_genes": expression.width - 1,
+        "n_sites": slides["site"].drop_nulls().n_unique(),
+    }
+    table = _folds(origin, slides, source, folds, seed) if with_folds else None
+    _write(out, slides, expression, table, summary | audit)
+
+
+def split_cohort(
+    slides: str | Path,
+    origin: str | Path,
+    source: Settings,
+    folds: Settings,
+    seed: int,
+    out: str | Path,
+) -> None:
+    """Write the folds of a frozen cohort, as `build` does.
+
+    Parameters
+    ----------
+    slides
+        slides.parquet of the cohort.
+    origin
+        What an error names as the place of the slides' own splits.
+    source
+        Of a cohort's block, the keys splits and published_splits.
+    folds, seed
+        As in `build`.
+    out
+        splits.tsv: unit, fold, part.
+
+    Raises
+    ------
+    SheetError, ConfigError
+        As `build`, of splits and folds.
+    """
+    table = _folds(origin, pl.read_parquet(slides), source, folds, seed)
+    write_text(table.write_csv(separator="\t"), out)
+    log.info("%d folds of %d units", table["fold"].n_unique(), table["unit"].n_unique())
+
+
+def _write(
+    out: Path,
+    slides: pl.DataFrame,
+    expression: pl.DataFrame,
+    folds: pl.DataFrame | None,
+    summary: dict[str, Any],
+) -> None:
+    # An old cohort.json must not vouch for new tables if this is killed half way.
+    (out / "cohort.json").unlink(missing_ok=True)
+    write_parquet(slides, out / "slides.parquet")
+    write_parquet(expression, out / "expression.parquet")
+    if folds is not None:
+        write_text(folds.write_csv(separator="\t"), out / "splits.tsv")
+    write_json(summary, out / "cohort.json")
+    log.info(
+        "cohort %s: %d slides of %d patients, %d genes%s",
+        *(summary[key] for key in ("name", "n_slides", "n_patients", "n_genes")),
+        "" if folds is None else f", {folds['fold'].n_unique()} folds",
+    )
+
+
+def _step(step: str, slides: pl.DataFrame) -> dict[str, Any]:
+    return {
+        "step": step,
+        "slides": slides.height,
+        "patients": slides["patient_id"].n_unique(),
+    }
+
+
+def _from_sheet(
+    source: Settings, out: Path, needs_slides: bool
+) -> tuple[pl.DataFrame, pl.DataFrame, list[dict[str, Any]]]:
+    slides = read_sheet(source["sheet"], needs_slides)
+    expression = read_expression(
+        source["expression"],
+        unit=source.get("expression_unit", "log2"),
+        column=source.get("expression_column", "fpkm_uq_unstranded"),
+        genes=gene_list(source, out),
+        samples=slides["sample_id"].unique().to_list(),
+        gene_types=source.get("gene_types"),
+    )
+    return slides, expression, [_step("in the sheet", slides), _step("with expression", slides)]
+
+
+def _from_her2st(
+    source: Settings, out: Path
+) -> tuple[pl.DataFrame, pl.DataFrame, list[dict[str, str]], list[dict[str, Any]]]:
+    slides, expression, dropped = read_her2st(source["path"])
+    genes = gene_list(source, out)
+    if genes is not None:
+        lost = [gene for gene in genes if gene not in expression.columns]
+        if lost:
+            cause = f"{len(lost)} listed genes are not in the cohort, first {lost[0]}"
+            raise SheetError(source["genes"], cause, "mend the gene list")
+        expression = expression.select("sample_id", *genes)
+    return slides, expression, dropped, [_step("regions with counts", slides)]
+
+
+def _with_units(origin: object, slides: pl.DataFrame, unit_kind: str) -> pl.DataFrame:
+    """Add `unit`: the patient, or the section (her2st's, otherwise the slide's file or id)."""
+    if unit_kind == "patient":
+        return slides.with_columns(pl.col("patient_id").alias("unit"))
+    if "section" in slides.columns:
+        return slides.with_columns(pl.col("section").alias("unit"))
+    file = pl.coalesce("path", "slide_id")
+    slides = slides.with_columns(pl.col("slide_id").sort().first().over(file).alias("unit"))
+    spread = slides.group_by("sample_id").agg(pl.col("unit").unique().sort())
+    spread = spread.filter(pl.col("unit").list.len() > 1).sort("sample_id")
+    if spread.height:
+        cause = f"sample {spread['sample_id'][0]} is measured on several sections"
+        remedy = "give each section its own sample_id, or use split_unit: patient"
+        raise SheetError(origin, cause, remedy)
+    return slides
+
+
+def _folds(
+    origin: str | Path, slides: pl.DataFrame, source: Settings, folds: Settings, seed: int
+) -> pl.DataFrame:
+    """The folds from the given file, from the sheet's column, or drawn."""
+    units, has_column = _units(origin, slides, source)
+    if source.get("splits") == published_splits.NAME:
+        return published_splits.read(source["published_splits"], units, folds, seed)[0]
+    if source.get("splits"):
+        return splits.from_file(source["splits"], units, folds, seed)
+    if has_column:
+        return splits.from_column(origin, units, folds, seed)
+    return splits.draw(units, folds, seed)
+
+
+def _published_folds(
+    origin: str | Path,
+    slides: pl.DataFrame,
+    source: Settings,
+    folds: Settings,
+    seed: int,
+    audit: dict[str, Any],
+) -> pl.DataFrame:
+    """The slides that the published folds name; `audit` says what was left out."""
+    units, _ = _units(origin, slides, source)
+    path = source["published_splits"]
+    table, lost = published_splits.read(path, units, folds, seed)
+    if lost:
+        log.info("%s: it doesn't name %d units of the cohort, left out", path, len(lost))
+    gone = pl.col("unit").is_in(lost)
+    left = slides.filter(gone).sort("slide_id").select("slide_id", "patient_id")
+    reason = f"not in the published folds ({Path(path).name})"
+    audit["dropped"] = audit["dropped"] + [
+        row | {"kind": "slide", "reason": reason} for row in left.rows(named=True)
+    ]
+    slides = slides.filter(~gone)
+    audit["flow"] = [*audit["flow"], _step("in the published folds", slides)]
+    audit["published_splits"] = published_splits.facts(path, table)
+    return slides
+
+
+def _units(origin: str | Path, slides: pl.DataFrame, source: Settings) -> tuple[pl.DataFrame, bool]:
+    """Split units with their site and what the sheet's column says; whether it says anything."""
+    has_column = "split" in slides.columns and slides["split"].is_not_null().any()
+    if has_column and source.get("splits"):
+        cause = "a split is given twice: the column split and the key splits"
+        raise SheetError(origin, cause, "keep one of the two")
+    if "site" not in slides.columns:
+        slides = slides.with_columns(pl.lit(None, pl.String).alias("site"))
+    columns = [pl.col("site").drop_nulls().sort().first()]
+    if has_column:
+        columns.append(pl.col("split").unique().sort())
+    return slides.group_by("unit").agg(columns).sort("unit"), bool(has_column)

@@ -1,0 +1,186 @@
+"""A cohort from GDC (slides of CPTAC from PathDB): frozen once, then made from what is on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from slide2rna.cohort import gdc, manifest, pairing, pathdb
+from slide2rna.cohort.expression import read_expression, read_genes
+from slide2rna.core.config import Settings
+from slide2rna.core.errors import ConfigError, DownloadError
+from slide2rna.core.files import sha256sum
+from slide2rna.core.log import log
+from slide2rna.transfer import batch, resumable
+from slide2rna.transfer import client as transfer_client
+
+# The genes of SEQUOIA and RNA-FM, one a line; the commit and the hash pin it.
+PUBLISHED = (
+    "https://raw.githubusercontent.com/gevaertlab/sequoia-pub/"
+    "daafd609c941e64a5726509ee3dacb0268b56f96/examples/gene_list.csv"
+)
+PUBLISHED_SHA256 = "d852c20484807a879dbf6102fb8e3691db139ad6e79efb42dc4fcd897e7ab615"
+
+
+def manifest_path(name: str, source: Settings) -> Path:
+    """Where a cohort's manifest is, or will be."""
+    return Path(source.get("manifest") or f"manifests/{name}.tsv")
+
+
+def read_or_freeze(
+    name: str, source: Settings, out: Path
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
+    """Slides and expression of a cohort at GDC.
+
+    The manifest is read if it is there, and frozen first if it isn't. Expression files that
+    aren't in `out`/star with the right md5 are fetched; with all of them there, and the gene
+    list too, no connection is made.
+
+    Parameters
+    ----------
+    name
+        The cohort's name.
+    source
+        The cohort's block of the configuration.
+    out
+        results/<cohort>.
+
+    Returns
+    -------
+    tuple
+        Slides (slide_id, patient_id, sample_id, site, url, md5, size; no path yet), expression as
+        `read_expression` gives it, and for cohort.json: flow, dropped, acquisition.
+
+    Raises
+    ------
+    ConfigError, SheetError, DownloadError
+        One line each.
+    """
+    path = manifest_path(name, source)
+    settings = transfer_client.ServerSettings(token=transfer_client.read_token(), api=source["api"])
+    if path.is_file():
+        log.info("%s: the manifest is there; nobody is asked which files there are", path)
+    else:
+        freeze(source, path, out, settings)
+    table = manifest.read(path)
+    kept = table.filter(pl.col("reason").is_null())
+    slides = kept.filter(pl.col("kind") == "slide")
+    stars = kept.filter(pl.col("kind") == "expression")
+    if slides.is_empty():
+        raise ConfigError(path, "no slide is paired with expression", _hint(table))
+    _fetch_stars(stars, out / "star", settings)
+    expression = read_expression(
+        out / "star",
+        column=source["expression_column"],
+        genes=gene_list(source, out),
+        samples=slides["sample_id"].unique().to_list(),
+        gene_types=source.get("gene_types"),
+    )
+    audit = {
+        "flow": pairing.flow(table),
+        "dropped": pairing.dropped(table),
+        "acquisition": {
+            "project": source["project"],
+            "release": stars["release"][0],
+            "slides_from": slides["release"][0],
+            "manifest_sha256": sha256sum(path),
+            "expression_flow": pairing.flow(table, "expression"),
+            "patients_with_several_slides": slides.filter(pl.col("slides_of_patient") > 1)[
+                "patient_id"
+            ].n_unique(),
+        },
+    }
+    return slides, expression, audit
+
+
+def freeze(
+    source: Settings, path: Path, out: Path, settings: transfer_client.ServerSettings
+) -> None:
+    """Ask GDC, and PathDB for CPTAC, which files there are; pair them; write the manifest.
+
+    Raises
+    ------
+    ConfigError, DownloadError
+        An unknown project or collection; a server that can't be reached or gives no sense.
+    """
+    api, project, kind = source["api"], source["project"], source["slide_kind"]
+    with transfer_client.session(settings) as client:
+        release = gdc.release(client, api)
+        patients = gdc.patients(client, api, project)
+        releases = {"slide": release, "expression": release}
+        if source.get("slide_list"):
+            slides = manifest.read_gdc(source["slide_list"], api)
+            releases["slide"] = Path(source["slide_list"]).name
+        elif source.get("collection"):
+            local = source.get("pathdb_table")
+            table = Path(local or out / "pathdb-slides.csv")
+            if not local:
+                pathdb.fetch_table(source["pathdb"], table, settings)
+            slides = pathdb.slides(client, source["pathdb"], source["collection"], table)
+            releases["slide"] = f"PathDB {source['collection']}, {Path(pathdb.TABLE).name}"
+        else:
+            slides = gdc.slides(client, api, project, kind)
+        only = None
+        if source.get("collection"):
+            # CPTAC-3 is a dozen cancers; a collection is one.
+            only = sorted(set(slides["patient_id"].drop_nulls()))
+            patients = [patient for patient in patients if patient in set(only)]
+        stars = gdc.expression(client, api, project, only)
+    log.info("%s: %d slides, %d expression files", project, slides.height, stars.height)
+    types = tuple(source["sample_types"])
+    manifest.write(pairing.pair(slides, stars, patients, kind, types), releases, path)
+
+
+def gene_list(source: Settings, out: Path) -> list[str] | None:
+    """The genes to keep: all (None), a file's, or the published 20,820.
+
+    The published list is fetched once to `out`/genes_published.csv and refused if its sha256 is
+    another; `genes_mirror` is another address of it, or a file.
+
+    Raises
+    ------
+    DownloadError
+        It can't be had, or isn't the published list.
+    """
+    given = source.get("genes")
+    if given != "published":
+        return read_genes(given) if given else None
+    mirror = source.get("genes_mirror") or PUBLISHED
+    is_url = mirror.startswith(("http://", "https://"))
+    path = out / "genes_published.csv" if is_url else Path(mirror)
+    if is_url and not path.is_file():
+        settings = transfer_client.ServerSettings()
+        with transfer_client.session(settings) as client:
+            resumable.fetch_file(client, mirror, path, None, None, settings)
+    if not path.is_file():
+        raise DownloadError(path, "the gene list isn't there", "mend genes_mirror")
+    if sha256sum(path) != PUBLISHED_SHA256:
+        if is_url:
+            path.unlink()
+        cause = f"{mirror} isn't the published gene list (its sha256 is another)"
+        raise DownloadError(path, cause, "give the list as a file: genes_mirror")
+    return read_genes(path)
+
+
+def _fetch_stars(
+    stars: pl.DataFrame, folder: Path, settings: transfer_client.ServerSettings
+) -> None:
+    jobs = [
+        resumable.Download(
+            row["url"], batch.safe_path(folder, f"{row['sample_id']}.tsv"), row["md5"], row["size"]
+        )
+        for row in stars.iter_rows(named=True)
+    ]
+    errors = [error for error in batch.fetch_all(jobs, settings).values() if error]
+    if errors:
+        cause = f"{len(errors)} of {len(jobs)} expression files aren't there: {errors[0]}"
+        raise DownloadError(folder, cause, "run it again: what has come is kept")
+
+
+def _hint(table: pl.DataFrame) -> str:
+    reasons = table.filter(pl.col("kind") == "slide")["reason"].value_counts(sort=True)
+    if reasons.is_empty():
+        return "the project has no slide of this kind; CPTAC needs the key collection"
+    return f"most often: {reasons['reason'][0]}; see slide_kind and sample_types"

@@ -1,0 +1,250 @@
+"""her2st: spatial transcriptomics sections as regions, each a slide area with its pseudo-bulk.
+
+Andersson et al. 2021 (https://doi.org/10.1038/s41467-021-26271-2): H&E sections with an array of
+spots 200 um apart, each with counts per gene. A section is cut into regions of about seven
+neighbouring spots; a region's counts are summed. All of it is one tumour of one patient.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io as stdio
+import json
+import warnings
+import zlib
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from PIL import Image
+from scipy.spatial import ConvexHull
+
+from slide2rna.cohort.expression import to_log2
+from slide2rna.core.delimited import read_table
+from slide2rna.core.errors import SheetError
+
+CAVEAT = "within one patient, adjacent sections: no claim about patients"
+SPOT_PITCH_UM = 200.0  # centre to centre on the array (Stahl et al. 2016)
+SPOTS_PER_REGION = 7
+# A gene seen in fewer regions of the cohort is noise at this depth; no image is looked at.
+MIN_REGION_SHARE = 0.1
+SPOT_COLUMNS = ("x", "y", "new_x", "new_y", "pixel_x", "pixel_y")
+
+
+class Section(NamedTuple):
+    """One section: spots with counts, and where the array lies in the image."""
+
+    name: str
+    image: Path
+    array_xy: np.ndarray  # (n, 2) measured array coordinates, spots one apart
+    pixel_xy: np.ndarray  # (n, 2) level-0 px
+    counts: np.ndarray  # (n, genes) int64
+    genes: list[str]
+    slope: np.ndarray  # (2,) px per array step
+    offset: np.ndarray  # (2,) px at array coordinate 0
+    lost: int  # spots with a position or counts, not both
+
+    @property
+    def mpp(self) -> float:
+        """Micrometres per pixel, from the spots' pitch (the images don't say it)."""
+        return float(SPOT_PITCH_UM / np.sqrt(self.slope.prod()))
+
+
+def read_section(folder: Path, name: str) -> Section:
+    """Read SECTION.counts.tsv.gz, SECTION.spots.tsv and the size of SECTION.jpg.
+
+    Spots and counts are joined on the array coordinates rounded to whole steps (row name "XxY").
+
+    Raises
+    ------
+    SheetError
+        A file or column is missing, a count is no whole number, or nothing can be joined.
+    """
+    spots_path, counts_path = folder / f"{name}.spots.tsv", folder / f"{name}.counts.tsv.gz"
+    spots = read_table(spots_path)
+    absent = [column for column in SPOT_COLUMNS if column not in spots.columns]
+    if absent:
+        raise SheetError(spots_path, f"column '{absent[0]}' is missing", "give the her2st files")
+    try:
+        spots = spots.select(pl.col(SPOT_COLUMNS).cast(pl.Float64))
+        raw = gzip.decompress(counts_path.read_bytes())
+        table = pl.read_csv(stdio.BytesIO(raw), separator="\t", infer_schema_length=0)
+        counts = table.select(pl.all().exclude(table.columns[0]).cast(pl.UInt32).cast(pl.Int64))
+    except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
+        cause = str(error).splitlines()[0]
+        raise SheetError(f"{folder}/{name}", cause, "give the her2st files unchanged") from error
+    rows = {spot: row for row, spot in enumerate(table[:, 0])}
+    names = [f"{round(x)}x{round(y)}" for x, y in spots.select("x", "y").iter_rows()]
+    if len(set(names)) < len(names) or len(rows) < table.height or sum(counts.null_count().row(0)):
+        cause = "a spot is there twice, or has no count for a gene"
+        raise SheetError(f"{folder}/{name}", cause, "give the her2st files unchanged")
+    both = [index for index, spot in enumerate(names) if spot in rows]
+    if len(both) < SPOTS_PER_REGION:
+        raise SheetError(counts_path, "its spots are not those of the spots table", "check both")
+    kept = spots[both]
+    array_xy, pixel_xy = (
+        kept.select(*pair).to_numpy() for pair in (("new_x", "new_y"), ("pixel_x", "pixel_y"))
+    )
+    fits = [np.polyfit(array_xy[:, axis], pixel_xy[:, axis], 1) for axis in (0, 1)]
+    return Section(
+        name=name,
+        image=folder / f"{name}.jpg",
+        array_xy=array_xy,
+        pixel_xy=pixel_xy,
+        counts=counts.to_numpy()[[rows[names[index]] for index in both]],
+        genes=counts.columns,
+        slope=np.array([fit[0] for fit in fits]),
+        offset=np.array([fit[1] for fit in fits]),
+        lost=len(names) + len(rows) - 2 * len(both),
+    )
+
+
+class Region(NamedTuple):
+    """Neighbouring spots and the convex polygon (level-0 px) that they stand for."""
+
+    spots: np.ndarray  # indices into the section
+    polygon: list[list[int]]
+
+
+def cut_regions(section: Section, size_px: tuple[int, int]) -> list[Region]:
+    """Cut a section into regions of about seven spots whose polygons don't overlap.
+
+    The array is halved again and again along its longer side, between two of its rows or columns,
+    with spots shared out in proportion. A region's polygon is the convex hull of its spots'
+    200 um squares, clipped to the region's cell and to the image. No random number is used.
+    """
+    grid = np.round(section.array_xy).astype(int)
+    whole = np.array([grid.min(axis=0) - 0.5, grid.max(axis=0) + 0.5])
+    count = max(1, round(len(grid) / SPOTS_PER_REGION))
+    cells = _halve(grid, np.arange(len(grid)), count, whole)
+    return [Region(spots, _polygon(section, spots, cell, size_px)) for spots, cell in cells]
+
+
+def _halve(
+    grid: np.ndarray, spots: np.ndarray, count: int, cell: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Split spots into `count` groups with their cells ((2, 2): low and high x, y)."""
+    if count <= 1:
+        return [(spots, cell)]
+    here = grid[spots]
+    longest = np.argsort(-np.ptp(here, axis=0), kind="stable")
+    for axis in longest:
+        levels = np.unique(here[:, axis])
+        if len(levels) < 2:
+            continue
+        cuts = np.array([(low + high) / 2 for low, high in pairwise(levels)])
+        left = (here[:, axis, None] < cuts).sum(axis=0)
+        best = int(np.argmin(np.abs(left - len(spots) * (count // 2) / count)))
+        share = min(max(1, round(count * int(left[best]) / len(spots))), count - 1)
+        cut, low_cell, high_cell = cuts[best], cell.copy(), cell.copy()
+        low_cell[1, axis] = high_cell[0, axis] = cut
+        below = here[:, axis] < cut
+        return _halve(grid, spots[below], share, low_cell) + _halve(
+            grid, spots[~below], count - share, high_cell
+        )
+    return [(spots, cell)]
+
+
+def _polygon(
+    section: Section, spots: np.ndarray, cell: np.ndarray, size_px: tuple[int, int]
+) -> list[list[int]]:
+    corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
+    points = (section.array_xy[spots][:, None] + corners).reshape(-1, 2)
+    polygon = points[ConvexHull(points).vertices]
+    for axis in (0, 1):
+        polygon = _clip(polygon, axis, cell[0, axis], keep_above=True)
+        polygon = _clip(polygon, axis, cell[1, axis], keep_above=False)
+    pixels = np.round(polygon * section.slope + section.offset).astype(int)
+    return np.clip(pixels, 0, np.array(size_px)).tolist()
+
+
+def _clip(polygon: np.ndarray, axis: int, limit: float, keep_above: bool) -> np.ndarray:
+    """Clip a convex polygon at a line parallel to an axis (Sutherland and Hodgman 1974)."""
+    sign = 1.0 if keep_above else -1.0
+    inside = sign * (polygon[:, axis] - limit)
+    points = []
+    for (start, end), (a, b) in zip(
+        pairwise([*polygon, polygon[0]]), pairwise([*inside, inside[0]]), strict=True
+    ):
+        if a >= 0:
+            points.append(start)
+        if a * b < 0:
+            points.append(start + (end - start) * (a / (a - b)))
+    return np.array(points)
+
+
+def _image_size(path: Path) -> tuple[int, int]:
+    try:
+        with warnings.catch_warnings():
+            # Only the header is read here, and a section is larger than Pillow thinks is sane.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return image.size
+    except (OSError, Image.DecompressionBombError) as error:
+        cause = "no readable image of this section"
+        raise SheetError(path, cause, "give the full-resolution JPG") from error
+
+
+class Her2st(NamedTuple):
+    """Rows for the cohort, the expression of its regions, and what was dropped on the way."""
+
+    slides: pl.DataFrame
+    expression: pl.DataFrame
+    dropped: list[dict[str, str]]
+
+
+def read_her2st(folder: str | Path) -> Her2st:
+    """Make the cohort of regions from a folder with SECTION.jpg, .counts.tsv.gz and .spots.tsv.
+
+    Genes are those that every section has and that are counted at least once in a tenth of the
+    cohort's regions. Counts are summed over a region's spots and become log2(CPM+1), CPM over all
+    genes of the section.
+
+    Returns
+    -------
+    Her2st
+        slides: slide_id (SECTION-rNN), patient_id, sample_id, section, site, path, mpp, area;
+        expression: sample_id, float32 per gene; dropped: slide_id, patient_id, reason.
+
+    Raises
+    ------
+    SheetError
+        The folder or one of a section's files is missing or unreadable.
+    """
+    folder = Path(folder).absolute()
+    names = sorted(path.name.removesuffix(".spots.tsv") for path in folder.glob("*.spots.tsv"))
+    if not names:
+        raise SheetError(folder, "no SECTION.spots.tsv in it", "set path to the her2st folder")
+    rows, blocks, dropped = [], [], []
+    for name in names:
+        section = read_section(folder, name)
+        patient = f"HER2ST-{name.rstrip('0123456789')}"
+        size_px = _image_size(section.image)
+        if section.lost:
+            reason = f"{section.lost} spots lack a position or counts"
+            dropped.append({"slide_id": name, "patient_id": patient, "reason": reason})
+        regions = cut_regions(section, size_px)
+        ids = [f"{name}-r{number:02d}" for number in range(1, len(regions) + 1)]
+        rows += [
+            {
+                "slide_id": region_id,
+                "patient_id": patient,
+                "sample_id": region_id,
+                "section": name,
+                "path": str(section.image),
+                "mpp": round(section.mpp, 4),
+                "area": json.dumps(region.polygon),
+            }
+            for region_id, region in zip(ids, regions, strict=True)
+        ]
+        sums = np.stack([section.counts[region.spots].sum(axis=0) for region in regions])
+        values = to_log2(section.image, ids, sums, "counts").astype(np.float32)
+        columns = {gene: values[:, column] for column, gene in enumerate(section.genes)}
+        blocks.append(pl.DataFrame({"sample_id": ids} | columns))
+    shared = set.intersection(*(set(block.columns) for block in blocks)) - {"sample_id"}
+    table = pl.concat([block.select("sample_id", *sorted(shared)) for block in blocks])
+    seen = table.select((pl.col(sorted(shared)) > 0).mean()).row(0, named=True)
+    genes = [gene for gene, share in seen.items() if share >= MIN_REGION_SHARE]
+    return Her2st(pl.DataFrame(rows), table.select("sample_id", *genes).sort("sample_id"), dropped)

@@ -1,0 +1,178 @@
+"""The sample sheet: one row per slide, read tolerantly, checked strictly.
+
+A laboratory's table comes from a spreadsheet: tab, comma or semicolon, any line ends, with or
+without a byte order mark. What it says is then checked with whole-column expressions, and each
+kind of trouble is one error that names the file, the lines, the cause and the remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import os
+from pathlib import Path
+
+import polars as pl
+import yaml
+
+from slide2rna.core.delimited import LINE, MISSING, raise_for_rows, read_table
+from slide2rna.core.errors import SheetError
+from slide2rna.core.log import log
+from slide2rna.core.root import ROOT
+
+SCHEMA = ROOT / "workflow" / "schemas" / "samples.schema.yaml"
+_SCHEMA = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+COLUMNS = tuple(_SCHEMA["properties"])
+REQUIRED = tuple(_SCHEMA["required"])
+PATTERNS = {k: v["pattern"] for k, v in _SCHEMA["properties"].items() if "pattern" in v}
+
+
+def read_sheet(path: str | Path, needs_slides: bool = False) -> pl.DataFrame:
+    """Read and check a sample sheet.
+
+    Parameters
+    ----------
+    path
+        TSV or CSV with slide_id, patient_id, slide (a path relative to the sheet; empty for a
+        slide that only brings features) and optionally sample_id (a row of the expression table;
+        patient_id if absent), site, mpp (micrometres per pixel), md5, split, area (JSON polygon
+        in level-0 pixels). Other columns are left out with one log line.
+    needs_slides
+        Refuse rows without a slide: the features are made from slides.
+
+    Returns
+    -------
+    polars.DataFrame
+        slide_id, patient_id, sample_id, site, path (absolute), mpp (float64), md5, split, area,
+        sorted by slide_id.
+
+    Raises
+    ------
+    SheetError
+        One line that names the file, the lines, the cause and the remedy.
+    """
+    table = read_table(path)
+    absent = [name for name in REQUIRED if name not in table.columns]
+    if absent:
+        found = ", ".join(name for name in table.columns if name != LINE)
+        cause = f"column '{absent[0]}' is missing (found: {found})"
+        raise SheetError(path, cause, f"the sheet needs {', '.join(REQUIRED)}")
+    extra = [name for name in table.columns if name not in (*COLUMNS, LINE)]
+    for name in extra:
+        near = difflib.get_close_matches(name.lower(), COLUMNS, n=1)
+        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        log.info("%s: column '%s' is left out%s", path, name, hint)
+    table = table.drop(extra).with_columns(
+        pl.lit(None, pl.String).alias(name) for name in COLUMNS if name not in table.columns
+    )
+    table = table.with_columns(
+        pl.when(pl.col(COLUMNS).is_in(MISSING)).then(None).otherwise(pl.col(COLUMNS)).name.keep()
+    ).with_columns(pl.coalesce("sample_id", "patient_id").alias("sample_id"))
+    _check_ids(path, table)
+    if needs_slides:
+        bare = table.filter(pl.col("slide").is_null())
+        cause = f"slide of {bare['slide_id'][0]} is empty" if bare.height else ""
+        remedy = "give each row its slide; only with features: {encoder: files} may it stay empty"
+        raise_for_rows(path, bare, cause, remedy)
+    table = _with_files(path, _check_values(path, table))
+    return table.select(
+        "slide_id", "patient_id", "sample_id", "site", "path", "mpp", "md5", "split", "area"
+    ).sort("slide_id")
+
+
+def _check_ids(path: str | Path, table: pl.DataFrame) -> None:
+    for name in ("slide_id", "patient_id", "sample_id"):
+        column = pl.col(name)
+        # NA as an id would make one patient of all the unknown ones.
+        empty = table.filter(column.is_null())
+        raise_for_rows(path, empty, f"{name} is empty or NA", f"give every row a {name}")
+        unsafe = table.filter(
+            ~column.str.contains(PATTERNS[name]) | column.str.contains("..", literal=True)
+        )
+        example = unsafe[name][0] if unsafe.height else ""
+        remedy = "use letters, digits and . _ - + = @, starting with a letter, digit or _"
+        raise_for_rows(path, unsafe, f"{name} '{example}' can't be a file name", remedy)
+    twice = table.filter(pl.col("slide_id").is_duplicated()).sort("slide_id", LINE)
+    if twice.height:
+        name = twice["slide_id"][0]
+        twice = twice.filter(pl.col("slide_id") == name)
+        raise_for_rows(
+            path, twice, f"slide_id '{name}' is there twice", "give each slide its own id"
+        )
+    mixed = (
+        table.group_by("sample_id")
+        .agg(pl.col("patient_id").unique().sort(), pl.col(LINE).min())
+        .filter(pl.col("patient_id").list.len() > 1)
+        .sort("sample_id")
+    )
+    if mixed.height:
+        names = " and ".join(mixed["patient_id"][0].to_list()[:2])
+        cause = f"sample_id '{mixed['sample_id'][0]}' belongs to patients {names}"
+        raise_for_rows(path, mixed.head(1), cause, "one sample comes from one patient")
+
+
+def _check_values(path: str | Path, table: pl.DataFrame) -> pl.DataFrame:
+    number = pl.col("mpp").cast(pl.Float64, strict=False)
+    good = number.is_finite() & (number > 0)
+    bad = table.filter(pl.col("mpp").is_not_null() & ~good.fill_null(False))
+    shown = bad["mpp"][0] if bad.height else ""
+    raise_for_rows(
+        path, bad, f"mpp '{shown}' is not a positive number", "give um per pixel, e.g. 0.5"
+    )
+    table = table.with_columns(number.alias("mpp"), pl.col("md5").str.to_lowercase())
+    bad = table.filter(~pl.col("md5").str.contains(PATTERNS["md5"]))
+    raise_for_rows(path, bad, "md5 is not 32 hex digits", "give the file's md5 or leave it empty")
+    bad = table.filter(~pl.col("split").str.contains(PATTERNS["split"]))
+    shown = bad["split"][0] if bad.height else ""
+    remedy = "use train, val, cal or test, or the number of the fold that tests the slide"
+    raise_for_rows(path, bad, f"split '{shown}' is unknown", remedy)
+    areas = table.filter(pl.col("area").is_not_null()).select(LINE, "area").rows()
+    lines = [line for line, area in areas if not _is_polygon(area)]
+    remedy = "give a JSON list of at least three [x, y] vertices in level-0 pixels"
+    raise_for_rows(path, table.filter(pl.col(LINE).is_in(lines)), "area is no polygon", remedy)
+    return table
+
+
+def _is_polygon(text: str) -> bool:
+    try:
+        points = json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    return (
+        isinstance(points, list)
+        and len(points) >= 3
+        and all(
+            isinstance(point, list)
+            and len(point) == 2
+            and all(type(v) in (int, float) and math.isfinite(v) for v in point)
+            for point in points
+        )
+    )
+
+
+def _with_files(path: str | Path, table: pl.DataFrame) -> pl.DataFrame:
+    """Make slide paths absolute; each must be a file, and no file may be two whole slides."""
+    folder = os.path.abspath(Path(path).parent)
+    names = table["slide"].to_list()
+    paths = [None if name is None else os.path.join(folder, name) for name in names]
+    real = [None if name is None else os.path.realpath(name) for name in paths]
+    there = [name is None or os.path.isfile(name) for name in real]
+    table = table.with_columns(
+        pl.Series("path", [p and os.path.normpath(p) for p in paths], pl.String),
+        pl.Series("real", real, pl.String),
+        pl.Series("there", there, pl.Boolean),
+    )
+    gone = table.filter(~pl.col("there"))
+    shown = gone["slide"][0] if gone.height else ""
+    remedy = "slide paths are relative to the sheet: put the file there or mend the path"
+    raise_for_rows(path, gone, f"slide '{shown}' is not a file", remedy)
+    twice = table.filter(pl.col("real").is_not_null()).filter(
+        pl.struct("real", "area").is_duplicated()
+        | (pl.col("real").is_duplicated() & pl.col("area").is_null())
+    )
+    if twice.height:
+        twice = twice.filter(pl.col("real") == twice.sort(LINE)["real"][0])
+        cause = f"slide '{twice['slide'][0]}' is used by {twice.height} rows"
+        raise_for_rows(path, twice, cause, "give each file once, or an area of its own to each row")
+    return table

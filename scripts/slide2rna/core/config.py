@@ -1,0 +1,263 @@
+"""The configuration: one YAML file, checked against its schema, defaults filled from there."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+
+from slide2rna.core.errors import ConfigError
+from slide2rna.core.root import ROOT
+
+SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+SECTIONS = (
+    "folds",
+    "tiles",
+    "features",
+    "bags",
+    "pathways",
+    "model",
+    "train",
+    "baselines",
+    "sample",
+    "evaluate",
+    "shift",
+    "stain",
+    "leak_audit",
+    "samplers",
+)
+# Keys without sections; a cohort's own value takes the place of the file's as a whole.
+SINGLE = ("max_failed_slides", "models", "seeds", "search", "ablations", "extras")
+
+# How something is computed, not what: results are the same to within the rounding of sums, so
+# finished ones stay when such a key changes.
+MANNER = {
+    "features": ("batch",),
+    "train": ("checkpoint_epochs", "recompute"),
+    "sample": ("memory_mb",),
+}
+
+Settings = dict[str, Any]
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+
+
+def _default(field: dict[str, Any]) -> Any:
+    """The default of a key; that of an object is made of its keys' own, at any depth."""
+    if "properties" in field:
+        return {key: _default(inner) for key, inner in field["properties"].items()}
+    return copy.deepcopy(field["default"])
+
+
+def overlay(base: Settings, changes: Settings) -> Settings:
+    """`base` with `changes`, at any depth: an object changes key by key, a list as a whole."""
+    merged = {
+        key: overlay(base[key], value) if isinstance(value, dict) else value
+        for key, value in changes.items()
+    }
+    return base | merged
+
+
+def defaults(section: str, **changes: Any) -> Settings:
+    """The schema's defaults of one section, with `changes` on top, at any depth.
+
+    Raises
+    ------
+    ConfigError
+        A change names an unknown key or has a wrong value.
+    """
+    schema = _schema()["$defs"][section]
+    _check(changes, schema, section)
+    return overlay(_default(schema), changes)
+
+
+def parse_settings(section: str, text: str) -> Settings:
+    """Settings from a command line's JSON object; keys that aren't given get their defaults."""
+    try:
+        changes = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"--settings of {section}", str(error), "give a JSON object") from error
+    if not isinstance(changes, dict):
+        raise ConfigError(f"--settings of {section}", "not an object", "give a JSON object")
+    return defaults(section, **changes)
+
+
+def training(name: str, model: str, train: str) -> dict[str, Any]:
+    """What training needs: `name`, `model` and `train`, from JSON of a command line.
+
+    Parameters
+    ----------
+    name
+        flow, whose JSON is section `model`, or a network of `baselines`, whose JSON is its object
+        there; the training keys of that object come before those of section `train`.
+
+    Raises
+    ------
+    ConfigError
+        No network has this name, or the JSON names an unknown key or a wrong value.
+    """
+    fitted = parse_settings("train", train)
+    if name == "flow":
+        network = parse_settings("model", model)
+    else:
+        known = defaults("baselines")
+        if name not in known:
+            raise ConfigError(f"--name {name}", "no such network", f"use flow, {', '.join(known)}")
+        network = parse_settings("baselines", f"{{{json.dumps(name)}: {model}}}")[name]
+        fitted |= {key: value for key, value in network.items() if key in fitted}
+    without = [{k: v for k, v in one.items() if k != "search"} for one in (network, fitted)]
+    return {"name": name, "model": without[0], "train": without[1]}
+
+
+def validate(config: dict[str, Any], where: str = "config.yaml") -> dict[str, Any]:
+    """Check a configuration and return it whole, with every default filled in.
+
+    Raises
+    ------
+    ConfigError
+        Names the first offending key, its value and what is allowed.
+    """
+    _check(config, _schema(), where)
+    full = copy.deepcopy(config)
+    for key, field in _schema()["properties"].items():
+        if "default" in field:
+            full.setdefault(key, copy.deepcopy(field["default"]))
+        elif key != "cohorts":
+            full[key] = defaults(key, **full.get(key, {}))
+    for name, cohort in full["cohorts"].items():
+        _check_source(name, cohort, where)
+        for key, field in _schema()["$defs"]["cohort"]["properties"].items():
+            if "default" in field:
+                cohort.setdefault(key, copy.deepcopy(field["default"]))
+    _check_external(full, where)
+    return full
+
+
+def deciding(section: str, settings: Settings) -> Settings:
+    """A section without the keys that decide no result: those of `MANNER`, and what isn't read.
+
+    Examples
+    --------
+    >>> deciding("features", {"encoder": "uni", "weights": "uni.bin", "path": None, "batch": 64})
+    {'encoder': 'uni', 'weights': 'uni.bin'}
+    """
+    idle = set(MANNER.get(section, ()))
+    if section == "features":
+        idle.add("weights" if settings["encoder"] == "files" else "path")
+    return {key: value for key, value in settings.items() if key not in idle}
+
+
+def check_keys(path: str | Path) -> None:
+    """Refuse a YAML file with a key that is there twice; readers keep the last one silently.
+
+    Keys must be unique (https://yaml.org/spec/1.2.2/, 3.2.1.1).
+
+    Raises
+    ------
+    ConfigError
+        Names the key and its line.
+    """
+    pending = [yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, yaml.SequenceNode):
+            pending += node.value
+        elif isinstance(node, yaml.MappingNode):
+            seen = set()
+            for key, value in node.value:
+                if str(key.value) in seen:
+                    where = f"{path} line {key.start_mark.line + 1}"
+                    cause = f"the key '{key.value}' is there twice"
+                    raise ConfigError(where, cause, "keep one of the two, or join them")
+                seen.add(str(key.value))
+                pending.append(value)
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read and validate a configuration file."""
+    try:
+        check_keys(path)
+        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(path, cause, "give a readable YAML file") from error
+    return validate(config, str(path))
+
+
+def for_cohort(config: dict[str, Any], cohort: str) -> dict[str, Any]:
+    """A cohort's own settings: the file's sections with the cohort's `settings` on top."""
+    own = config["cohorts"][cohort].get("settings", {})
+    merged = {section: overlay(config[section], own.get(section, {})) for section in SECTIONS}
+    return merged | {key: own.get(key, config[key]) for key in SINGLE}
+
+
+def _check_source(name: str, cohort: dict[str, Any], where: str) -> None:
+    needs = {"sheet": ("sheet", "expression"), "her2st": ("path",), "gdc": ("project",)}
+    if cohort["source"] == "gdc" and cohort.get("project", "").startswith("CPTAC"):
+        needs["gdc"] = ("project", "collection")
+    if "genes" in cohort and "gene_types" in cohort:
+        cause = "genes and gene_types are both given"
+        raise ConfigError(f"{where}: cohorts.{name}", cause, "keep one of the two")
+    if (cohort.get("splits") == "published") != ("published_splits" in cohort):
+        cause = "splits: published and published_splits go together"
+        remedy = "give both, published_splits: a TSV with patient_id, fold, part; or neither"
+        raise ConfigError(f"{where}: cohorts.{name}", cause, remedy)
+    for key in needs.get(cohort["source"], ()):
+        if key not in cohort:
+            raise ConfigError(
+                f"{where}: cohorts.{name}",
+                f"source {cohort['source']} needs the key '{key}'",
+                "add it",
+            )
+
+
+def _check_external(config: dict[str, Any], where: str) -> None:
+    """Models of one cohort can be scored on another if both see slides the same way."""
+    for pair in config["external"]:
+        place = f"{where}: external: {pair['train']} on {pair['test']}"
+        for name in pair.values():
+            if name not in config["cohorts"]:
+                known = f"cohorts are {', '.join(config['cohorts'])}"
+                raise ConfigError(place, f"there is no cohort '{name}'", known)
+        if pair["train"] == pair["test"]:
+            raise ConfigError(place, "a cohort isn't external to itself", "name another cohort")
+        of_train, of_test = (for_cohort(config, pair[role]) for role in ("train", "test"))
+        for section, key in (("features", "encoder"), ("bags", "k")):
+            ours, theirs = of_train[section][key], of_test[section][key]
+            if ours != theirs:
+                cause = (
+                    f"{section}.{key} is {ours} in {pair['train']} and {theirs} in {pair['test']}"
+                )
+                raise ConfigError(place, cause, "give both cohorts the same")
+
+
+def _check(value: Any, schema: dict[str, Any], where: str) -> None:
+    validator = Draft202012Validator(schema | {"$defs": _schema()["$defs"]})
+    errors = sorted(validator.iter_errors(value), key=lambda error: list(map(str, error.path)))
+    if not errors:
+        return
+    error = errors[0]
+    key = ".".join(map(str, error.path)) or "the top level"
+    place = f"{where}: {key}"
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema.get("properties", {}))
+        unknown = next(name for name in error.instance if name not in known)
+        near = difflib.get_close_matches(str(unknown), known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"allowed are {', '.join(known)}"
+        raise ConfigError(place, f"unknown key '{unknown}'", hint)
+    cause = f"{json.dumps(error.instance, default=str)[:80]} is not allowed"
+    allowed = {
+        "enum": lambda: f"allowed are {', '.join(map(str, error.validator_value))}",
+        "type": lambda: f"it must be of type {error.validator_value}",
+        "required": lambda: f"add the key: {error.message}",
+    }.get(error.validator, lambda: error.message.replace("\n", " ")[:160])
+    raise ConfigError(place, cause, allowed())

@@ -1,0 +1,109 @@
+"""The sample sheet: one row per slide, read tolerantly, checked strictly.
+
+A laboratory's table comes from a spreadsheet: tab, comma or semicolon, any line ends, with or
+without a byte order mark. What it says is then checked with whole-column expressions, and each
+kind of trouble is one error that names the file, the lines, the cause and the remedy.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io as stdio
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+
+from slide2rna.core.errors import SheetError
+
+MISSING = ("", "NA", "N/A", "na", "nan", "NaN", "null", "None")
+LINE = "line"
+
+
+def read_text(path: str | Path) -> str:
+    """Text of a table, gzipped or not, as UTF-8 or (with its mark) UTF-16; lines end in LF.
+
+    Raises
+    ------
+    SheetError
+        The file isn't there, is empty, or isn't text.
+    """
+    try:
+        raw = Path(path).read_bytes()
+        if raw[:2] == b"\x1f\x8b":
+            raw = gzip.decompress(raw)
+    except (OSError, EOFError, zlib.error) as error:
+        cause = getattr(error, "strerror", None) or "the gzip stream is broken"
+        raise SheetError(path, cause.lower(), "give a readable TSV or CSV file") from error
+    if raw[:2] == b"PK":
+        raise SheetError(path, "this is a spreadsheet or zip file", "save it as CSV or TSV")
+    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        cause = f"it isn't UTF-8 text (byte {error.start})"
+        raise SheetError(path, cause, "save it as 'CSV UTF-8'") from error
+    if not text.strip():
+        raise SheetError(path, "the file is empty", "give a header line and rows below it")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def separator_of(header: str) -> str:
+    """The character that splits a header line: tab, comma or semicolon, whichever is commonest."""
+    return max("\t,;", key=header.count)
+
+
+def duplicates(names: list[str]) -> list[str]:
+    """The names that are there more than once, sorted."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def read_table(path: str | Path) -> pl.DataFrame:
+    """A text table with every cell as a stripped string, and its line number in the file.
+
+    Returns
+    -------
+    polars.DataFrame
+        The file's columns plus `line` (where the row ends); rows without any value are left out.
+
+    Raises
+    ------
+    SheetError
+        No text table, a repeated column name, a row with more or fewer cells, or no row.
+    """
+    text = read_text(path)
+    separator = separator_of(text.lstrip("\n").split("\n", 1)[0])
+    reader = csv.reader(stdio.StringIO(text), delimiter=separator)
+    try:
+        cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        where = f"{path} line {reader.line_num}"
+        raise SheetError(where, str(error), "save it as plain CSV or TSV") from error
+    (head, names), *rows = [(line, row) for line, row in cells if any(row)]
+    for name in names:
+        if not name or names.count(name) > 1 or name == LINE:
+            cause = f"column name '{name}' is empty, repeated or reserved"
+            raise SheetError(f"{path} line {head}", cause, "give each column its own name")
+    for line, row in rows:
+        if len(row) != len(names):
+            more = "more" if len(row) > len(names) else "fewer"
+            cause = f"{more} fields than the header ({len(row)}, not {len(names)})"
+            remedy = "give every row as many cells as the header"
+            raise SheetError(f"{path} line {line}", cause, remedy)
+    if not rows:
+        raise SheetError(path, "there is no row below the header", "add the rows")
+    schema = {LINE: pl.Int64} | dict.fromkeys(names, pl.String)
+    return pl.DataFrame([(line, *row) for line, row in rows], schema=schema, orient="row")
+
+
+def raise_for_rows(path: str | Path, bad: pl.DataFrame, cause: str, remedy: str) -> None:
+    """Raise a SheetError that names the lines in `bad`, if there are any."""
+    if bad.is_empty():
+        return
+    lines = bad[LINE].sort().to_list()
+    shown = ", ".join(map(str, lines[:5])) + (
+        f" and {len(lines) - 5} more" if len(lines) > 5 else ""
+    )
+    raise SheetError(f"{path} line{'s' if len(lines) > 1 else ''} {shown}", cause, remedy)

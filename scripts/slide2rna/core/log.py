@@ -1,0 +1,60 @@
+"""What all command lines share: one-line errors, JSON settings, progress on any kind of output."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+log = logging.getLogger("slide2rna")
+T = TypeVar("T")
+
+
+def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """Iterate with a bar on a terminal, or with a plain line every ten seconds in a log."""
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)  # type: ignore[arg-type]
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=what, total=total)
+        return
+    last = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - last >= 10:
+            last = time.monotonic()
+            log.info("%s: %d of %s", what, number, total if total is not None else "?")
+
+
+class _LogLines:
+    """A stream for tqdm whose every line becomes a line of the log."""
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            log.info("%s", line)
+
+    def flush(self) -> None:
+        pass
+
+
+@contextmanager
+def byte_bar(total: int | None, what: str) -> Iterator[Callable[[int], None]]:
+    """Yield a function that counts bytes (any thread may call it): amount, rate and time left.
+
+    A bar on a terminal, or a plain line every ten seconds in a log. `total` is in bytes.
+    """
+    looks: dict[str, Any] = {}
+    if not sys.stderr.isatty():
+        line = "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {remaining} left"
+        looks = {"file": _LogLines(), "bar_format": line, "mininterval": 10, "ncols": 100}
+    with tqdm(desc=what, total=total, unit="B", unit_scale=True, miniters=1, **looks) as bar:
+
+        def advance(n: int) -> None:
+            with bar.get_lock():
+                bar.update(n)
+
+        yield advance

@@ -1,0 +1,14 @@
+"""Types that many modules share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Floating-point values and boolean masks; shapes are in the docstrings, such as (N, G).
+Array = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+# A table's row before it becomes one, by column.
+Row = dict[str, Any]

@@ -1,0 +1,61 @@
+"""What training and sampling read: a fold's rows, expression, and statistics of the train part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slide2rna.core.errors import StageError
+
+
+def gene_statistics(values: np.ndarray, sample_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and sd (n - 1) per gene over the train samples, each sample once, in float64.
+
+    A gene with one value in all samples has sd exactly 0 (as DGCR5 has in all six published
+    cohorts); such genes are predicted as their constant.
+
+    Raises
+    ------
+    StageError
+        Fewer than two samples, or no gene that varies.
+    """
+    _, first = np.unique(np.array(sample_ids), return_index=True)
+    once = values[first].astype(np.float64)
+    if len(once) < 2:
+        raise StageError("training part", f"{len(once)} samples", "at least 2 are needed")
+    sd = once.std(axis=0, ddof=1)
+    sd[once.max(axis=0) == once.min(axis=0)] = 0
+    if not (sd > 0).any():
+        raise StageError("training part", "no gene varies", "check the expression table")
+    mean = np.where(sd > 0, once.mean(axis=0), once[0])
+    return mean, sd
+
+
+def feature_statistics(
+    means: np.ndarray, sizes: np.ndarray, rows: Sequence[int] | NDArray[np.int64] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and sd per feature over the train bags' clusters, weighted by size, slides equally.
+
+    They are stored with the model, so that encoders of any scale train at the same settings; a
+    converted published model has 0 and 1. A constant feature gets sd 1. Slides are taken one at a
+    time, so that no copy of the bags is made.
+
+    Parameters
+    ----------
+    means, sizes : (S, k, d) and (S, k)
+    rows : the train slides' rows; None for all.
+    """
+    rows = range(len(means)) if rows is None else rows
+    mean, square = np.zeros((2, means.shape[-1]))
+    for row in rows:
+        weight = sizes[row].astype(np.float64)
+        weight /= weight.sum() * len(rows)
+        mean += np.einsum("k,kd->d", weight, means[row].astype(np.float64))
+    for row in rows:
+        weight = sizes[row].astype(np.float64)
+        weight /= weight.sum() * len(rows)
+        square += np.einsum("k,kd->d", weight, (means[row] - mean) ** 2)
+    sd = np.sqrt(square)
+    return mean, np.where(sd > 1e-6 * np.maximum(np.abs(mean), 1e-6), sd, 1.0)

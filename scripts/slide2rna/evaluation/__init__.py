@@ -1,0 +1,1 @@
+"""Evaluation of a run: its tables, made from scores and uncertainty."""

@@ -1,0 +1,171 @@
+"""Scores of one fold's predictions for a block of genes, under all resamples of its patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slide2rna.core.types import Array
+from slide2rna.evaluation.metrics import bootstrap, gene_metrics
+from slide2rna.evaluation.metrics.bootstrap import Counts
+from slide2rna.evaluation.metrics.within_site import Sites
+
+Key = tuple[str, str, str]  # model, metric, owner of the gene sets
+
+# The published ratio RMSE / mean explodes for genes that are hardly expressed.
+LEAST_MEAN = 0.1
+
+
+@dataclass
+class FoldPredictions:
+    """What is scored in one fold.
+
+    Attributes
+    ----------
+    truth : (n, G)
+    test : predictions (n, G) by name; the evaluated model's own come first.
+    variants : further point predictions by (name, metric), scored by correlation only.
+    sets : (G, K) gene sets by name of the prediction that ranked them.
+    eligible : (G,) genes that vary in train.
+    train_mean : (G,)
+    counts : (B + 1, n)
+    sites : the samples that can be compared within their site.
+    owners : (n,) patient of each sample; empty where every sample is a patient.
+    varies, varies_within : (G,) genes that vary among the scored patients, and among those of
+        `sites` within their site; filled in here.
+    """
+
+    truth: Array
+    test: dict[str, Array]
+    variants: dict[tuple[str, str], Array]
+    sets: dict[str, NDArray[np.bool_]]
+    eligible: NDArray[np.bool_]
+    train_mean: Array
+    counts: Counts
+    sites: Sites = field(default_factory=lambda: Sites.of([]))
+    owners: Sequence[str] = ()
+    varies: NDArray[np.bool_] = field(init=False)
+    varies_within: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.varies = ~gene_metrics.is_flat(self.truth)
+        self.varies_within = np.zeros_like(self.varies)
+        if self.compares_sites:
+            self.varies_within = self.varies & ~gene_metrics.is_flat(self.sites.centre(self.truth))
+
+    @property
+    def patients(self) -> int:
+        return len(set(self.owners)) if self.owners else len(self.truth)
+
+    @property
+    def compares_sites(self) -> bool:
+        """Whether there are samples enough for a correlation within sites."""
+        return self.sites.effective > 3
+
+
+def set_weights(sets: NDArray[np.bool_], usable: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Weights (G, K) that average the usable genes of each set."""
+    kept = sets & usable[:, None]
+    return kept.astype(np.float32) / np.maximum(kept.sum(axis=0), 1).astype(np.float32)
+
+
+class Averages:
+    """Weights that average a block of genes over the gene sets.
+
+    A set's mean runs over its genes in all blocks, so the divisor is that of the whole set.
+    """
+
+    def __init__(self, fold: FoldPredictions, model: str) -> None:
+        self.fold, self.model = fold, model
+        dense = fold.train_mean >= LEAST_MEAN
+        self.usable = {
+            "pcc": fold.varies,
+            "pcc_within_site": fold.varies_within,
+            "rmse": np.ones_like(dense),
+            "nrmse": dense,
+        }
+        self.divisor = {
+            (kind, owner): np.maximum((sets & used[:, None]).sum(axis=0), 1).astype(np.float32)
+            for kind, used in self.usable.items()
+            for owner, sets in fold.sets.items()
+        }
+
+    def owners(self, name: str) -> tuple[str, ...]:
+        """Whose gene sets a prediction is scored on: its own, and the evaluated model's.
+
+        The constant stands beside every model on that model's sets.
+        """
+        if name == "constant":
+            return tuple(self.fold.sets)
+        return (name,) if name == self.model else (name, self.model)
+
+    def __call__(self, kind: str, owner: str, block: slice) -> NDArray[np.float32]:
+        """Weights (genes of the block, K)."""
+        kept = self.fold.sets[owner][block] & self.usable[kind][block, None]
+        weights = kept.astype(np.float32) / self.divisor[kind, owner]
+        if kind == "nrmse":
+            weights /= np.maximum(self.fold.train_mean[block, None], LEAST_MEAN)
+        return weights.astype(np.float32)
+
+
+@dataclass
+class BlockScores:
+    """Scores of a block of genes.
+
+    Attributes
+    ----------
+    sums : (B + 1, K) the block's part of each set mean.
+    r, rmse : (genes,) by name, of the patients as they are.
+    within : (genes,) the model's correlations within sites; NaN where there is none.
+    resampled : (B + 1, genes) the model's correlations; NaN for genes that don't count.
+    """
+
+    sums: dict[Key, Array]
+    r: dict[str, Array]
+    rmse: dict[str, Array]
+    within: Array
+    resampled: Array
+
+
+def score_block(fold: FoldPredictions, average: Averages, block: slice, model: str) -> BlockScores:
+    """Score all predictions on a block of genes."""
+    truth = fold.truth[:, block]
+    usable = (fold.eligible & fold.varies)[block]
+    out = BlockScores({}, {}, {}, np.full(truth.shape[1], np.nan), np.empty(0))
+
+    def add(values: Array, kind: str, name: str, metric: str, owners: tuple[str, ...]) -> None:
+        weights = np.hstack([average(kind, owner, block) for owner in owners])
+        sums = values @ weights
+        for owner, part in zip(owners, np.hsplit(sums, len(owners)), strict=True):
+            out.sums[name, metric, owner] = part
+
+    correlate = bootstrap.PccBootstrap(fold.counts, truth)
+    for name, prediction in fold.test.items():
+        owners = average.owners(name)
+        r = correlate(prediction[:, block])
+        add(r, "pcc", name, "pcc", owners)
+        out.r[name] = np.where(usable, r[0], np.nan)
+        if name == model:
+            out.resampled = np.where(usable, r, np.float32(np.nan))
+        error = bootstrap.bootstrap_rmse(fold.counts, prediction[:, block], truth)
+        add(error, "rmse", name, "rmse", owners)
+        add(error, "nrmse", name, "nrmse", owners)
+        out.rmse[name] = error[0].copy()
+    for (name, metric), prediction in fold.variants.items():
+        add(correlate(prediction[:, block]), "pcc", name, metric, average.owners(name))
+    if fold.compares_sites:
+        sites = fold.sites
+        # Left-out samples took a share of each resample with them.
+        counts = fold.counts[:, sites.rows]
+        counts = counts * (len(sites.rows) / np.maximum(counts.sum(axis=1, keepdims=True), 1e-6))
+        inside = bootstrap.PccBootstrap(counts, sites.centre(truth))
+        for name, prediction in fold.test.items():
+            r = inside(sites.centre(prediction[:, block]))
+            add(r, "pcc_within_site", name, "pcc_within_site", (name,))
+            if name == model:
+                counted = usable & fold.varies_within[block]
+                out.within = np.where(counted, r[0], np.nan)
+    return out

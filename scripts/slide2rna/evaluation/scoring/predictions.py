@@ -1,0 +1,200 @@
+"""Predictions of all models on the folds of one run: networks from files, closed forms fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slide2rna.core import seeds
+from slide2rna.core.errors import StageError
+from slide2rna.core.log import progress
+from slide2rna.core.parallel import ordered_map
+from slide2rna.core.types import Array
+from slide2rna.data.patients import Cohort, Part
+from slide2rna.evaluation.metrics import bootstrap, gene_metrics
+from slide2rna.evaluation.metrics.within_site import Sites
+from slide2rna.evaluation.scoring import comparison, draw_scores
+from slide2rna.evaluation.scoring.fold_scores import FoldPredictions
+from slide2rna.evaluation.scoring.folds import Fold, attach, fold_of, load_fold, model_of
+from slide2rna.evaluation.scoring.published_protocol import PooledMoments
+from slide2rna.models import base, registry
+
+
+@dataclass
+class RunFolds:
+    """The folds of a run, with every network's file on each.
+
+    Attributes
+    ----------
+    model : label of the evaluated model.
+    of : per network (the evaluated one first), its folds in the order of their numbers.
+    cohort_mean : (G,) mean over all measured samples.
+    """
+
+    model: str
+    of: dict[str, list[Fold]]
+    cohort_mean: Array
+
+    @property
+    def folds(self) -> list[Fold]:
+        return self.of[self.model]
+
+    @property
+    def networks(self) -> list[str]:
+        return list(self.of)
+
+    def draws_of(self, name: str) -> bool:
+        """Whether this model's files hold draws, not points alone."""
+        return all(fold.has("draws") for fold in self.of[name])
+
+
+@dataclass
+class ModelPredictions:
+    """Predictions of all models; lists run over folds.
+
+    Attributes
+    ----------
+    folds : what is scored.
+    val_r : the evaluated model's correlation on val (G,), -1 for genes that don't count.
+    train : mean and sd of each gene among the train samples.
+    pooled : by model and kind, moments over the test slides of all folds.
+    notes, absent : by model, per fold how it was fitted; why it can't be had.
+    """
+
+    folds: list[FoldPredictions] = field(default_factory=list)
+    val_r: list[Array] = field(default_factory=list)
+    train: list[tuple[Array, Array]] = field(default_factory=list)
+    pooled: dict[tuple[str, str], PooledMoments] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+
+
+def open_folds(
+    cohort: Cohort, paths: Sequence[Path], others: Sequence[Path], model: str
+) -> RunFolds:
+    """Open the files of the evaluated model and of the others.
+
+    Raises
+    ------
+    StageError
+        Another model's files are of other folds, slides or genes.
+    """
+    own = sorted((load_fold(cohort, path) for path in paths), key=lambda fold: fold.number)
+    of = {model: own}
+    by_label: dict[str, dict[int, Path]] = {}
+    for path in others:
+        label, number = model_of(path), fold_of(path)
+        if label == model or number in by_label.get(label, {}):
+            raise StageError(
+                path, f"a second file of model {label}, fold {number}", "give each file once"
+            )
+        by_label.setdefault(label, {})[number] = path
+    numbers = [fold.number for fold in own]
+    for label, files in by_label.items():
+        if sorted(files) != numbers:
+            raise StageError(
+                next(iter(files.values())),
+                f"model {label} has folds {sorted(files)}, {model} has {numbers}",
+                "sample every model on the same folds",
+            )
+        of[label] = [attach(fold, files[fold.number], cohort.genes) for fold in own]
+    return RunFolds(model, of, cohort.truth.mean(axis=0, dtype=np.float64))
+
+
+def predict_folds(
+    run: RunFolds, sizes: Sequence[int], resamples: int, seed: int, threads: int
+) -> ModelPredictions:
+    """Fit the closed forms and rank every model's genes on val, fold by fold."""
+    out = ModelPredictions()
+    for index, fold in enumerate(progress(run.folds, "models")):
+        eligible = ~gene_metrics.is_flat(fold.train.truth)
+        test: dict[str, Array] = {}
+        sets: dict[str, NDArray[np.bool_]] = {}
+        for name, val_slides, test_slides in _points(run, index, seed, threads, out):
+            val = fold.val.average(val_slides)
+            test[name] = np.asarray(fold.test.average(test_slides), dtype=np.float32)
+            pool(out.pooled, name, "point", run.cohort_mean, test_slides, fold.test)
+            if name == run.model:
+                r, _ = gene_metrics.pcc(val, fold.val.truth)
+                out.val_r.append(np.where(eligible, np.nan_to_num(r), -1.0))
+            # The constant ranks nothing: it is scored on the model's genes.
+            sets[name] = (
+                sets[run.model]
+                if name == "constant"
+                else comparison.gene_sets(val, fold.val.truth, eligible, sizes)
+            )
+        mean = fold.train.truth.mean(axis=0, dtype=np.float64)
+        out.train.append((mean, fold.train.truth.std(axis=0, dtype=np.float64)))
+        rng = seeds.rng_for(seed, "bootstrap", fold.number)
+        owners = fold.test.owners
+        counts = bootstrap.patient_counts(rng, owners, resamples)
+        sites = Sites.of(fold.test.sample_sites())
+        out.folds.append(
+            FoldPredictions(fold.test.truth, test, {}, sets, eligible, mean, counts, sites, owners)
+        )
+    # A model that one fold can't have is left out of all, or its mean would be over fewer folds.
+    for name in out.absent:
+        out.pooled.pop((name, "point"), None)
+        for given in out.folds:
+            given.test.pop(name, None)
+            given.sets.pop(name, None)
+    return out
+
+
+def _points(
+    run: RunFolds, index: int, seed: int, threads: int, out: ModelPredictions
+) -> Iterator[tuple[str, Array, Array]]:
+    """Name, val slides (S, G) and test slides of every model in one fold."""
+    for name in run.networks:
+        fold = run.of[name][index]
+        yield name, fold.slide_rows("point", fold.val), fold.slide_rows("point", fold.test)
+    fold = run.folds[index]
+
+    def fit(name: str) -> tuple[str, tuple[Array, Array] | None]:
+        try:
+            fitted = registry.fit(name, fold.train, fold.val, seed, fold.number)
+            rows = fitted.predict(fold.val), fitted.predict(fold.test)
+        except base.Unavailable as reason:
+            out.absent[name] = str(reason)
+            return name, None
+        out.notes.setdefault(name, []).append(fitted.note)
+        return name, rows
+
+    for name, rows in ordered_map(fit, registry.BASELINES, threads):
+        if rows is not None:
+            yield name, *rows
+
+
+def pool(
+    pooled: dict[tuple[str, str], PooledMoments],
+    name: str,
+    kind: str,
+    mean: Array,
+    slides: Array,
+    part: Part,
+) -> None:
+    """Add a fold's test slides (S, G) to the moments of one model and kind."""
+    pooled.setdefault((name, kind), PooledMoments(mean)).add(slides, part.slide_truth())
+
+
+def add_draws(
+    given: ModelPredictions, run: RunFolds, moments: dict[str, list[draw_scores.DrawMoments]]
+) -> None:
+    """Add the mean of draws and one draw of each model that has them."""
+    for name, of_model in moments.items():
+        for fold, fold_inputs, scored in zip(run.folds, given.folds, of_model, strict=True):
+            fold_inputs.variants[name, "pcc_draw_mean"] = scored.mean
+            fold_inputs.variants[name, "pcc_one_draw"] = scored.one
+            for kind, slides in (("draw_mean", scored.slide_mean), ("one_draw", scored.slide_one)):
+                pool(given.pooled, name, kind, run.cohort_mean, slides, fold.test)
+
+
+def tested_pairs(run: RunFolds, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Every model that looks at morphology against every null, and the networks against ridge."""
+    own = [*run.networks, *(name for name in names if name == "ridge")]
+    beside = [name for name in names if name in registry.BASELINES and name != "constant"]
+    return [(a, b) for a in own for b in beside if a != b]

@@ -1,0 +1,1 @@
+"""Uncertainty: calibration, conformal intervals, pathway intervals, co-expression."""

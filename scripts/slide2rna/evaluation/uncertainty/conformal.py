@@ -1,0 +1,213 @@
+"""Split-conformal intervals per gene, from calibration patients that neither trained nor picked.
+
+Locally weighted (Lei et al. 2018, doi:10.1080/01621459.2017.1307116): the score of a patient is the
+error of the point in units of the sd of its draws, so a slide that the model finds hard gets a
+wider interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from slide2rna.core.types import Array
+from slide2rna.data.patients import one_row_per_patient
+from slide2rna.evaluation.scoring.evaluated import Evaluated
+from slide2rna.evaluation.scoring.folds import Fold
+from slide2rna.evaluation.uncertainty.calibration import SD_FLOOR
+
+FACTORS = pl.Schema(
+    {
+        "fold": pl.Int64,
+        "gene": pl.String,
+        "site": pl.String,
+        "level": pl.Float64,
+        "attainable": pl.Float64,
+        "n_cal": pl.Int64,
+        "factor": pl.Float64,
+        "sd_floor": pl.Float64,
+    }
+)
+
+
+def order(n: int, level: float) -> int | None:
+    """Which of n sorted scores is the half-width: ceil((n + 1) level), None if there is none."""
+    k = math.ceil(round((n + 1) * level, 9))
+    return k if k <= n else None
+
+
+def attainable(n: int, level: float) -> float | None:
+    """Coverage that so many patients promise: k / (n + 1), at least the nominal level."""
+    k = order(n, level)
+    return None if k is None else k / (n + 1)
+
+
+@dataclass(frozen=True)
+class CalibrationGroup:
+    """Calibration patients of a fold, or of one of its sites.
+
+    Attributes
+    ----------
+    site : None for the whole fold.
+    count : patients.
+    levels : (L,) nominal.
+    factors : (L, G) half-width in units of the sd of the draws; NaN where refused.
+    """
+
+    site: str | None
+    count: int
+    levels: Sequence[float]
+    factors: Array
+
+    @classmethod
+    def of(
+        cls, scores: Array, levels: Sequence[float], site: str | None = None
+    ) -> CalibrationGroup:
+        """From the scores (m, G) of m patients."""
+        ordered = np.sort(scores, axis=0)
+        factors = np.full((len(levels), scores.shape[1]), np.nan, np.float32)
+        for row, level in enumerate(levels):
+            k = order(len(scores), level)
+            if k is not None:
+                factors[row] = ordered[k - 1]
+        return cls(site, len(scores), levels, factors)
+
+
+@dataclass(frozen=True)
+class CalibratedFold:
+    """What a fold's calibration patients give for its test samples.
+
+    Attributes
+    ----------
+    floor : (G,) no sd counts as smaller, in log2 units.
+    whole : all calibration patients.
+    by_site : those of each site, if asked for.
+    point, scale, truth : (n, G) of the test samples: centre and unit of the intervals, measured.
+    sites : (n,) of the test samples.
+    """
+
+    floor: Array
+    whole: CalibrationGroup
+    by_site: dict[str, CalibrationGroup]
+    point: Array
+    scale: Array
+    truth: Array
+    sites: list[str | None]
+    refused: CalibrationGroup = field(init=False)
+
+    def __post_init__(self) -> None:
+        nobody = np.empty((0, len(self.floor)), np.float32)
+        object.__setattr__(self, "refused", CalibrationGroup.of(nobody, self.whole.levels))
+
+    def groups(self, kind: str) -> list[CalibrationGroup]:
+        """The group that answers for each test sample (n,)."""
+        if kind == "conformal":
+            return [self.whole] * len(self.sites)
+        # A sample without a site can't be told from which patients it would be calibrated.
+        return [self.by_site.get(site or "", self.refused) for site in self.sites]
+
+    def intervals(self, kind: str, level: int) -> tuple[Array, Array, NDArray[np.bool_]]:
+        """Low and high (n, G) of the level with this number, and who is answered (n,)."""
+        of = self.groups(kind)
+        factor = np.stack([group.factors[level] for group in of])
+        low, high = interval(self.point, self.scale, factor)
+        return low, high, np.array([order(g.count, g.levels[level]) is not None for g in of])
+
+
+def scores(point: Array, scale: Array, truth: Array) -> Array:
+    """Errors in units of the scale (m, G), in single precision."""
+    return np.asarray(np.abs(truth - point) / scale, dtype=np.float32)
+
+
+def floor_of(train_sd: Array) -> NDArray[np.float32]:
+    """Least sd per gene: draws of a silent gene are all 0. 1 for a gene that is constant."""
+    return np.where(train_sd > 0, SD_FLOOR * train_sd, 1.0).astype(np.float32)
+
+
+def available(found: Evaluated) -> bool:
+    """Whether the files hold the mean and sd of the draws, those of calibration slides too."""
+    return all(fold.has("mean") and fold.has("sd") for fold in found.folds)
+
+
+def calibrate(
+    fold: Fold,
+    point: Array,
+    train_sd: Array,
+    levels: Sequence[float],
+    by: str,
+    seed: int,
+) -> CalibratedFold:
+    """Read the calibration and test samples of a fold.
+
+    Parameters
+    ----------
+    point : (n, G) of the test samples.
+    train_sd : (G,)
+    by : none or site (Mondrian).
+    """
+    floor = floor_of(train_sd)
+    rows = one_row_per_patient(fold.cal.owners, seed, "conformal", fold.number)
+    scale = np.maximum(fold.mixture(fold.cal)[1], floor)
+    of_cal = scores(fold.read("point", fold.cal), scale, fold.cal.truth)[rows]
+    by_site = {}
+    if by == "site":
+        names = np.array([fold.cal.sample_sites()[row] or "" for row in rows], dtype=object)
+        for site in sorted(set(names) - {""}):
+            by_site[site] = CalibrationGroup.of(of_cal[names == site], levels, site)
+    return CalibratedFold(
+        floor=floor,
+        whole=CalibrationGroup.of(of_cal, levels),
+        by_site=by_site,
+        point=point,
+        scale=np.maximum(fold.mixture(fold.test)[1], floor),
+        truth=fold.test.truth,
+        sites=fold.test.sample_sites(),
+    )
+
+
+def calibrate_all(found: Evaluated, by: str) -> Iterator[CalibratedFold]:
+    """Fold by fold; nothing if there are no draws, or none of calibration slides."""
+    if not available(found):
+        return
+    for fold, given, (_, sd) in zip(found.folds, found.inputs, found.train, strict=True):
+        yield calibrate(fold, given.test[found.model], sd, found.levels, by, found.seed)
+
+
+def factor_table(found: Evaluated, of_folds: Sequence[CalibratedFold]) -> pl.DataFrame:
+    """All that an interval of a new slide needs beside its point and the sd of its draws.
+
+    Returns
+    -------
+    A row per fold, site (null: the whole fold), level and gene; where the level is refused, one
+    row without gene and factor. The interval is point ± factor * max(sd, sd_floor), at least 0.
+    """
+    genes = pl.Series("gene", found.cohort.genes, dtype=pl.String)
+    nothing = pl.DataFrame({key: [None] for key in ("gene", "factor", "sd_floor")})
+    parts = [pl.DataFrame(schema=FACTORS)]
+    for fold, of in zip(found.folds, of_folds, strict=bool(of_folds)):
+        for group in [of.whole, *of.by_site.values()]:
+            for row, level in enumerate(group.levels):
+                promised = attainable(group.count, level)
+                own = pl.DataFrame(
+                    {"gene": genes, "factor": group.factors[row], "sd_floor": of.floor}
+                )
+                frame = (nothing if promised is None else own).with_columns(
+                    fold=pl.lit(fold.number),
+                    site=pl.lit(group.site),
+                    level=pl.lit(level, dtype=pl.Float64),
+                    attainable=pl.lit(promised),
+                    n_cal=pl.lit(group.count),
+                )
+                parts.append(frame.select(list(FACTORS)).cast(FACTORS))
+    return pl.concat(parts)
+
+
+def interval(point: Array, scale: Array, factor: Array) -> tuple[Array, Array]:
+    """Ends of point ± factor * scale; expression in log2(x+1) isn't below 0."""
+    half = factor * scale
+    return np.maximum(point - half, 0), np.maximum(point + half, 0)

@@ -1,0 +1,140 @@
+"""The file of a cohort's bags, read at once or row by row.
+
+Readers need no FAISS, which takes memory; what makes the bags is in bags.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from slide2rna import STEP_VERSIONS
+from slide2rna.core.errors import StageError
+from slide2rna.core.files import atomic
+
+ARRAYS = ("means", "sizes", "color", "n_tiles")
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Bags of a cohort.
+
+    Attributes
+    ----------
+    means : ndarray of float32, shape (S, k, d)
+        Cluster means by falling size, zero where there is no cluster.
+    sizes : ndarray of float32, shape (S, k)
+        Tiles per cluster; 0 is padding.
+    color : ndarray of float32, shape (S, 6)
+        Mean over tiles of mean and sd of R, G and B; NaN where unknown.
+    n_tiles : ndarray of int64, shape (S,)
+    slide_ids : list of str
+        Sorted.
+    encoder : str
+    k : int
+    """
+
+    means: np.ndarray
+    sizes: np.ndarray
+    color: np.ndarray
+    n_tiles: np.ndarray
+    slide_ids: list[str]
+    encoder: str
+    k: int
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """An array of a bags file, of which only the rows that are asked for are read.
+
+    Every row is read from the file opened anew, since what was read of an open file stays mapped.
+    """
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+
+    def __getitem__(self, rows: int | Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+        if not np.ndim(rows):
+            return self._row(int(rows))  # type: ignore[arg-type]
+        return np.stack([self._row(int(row)) for row in rows])  # type: ignore[union-attr]
+
+    def _row(self, row: int) -> NDArray[np.float32]:
+        with safe_open(self.path, "numpy") as file:
+            found: NDArray[np.float32] = file.get_slice(self.name)[row : row + 1][0]
+        return found
+
+
+def save(bags: Bags, path: Path, backend: str = "none") -> None:
+    """Write bags as safetensors, all or nothing; `backend` is what ran the clustering."""
+    metadata = {
+        "slide_ids": json.dumps(bags.slide_ids),
+        "encoder": bags.encoder,
+        "k": str(bags.k),
+        "backend": backend,
+        "version": str(STEP_VERSIONS["bags"]),
+    }
+    with atomic(path) as partial:
+        save_file({name: getattr(bags, name) for name in ARRAYS}, partial, metadata)
+        _sort_header(partial)
+
+
+def _sort_header(path: Path) -> None:
+    """Put the metadata into order: safetensors writes it in a random one."""
+    with open(path, "r+b") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        header = json.loads(handle.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:
+            handle.seek(8)
+            handle.write(text.ljust(length))
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[safe_open]:
+    try:
+        with safe_open(path, "numpy") as file:
+            yield file
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise StageError(path, f"not a bags file ({error})", "run the stage bags again") from error
+
+
+def load(path: str | Path) -> Bags:
+    """Read bags.
+
+    Raises
+    ------
+    StageError
+        The file is missing or isn't a bags file.
+    """
+    with _opened(path) as file:
+        about = file.metadata()
+        arrays = {name: file.get_tensor(name) for name in ARRAYS}
+        ids, encoder, k = json.loads(about["slide_ids"]), about["encoder"], int(about["k"])
+    return Bags(**arrays, slide_ids=ids, encoder=encoder, k=k)
+
+
+def stored(path: str | Path) -> tuple[list[str], StoredRows, StoredRows]:
+    """Slide ids, means and sizes; bags stay on disk until they are asked for.
+
+    Raises
+    ------
+    StageError
+        The file is missing or isn't a bags file.
+    """
+    with _opened(path) as file:
+        ids = json.loads(file.metadata()["slide_ids"])
+        means, sizes = (
+            StoredRows(Path(path), name, tuple(file.get_slice(name).get_shape()))
+            for name in ("means", "sizes")
+        )
+    return ids, means, sizes

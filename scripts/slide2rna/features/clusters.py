@@ -1,0 +1,218 @@
+"""A slide's tiles as a bag of k cluster means with their sizes (SPEC item 6).
+
+k-means by FAISS, on a GPU where its build and the machine have one. Means are ordered by falling
+cluster size; a slide with fewer different tiles than k gets fewer clusters, and the rest of its
+bag is padding of size 0.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+import polars as pl
+
+from slide2rna.core.config import Settings
+from slide2rna.core.errors import SlideError, StageError, listing
+from slide2rna.core.log import progress
+from slide2rna.core.seeds import seed_for
+from slide2rna.features.bag_file import Bags, save
+from slide2rna.features.feature_file import read
+from slide2rna.slides import failures
+
+ALL_POINTS = 1 << 30
+SKETCH_DIM, SEED_ROWS = 64, 20  # rows per cluster
+FULL = 5  # of the iterations, those that see all numbers of a tile
+
+
+def backend() -> str:
+    """What runs the clustering; bags of two backends agree in inertia, not bit for bit."""
+    return f"faiss-{'gpu' if faiss.get_num_gpus() else 'cpu'} {faiss.__version__}"
+
+
+def cluster(
+    features: np.ndarray, k: int, iterations: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """k-means of one slide's tiles.
+
+    Seeding and all but the last five iterations run on a random projection of the tiles to 64
+    numbers: a tenth of the work, for an inertia that differs by less than a percent.
+
+    The means returned are those of the tiles assigned to them, so one half step better than the
+    centroids of the last iteration; clusters that end up empty are dropped.
+
+    Parameters
+    ----------
+    features : ndarray of float32, shape (n, d)
+    k : int
+    iterations : int
+        Lloyd iterations.
+    seed : int
+
+    Returns
+    -------
+    means : ndarray of float32, shape (c, d), c <= k
+    sizes : ndarray of int64, shape (c,)
+        Falling; ties are in the order of the clusters' first tiles.
+    """
+    points = np.ascontiguousarray(features, np.float32)
+    sketch = _sketch(points, seed)
+    if not np.isfinite(sketch).all():  # a projection of NaN is NaN, and quicker to look through
+        raise ValueError("features aren't finite")
+    labels = _distinct(points, k)
+    if labels is None:
+        start = _seeds(sketch, k, seed)
+        if sketch is points or iterations <= FULL:
+            index = _lloyd(points, points[start], iterations)
+        else:
+            near = _lloyd(sketch, sketch[start], iterations - FULL).search(sketch, 1)[1].ravel()
+            means = points[start]
+            used, centres, _ = _means(points, near)
+            means[used] = centres
+            index = _lloyd(points, means, FULL)
+        labels = index.search(points, 1)[1].ravel()
+    used, means, sizes = _means(points, labels)
+    first = np.full(labels.max() + 1, len(points))
+    np.minimum.at(first, labels, np.arange(len(points)))
+    ranks = np.lexsort((first[used], -sizes))
+    return means[ranks], sizes[ranks]
+
+
+def bag(features: np.ndarray, k: int, iterations: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """One slide's bag, by `cluster`: means (k, d) and sizes (k,), float32; size 0 is padding."""
+    mean, size = cluster(features, k, iterations, seed)
+    means = np.zeros((k, features.shape[1]), np.float32)
+    sizes = np.zeros(k, np.float32)
+    means[: len(mean)], sizes[: len(size)] = mean, size
+    return means, sizes
+
+
+def _means(points: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The labels in use, the mean of each one's points, and how many they are."""
+    order = np.argsort(labels, kind="stable")
+    used, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+    means = np.stack([points[part].mean(0) for part in np.split(order, starts[1:])])
+    return used, means, sizes
+
+
+def _lloyd(points: np.ndarray, start: np.ndarray, iterations: int) -> faiss.Index:
+    machine = faiss.Kmeans(
+        points.shape[1],
+        len(start),
+        niter=iterations,
+        min_points_per_centroid=1,
+        max_points_per_centroid=ALL_POINTS // len(start),
+        gpu=faiss.get_num_gpus() > 0,
+    )
+    machine.train(points, init_centroids=np.ascontiguousarray(start))
+    return machine.index
+
+
+def _sketch(points: np.ndarray, seed: int) -> np.ndarray:
+    """A random projection to 64 numbers, which keeps distances (Johnson and Lindenstrauss)."""
+    if points.shape[1] <= SKETCH_DIM:
+        return points
+    rng = np.random.default_rng(seed)
+    return points @ rng.standard_normal((points.shape[1], SKETCH_DIM), dtype=np.float32)
+
+
+def _seeds(points: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Rows to start from, by greedy k-means++ (Arthur and Vassilvitskii 2007).
+
+    A random start, FAISS's default, ends 5 to 40 % worse where tiles fall into clear groups.
+    """
+    rng = np.random.default_rng(seed)
+    rows = np.arange(len(points))
+    if len(points) > SEED_ROWS * k:
+        rows = np.sort(rng.choice(rows, SEED_ROWS * k, replace=False))
+        points = points[rows]
+    square = (points**2).sum(1)
+    tries = 2 + int(np.log(k))
+    chosen = np.empty(k, np.int64)
+    nearest = np.full(len(rows), np.inf, np.float32)
+    candidates = rng.integers(len(rows), size=1)
+    for i in range(k):
+        distance = square + square[candidates, None] - 2 * points[candidates] @ points.T
+        np.clip(distance, 0, nearest, out=distance)
+        best = int(distance.sum(1, dtype=np.float64).argmin())
+        chosen[i], nearest = candidates[best], distance[best]
+        edges = np.cumsum(nearest, dtype=np.float64)
+        picks = np.searchsorted(edges, rng.random(tries) * edges[-1], side="right")
+        candidates = np.minimum(picks, len(rows) - 1)  # all distances may be 0
+    return rows[chosen]
+
+
+def _distinct(points: np.ndarray, k: int) -> np.ndarray | None:
+    """Labels of the different tiles if there are at most k of them: then each is a cluster."""
+    seen: dict[bytes, int] = {}
+    labels = np.empty(len(points), np.int64)
+    for i, row in enumerate(points):
+        labels[i] = seen.setdefault(row.tobytes(), len(seen))
+        if len(seen) > k:
+            return None
+    return labels
+
+
+def inertia(features: np.ndarray, means: np.ndarray) -> float:
+    """Sum of squared distances of tiles (n, d) to the nearest mean (c, d)."""
+    total = 0.0
+    for block in np.array_split(features.astype(np.float64), max(1, len(features) // 512)):
+        square = (block**2).sum(1)[:, None] - 2 * block @ means.T + (means**2.0).sum(1)
+        total += float(np.maximum(square.min(1), 0).sum())
+    return total
+
+
+def cluster_slides(
+    folder: Path,
+    manifests: list[Path],
+    out: Path,
+    settings: Settings,
+    max_failed: int,
+    seed: int,
+    threads: int,
+) -> Bags:
+    """Cluster every slide of the feature shards and write the cohort's bags.
+
+    Raises
+    ------
+    StageError
+        More than `max_failed` slides failed so far, none is left, or features differ in length.
+    """
+    table = pl.concat([pl.read_parquet(path) for path in manifests]).sort("slide_id")
+    twice = table.filter(pl.col("slide_id").is_duplicated())["slide_id"].unique().sort()
+    if len(twice):
+        raise StageError(
+            folder, f"slides in two shards: {listing(twice.to_list(), 10)}", "rerun it"
+        )
+    failed = table.filter(pl.col("status") != "ok")
+    failures.check_failures(folder, failed["slide_id"].to_list(), failed["reason"], max_failed)
+    table = table.filter(pl.col("status") == "ok")
+    if not table.height:
+        raise StageError(folder, "no slide is left", "see the reasons in the features manifests")
+    if table["dim"].n_unique() > 1:
+        raise StageError(folder, f"features of lengths {sorted(set(table['dim']))}", "rerun it")
+    faiss.omp_set_num_threads(threads)
+    k, count, dim = settings["k"], table.height, int(table["dim"][0])
+    means = np.zeros((count, k, dim), np.float32)
+    sizes = np.zeros((count, k), np.float32)
+    color = np.full((count, 6), np.nan, np.float32)
+    n_tiles = np.zeros(count, np.int64)
+    ids = table["slide_id"].to_list()
+    for i, name in enumerate(progress(ids, "bags")):
+        try:
+            found = read(folder / f"{name}.h5")
+        except SlideError as error:  # it was whole when its manifest was written
+            raise StageError(error.where, error.cause, "run features again") from error
+        if found.features.shape[1] != dim:
+            raise StageError(
+                folder / f"{name}.h5", f"not {dim} numbers a tile", "run features again"
+            )
+        own = seed_for(seed, "bags", name)
+        means[i], sizes[i] = bag(found.features, k, settings["iterations"], own)
+        n_tiles[i] = len(found.features)
+        if found.color is not None:
+            color[i] = found.color.mean(0, dtype=np.float64)
+    bags = Bags(means, sizes, color, n_tiles, ids, folder.name, k)
+    save(bags, out, backend())
+    return bags

@@ -1,0 +1,1 @@
+"""Flow matching: probability path, solvers, and the RNA-FM velocity network."""

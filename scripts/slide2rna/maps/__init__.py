@@ -1,0 +1,1 @@
+"""Expression maps over a slide: windows, predictions, pictures, GeoJSON."""

@@ -1,0 +1,149 @@
+"""A trained model's folder, and the state from which an interrupted training goes on.
+
+Safetensors and JSON only; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from slide2rna.core import files
+from slide2rna.core.errors import WeightsError
+from slide2rna.flow.velocity import RNAFM
+from slide2rna.models.regressor import Regressor
+from slide2rna.pathways.membership import Pathways
+
+# What a weights file may take of memory beside the network that it fills.
+PIECE_BYTES = 2**26
+FORMAT = 3
+
+
+def save_model(folder: str | Path, model: RNAFM | Regressor, meta: dict[str, Any]) -> None:
+    """Write model.safetensors, then model.json; the folder needs nothing else.
+
+    `meta` must have the keys model (its name), genes, features, clusters, settings (with the
+    section `model`) and interpolant; the gene sets of a flow are added here.
+    """
+    folder = Path(folder)
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    with files.atomic(folder / "model.safetensors") as partial:
+        save_file(weights, partial)
+    content = meta | {"format": FORMAT}
+    if isinstance(model, RNAFM):
+        pathways = {
+            "names": model.pathways.names,
+            "index": [genes.tolist() for genes in model.pathways.index],
+        }
+        if model.pathways.outside is not None:
+            pathways["outside"] = model.pathways.outside.tolist()
+        content["pathways"] = meta.get("pathways", {}) | pathways
+    files.write_text(
+        json.dumps(content, sort_keys=True, ensure_ascii=False) + "\n", folder / "model.json"
+    )
+
+
+def load_model(
+    folder: str | Path, device: torch.device | str = "cpu"
+) -> tuple[RNAFM | Regressor, dict[str, Any]]:
+    """Read a model's folder.
+
+    Returns
+    -------
+    model
+        In eval mode on `device`.
+    meta
+        The content of model.json.
+
+    Raises
+    ------
+    WeightsError
+        A file is missing, of another format, or doesn't fit the other.
+    """
+    folder = Path(folder)
+    try:
+        meta = files.read_json(folder / "model.json")
+        shapes = _shapes(folder / "model.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise WeightsError(folder, f"no model to read ({error})", "train it first") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise WeightsError(folder / "model.json", "not this version's format", "train it again")
+    model = _network(meta)
+    state = model.state_dict()
+    wrong = state.keys() ^ shapes.keys()
+    wrong |= {name for name in state if name not in wrong and shapes[name] != state[name].shape}
+    if wrong:
+        name = min(wrong)
+        stored = list(shapes[name]) if name in shapes else "missing"
+        wanted = list(state[name].shape) if name in state else "unknown"
+        cause = f"{name} is {stored} there and {wanted} here"
+        raise WeightsError(folder, f"weights don't fit model.json ({cause})", "train it again")
+    for name, value in state.items():
+        _fill(value, folder / "model.safetensors", name)
+    return model.to(device).eval(), meta
+
+
+def _shapes(path: Path) -> dict[str, torch.Size]:
+    with safe_open(path, framework="pt") as file:
+        return {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def _fill(value: Tensor, path: Path, name: str) -> None:
+    """Read one array into its place, so that the weights are in memory once.
+
+    What was read of an open file stays mapped and counts as memory, so a large array is read in
+    pieces, each from the file opened anew.
+    """
+    rows = len(value) if value.ndim else 0
+    step = max(1, PIECE_BYTES * rows // max(1, value.nbytes))
+    if rows <= step:
+        with safe_open(path, framework="pt") as file:
+            value.copy_(file.get_tensor(name))
+        return
+    for start in range(0, rows, step):
+        with safe_open(path, framework="pt") as file:
+            value[start : start + step].copy_(file.get_slice(name)[start : start + step])
+
+
+def _network(meta: dict[str, Any]) -> RNAFM | Regressor:
+    genes, settings = len(meta["genes"]), meta["settings"]["model"]
+    if meta["model"] != "flow":
+        return Regressor(meta["model"], meta["features"], meta["clusters"], genes, settings)
+    sets = meta["pathways"]
+    outside = sets.get("outside")
+    pathways = Pathways(
+        sets["names"],
+        [np.array(members, dtype=np.int64) for members in sets["index"]],
+        genes,
+        None if outside is None else np.array(outside, dtype=np.int64),
+    )
+    return RNAFM(pathways, meta["features"], meta["clusters"], settings, meta["interpolant"])
+
+
+def save_state(path: str | Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write a training state as one file, so that it is whole or not there."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with files.atomic(path) as partial:
+        save_file(plain, partial, metadata={"state": json.dumps(state)})
+
+
+def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read a training state; None where there is none."""
+    if not Path(path).is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as handle:
+            metadata = handle.metadata() or {}
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        return tensors, json.loads(metadata["state"])
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise WeightsError(path, f"not a training state ({error})", "delete it") from error

@@ -1,0 +1,54 @@
+"""Models by name. To add one: a file of its own, and a line in a registry below.
+
+Closed-form models are fitted in seconds inside the evaluation, by `fit(train, val, seed, fold)`.
+Networks are classes that the stage train fits, one job per fold. The registries name them, so
+that listing models imports none of them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from slide2rna.data.patients import Part
+from slide2rna.models.base import FittedModel
+
+CLOSED_FORM = {
+    "constant": "slide2rna.models.nulls:constant",
+    "site-mean": "slide2rna.models.nulls:site_mean",
+    "color-ridge": "slide2rna.models.nulls:color_ridge",
+    "ridge": "slide2rna.models.ridge:fit",
+    "permuted": "slide2rna.models.nulls:permuted",
+    "memoriser": "slide2rna.models.nulls:memoriser",
+}
+NETWORKS = {
+    "he2rna": "slide2rna.models.he2rna:HE2RNA",
+    "trnasformer": "slide2rna.models.trnasformer:TRNAsformer",
+    "sequoia": "slide2rna.models.sequoia:SEQUOIA",
+    "abmil": "slide2rna.models.abmil:ABMIL",
+}
+
+# What stands beside every evaluated model; the memoriser belongs to the leak audit alone.
+BASELINES = ("constant", "site-mean", "color-ridge", "ridge", "permuted")
+# Of these, what uses no morphology: a model that doesn't beat them has learned nothing.
+NULLS = ("constant", "site-mean", "color-ridge", "permuted")
+
+
+def load(target: str) -> Any:
+    """The object that `module:attribute` names."""
+    module, attribute = target.split(":")
+    return getattr(import_module(module), attribute)
+
+
+def fit(name: str, train: Part, val: Part, seed: int, fold: int) -> FittedModel:
+    """Fit a closed-form model on train; val picks its penalty, if it has one.
+
+    Raises
+    ------
+    KeyError
+        No closed-form model has this name.
+    Unavailable
+        It can't be had from these slides.
+    """
+    found: FittedModel = load(CLOSED_FORM[name])(train, val, seed, fold)
+    return found

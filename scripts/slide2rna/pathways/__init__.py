@@ -1,0 +1,1 @@
+"""Gene sets: sources, filtering, the overlap graph, and pathway activity scores."""

@@ -1,0 +1,220 @@
+"""Where gene sets come from: the pinned GO snapshot, a GMT file, or an index JSON."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import lzma
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from slide2rna.core import files
+from slide2rna.core.errors import PathwayError
+
+OBO = "go-2022-07-01.obo.xz"
+SYMBOLS = "symbol_ensembl_entrez.tsv.gz"
+# Source of gene sets: annotations, and the aspect's name in the ontology.
+ASPECTS = {
+    "go-bp": ("human_gene2go_bp_direct.tsv.gz", "biological_process"),
+    "go-mf": ("human_gene2go_mf_direct.tsv.gz", "molecular_function"),
+}
+# sha256 of the sorted 20,820 names, one a line: the list that the published indices refer to.
+PUBLISHED_SHA256 = "de9c397d6ed4201a26234207ea17058df4a4b7e7c262bc32c5e3d037ba802e34"
+# Entries of a published index file that together are the background and no sets.
+BACKGROUND = ("UNMAPPED", "UNCLASSIFIED")
+
+
+@dataclass(frozen=True)
+class GeneSets:
+    """Named sets of gene indices (sorted, int64) and the release that they come from."""
+
+    names: list[str]
+    descriptions: list[str]
+    index: list[np.ndarray]
+    release: str
+
+    def take(self, positions: np.ndarray) -> GeneSets:
+        """The sets at these positions, in the order given."""
+        return GeneSets(
+            [self.names[i] for i in positions],
+            [self.descriptions[i] for i in positions],
+            [self.index[i] for i in positions],
+            self.release,
+        )
+
+
+def gene_ontology(folder: Path, genes: Sequence[str], source: str) -> GeneSets:
+    """GO terms of one aspect (a key of ASPECTS) with their genes, propagated up all relations.
+
+    Direct annotations (symbol, GO id, evidence) go up along is_a, part_of and the three
+    regulates relations (goatools `get_all_upper`); evidence ND (no data) is left out, and so is
+    the root. Genes may be symbols or Ensembl ids, with or without a version.
+
+    Raises
+    ------
+    PathwayError
+        A file of the snapshot is missing or can't be read.
+    """
+    # goatools takes a quarter of a second to import, and only GO needs it.
+    from goatools.obo_parser import GODag
+
+    annotations, namespace = ASPECTS[source]
+    try:
+        with tempfile.NamedTemporaryFile(suffix=".obo") as plain:
+            plain.write(lzma.decompress((folder / OBO).read_bytes()))
+            plain.flush()
+            dag = GODag(plain.name, optional_attrs={"relationship"}, prt=None)
+        direct = _annotations(folder / annotations)
+        symbols = _symbols(folder / SYMBOLS, genes)
+    except (OSError, lzma.LZMAError, EOFError) as error:
+        raise PathwayError(
+            folder, f"the GO snapshot can't be read ({error})", "restore resources/go"
+        ) from error
+    terms = sorted({term for gene in direct.values() for term in gene if term in dag})
+    upper = {term: {term, *dag[term].get_all_upper()} for term in terms}
+    targets = sorted(
+        term
+        for term in set().union(*upper.values())
+        if dag[term].namespace == namespace and dag[term].level > 0
+    )
+    column = {term: i for i, term in enumerate(targets)}
+    up = _binary([[column[t] for t in upper[term] if t in column] for term in terms], len(targets))
+    row = {term: i for i, term in enumerate(terms)}
+    own = _binary(
+        [[row[t] for t in direct.get(symbol, ()) if t in row] for symbol in symbols], len(terms)
+    )
+    genes_of = (own @ up).T.tocsr()
+    genes_of.sort_indices()
+    index = [part.astype(np.int64) for part in np.split(genes_of.indices, genes_of.indptr[1:-1])]
+    return GeneSets(targets, [dag[t].name for t in targets], index, _release(str(dag.version)))
+
+
+def _release(version: str) -> str:
+    found = re.search(r"rel\(([^)]*)\)", version)
+    return f"GO {found[1]}" if found else OBO
+
+
+def _binary(rows: Iterable[list[int]], width: int) -> sparse.csr_array:
+    lists = list(rows)
+    pointer = np.cumsum([0, *map(len, lists)])
+    columns = np.array([i for row in lists for i in row], dtype=np.int64)
+    ones = np.ones(len(columns), dtype=np.int32)
+    return sparse.csr_array((ones, columns, pointer), shape=(len(lists), width))
+
+
+def _annotations(path: Path) -> dict[str, set[str]]:
+    with gzip.open(path, "rt", encoding="utf-8") as handle:
+        direct: dict[str, set[str]] = {}
+        for row in csv.DictReader(handle, delimiter="\t"):
+            if row["evidence"] != "ND":
+                direct.setdefault(row["symbol"], set()).add(row["go_id"])
+    return direct
+
+
+def _symbols(path: Path, genes: Sequence[str]) -> list[str]:
+    """Gene symbols; names like ENSG00000141510.16 are looked up, others are kept."""
+    if not any(gene.startswith("ENSG") for gene in genes):
+        return list(genes)
+    with gzip.open(path, "rt", encoding="utf-8") as handle:
+        table = {row["ensembl"]: row["symbol"] for row in csv.DictReader(handle, delimiter="\t")}
+    return [table.get(gene.split(".")[0], gene) for gene in genes]
+
+
+def gmt(path: Path, genes: Sequence[str]) -> GeneSets:
+    """Sets of a GMT file over these genes."""
+    position = {gene: i for i, gene in enumerate(genes)}
+    names, descriptions, listed = gmt_lists(path)
+    index = [
+        np.array(sorted({position[g] for g in line if g in position}), "int64") for line in listed
+    ]
+    return GeneSets(names, descriptions, index, f"sha256:{files.sha256sum(path)[:16]}")
+
+
+def gmt_lists(path: Path) -> tuple[list[str], list[str], list[list[str]]]:
+    """Names, descriptions and gene symbols of a GMT file, as its lines have them.
+
+    Raises
+    ------
+    PathwayError
+        A line with fewer than three fields separated by tabs, or a second set of one name.
+    """
+    names: list[str] = []
+    descriptions: list[str] = []
+    listed: list[list[str]] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        fields = line.rstrip("\n").split("\t")
+        if len(fields) < 3:
+            raise PathwayError(
+                f"{path} line {number}",
+                "fewer than three fields",
+                "a GMT line is a name, a description and genes, separated by tabs",
+            )
+        if fields[0] in names:
+            raise PathwayError(
+                f"{path} line {number}", f"a second set '{fields[0]}'", "give each set one name"
+            )
+        names.append(fields[0])
+        descriptions.append(fields[1])
+        listed.append(fields[2:])
+    return names, descriptions, listed
+
+
+def json_lists(path: Path) -> dict[str, list[Any]]:
+    """The lists of an index file, {name: [gene index or name, ...]}.
+
+    Raises
+    ------
+    ValueError
+        Not JSON.
+    PathwayError
+        Not an object of lists.
+    """
+    content = files.read_json(path)
+    if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
+        raise PathwayError(path, "not an object of lists", "give {set name: [genes]}")
+    return content
+
+
+def index_json(path: Path, genes: Sequence[str]) -> GeneSets:
+    """Sets of the published index file: {name: [gene index, ...]}, or gene names in the lists.
+
+    Indices are positions in the 20,820-gene list of the published code (sorted by name), so they
+    need an expression table with exactly those genes. The entries UNMAPPED and UNCLASSIFIED are
+    the background and no sets.
+
+    Raises
+    ------
+    PathwayError
+        Not such a file, or indices with another gene list.
+    """
+    try:
+        content = json_lists(path)
+    except ValueError as error:
+        raise PathwayError(path, str(error), "give a JSON object of gene lists") from error
+    position = {gene: i for i, gene in enumerate(genes)}
+    numbers = any(isinstance(member, int) for members in content.values() for member in members)
+    if numbers:
+        published = hashlib.sha256("\n".join(sorted(genes)).encode()).hexdigest()
+        if published != PUBLISHED_SHA256:
+            raise PathwayError(
+                path,
+                f"its indices are of the published list of 20,820 genes, not of these {len(genes)}",
+                "use that gene list (cohorts.<name>.genes), or a GMT file",
+            )
+        position = {i: position[gene] for i, gene in enumerate(sorted(genes))}  # type: ignore[misc]
+    names = [name for name in content if name not in BACKGROUND]
+    index = [
+        np.array(sorted({position[g] for g in content[name] if g in position}), dtype=np.int64)
+        for name in names
+    ]
+    return GeneSets(names, names, index, f"sha256:{files.sha256sum(path)[:16]}")

@@ -1,0 +1,1 @@
+"""Prediction of new slides: encoding, pooling over fold models, files and pages."""

@@ -1,0 +1,234 @@
+"""A published checkpoint as a model's folder, and such a folder as a published checkpoint again.
+
+The folder has what every model's folder has, and `published.safetensors` for what the network here
+has no place for: the clusters of the null condition and the order of the genes in each set. With
+it, the way back gives the very same tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from slide2rna import __version__
+from slide2rna.core import files
+from slide2rna.core.errors import SheetError, WeightsError
+from slide2rna.core.log import log
+from slide2rna.flow.velocity import RNAFM
+from slide2rna.models import checkpoint
+from slide2rna.pathways.membership import Pathways
+from slide2rna.published import checkpoint_file, training_data, weight_names
+from slide2rna.published.checkpoint_file import Checkpoint
+from slide2rna.published.settings import (
+    NULL,
+    check_path,
+    check_sets,
+    leftovers,
+    settings_of,
+    shape_of,
+    without_counterpart,
+)
+from slide2rna.published.training_data import TrainedSets
+from slide2rna.published.weight_names import State
+
+EXTRA = "published.safetensors"
+# The published code standardises by sd + 1e-10, genes without variance included.
+SD_ADDED = 1e-10
+
+
+@dataclass(frozen=True)
+class ConversionInputs:
+    """What a checkpoint doesn't hold, or may not.
+
+    Attributes
+    ----------
+    genes
+        Gene list in the order of the training.
+    pathways
+        Gene sets of the training; needed for a bare state_dict.
+    statistics
+        Table gene, mean, sd; without it those in the checkpoint, or 0 and 1.
+    weights
+        `ema` or `model`.
+    heads
+        Attention heads; None takes the checkpoint's.
+    encoder
+        The tile encoder's name, for the record.
+    """
+
+    genes: Path
+    pathways: Path | None = None
+    statistics: Path | None = None
+    weights: str = "ema"
+    heads: int | None = None
+    encoder: str = "unknown"
+
+
+def to_folder(source: str | Path, out: str | Path, given: ConversionInputs) -> None:
+    """Convert a published checkpoint into a model's folder.
+
+    Raises
+    ------
+    WeightsError
+        The file can't be read or holds another model, or `out` isn't empty.
+    PathwayError, SheetError, ConfigError
+        The sets, the gene list, the statistics or the heads don't fit the checkpoint.
+    """
+    source, out = Path(source), Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise WeightsError(out, "exists and isn't an empty folder", "give a new folder")
+    read = checkpoint_file.read(source, given.weights)
+    state = read.state
+    check_path(read, source)
+    genes = training_data.read_genes(given.genes)
+    stored = read.number("num_genes")
+    if stored not in (None, len(genes)):
+        cause = f"{len(genes)} genes, the checkpoint was trained with {stored}"
+        raise SheetError(given.genes, cause, "give the gene list of the training")
+    sets = _sets(read, genes, source, given.pathways)
+    pathways = sets.pathways(len(genes))
+    check_sets(state, sets, pathways, given.pathways or source, source)
+    clusters, features = shape_of(state, "cluster_index_emb", 2, source)
+    settings = settings_of(read, features, source, given.heads)
+    model = RNAFM(pathways, features, clusters, settings).eval()
+    rest = leftovers(model, state, source)
+    mean, sd, origin = _statistics(read, genes, source, given.statistics)
+    with torch.no_grad():
+        orders = [np.argsort(members) for members in sets.members]
+        ordered = weight_names.reorder(state, orders, np.argsort(sets.background))
+        weight_names.from_published(model, ordered)
+        model.null.copy_(model.encode_image(rest[NULL], torch.ones(1, clusters))[0])
+        model.gene_mean.copy_(torch.tensor(mean))
+        model.gene_sd.copy_(torch.tensor(sd + SD_ADDED))
+    extra = rest | {
+        "members": torch.from_numpy(np.concatenate(sets.members)),
+        "background": torch.from_numpy(sets.background),
+    }
+    with files.atomic(out / EXTRA) as partial:
+        save_file({name: value.clone() for name, value in extra.items()}, partial)
+    meta: dict[str, Any] = {
+        "version": __version__,
+        "torch": torch.__version__,
+        "model": "flow",
+        "settings": {"model": settings},
+        "interpolant": "linear",
+        "genes": genes,
+        "constant_genes": int((sd == 0).sum()),
+        "pathways": {"source": sets.source},
+        "encoder": given.encoder,
+        "features": features,
+        "clusters": clusters,
+        "parameters": model.parameter_count,
+        "converted": {
+            "file": source.name,
+            "sha256": files.sha256sum(source),
+            "weights": given.weights,
+            "statistics": origin,
+        },
+    }
+    checkpoint.save_model(out, model, meta)
+    log.info(
+        "%s weights: %d genes, %d sets, %d background genes, hidden %d, %d blocks, %d heads, "
+        "bags of %d x %d; statistics: %s",
+        *(given.weights, len(genes), len(sets.names), len(sets.background), settings["hidden"]),
+        *(settings["blocks"], settings["heads"], clusters, features, origin),
+    )
+
+
+def to_file(folder: str | Path, out: str | Path) -> None:
+    """Write a converted model's folder as a published checkpoint {"model", "ema", "args"}.
+
+    Both entries are the folder's weights; `args` (plain values) holds the sets and heads.
+
+    Raises
+    ------
+    WeightsError
+        The folder holds no model or one that has no published counterpart, or `out` can't be
+        written.
+    """
+    folder, out = Path(folder), Path(out)
+    if not out.parent.is_dir():
+        raise WeightsError(out, f"there is no folder {out.parent}", "make it first")
+    if out.exists():
+        raise WeightsError(out, "exists", "give a new name or remove it")
+    model, meta = checkpoint.load_model(folder)
+    if not isinstance(model, RNAFM):
+        cause = f"it is a model {meta['model']}; the published layout is that of the flow"
+        raise WeightsError(folder, cause, "give the folder of a flow")
+    missing = without_counterpart(model, meta)
+    if not (folder / EXTRA).is_file():
+        missing.append("a null condition that was learned as a vector")
+    if missing:
+        cause = f"the published layout has no counterpart of {', '.join(missing)}"
+        raise WeightsError(folder, cause, "give a folder that was made from a published checkpoint")
+    rest, members, background = _extra(folder, model.pathways)
+    orders = [np.argsort(np.argsort(genes)) for genes in members]
+    state = weight_names.reorder(
+        weight_names.to_published(model), orders, np.argsort(np.argsort(background))
+    )
+    state |= weight_names.masks(model.pathways) | rest
+    args = {
+        "num_genes": len(meta["genes"]),
+        "num_heads": meta["settings"]["model"]["heads"],
+        "pathway_gene_indices": [torch.from_numpy(genes) for genes in members],
+        "bg_gene": torch.from_numpy(background),
+    }
+    with files.atomic(out) as partial:
+        torch.save({"model": state, "ema": state, "args": args}, partial)
+    log.info("%d tensors written to %s", len(state), out)
+
+
+def _sets(read: Checkpoint, genes: list[str], source: Path, given: Path | None) -> TrainedSets:
+    stored = training_data.from_args(read, genes, source)
+    if given is None:
+        if stored is None:
+            cause = "holds weights alone, not the sets that they belong to"
+            raise WeightsError(source, cause, "add --pathways with the sets of the training")
+        return stored
+    named = training_data.read_sets(given, genes)
+    if stored is None:
+        log.warning("the order of the genes in each set is %s's; nothing can check it", given.name)
+        return named
+    return training_data.require_same_sets(named, stored, genes, given)
+
+
+def _statistics(
+    read: Checkpoint, genes: list[str], source: Path, given: Path | None
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Mean and sd per gene and where they are from."""
+    if given is not None:
+        return *training_data.read_statistics(given, genes), given.name
+    mean, sd = read.values("rna_data_mean"), read.values("rna_data_std")
+    if mean is None or sd is None:
+        log.warning(
+            "no means and sds of genes: draws are standardised and clipped at 0; see --statistics"
+        )
+        return np.zeros(len(genes)), np.ones(len(genes)), "none: 0 and 1"
+    if not len(mean) == len(sd) == len(genes):
+        cause = f"its statistics are of {len(mean)} genes, the gene list has {len(genes)}"
+        raise WeightsError(source, cause, "give the gene list of the training")
+    training_data.check_statistics(mean, sd, genes, source, "give them by --statistics")
+    return mean, sd, "checkpoint (the published code takes the whole cohort, test included)"
+
+
+def _extra(folder: Path, pathways: Pathways) -> tuple[State, list[np.ndarray], np.ndarray]:
+    """The file beside a converted model: leftover tensors, members per set, background."""
+    path = folder / EXTRA
+    try:
+        rest = load_file(path)
+        flat, background = rest.pop("members").numpy(), rest.pop("background").numpy()
+    except (OSError, KeyError, SafetensorError) as error:
+        raise WeightsError(
+            path, f"can't be read ({error})", "convert the checkpoint again"
+        ) from error
+    members = np.split(flat, np.cumsum(pathways.sizes)[:-1])
+    pairs = zip([*members, background], [*pathways.index, pathways.background], strict=True)
+    if not all(np.array_equal(np.sort(one), other) for one, other in pairs):
+        raise WeightsError(path, "isn't of this model", "convert the checkpoint again")
+    return rest, members, background

@@ -1,0 +1,274 @@
+"""Figures that set models, protocols and variants beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from slide2rna.evaluation.scoring import labels as model_labels
+from slide2rna.pages.numbers import number
+from slide2rna.report.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    SKY,
+    axes_for,
+    save,
+    styled,
+)
+from slide2rna.report.sections import ablations as ablation_section
+
+# Shape as well as colour, so that a grey print keeps the kinds apart.
+KINDS = {
+    "main": (BLUE, "o", "evaluated model"),
+    "network": (GREEN, "s", "other network"),
+    "ridge": (ORANGE, "D", "ridge"),
+    "null": (GREY, "v", "null"),
+}
+NAME = 46
+
+
+@styled
+def models(summary: pl.DataFrame, model: str, gene_sets: Sequence[str]) -> Figure:
+    """Correlation of all models with 95 % intervals, and the noise floor, per gene set."""
+    names = model_labels.order(summary, model)
+    figure, axes = axes_for(
+        len(gene_sets), 2.3 + 2.5 * len(gene_sets), 1.25 + 0.27 * max(len(names), 4)
+    )
+    kinds = [model_labels.kind(name, model) for name in names]
+    y = _rows(kinds)
+    for axis, gene_set in zip(axes, gene_sets, strict=True):
+        rows = summary.filter(pl.col("gene_set") == gene_set)
+        floor = rows.filter((pl.col("metric") == "pcc_floor") & (pl.col("model") == model))
+        for low, high in floor.select("low", "high").drop_nulls().iter_rows():
+            axis.axvspan(low, high, color="#E6E9ED", linewidth=0, label="noise floor, 5–95 %")
+        axis.axvline(0, color="#9AA0A8", linewidth=0.8)
+        scores = rows.filter(pl.col("metric") == "pcc")
+        for place, name, kind in zip(y, names, kinds, strict=True):
+            color, marker, _ = KINDS[kind]
+            part = scores.filter(pl.col("model") == name).select("value", "low", "high")
+            for value, low, high in part.iter_rows():
+                if value is not None:
+                    axis.plot([low, high], [place] * 2, color=color, linewidth=2.2)
+                    axis.plot(value, place, marker, color=color, markersize=6)
+        axis.set_yticks(y, names)
+        axis.set_ylim(min(y) - 0.7, max(y) + 0.7)
+        if axis is axes[0]:
+            axis.get_yticklabels()[0].set_fontweight("bold")
+        else:
+            axis.set_yticklabels([])
+        axis.grid(axis="y", visible=False)
+        axis.set_xlabel("PCC over patients")
+        axis.set_title("All genes" if gene_set == "all" else gene_set)
+    for kind in dict.fromkeys(kinds):
+        color, marker, words = KINDS[kind]
+        axes[0].plot([], [], marker, color=color, markersize=6, label=words)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower right", ncols=len(labels), fontsize=8.5)
+    return figure
+
+
+@styled
+def pathways(table: pl.DataFrame, count: int = 15) -> Figure:
+    """The pathways whose score is predicted best, beside the ridge's score."""
+    rows = table.filter(pl.col("r").is_not_null()).head(count)
+    figure, (axis,) = axes_for(1, 8.4, 0.9 + 0.27 * rows.height)
+    y = np.arange(rows.height)[::-1]
+    axis.hlines(y, rows["r_low"], rows["r_high"], color=BLUE, linewidth=2)
+    axis.plot(rows["r"], y, "o", color=BLUE, label="model")
+    if "r_ridge" in rows.columns:
+        axis.plot(rows["r_ridge"], y, "D", color=ORANGE, markersize=4.5, label="ridge", alpha=0.9)
+    axis.set_yticks(y, [_short(name) for name in rows["name"]], fontsize=8.5)
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel("PCC of the pathway's mean z over patients")
+    figure.legend(loc="outside lower right", ncols=2, fontsize=8.5)
+    return figure
+
+
+def compared_pathways(table: pl.DataFrame, rivals: Sequence[str], count: int = 4) -> pl.DataFrame:
+    """The pathways with the highest r on average over the model and its rivals.
+
+    The average favours none of them; the model's own best would.
+    """
+    columns = ["r", *(f"r_{name}" for name in rivals)]
+    usable = table.filter(pl.all_horizontal(pl.col(columns).is_not_null()))
+    mean = pl.mean_horizontal(columns)
+    return usable.sort(mean, "pathway", descending=[True, False]).head(count)
+
+
+@styled
+def pathway_bars(table: pl.DataFrame, model: str, rivals: Sequence[str]) -> Figure:
+    """Bars of the model and its best rivals on a few pathways, with intervals where known."""
+    rows = compared_pathways(table, rivals)
+    names = [model, *rivals]
+    figure, (axis,) = axes_for(1, 8.4, 1.0 + 0.24 * max(rows.height, 1) * (len(names) + 0.8))
+    step = len(names) + 0.8
+    low_end = 0.0
+    for place, name in enumerate(names):
+        own = name == model
+        r = "r" if own else f"r_{name}"
+        y = -np.arange(rows.height) * step - place
+        values = rows[r].to_numpy()
+        color = KINDS[model_labels.kind(name, model)][0]
+        axis.barh(y, values, 0.86, color=color, alpha=1 if own else 0.72, label=name)
+        ends = values.copy()
+        if {f"{r}_low", f"{r}_high"} <= set(rows.columns):
+            low, high = rows[f"{r}_low"].to_numpy(), rows[f"{r}_high"].to_numpy()
+            axis.hlines(y, low, high, color="white", linewidth=3.4)
+            axis.hlines(y, low, high, color=INK, linewidth=1.6)
+            ends, low_end = np.fmax(values, high), min(low_end, float(np.nanmin(low, initial=0)))
+        for x, at, value in zip(ends, y, values, strict=True):
+            axis.text(max(x, 0) + 0.012, at, number(value), va="center", fontsize=8.5)
+        low_end = min(low_end, float(np.nanmin(values, initial=0)))
+    middle = -np.arange(rows.height) * step - (len(names) - 1) / 2
+    axis.set_yticks(middle, [_short(name) for name in rows["name"]])
+    axis.axvline(0, color="#9AA0A8", linewidth=0.8)
+    axis.set_xlim(low_end * 1.05, 1.04)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel("PCC of the pathway's mean z over patients")
+    figure.legend(loc="outside lower right", ncols=len(names), fontsize=8.5)
+    return figure
+
+
+@styled
+def steps(rows: Sequence[dict[str, Any]], gene_sets: Sequence[str]) -> Figure:
+    """What each departure from the clean protocol adds to the PCC, as floating bars."""
+    there = {cell["gene_set"] for cell in rows[0]["cells"]}
+    shown = [name for name in gene_sets if name in there]
+    figure, axes = axes_for(len(shown), 2.3 + 2.5 * len(shown), 0.95 + 0.36 * len(rows))
+    y = np.arange(len(rows))[::-1]
+    for axis, gene_set in zip(axes, shown, strict=True):
+        cells = [next(c for c in row["cells"] if c["gene_set"] == gene_set) for row in rows]
+        values = [cell["value"] for cell in cells]
+        known = [0.0, *(value for value in values if value is not None)]
+        reach = max(known) - min(known) or 1.0
+        for place, (at, cell) in enumerate(zip(y, cells, strict=True)):
+            value, added = cell["value"], cell["added"]
+            if value is None:
+                continue
+            start = 0.0 if added is None else value - added
+            color = BLUE if added is None else ORANGE if added >= 0 else SKY
+            axis.barh(at, value - start, 0.58, left=start, color=color)
+            if place + 1 < len(rows):
+                axis.plot([value] * 2, [at - 1.29, at + 0.29], color=GREY, linewidth=0.8)
+            text = number(value) if added is None else number(added, signed=True)
+            if place and place + 1 == len(rows):
+                text = f"{number(value)} ({text})"
+            axis.text(max(value, start) + 0.03 * reach, at, text, va="center", fontsize=8.5)
+        # Room for the numbers, but no ticks there: a correlation above 1 would look wrong.
+        ticks = MaxNLocator(4).tick_values(min(known), max(known))
+        axis.set_xticks([tick for tick in ticks if min(known) <= tick <= max(known) + 0.05 * reach])
+        axis.set_xlim(min(known) - 0.12 * reach * (min(known) < 0), max(known) + 0.62 * reach)
+        axis.axvline(0, color="#9AA0A8", linewidth=0.8)
+        axis.set_yticks(y, [row["short"] for row in rows] if axis is axes[0] else [""] * len(y))
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="y", visible=False)
+        axis.set_xlabel("PCC")
+        axis.set_title("All genes" if gene_set == "all" else gene_set)
+    return figure
+
+
+def write_ablations(table: pl.DataFrame, out: str | Path) -> None:
+    """Draw the table of ablations, which has a row at least, as ablations.png and ablations.svg."""
+    shown = ablation_section.ablations(table)
+    assert shown is not None
+    save(ablations(shown), out, "ablations")
+
+
+@styled
+def ablations(found: dict[str, Any]) -> Figure:
+    """Difference of every variant to the base with its interval: of points, then of draws."""
+    kinds = {"difference": "Point"} | ({"drawn": "Mean of draws"} if found["drawn"] else {})
+    rows = [row for row in found["rows"] if any(cell for kind in kinds for cell, _ in row[kind])]
+    panels = [(kind, column) for kind in kinds for column in range(len(found["sets"]))]
+    figure, axes = axes_for(
+        len(panels), 2.6 + 3.1 * len(panels) / len(kinds) ** 0.5, 1.0 + 0.27 * max(len(rows), 2)
+    )
+    y = _rows([row["group"] for row in rows])
+    for axis, (kind, column) in zip(axes, panels, strict=True):
+        gene_set = found["sets"][column]
+        axis.axvline(0, color=INK, linewidth=1)
+        for at, row in zip(y, rows, strict=True):
+            cell, tone = row[kind][column]
+            if cell is None or cell["value"] is None:
+                continue
+            color = {"good": GREEN, "bad": ORANGE}.get(tone, GREY)
+            marker = {"good": "^", "bad": "v"}.get(tone, "o")
+            if cell["low"] is not None:
+                axis.plot([cell["low"], cell["high"]], [at] * 2, color=color, linewidth=2.2)
+            axis.plot(cell["value"], at, marker, color=color, markersize=6)
+        axis.set_yticks(y, [row["variant"] for row in rows] if axis is axes[0] else [""] * len(y))
+        axis.set_ylim(min(y, default=0) - 0.7, max(y, default=0) + 0.7)
+        axis.grid(axis="y", visible=False)
+        axis.set_xlabel("PCC, variant minus base")
+        title = "All genes" if gene_set == "all" else gene_set
+        axis.set_title(f"{kinds[kind]}\n{title}" if len(kinds) > 1 else title)
+    _legend(figure, axes[0])
+    return figure
+
+
+def _legend(figure: Figure, axis: Axes) -> None:
+    for color, marker, words in (
+        (GREEN, "^", "better than base"),
+        (ORANGE, "v", "worse than base"),
+        (GREY, "o", "unclear"),
+    ):
+        axis.plot([], [], marker, color=color, label=words)
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower right", ncols=3, fontsize=8.5)
+
+
+def _rows(groups: Sequence[str], gap: float = 0.45) -> list[float]:
+    """Places from top to bottom, with a gap where the group changes."""
+    places, at = [], 0.0
+    for index, group in enumerate(groups):
+        if index:
+            at -= 1 + gap * (group != groups[index - 1])
+        places.append(at)
+    return places
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME else name[: NAME - 2] + " …"
+
+
+@styled
+def gene_nulls(genes: pl.DataFrame, model: str, null: str) -> Figure:
+    """Correlation of the model against the null's, a dot per gene."""
+    columns = ["r", f"r_{null}", "fdr"]
+    table = genes.select(columns).filter(
+        pl.col("r").is_not_null() & pl.col(f"r_{null}").is_not_null()
+    )
+    figure, (axis,) = axes_for(1, 5.6, 5.0)
+    found = pl.col("fdr").fill_null(1.0) < 0.05
+    size = 3.0 if table.height > 4000 else 7.0
+    for part, color, words in (
+        (table.filter(~found), "#9AA0A8", "FDR above 5 %"),
+        (table.filter(found), BLUE, "FDR below 5 %"),
+    ):
+        if part.height:
+            # Dots as pixels even in SVG: 20,820 of them as paths would be megabytes.
+            axis.scatter(
+                part[f"r_{null}"], part["r"], s=size, color=color, alpha=0.6, linewidths=0,
+                label=words, rasterized=True,
+            )  # fmt: skip
+    ends = [*axis.get_xlim(), *axis.get_ylim()]
+    low, high = min(ends), max(ends)
+    axis.plot([low, high], [low, high], color=GREY, linewidth=1, linestyle="--")
+    axis.axhline(0, color="#C9CDD3", linewidth=0.8)
+    axis.axvline(0, color="#C9CDD3", linewidth=0.8)
+    axis.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axis.set_xlabel(f"PCC of {null}")
+    axis.set_ylabel(f"PCC of {model}")
+    figure.legend(loc="outside lower right", ncols=2, fontsize=8.5, markerscale=2)
+    return figure

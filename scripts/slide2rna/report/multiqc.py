@@ -1,0 +1,130 @@
+"""A row per slide for MultiQC's table of general statistics.
+
+The format is MultiQC's custom content, https://docs.seqera.io/multiqc/custom_content: a file named
+*_mqc.tsv whose commented first lines are YAML. `multiqc results/` finds it by its name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from slide2rna.core import files
+from slide2rna.core.errors import StageError
+
+# Column, title, explanation, format, and further keys of MultiQC's headers.
+COLUMNS: tuple[tuple[str, str, str, str, dict[str, Any]], ...] = (
+    ("fold", "Fold", "Fold whose model the slide tests", "{:,.0f}", {"scale": False}),
+    ("tiles", "Tiles", "Tiles in the bag", "{:,.0f}", {"min": 0, "scale": "Blues"}),
+    (
+        *("rejected", "Rejected", "Tiles left out at full resolution: white, or without contrast"),
+        *("{:,.0f}", {"min": 0, "scale": "Oranges"}),
+    ),
+    (
+        *("bag_p", "Bag p", "p of the bag's distance to training, against patients kept for that"),
+        *("{:,.3f}", {"min": 0, "max": 1, "scale": "RdYlGn"}),
+    ),
+    (
+        *("bag_p_train", "Bag p, train", "The same against the training patients; approximate"),
+        *("{:,.3f}", {"min": 0, "max": 1, "scale": "RdYlGn"}),
+    ),
+    (
+        *("expression_p", "Profile p", "p of the predicted profile's distance to training"),
+        *("{:,.3f}", {"min": 0, "max": 1, "scale": "RdYlGn"}),
+    ),
+    (
+        *("rmse", "RMSE", "Error over all genes of the sample that the slide is of, log2"),
+        *("{:,.3f}", {"min": 0, "scale": "Reds"}),
+    ),
+    ("failed", "Failed", "Why the slide is not in the bags", "{}", {"scale": False}),
+)
+PREFIX = "slide2rna_"
+
+
+def slide_table(
+    slides: Path, samples: Path, features: Sequence[Path], shift: Sequence[Path]
+) -> pl.DataFrame:
+    """Every slide of the cohort with the columns of `COLUMNS`; null where there is nothing.
+
+    Parameters
+    ----------
+    slides : slides.parquet.
+    samples : the evaluation's samples.parquet.
+    features : manifests of the features, per shard.
+    shift : per fold, the distances of its slides; those of its test part count.
+
+    Raises
+    ------
+    StageError
+        A table can't be read.
+    """
+    table = _read(slides).select("slide_id", "sample_id").sort("slide_id")
+    made = pl.concat([_read(path) for path in features]).select(
+        "slide_id",
+        pl.col("n_tiles").alias("tiles"),
+        pl.col("n_rejected").alias("rejected"),
+        pl.when(pl.col("status") != "ok").then(pl.col("reason")).alias("failed"),
+    )
+    far = ["bag_p", "bag_p_train", "expression_p"]
+    judged = pl.concat([_read(path) for path in shift]).filter(pl.col("part") == "test")
+    judged = judged.unique("slide_id", keep="first", maintain_order=True)
+    scored = _read(samples).unique("sample_id", keep="first", maintain_order=True)
+    found = (
+        table.join(made, on="slide_id", how="left")
+        .join(judged.select("slide_id", "fold", *far), on="slide_id", how="left")
+        .join(scored.select("sample_id", "rmse"), on="sample_id", how="left")
+    )
+    # A slide without a bag has no part in its sample's error.
+    found = found.with_columns(pl.when(pl.col("fold").is_not_null()).then("rmse").alias("rmse"))
+    return found.select("slide_id", *(name for name, *_ in COLUMNS)).sort("slide_id")
+
+
+def _read(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise StageError(path, f"not readable ({error})", "run the cohort to its report") from error
+
+
+def as_tsv(table: pl.DataFrame, cohort: str, run: str) -> str:
+    """The file's text; columns without any value are left out."""
+    shown = [column for column in COLUMNS if table[column[0]].is_not_null().any()]
+    head = [
+        f"# id: {json.dumps(f'slide2rna-{cohort}-{run}')}",
+        "# plot_type: 'generalstats'",
+        "# file_format: 'tsv'",
+        "# pconfig:",
+    ]
+    for name, title, text, form, more in shown:
+        head.append(f"#     - {PREFIX}{name}:")
+        keys = {
+            "title": title,
+            "description": text,
+            "format": form,
+            "namespace": f"slide2rna {cohort}",
+        }
+        keys |= more
+        head += [f"#         {key}: {json.dumps(value)}" for key, value in keys.items()]
+    rows = ["\t".join(["Sample", *(PREFIX + name for name, *_ in shown)])]
+    for row in table.select("slide_id", *(name for name, *_ in shown)).iter_rows():
+        rows.append("\t".join(_cell(value) for value in row))
+    return "\n".join([*head, *rows]) + "\n"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = " ".join(str(value).split())
+    # Quoted, it stays text: a slide named 0012 would become a number.
+    return f'"{text}"' if isinstance(value, str) else text
+
+
+def write(table: pl.DataFrame, cohort: str, run: str, path: str | Path) -> None:
+    """Write the file, all or nothing."""
+    files.write_text(as_tsv(table, cohort, run), path)

@@ -1,0 +1,1 @@
+"""Sections of the report: tables in, rows and sentences out."""

@@ -1,0 +1,173 @@
+"""The run in a few plain sentences, by a fixed rule, for readers who know no statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from slide2rna.pages.numbers import number
+from slide2rna.report.sections import verdict
+
+# How `summary` begins the caution that takes single genes off the table.
+FEW = "too few for per-gene claims"
+# Upper ends of the mean correlation, and the word for it.
+WORDS = ((0.1, "hardly any"), (0.3, "weak"), (0.5, "moderate"), (1.01, "strong"))
+# Nulls that have a correlation, in plain words.
+PLAIN = {
+    "site-mean": "the average of the patient's hospital",
+    "color-ridge": "the slide's colour alone",
+    "permuted": "a model trained on shuffled patients",
+}
+RULE = (
+    "The words are set by a rule, not by a person: a mean correlation below 0.1 is called hardly "
+    "any agreement, below 0.3 weak, below 0.5 moderate, else strong; better, worse and chance by "
+    "95 % intervals; a 90 % interval is believed if it holds 85 to 95 % of the values."
+)
+
+
+def sentences(
+    summary: pl.DataFrame,
+    genes: pl.DataFrame,
+    calibration: pl.DataFrame,
+    cohort: dict[str, Any],
+    counts: dict[str, int],
+    model: str,
+) -> list[str]:
+    """What was done, whether it works, whether the tissue is why, and how sure to be.
+
+    Parameters
+    ----------
+    summary : rows of the clean protocol.
+    genes, calibration : the evaluation's tables.
+    counts : of `report_cohort.counts`.
+    """
+    lines = [_done(cohort, counts), _works(summary, genes, model)]
+    lines += [_tissue(summary, model), _sure(summary, calibration, model)]
+    lines.append(_limits(cohort, counts))
+    return [line for line in lines if line]
+
+
+def _done(cohort: dict[str, Any], counts: dict[str, int]) -> str:
+    unit = cohort["split_unit"]
+    if unit == "patient":
+        unseen = "every patient was predicted by a model that had never seen that patient"
+    else:
+        unseen = (
+            f"every {unit} was predicted by a model that had not seen that {unit}, though it had "
+            "seen others of the same patient"
+        )
+    return (
+        f"From {_many(counts['slides'], 'H&E slide')} of {_many(counts['patients'], 'patient')}, "
+        f"the activity of {_many(counts['genes'], 'gene')} was predicted and compared with "
+        f"measured RNA; {unseen}."
+    )
+
+
+def _works(summary: pl.DataFrame, genes: pl.DataFrame, model: str) -> str:
+    score = verdict.pick(summary, model=model, gene_set="all", metric="pcc")
+    floor = verdict.pick(summary, model=model, gene_set="all", metric="pcc_floor")
+    if score is None or score["value"] is None or score["low"] is None or floor is None:
+        return "There are too few patients to say whether predictions agree with measurements."
+    value = number(score["value"], 2)
+    span = f"{number(score['low'], 2)} to {number(score['high'], 2)}"
+    against = f"mean correlation {value}, 95 % interval {span}, where 1 is perfect"
+    if score["low"] <= floor["high"]:
+        return (
+            "Predictions agree with measurements no better than chance allows "
+            f"({against} and shuffled patients reach {number(floor['high'], 2)})."
+        )
+    word = next(word for end, word in WORDS if score["value"] < end)
+    text = f"Predictions show {word} agreement with measurements ({against})"
+    if not genes["fdr"].is_null().all() and FEW not in (score["note"] or ""):
+        found = genes.filter(pl.col("fdr") < 0.05).height
+        share = f"{100 * found / genes.height:.0f} %"
+        text += f"; {found:,} of {genes.height:,} genes ({share}) follow them beyond chance"
+    return f"{text}."
+
+
+def _tissue(summary: pl.DataFrame, model: str) -> str:
+    """Against every null on all genes: correlation first, then the error of one average profile."""
+    tones: dict[str, list[str]] = {"good": [], "open": [], "bad": []}
+    for other, words in PLAIN.items():
+        row = verdict.pick(summary, model=model, gene_set="all", metric=f"pcc_minus:{other}")
+        if (tone := verdict.tone(row)) is not None:
+            tones[tone].append(words)
+    lost = [*tones["bad"], *tones["open"]]
+    if lost:
+        parts = []
+        if tones["bad"]:
+            parts.append(
+                f"It follows the measurements less well than {verdict.listed(tones['bad'])}."
+            )
+        if tones["open"]:
+            others = verdict.listed(tones["open"], "or")
+            parts.append(f"It is not clearly better at following the measurements than {others}.")
+        look = "These don't" if len(lost) > 1 else "That doesn't"
+        text = (
+            f"{' '.join(parts)} {look} look at the tissue's structure, so nothing here shows that "
+            "the model has learned from it."
+        )
+    elif tones["good"]:
+        text = (
+            "It follows the measurements better than what doesn't look at the tissue's structure "
+            f"({verdict.listed(tones['good'])})."
+        )
+    else:
+        return ""
+    error = verdict.pick(summary, model=model, gene_set="all", metric="rmse_minus:constant")
+    if (tone := verdict.tone(error, True)) in ("open", "bad"):
+        than = "larger" if tone == "bad" else "not clearly smaller"
+        text += f" Its error is {than} than that of one average profile for everybody."
+    return text
+
+
+def _sure(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -> str:
+    if not calibration.height:
+        return "The model gives single values and says nothing about how sure it is."
+    row = verdict.pick(
+        calibration, gene_set="all", quantity="coverage", within="pooled", kind="draws", nominal=0.9
+    )
+    if row is None:
+        return ""
+    crps = verdict.pick(summary, model=model, gene_set="all", metric="crps_minus:constant")
+    worse = ""
+    if verdict.tone(crps, True) == "bad":
+        worse = (
+            " As a distribution it does worse than the training patients' own profiles, the same "
+            "for everybody."
+        )
+    return _believed(row, verdict.claimed(summary, model)) + worse
+
+
+def _believed(row: dict[str, Any], claimed: bool) -> str:
+    held = f"its 90 % intervals hold {verdict.percent(row['covered'])} of the measured values"
+    if not claimed:
+        return f"Its stated uncertainty should not be relied on: the draws are guided, and {held}."
+    off = row["covered"] - 0.9
+    if abs(off) <= verdict.TOLERANCE:
+        return (
+            f"Its stated uncertainty can be believed on average over patients like these: {held}."
+        )
+    if off < 0:
+        return f"It is surer than it should be: {held}."
+    return f"It is less sure than it could be: {held}."
+
+
+def _limits(cohort: dict[str, Any], counts: dict[str, int]) -> str:
+    if cohort.get("source") in ("demo", "law"):
+        return (
+            "This cohort was made by a computer to try the program: nothing here is a finding "
+            "about people."
+        )
+    where = "this cohort"
+    if (sites := cohort.get("n_sites") or 0) > 1:
+        where = f"this cohort of {_many(sites, 'site')}"
+    few = ""
+    if counts["patients"] < 100:
+        few = f" With {_many(counts['patients'], 'patient')} every number is rough."
+    return f"All this holds for {where}; other hospitals, stains and scanners may differ.{few}"
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"

@@ -1,0 +1,223 @@
+"""Rows of the report's results: models beside each other, and the model's own scores."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import polars as pl
+
+from slide2rna.core.types import Row
+from slide2rna.evaluation.scoring import labels
+from slide2rna.report.sections import verdict
+
+METRICS = {
+    "pcc": "PCC of the point",
+    "pcc_within_site": "PCC within site",
+    "pcc_draw_mean": "PCC of the mean of draws",
+    "pcc_one_draw": "PCC of one draw",
+    "rmse": "RMSE, log2 units",
+    "rmse_ratio": "RMSE / train mean's",
+    "nrmse": "NRMSE",
+    "crps": "CRPS",
+}
+
+
+def results(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:
+    """A row per model with its correlation on every gene set, and the noise floor last."""
+    rows = []
+    own = verdict.pick(summary, model=model, gene_set="all", metric="pcc")
+    cautions = own["note"] or "" if own else ""
+    for name in labels.order(summary, model):
+        cells = [verdict.pick(summary, model=name, gene_set=s, metric="pcc") for s in sets]
+        # The cautions that hold for all rows stand on top of the page.
+        note = (cells[0]["note"] or "" if cells[0] else "").removesuffix(cautions).strip("; ")
+        rows.append(
+            {
+                "name": name,
+                "kind": labels.kind(name, model),
+                "cells": cells,
+                "ratio": verdict.pick(summary, model=name, gene_set="all", metric="rmse_ratio"),
+                "within": with_value(
+                    verdict.pick(summary, model=name, gene_set="all", metric="pcc_within_site")
+                ),
+                "genes": with_value(verdict.pick(summary, model=name, metric="genes_fdr05")),
+                "note": "" if name == model else note,
+            }
+        )
+    floor = [verdict.pick(summary, model=model, gene_set=s, metric="pcc_floor") for s in sets]
+    empty = {"ratio": None, "within": None, "genes": None}
+    note = "mean, and 5th to 95th percentile, of permuted profiles"
+    return [*rows, {"name": "noise floor", "kind": "floor", "cells": floor, "note": note} | empty]
+
+
+def with_value(row: Row | None) -> Row | None:
+    """A row that has a value: some say only why there is none."""
+    return row if row is not None and row["value"] is not None else None
+
+
+def differences(summary: pl.DataFrame, model: str, sets: list[str]) -> dict[str, list[Row]]:
+    """Paired differences between the model and each other, by score, on the model's gene sets."""
+    found: dict[str, list[Row]] = {}
+    for metric in ("pcc", "rmse", "crps"):
+        rows = []
+        for name in labels.order(summary, model):
+            key = f"{metric}_minus:{name}"
+            cells = [verdict.pick(summary, model=model, gene_set=s, metric=key) for s in sets]
+            if any(cells) and not (name == "constant" and metric == "pcc"):
+                tones = [verdict.tone(cell, metric != "pcc") or "" for cell in cells]
+                rows.append({"name": name, "cells": list(zip(cells, tones, strict=True))})
+        if rows:
+            found[metric] = rows
+    return found
+
+
+def matrix(summary: pl.DataFrame, model: str) -> dict[str, Any] | None:
+    """Paired differences in PCC over all genes, row minus column; None for fewer than 3 models."""
+    # Without a correlation the constant would fill a row and a column with nothing.
+    names = [name for name in labels.order(summary, model) if name != "constant"]
+    rows = []
+    for name in names:
+        cells: list[Row | None] = []
+        for other in names:
+            row = verdict.pick(summary, model=name, gene_set="all", metric=f"pcc_minus:{other}")
+            mirrored = row is None and name != other
+            if mirrored:
+                row = verdict.pick(summary, model=other, gene_set="all", metric=f"pcc_minus:{name}")
+            if row is None or row["value"] is None:
+                cells.append(None)
+                continue
+            if mirrored:
+                ends = {"value": -row["value"], "low": -row["high"], "high": -row["low"]}
+                row = row | ends
+            cells.append(row | {"tone": verdict.tone(row)})
+        rows.append({"name": name, "cells": cells})
+    full = sum(cell is not None for row in rows for cell in row["cells"])
+    return {"names": names, "rows": rows} if full > 2 * (len(names) - 1) else None
+
+
+def genes_better(summary: pl.DataFrame, model: str) -> dict[str, Any] | None:
+    """Number of genes on which a model exceeds each null and the ridge, at 5 % FDR."""
+    keys = summary.filter(pl.col("metric").str.starts_with("genes_better:"))
+    if not keys.height:
+        return None
+    order = labels.order(summary, model)
+    against = set(keys["metric"].str.strip_prefix("genes_better:"))
+    columns = [name for name in order if name in against]
+    rows = []
+    for name in order:
+        found = [verdict.pick(keys, model=name, metric=f"genes_better:{c}") for c in columns]
+        cells = [with_value(row) for row in found]
+        if any(cells):
+            rows.append({"name": name, "cells": cells})
+    if not rows:
+        return None
+    # The cautions that follow stand on top of the page.
+    note = (keys["note"][0] or "").partition("; ")[0]
+    return {"columns": columns, "rows": rows, "note": note}
+
+
+def significant(genes: pl.DataFrame) -> int | None:
+    """Number of genes with a correlation above 0 at 5 % FDR; None where none was tested."""
+    return None if genes["fdr"].is_null().all() else genes.filter(pl.col("fdr") < 0.05).height
+
+
+def own_scores(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:
+    """Every score of the model on every gene set, and the train mean's on all genes."""
+    rows = []
+    for metric, words in METRICS.items():
+        cells = [verdict.pick(summary, model=model, gene_set=s, metric=metric) for s in sets]
+        null = verdict.pick(summary, model="constant", gene_set="all", metric=metric)
+        if any(cells):
+            rows.append({"metric": words, "cells": cells, "constant": null})
+    return rows
+
+
+def seeds(summary: pl.DataFrame, sets: list[str]) -> list[Row]:
+    """Mean, lowest and highest PCC over repeats with other seeds."""
+    table = summary.filter(pl.col("metric") == "pcc_seeds")
+    rows = []
+    for name in table["model"].unique(maintain_order=True):
+        cells = [verdict.pick(table, model=name, gene_set=s) for s in sets]
+        note = next((cell["note"] or "" for cell in cells if cell), "")
+        rows.append({"name": name, "cells": cells, "note": note})
+    return rows
+
+
+def search(table: pl.DataFrame | None) -> list[Row]:
+    """What was spent on each network over all folds, and what was chosen."""
+    if table is None or not table.height:
+        return []
+    rows = []
+    for name in table["model"].unique(maintain_order=True):
+        part = table.filter(pl.col("model") == name)
+        chosen = part.filter(pl.col("chosen"))
+        picked = chosen["settings"].value_counts(sort=True, name="folds")
+        rows.append(
+            {
+                "name": name,
+                "folds": part["fold"].n_unique(),
+                "configurations": part["configuration"].n_unique(),
+                "epochs": part["epochs"].sum(),
+                "seconds": part["seconds"].sum(),
+                "best": _range(chosen["best_epoch"]),
+                "val_loss": chosen["val_loss"].mean(),
+                "chosen": [
+                    {"settings": _settings(text), "folds": folds}
+                    for text, folds in picked.sort(
+                        "folds", "settings", descending=[True, False]
+                    ).iter_rows()
+                ],
+            }
+        )
+    return rows
+
+
+def _range(values: pl.Series) -> str:
+    if not len(values):
+        return "–"
+    low, high = values.min(), values.max()
+    return str(low) if low == high else f"{low!s}–{high!s}"
+
+
+def _settings(text: str | None) -> str:
+    """Settings from JSON as `key value` pairs; the defaults where nothing differs."""
+    found = json.loads(text or "{}")
+    words = [
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in sorted(found.items())
+    ]
+    return ", ".join(words) or "defaults"
+
+
+def coverage(calibration: pl.DataFrame, sets: list[str]) -> list[Row]:
+    """Coverage of the central intervals; no row for a level that has no draws."""
+    table = calibration.filter(
+        (pl.col("quantity") == "coverage") & pl.col("nominal").is_in([0.5, 0.8, 0.9])
+    )
+    rows = []
+    for gene_set in labels.shown_sets(sets):
+        for level in sorted(table["nominal"].unique()):
+            part = table.filter((pl.col("gene_set") == gene_set) & (pl.col("nominal") == level))
+            cells = {row["within"]: row for row in part.to_dicts()}
+            if {"pooled", "gene", "sample"} <= set(cells):
+                rows.append({"gene_set": gene_set, "nominal": level, **cells})
+    return rows
+
+
+def uncertainty(calibration: pl.DataFrame, sets: list[str]) -> list[Row]:
+    """NLL and Spearman of the draws with their nulls beside them."""
+    rows = []
+    for gene_set in sets:
+        cells: Row = {"gene_set": gene_set}
+        for name, values in {
+            "nll": {"quantity": "nll", "kind": "draws"},
+            "nll_null": {"quantity": "nll", "kind": "train-normal"},
+            "rho": {"quantity": "spearman", "kind": "draws", "within": "pooled"},
+            "rho_null": {"quantity": "spearman", "kind": "constant-variance", "within": "pooled"},
+            "rho_gene": {"quantity": "spearman", "kind": "draws", "within": "gene"},
+        }.items():
+            row = verdict.pick(calibration, gene_set=gene_set, **values)
+            cells[name] = row["value"] if row else None
+        rows.append(cells)
+    return rows

@@ -1,0 +1,122 @@
+"""Rows of the report on samplers: quality against evaluations and seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from slide2rna.core.types import Row
+from slide2rna.evaluation.scoring import labels
+from slide2rna.pages.numbers import number
+from slide2rna.report.sections import verdict
+
+FACTS = ("sampler", "kind", "solver", "steps", "guidance", "evaluations", "draws")
+LEAST = 0.002
+
+
+def samplers(table: pl.DataFrame | None) -> dict[str, Any] | None:
+    """Samplers in the order of the table, the nulls apart, and a sentence for each verdict.
+
+    Returns
+    -------
+    dict
+        `sets`: the gene sets of the correlations; `rows`, `nulls`: a row per sampler;
+        `reference`: the reference's row; `verdict`: sentences; `timed`: whether seconds are known.
+    """
+    if table is None or not table.height:
+        return None
+    shown = labels.shown_sets(labels.gene_sets(table))
+    every = []
+    for facts in table.select(FACTS).unique(maintain_order=True).to_dicts():
+        part = table.filter(pl.col("sampler") == facts["sampler"])
+        every.append(facts | _cells(part, shown))
+    rows = [row for row in every if row["kind"] != "null"]
+    reference = next(row for row in rows if row["kind"] == "reference")
+    return {
+        "sets": shown,
+        "rows": [reference, *(row for row in rows if row is not reference)],
+        "nulls": [row for row in every if row["kind"] == "null"],
+        "reference": reference,
+        "verdict": _verdict(rows, reference),
+        "timed": any(row["seconds"] for row in rows),
+    }
+
+
+def _cells(part: pl.DataFrame, sets: list[str]) -> Row:
+    def cell(metric: str, gene_set: str = "all") -> Row | None:
+        return verdict.pick(part, gene_set=gene_set, metric=metric)
+
+    pcc = [cell("pcc_draw_mean", s) or cell("pcc", s) or cell("pcc_floor", s) for s in sets]
+    off = [cell("pcc_draw_mean_minus:reference", s) for s in sets]
+    ratio, counts = cell("crps_ratio"), cell("counts")
+    notes = [note for note in part["note"] if note and note.startswith("guided")]
+    return {
+        "pcc": pcc,
+        "pcc_off": [(row, _tone(row)) for row in off],
+        "crps": cell("crps"),
+        "crps_off": _percent(ratio),
+        "covered": [cell(f"covered{level}") for level in (50, 80, 90)],
+        "covered_off": cell("covered90_minus:reference"),
+        "width": cell("width90"),
+        "seconds": cell("seconds"),
+        "counts": None if counts is None else bool(counts["value"]),
+        "why": "" if counts is None else counts["note"] or "",
+        "note": notes[0] if notes else "",
+    }
+
+
+def _tone(row: Row | None) -> str:
+    """Shared noise makes differences clear that nobody would care about: these have no colour."""
+    shown = row is not None and row["value"] is not None and abs(row["value"]) >= LEAST
+    return (verdict.tone(row) or "") if shown else ""
+
+
+def _percent(ratio: Row | None) -> Row | None:
+    """A ratio as per cent above 1."""
+    if ratio is None:
+        return None
+    ends = {key: ratio[key] for key in ("value", "low", "high")}
+    return {key: None if v is None else 100 * (v - 1) for key, v in ends.items()}
+
+
+def _verdict(rows: list[Row], reference: Row) -> list[verdict.Sentence]:
+    """The cheapest sampler that counts, and the student's case."""
+    name, out = reference["sampler"], []
+    usable = [row for row in rows if row["counts"] and row["evaluations"]]
+    if usable:
+        best = min(usable, key=lambda row: row["evaluations"])
+        plural = "s" if best["evaluations"] > 1 else ""
+        out.append(
+            verdict.Sentence(
+                f"The fewest evaluations that are as good as {name}: {best['sampler']} with "
+                f"{best['evaluations']} evaluation{plural}, {_said(best)}.",
+                "good",
+                "cheapest",
+            )
+        )
+    student = next((row for row in rows if row["kind"] == "student"), None)
+    if student is not None:
+        good = bool(student["counts"])
+        what = "counts" if good else f"does not count ({student['why']})"
+        tail = ""
+        plain = next((r for r in rows if r["solver"] == "exponential" and r["steps"] == 1), None)
+        if plain is not None and plain is not student:
+            tail = f" The flow itself in one exponential step, undistilled: {_said(plain)}."
+        out.append(
+            verdict.Sentence(
+                f"The one-step student {what}: {_said(student)}.{tail}",
+                "good" if good else "bad",
+                "one step",
+            )
+        )
+    return out
+
+
+def _said(row: Row) -> str:
+    """CRPS and coverage beside the reference's, in words."""
+    ratio, off = row["crps_off"], row["covered_off"]
+    words = f"CRPS {number(ratio['value'], 1, True)}\u00a0%" if ratio else "no CRPS"
+    if off:
+        words += f", 90\u00a0% intervals cover {number(100 * off['value'], 1, True)} points"
+    return words

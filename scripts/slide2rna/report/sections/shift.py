@@ -1,0 +1,255 @@
+"""Rows of the report about shift, abstention and staining."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import stats
+
+from slide2rna.core.types import Row
+from slide2rna.pages.numbers import number
+from slide2rna.report.sections import verdict
+from slide2rna.studies.shift.abstention import ORDERS
+from slide2rna.studies.shift.answered_scores import ORACLE
+from slide2rna.studies.stain.stain import HALF, NONE
+
+FARTHEST = 8
+MOVED = 12
+SHARE = 0.8
+# p-value: its name, which the page ends with the split unit, and the number that it rests on.
+KINDS = {
+    "bag_p": ("bag, against cal", "n_cal"),
+    "bag_p_train": ("bag, against train", "n_train"),
+    "expression_p": ("predicted profile, against cal", "n_cal"),
+}
+LABELS = {"bad": "shift", "open": "as expected", "low": "fewer"}
+WORDS = {
+    "bag": "distance of the bag",
+    "expression": "distance of the predicted profile",
+    "spread": "mean sd of the draws",
+    "oracle": "true error (oracle)",
+    "random": "random",
+}
+METRICS = {"crps": "CRPS", "rmse": "RMSE", "pcc": "PCC"}
+
+
+def shift(table: pl.DataFrame | None, slides: pl.DataFrame) -> Row | None:
+    """Share of test units with p up to alpha, over all and by site, and the farthest slides."""
+    if table is None:
+        return None
+    site = slides.select("slide_id", pl.col("site").fill_null("unknown"))
+    placed = table.join(site, on="slide_id", how="left")
+    tested = placed.filter(pl.col("part") == "test")
+    alpha, sites = float(tested["alpha"][0]), sorted(tested["site"].unique())
+    groups = [("all sites", tested)]
+    if len(sites) > 1:
+        groups += [(name, tested.filter(pl.col("site") == name)) for name in sites]
+    rows = [
+        {"name": name, "cells": [_flagged(part, kind, alpha) for kind in KINDS]}
+        for name, part in groups
+    ]
+    held = {name: tested[name].to_numpy() for name in ("n_cal", "n_train")}
+    least = {name: 1 / (1 + int(counts.min())) for name, counts in held.items()}
+    return {
+        "alpha": alpha,
+        "kinds": [name for name, _ in KINDS.values()],
+        "rows": rows,
+        "apart": sites_held_out(placed),
+        "least": least,
+        "held": {name: _ends(counts) for name, counts in held.items()},
+        "unattainable": least["n_cal"] > alpha,
+        "profiles": tested["profiles"][0],
+        "farthest": tested.sort("bag_p_train", "bag_distance", descending=[False, True])
+        .head(FARTHEST)
+        .to_dicts(),
+    }
+
+
+def _ends(counts: NDArray[np.int64]) -> str:
+    """The range of a count over the folds."""
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def sites_held_out(placed: pl.DataFrame) -> bool:
+    """Whether no fold's test slides are of a site of its cal slides, as if sites are left out.
+
+    By the val slides where no fold has cal slides.
+    """
+    held = "cal" if (placed["part"] == "cal").any() else "val"
+    sites = {
+        part: set(placed.filter(pl.col("part") == part).select("fold", "site").iter_rows())
+        for part in ("test", held)
+    }
+    return bool(sites[held]) and not sites["test"] & sites[held]
+
+
+def _flagged(part: pl.DataFrame, kind: str, alpha: float) -> Row | None:
+    """Share of units whose slide has p up to alpha, and what it would be without any shift.
+
+    A unit's first slide counts: two of one unit aren't two witnesses.
+    """
+    known = part.drop_nulls(kind).sort("slide_id").unique("unit", keep="first")
+    if not known.height:
+        return None
+    share = int((known[kind] <= alpha).sum()) / known.height
+    folds = known.group_by("fold").agg(pl.len(), pl.col(KINDS[kind][1]).first())
+    low, high = expected([(n, held) for _, n, held in folds.sort("fold").iter_rows()], alpha)
+    tone = "bad" if share > high else "low" if share < low else "open"
+    found = {"value": share, "null_low": low, "null_high": high, "n": known.height}
+    reachable = any(order_of(held, alpha) for held in folds[KINDS[kind][1]])
+    return found | {"tone": tone, "label": LABELS[tone], "reachable": reachable}
+
+
+def order_of(held: int, alpha: float) -> int:
+    """k for which p <= alpha holds where fewer than k of so many held patients lie as far."""
+    return int(alpha * (held + 1) + 1e-9)
+
+
+def expected(folds: Sequence[tuple[int, int]], alpha: float) -> tuple[float, float]:
+    """95 % range of the share of units with p <= alpha where there is no shift.
+
+    A fold's p-values share its held patients: given these, each is up to alpha with a probability
+    drawn from Beta(k, n + 1 - k) (Vovk 2012, doi:10.1007/s10994-013-5355-6), so that their number
+    is beta-binomial and spreads more than a binomial. Folds are taken as if each held others.
+
+    Parameters
+    ----------
+    folds : per fold the number of test units, and of those that they are compared with.
+    """
+    chances = np.ones(1)
+    for units, held in folds:
+        k = order_of(held, alpha)
+        hits = np.arange(units + 1)
+        own = stats.betabinom.pmf(hits, units, k, held + 1 - k) if k else (hits == 0).astype(float)
+        chances = np.convolve(chances, own)
+    ends = np.searchsorted(chances.cumsum(), [0.025, 0.975])
+    low, high = ends / sum(units for units, _ in folds)
+    return float(low), float(high)
+
+
+def abstention(table: pl.DataFrame | None) -> Row | None:
+    """What each order gains over all genes, beside random orders and the oracle."""
+    if table is None:
+        return None
+    table = table.filter(pl.col("gene_set") == "all")
+    metrics = [metric for metric in METRICS if metric in set(table["metric"])]
+    curves, gains = (
+        table.filter(pl.col("share").is_not_null() == known) for known in (True, False)
+    )
+    rows = []
+    for order in [*ORDERS, ORACLE]:
+        cells = [verdict.pick(gains, order=order, metric=metric) for metric in metrics]
+        if any(cells):
+            rows.append(
+                {"order": order, "name": WORDS[order], "cells": [(c, _tone(c)) for c in cells]}
+            )
+    first = metrics[0]
+    sentences = [
+        _sentence(curves, gains, order, first)
+        for order in ORDERS
+        if verdict.pick(gains, order=order, metric=first)
+    ]
+    full = verdict.pick(curves, order="random", metric=first, share=1.0)
+    return {
+        "metrics": [METRICS[metric] for metric in metrics],
+        "rows": rows,
+        "verdict": sentences,
+        "n_patients": full and full["n_patients"],
+        "n_genes": full and full["n_genes"],
+    }
+
+
+def _tone(row: Row | None) -> str:
+    """Better than nearly all random orders, worse than nearly all, or neither."""
+    if row is None or row["value"] is None:
+        return ""
+    if row["value"] > row["null_high"]:
+        return "good"
+    return "bad" if row["value"] < row["null_low"] else "open"
+
+
+def _sentence(curves: pl.DataFrame, gains: pl.DataFrame, order: str, metric: str) -> Row:
+    gain = verdict.pick(gains, order=order, metric=metric)
+    ends = [verdict.pick(curves, order=order, metric=metric, share=s) for s in (1.0, SHARE)]
+    assert gain is not None
+    assert ends[0] is not None
+    assert ends[1] is not None
+    tone = _tone(gain)
+    label, words = {
+        "good": ("helps", "better than random orders"),
+        "open": ("unclear", "no better than random orders"),
+        "bad": ("harms", "worse than random orders"),
+    }[tone]
+    before, after, low, high = (
+        number(value, 4)
+        for value in (ends[0]["value"], *(ends[1][k] for k in ("value", "null_low", "null_high")))
+    )
+    text = (
+        f"Ordered by the {WORDS[order]}: answering for {100 * SHARE:.0f} % of the patients takes "
+        f"{METRICS[metric]} from {before} to {after} (random: {low} to {high}); "
+        f"over all shares {words} (p = {gain['p']:.2g})"
+    )
+    if gain["of_oracle"] is not None:
+        text += f", {number(100 * gain['of_oracle'], 0)} % of what the true errors would gain"
+    return {"tone": tone, "label": label, "text": f"{text}."}
+
+
+def stain(table: pl.DataFrame | None, genes: pl.DataFrame | None) -> Row | None:
+    """A row per change of the tiles, and the genes that move most."""
+    if table is None or genes is None or not table.height:
+        return None
+    rows: list[Row] = []
+    for row in table.to_dicts():
+        cells = {
+            name: {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
+            if row[name] is not None
+            else None
+            for name in ("moved", "minus_null", "of_spread", "share_over", "flagged")
+        }
+        above = (
+            "" if row["kind"] in (NONE, HALF) else "bad" if row["minus_null_low"] > 0 else "open"
+        )
+        rows.append(
+            {"name": label(row["kind"], row["strength"]), "tone": above, "null": not above}
+            | {"kind": row["kind"]}
+            | cells
+        )
+    first = table.row(0, named=True)
+    return {
+        "rows": rows,
+        "genes": moved_genes(genes),
+        "largest": max((r for r in rows if not r["null"]), key=lambda r: r["moved"]["value"]),
+        "n_over": sum(row["tone"] == "bad" for row in rows),
+        "n_changes": sum(not row["null"] for row in rows),
+        "stored_off": first["stored_off"],
+        "note": first["note"],
+        "by": "cal" if first["flagged_by"] == "bag_p" else "train",
+        **{name: first[name] for name in ("n_whole", "n_slides", "n_patients", "n_genes")},
+    }
+
+
+def label(kind: str, strength: float | None) -> str:
+    """A change in words."""
+    if strength is None:
+        return "as they are" if kind == NONE else kind
+    size = f"{abs(strength):g}"
+    if kind == "sharpness":
+        return f"blur, {size} px" if strength < 0 else f"unsharp, {100 * strength:g} %"
+    if kind == "hue":
+        return f"hue {'−' if strength < 0 else '+'}{size} turns"
+    return f"JPEG quality {size}" if kind == "jpeg" else f"{kind} × {size}"
+
+
+def moved_genes(genes: pl.DataFrame) -> list[Row]:
+    """Genes by their mean shift over the changes, with the change that moves each most."""
+    own = genes.filter(pl.col("kind") != HALF)
+    null = genes.filter(pl.col("kind") == HALF).select("gene", pl.col("size").alias("null"))
+    most = own.sort("size", descending=True).unique("gene", keep="first", maintain_order=True)
+    mean = own.group_by("gene").agg(pl.col("size").mean().alias("mean"))
+    joined = mean.join(most, on="gene").join(null, on="gene", how="left")
+    rows = joined.sort("mean", "gene", descending=[True, False]).head(MOVED).to_dicts()
+    return [row | {"name": label(row["kind"], row["strength"])} for row in rows]

@@ -1,0 +1,1 @@
+"""Draws of expression profiles, their file, and their running summary."""

@@ -1,0 +1,153 @@
+"""The file of a fold's draws and points, filled slide by slide, and its summary as a table."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import zarr
+from pyarrow import parquet
+
+from slide2rna.core import files
+from slide2rna.core.log import log
+from slide2rna.data.fold_rows import FoldRows
+from slide2rna.sampling.draw_summary import QUANTILES, DrawStats
+
+GENES_PER_CHUNK = 4096
+# Draws of a slide in one chunk of the file; with more, an interrupted slide is gone on with.
+DRAWS_PER_CHUNK = 128
+
+
+class DrawFile:
+    """The zarr group of a fold, filled slide by slide beside its final name.
+
+    `finish` renames it in one step. An interrupted run leaves `<name>.partial` and a folder with
+    what isn't part of the file: the slides that are done, quantiles, and the statistics of a slide
+    whose draws are more than one chunk. It is continued if its inputs are the same (`key`), else
+    made anew.
+
+    Parameters
+    ----------
+    out
+        The group's final place.
+    shape
+        Slides, draws, genes. Without draws there are points alone.
+    keep
+        Whether the draws themselves stay; their mean and sd always do.
+    key
+        Digest of all that the values depend on.
+    """
+
+    def __init__(self, out: Path, shape: tuple[int, int, int], keep: bool, key: str) -> None:
+        self.out = out
+        self.partial, self.work = (
+            out.with_name(out.name + suffix) for suffix in (".partial", ".partial.work")
+        )
+        self.state, self.unfinished = self.work / "state.json", self.work / "slide.npz"
+        self.key = key
+        self.done: list[str] = []
+        self.seconds = 0.0
+        if self.partial.is_dir() and self.state.is_file():
+            state = files.read_json(self.state)
+            if state["key"] == key:
+                self.done, self.seconds = state["done"], state["seconds"]
+                log.info("going on after %d slides", len(self.done))
+                self.group = zarr.open_group(self.partial, mode="r+")
+                self.quantiles = zarr.open_group(self.work / "quantiles", mode="r+")
+                return
+        for folder in (self.partial, self.work):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.partial.parent.mkdir(parents=True, exist_ok=True)
+        self.group = zarr.create_group(self.partial, zarr_format=3)
+        self.quantiles = zarr.create_group(self.work / "quantiles", zarr_format=3)
+        slides, draws, genes = shape
+        wide = min(genes, GENES_PER_CHUNK)
+        if draws and keep:
+            chunks = (1, min(draws, DRAWS_PER_CHUNK), wide)
+            self.group.create_array(
+                "draws", shape=shape, chunks=chunks, dtype="float16", fill_value=np.nan
+            )
+        for name in ("point", "point_spread", "mean", "sd") if draws else ("point",):
+            self.group.create_array(
+                name, shape=(slides, genes), chunks=(1, wide), dtype="float32", fill_value=np.nan
+            )
+        self.quantiles.create_array(
+            "quantiles",
+            shape=(slides, len(QUANTILES), genes),
+            chunks=(1, len(QUANTILES), wide),
+            dtype="float32",
+            fill_value=np.nan,
+        )
+        self._write_state()
+
+    def _write_state(self) -> None:
+        state = {"key": self.key, "done": self.done, "seconds": self.seconds}
+        files.write_json(state, self.state)
+
+    def write_draws(self, row: int, first: int, values: np.ndarray) -> None:
+        """Store a slide's draws from number `first` on, if they are kept."""
+        if "draws" in self.group:
+            half = values.astype(np.float16)
+            self.group["draws"][row, first : first + len(values)] = half  # type: ignore[index]
+
+    def pause(self, slide_id: str, stats: DrawStats, seconds: float) -> None:
+        """Store the statistics of a slide whose next chunk of draws is still to come."""
+        with files.atomic(self.unfinished) as partial:
+            arrays: dict[str, Any] = {"slide_id": slide_id, "seconds": seconds} | stats.state()
+            np.savez(partial, **arrays)
+
+    def resume(self, slide_id: str, genes: int) -> tuple[DrawStats, float]:
+        """Statistics and seconds of a slide so far."""
+        if self.unfinished.is_file():
+            with np.load(self.unfinished) as stored:
+                state = dict(stored)
+            seconds = float(state.pop("seconds"))
+            if str(state.pop("slide_id")) == slide_id:
+                stats = DrawStats.of(state)
+                log.info("going on with %s after %d draws", slide_id, stats.n)
+                return stats, seconds
+        return DrawStats(genes), 0.0
+
+    def write(
+        self, row: int, slide_id: str, values: Mapping[str, np.ndarray], seconds: float = 0.0
+    ) -> None:
+        """Store the rest of a slide and count it as done, after so many seconds of solving."""
+        for name, value in values.items():
+            (self.quantiles if name == "quantiles" else self.group)[name][row] = value  # type: ignore[index]
+        self.done.append(slide_id)
+        self.seconds += seconds
+        self._write_state()
+
+    def finish(self, attributes: dict[str, Any]) -> None:
+        self.group.attrs.update(attributes)
+        if self.out.exists():
+            shutil.rmtree(self.out)
+        self.partial.rename(self.out)
+        shutil.rmtree(self.work)
+
+    def summarise(self, rows: FoldRows, genes: list[str], path: Path) -> None:
+        """Mean, sd, quantiles and point as a table, one row group per slide.
+
+        What has no draws (val slides, networks that aren't generative) has a point alone.
+        """
+        names = ["mean", "sd", *QUANTILES, "point"]
+        schema = pa.schema(
+            [(name, pa.string()) for name in ("slide_id", "part", "gene")]
+            + [(name, pa.float32()) for name in names]
+        )
+        nothing = np.full(len(genes), np.nan, dtype=np.float32)
+        with files.atomic(path) as partial, parquet.ParquetWriter(partial, schema) as writer:
+            for row, (slide, part) in enumerate(zip(rows.slide_ids, rows.parts, strict=True)):
+                mean, sd, point = (
+                    np.asarray(self.group[name][row]) if name in self.group else nothing  # type: ignore[index]
+                    for name in ("mean", "sd", "point")
+                )
+                columns = [mean, sd, *np.asarray(self.quantiles["quantiles"][row]), point]  # type: ignore[index]
+                texts = [[slide] * len(genes), [part] * len(genes), genes]
+                arrays = [pa.array(text) for text in texts]
+                arrays += [pa.array(column) for column in columns]
+                writer.write_table(pa.Table.from_arrays(arrays, schema=schema))

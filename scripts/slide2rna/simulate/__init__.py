@@ -1,0 +1,1 @@
+"""Simulated cohorts: the law that generates expression, and the slides that show it."""

@@ -1,0 +1,1 @@
+"""Slides: download, reading, tissue masks, tiles, and the slides that failed."""

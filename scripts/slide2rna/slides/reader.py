@@ -1,0 +1,285 @@
+"""Opening one slide: a whole-slide image through OpenSlide, or a plain TIFF, JPEG or PNG.
+
+Pixels are RGB uint8, transparency composed on white. Positions are always given in pixels of
+level 0, sizes in pixels of the level that is read (OpenSlide's convention).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import openslide
+import tifffile
+from PIL import Image, UnidentifiedImageError
+
+from slide2rna.core.errors import SlideError
+from slide2rna.core.log import log
+
+MPP_RANGE = (0.05, 2.0)
+MPP_TOLERANCE = 0.2  # sheet against file; scanners themselves are within 2 %
+POWER_RANGE = (0.7, 1.4)  # mpp x power / 10; scanners of one power lie between 0.88 and 1.1
+SQUARE_TOLERANCE = 0.05
+MAX_PLAIN_PX = 2_000_000_000
+STRIP_PX = 16_000_000
+GIVE_MPP = "give mpp (micrometres per pixel) for it, in the sheet or by --mpp"
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Micrometres per level-0 pixel, where the number is from, and what contradicts it."""
+
+    mpp: float
+    source: str
+    note: str | None = None
+
+
+class Slide:
+    """One open slide; use it as a context manager.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Width and height of level 0, px.
+    downsamples : tuple of float
+        Level-0 pixels per pixel of each level, rising from 1.
+    resolution : Resolution
+    power : float or None
+        Objective power as the file states it.
+    vendor : str
+        OpenSlide's vendor, or ``plain``.
+    """
+
+    def __init__(
+        self, path: Path, reader: openslide.OpenSlide | np.ndarray, mpp: float | None
+    ) -> None:
+        self.path = path
+        self._reader = reader
+        if isinstance(reader, np.ndarray):
+            self.size: tuple[int, int] = (reader.shape[1], reader.shape[0])
+            self.downsamples: tuple[float, ...] = (1.0,)
+            self.power: float | None = None
+            self.vendor = "plain"
+            self.resolution = resolve_mpp(path, mpp, None, None)
+        else:
+            self.size = reader.dimensions
+            self.downsamples = tuple(reader.level_downsamples)
+            self.power = _number(reader.properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER))
+            self.vendor = reader.properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
+            self.resolution = resolve_mpp(path, mpp, _file_mpp(path, reader, mpp), self.power)
+
+    @property
+    def mpp(self) -> float:
+        """Micrometres per level-0 pixel."""
+        return self.resolution.mpp
+
+    def level_for(self, downsample: float) -> int:
+        """The coarsest level that still has at least the resolution of `downsample`.
+
+        A level up to 1 % too coarse counts as fine enough: 4.0002 is meant to be 4.
+        """
+        fits = [i for i, d in enumerate(self.downsamples) if d <= downsample * 1.01]
+        return max(fits, key=lambda i: self.downsamples[i], default=0)
+
+    def read(self, x: int, y: int, level: int, width: int, height: int) -> Image.Image:
+        """Read a region as an RGB image; what lies outside the slide is white.
+
+        Parameters
+        ----------
+        x, y : int
+            Top left corner, level-0 px.
+        level : int
+        width, height : int
+            Size in px of that level.
+
+        Raises
+        ------
+        SlideError
+            The region can't be decoded. OpenSlide refuses every further read after that.
+        """
+        if isinstance(self._reader, np.ndarray):
+            canvas = np.full((height, width, 3), 255, np.uint8)
+            part = self._reader[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]
+            top, left = max(-y, 0), max(-x, 0)
+            canvas[top : top + part.shape[0], left : left + part.shape[1]] = part
+            return Image.fromarray(canvas)
+        try:
+            image = self._reader.read_region((x, y), level, (width, height))
+        except openslide.OpenSlideError as error:
+            raise SlideError(
+                self.path,
+                f"the region at x={x}, y={y} of level {level} can't be decoded ({error})",
+                "copy or download the slide again, or leave it out",
+            ) from error
+        return _on_white(image)
+
+    def overview(self, um_px: float) -> tuple[np.ndarray, float]:
+        """The whole slide at about `um_px`, read from the coarsest sufficient level.
+
+        Pixels are averaged by a whole-number factor, in strips so that memory stays bounded
+        where a slide has no coarse level.
+
+        Returns
+        -------
+        rgb : ndarray of uint8, shape (h, w, 3)
+        downsample : float
+            Level-0 px per overview px; at most ``um_px / mpp``, or 1.
+        """
+        target = um_px / self.mpp
+        level = self.level_for(target)
+        scale = self.downsamples[level]
+        factor = max(1, int(target / scale * 1.01))
+        width, height = (max(1, int(edge / scale + 1e-6)) for edge in self.size)
+        factor = min(factor, width, height)
+        rows = max(1, STRIP_PX // (width * factor)) * factor
+        strips = []
+        for top in range(0, height // factor * factor, rows):
+            count = min(rows, height // factor * factor - top)
+            strip = self.read(0, round(top * scale), level, width // factor * factor, count)
+            strips.append(np.asarray(strip.reduce(factor) if factor > 1 else strip))
+        return np.concatenate(strips), scale * factor
+
+    def close(self) -> None:
+        if not isinstance(self._reader, np.ndarray):
+            self._reader.close()
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
+    """Open a slide or a plain image.
+
+    Parameters
+    ----------
+    path : path
+        Anything OpenSlide reads, or a plain 8-bit TIFF, JPEG or PNG.
+    mpp : float, optional
+        Resolution from the sheet, um/px; it wins over the file's. Plain images need it.
+
+    Raises
+    ------
+    SlideError
+        The file is missing or unreadable, or its resolution is unknown or absurd.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SlideError(path, "no such file", "correct the path in the sheet")
+    try:
+        if openslide.OpenSlide.detect_format(path) is not None:
+            return Slide(path, openslide.OpenSlide(path), mpp)
+    except (openslide.OpenSlideError, OSError) as error:
+        raise SlideError(
+            path, f"OpenSlide can't open it ({error})", "copy or download it again"
+        ) from error
+    stat = path.stat()
+    return Slide(path, _decode(path, stat.st_mtime_ns, stat.st_size), mpp)
+
+
+def resolve_mpp(
+    path: Path, sheet: float | None, file: float | None, power: float | None
+) -> Resolution:
+    """Decide on the resolution: sheet, then file; objective power is never enough by itself.
+
+    Raises
+    ------
+    SlideError
+        There is neither, or the number is outside 0.05 to 2 um/px.
+    """
+    mpp, source = (file, "slide") if sheet is None else (sheet, "sheet")
+    if mpp is None:
+        hint = f" (power {power:g} suggests about {10 / power:g})" if power else ""
+        raise SlideError(path, f"no resolution in the file{hint}", GIVE_MPP)
+    low, high = MPP_RANGE
+    if not (math.isfinite(mpp) and low <= mpp <= high):
+        raise SlideError(path, f"mpp {mpp:g} from the {source} is not in {low} to {high}", GIVE_MPP)
+    note = None
+    if sheet is not None and file is not None and abs(file / sheet - 1) > MPP_TOLERANCE:
+        note = f"the slide itself says {file:g} um/px"
+    elif power and not POWER_RANGE[0] < mpp * power / 10 < POWER_RANGE[1]:
+        note = f"objective power {power:g} would be about {10 / power:g} um/px"
+    if note:
+        log.warning("%s: %g um/px from the %s is used, but %s", path, mpp, source, note)
+    return Resolution(mpp, source, note)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    alpha = image.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return image.convert("RGB")
+    white = Image.new("RGB", image.size, (255, 255, 255))
+    white.paste(image, mask=alpha)
+    return white
+
+
+def _file_mpp(path: Path, reader: openslide.OpenSlide, sheet: float | None) -> float | None:
+    x, y = (
+        _number(reader.properties.get(name))
+        for name in (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
+    )
+    if x is None or y is None:
+        return x if y is None else y
+    if sheet is None and x > 0 and y > 0 and abs(x / y - 1) > SQUARE_TOLERANCE:
+        raise SlideError(path, f"pixels are not square ({x:g} by {y:g} um)", GIVE_MPP)
+    return (x + y) / 2
+
+
+def _number(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        return None
+
+
+@lru_cache(
+    maxsize=1
+)  # many regions of one cohort can share a picture; two would be too much memory
+def _decode(path: Path, _mtime: int, _size: int) -> np.ndarray:
+    """A plain image as RGB uint8, whole; the file's time and size are only part of the key."""
+    remedy = "give a slide that OpenSlide reads, or an 8-bit TIFF, JPEG or PNG"
+    Image.MAX_IMAGE_PIXELS = None  # our own limit is below; a section at 20x is above Pillow's
+    try:
+        with Image.open(path) as image:
+            _check_pixels(path, image.width * image.height)
+            if image.mode.startswith(("I", "F")):
+                raise SlideError(path, f"pixels of type {image.mode}", remedy)
+            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+                return np.asarray(_on_white(image.convert("RGBA")))
+            return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError:
+        pass  # TIFF compressions that Pillow doesn't know: tifffile may
+    except (OSError, SyntaxError, ValueError) as error:
+        raise SlideError(path, f"the image can't be decoded ({error})", remedy) from error
+    try:
+        with tifffile.TiffFile(path) as tif:
+            page = tif.pages.first
+            _check_pixels(path, page.imagewidth * page.imagelength)
+            pixels = page.asarray()
+    except (tifffile.TiffFileError, ValueError, OSError, KeyError, RuntimeError) as error:
+        raise SlideError(path, f"neither a slide nor an image ({error})", remedy) from error
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
+        raise SlideError(path, f"pixels of shape {pixels.shape}, type {pixels.dtype}", remedy)
+    return np.ascontiguousarray(pixels[..., :3])
+
+
+def _check_pixels(path: Path, count: int) -> None:
+    if count > MAX_PLAIN_PX:
+        raise SlideError(
+            path,
+            f"{count / 1e9:.1f} billion pixels are too many for a plain image",
+            "convert it to a pyramidal TIFF (vips tiffsave --pyramid --tile)",
+        )

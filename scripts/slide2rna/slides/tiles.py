@@ -1,0 +1,300 @@
+"""Where the tissue of a slide is, as coordinates of non-overlapping tiles.
+
+Everything is decided on an overview at about 8 um/px, so that no level-0 tile is read where the
+slide has coarser levels. Coordinates are level-0 pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from PIL import Image, ImageDraw
+from scipy import ndimage
+from skimage.measure import points_in_poly
+from skimage.segmentation import find_boundaries
+
+from slide2rna import STEP_VERSIONS
+from slide2rna.core.config import Settings
+from slide2rna.core.errors import SlideError
+from slide2rna.core.files import atomic, read_json, write_json, write_parquet
+from slide2rna.core.log import log, progress
+from slide2rna.core.seeds import rng_for
+from slide2rna.slides.failures import stop_if_lost, was_lost
+from slide2rna.slides.reader import Slide, open_slide
+from slide2rna.slides.tissue import tissue_mask
+
+THUMBNAIL_PX = 1400
+TILE_SCHEMA = {"x": pl.Int64, "y": pl.Int64, "level": pl.Int64, "size": pl.Int64}
+MANIFEST_SCHEMA = {
+    "slide_id": pl.String,
+    "status": pl.String,
+    "reason": pl.String,
+    "mpp": pl.Float64,
+    "mpp_source": pl.String,
+    "mpp_note": pl.String,
+    "power": pl.Float64,
+    "vendor": pl.String,
+    "width_px": pl.Int64,
+    "height_px": pl.Int64,
+    "n_candidates": pl.Int64,
+    "n_tissue": pl.Int64,
+    "n_tiles": pl.Int64,
+}
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """The result for one slide.
+
+    Attributes
+    ----------
+    table : DataFrame
+        x, y, level, size, tissue; sorted by (y, x).
+    overview : ndarray of uint8, shape (h, w, 3)
+    mask : ndarray of bool, shape (h, w)
+    downsample : float
+        Level-0 px per overview px.
+    n_candidates, n_tissue : int
+        Tiles of the grid (within the area), and those that passed background and contrast.
+    """
+
+    table: pl.DataFrame
+    overview: np.ndarray
+    mask: np.ndarray
+    downsample: float
+    n_candidates: int
+    n_tissue: int
+
+
+def tile_slide(
+    slide: Slide, settings: Settings, seed: int, slide_id: str, area: str | None = None
+) -> Tiling:
+    """Lay the grid, drop background and flat tiles, draw at most `max_tiles`.
+
+    Parameters
+    ----------
+    slide : Slide
+    settings : dict
+        Section ``tiles``.
+    seed : int
+        The run's seed; the stream is named by the slide.
+    slide_id : str
+    area : str, optional
+        JSON list of [x, y], a polygon in level-0 px; tiles count whose centre lies in it.
+
+    Raises
+    ------
+    SlideError
+        Fewer than `min_tiles` are left, or the overview can't be read.
+    """
+    rgb, downsample = slide.overview(settings["mask_um_px"])
+    mask = tissue_mask(rgb, slide.mpp * downsample)
+    target = settings["mpp"] / slide.mpp
+    size = max(1, round(settings["tile_px"] * target))
+    columns, rows = (edge // size for edge in slide.size)
+    y, x = (axis.ravel() * size for axis in np.mgrid[:rows, :columns])
+    if area is not None:
+        centres = np.stack([x + size / 2, y + size / 2], 1)
+        inside = points_in_poly(centres, _polygon(area, slide_id))
+        x, y = x[inside], y[inside]
+    candidates = len(x)
+    tissue = box_means(mask, x / downsample, y / downsample, size / downsample)
+    kept = np.flatnonzero(tissue >= 1 - settings["max_background"])
+    grey = np.asarray(Image.fromarray(rgb).convert("L"))
+    span = _contrast(grey, x[kept] / downsample, y[kept] / downsample, size / downsample)
+    kept = kept[span >= settings["min_contrast"]]
+    passed = len(kept)
+    if passed < settings["min_tiles"]:
+        raise SlideError(
+            slide.path,
+            f"too little tissue: {passed} of {candidates} tiles have it",
+            f"leave the slide out, or lower tiles.min_tiles ({settings['min_tiles']})",
+        )
+    if passed > settings["max_tiles"]:
+        rng = rng_for(seed, "tiles", slide_id)
+        kept = np.sort(rng.choice(kept, settings["max_tiles"], replace=False))
+    table = pl.DataFrame(
+        {
+            "x": x[kept],
+            "y": y[kept],
+            "level": np.full(len(kept), slide.level_for(target)),
+            "size": np.full(len(kept), size),
+        },
+        schema=TILE_SCHEMA,
+    ).with_columns(pl.Series("tissue", tissue[kept], dtype=pl.Float32))
+    return Tiling(table.sort("y", "x"), rgb, mask, downsample, candidates, passed)
+
+
+def _polygon(area: str, slide_id: str) -> np.ndarray:
+    try:
+        corners = np.asarray(json.loads(area), float)
+    except (ValueError, TypeError):
+        corners = np.empty(0)
+    if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3:
+        raise SlideError(slide_id, f"its area {area[:60]} is no polygon", "give [[x, y], ...]")
+    return corners
+
+
+def box_means(image: np.ndarray, x: np.ndarray, y: np.ndarray, edge: float) -> np.ndarray:
+    """Mean of an image over squares with fractional corners, weighted by covered area.
+
+    A summed-area table, interpolated linearly between pixel corners, is exact for that.
+
+    Parameters
+    ----------
+    image : ndarray, shape (h, w)
+    x, y : ndarray, shape (n,)
+        Top left corners in px; parts outside the image count as 0.
+    edge : float
+        Edge of the squares in px.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+    """
+    table = np.pad(image.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+
+    def corner(cx: np.ndarray, cy: np.ndarray) -> np.ndarray:
+        return ndimage.map_coordinates(table, [cy, cx], order=1, mode="nearest")
+
+    right, bottom = x + edge, y + edge
+    total = corner(right, bottom) - corner(x, bottom) - corner(right, y) + corner(x, y)
+    return np.clip(total / edge**2, 0, 1)
+
+
+def _contrast(grey: np.ndarray, x: np.ndarray, y: np.ndarray, edge: float) -> np.ndarray:
+    """Span of the 2nd to 98th percentile of each tile's grey values, 0 to 1."""
+    pixels = max(1, int(edge))
+    step = np.arange(pixels)
+    spans = [np.empty(0)]
+    for part in np.array_split(np.arange(len(x)), max(1, len(x) * pixels**2 // 4_000_000)):
+        rows = np.minimum(y[part].astype(int)[:, None] + step, grey.shape[0] - 1)
+        columns = np.minimum(x[part].astype(int)[:, None] + step, grey.shape[1] - 1)
+        values = grey[rows[:, :, None], columns[:, None, :]].reshape(len(part), pixels**2)
+        values.sort(1)
+        low, high = (round(q * (values.shape[1] - 1)) for q in (0.02, 0.98))
+        spans.append((values[:, high].astype(float) - values[:, low]) / 255)
+    return np.concatenate(spans)
+
+
+def draw(tiling: Tiling) -> Image.Image:
+    """The overview with the mask's outline in green and the kept tiles in blue."""
+    image = Image.fromarray(tiling.overview)
+    scale = min(1.0, THUMBNAIL_PX / max(image.size))
+    grow = max(1, min(8, int(500 / max(image.size)) + 1)) if scale == 1 else 1
+    size = (max(1, round(image.width * scale * grow)), max(1, round(image.height * scale * grow)))
+    image = image.resize(size, Image.Resampling.BICUBIC)
+    mask = np.asarray(Image.fromarray(tiling.mask).resize(size, Image.Resampling.NEAREST))
+    per_px = size[0] / tiling.overview.shape[1] / tiling.downsample
+    tint = Image.new("RGBA", size, (0, 0, 0, 0))
+    pen = ImageDraw.Draw(tint)
+    for x, y, edge in tiling.table.select("x", "y", "size").iter_rows():
+        box = [x * per_px, y * per_px, (x + edge) * per_px - 1, (y + edge) * per_px - 1]
+        pen.rectangle(box, fill=(30, 90, 200, 40), outline=(30, 90, 200, 150))
+    image = Image.alpha_composite(image.convert("RGBA"), tint).convert("RGB")
+    pixels = np.asarray(image).copy()
+    pixels[ndimage.binary_dilation(find_boundaries(mask, mode="inner"))] = (20, 140, 60)
+    return Image.fromarray(pixels)
+
+
+def fingerprint(*parts: object) -> str:
+    """A short hash of whatever decides a result, to recognise it on a rerun."""
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]
+
+
+def slide_key(row: dict[str, Any], settings: Settings, seed: int) -> str:
+    """Fingerprint of everything that a slide's tiles depend on."""
+    return fingerprint(
+        STEP_VERSIONS["tiles"],
+        row["slide_id"],
+        row["md5"] or row["size"],
+        row["mpp"],
+        row["area"],
+        json.dumps(settings, sort_keys=True),
+        seed,
+    )
+
+
+def tile_shard(
+    shard: Path, out: Path, manifest: Path, settings: Settings, seed: int
+) -> pl.DataFrame:
+    """Tile the slides of a shard; what is there already, made from the same inputs, is kept.
+
+    Leaves a table, a mask, a picture and a small record per slide in `out`, and the manifest
+    last of all. A slide that fails is named there; the others go on.
+
+    Raises
+    ------
+    StageError
+        A slide is gone since it was checked; the others are done.
+    """
+    rows: list[dict[str, Any]] = []
+    kept, lost = 0, list[str]()
+    slides = pl.read_parquet(shard).sort("slide_id")
+    for row in progress(slides.iter_rows(named=True), "tiles", slides.height):
+        failed = {"slide_id": row["slide_id"], "status": "failed"}
+        if row["status"] != "ok":
+            rows.append(failed | {"reason": row["reason"]})
+            continue
+        try:
+            if (there := cached_row(row, out, settings, seed)) is not None:
+                kept += 1
+            rows.append(there or _one(row, out, settings, seed))
+        except SlideError as error:
+            log.warning("%s failed: %s", row["slide_id"], error)
+            rows.append(failed | {"reason": error.reason})
+            lost += [row["slide_id"]] * was_lost(row)
+    stop_if_lost(shard, lost)
+    table = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
+    write_parquet(table, manifest)
+    log.info("tiles: %d of %d slides were here already", kept, table.height)
+    return table
+
+
+def cached_row(
+    row: dict[str, Any], out: Path, settings: Settings, seed: int
+) -> dict[str, Any] | None:
+    """A slide's row of the manifest, if its files are there and of the same inputs."""
+    name = row["slide_id"]
+    files = [out / f"{name}{suffix}" for suffix in (".json", ".parquet", ".mask.png", ".jpg")]
+    if not all(file.is_file() for file in files):
+        return None
+    found = read_json(files[0])
+    return found["row"] if found["key"] == slide_key(row, settings, seed) else None
+
+
+def _one(row: dict[str, Any], out: Path, settings: Settings, seed: int) -> dict[str, Any]:
+    name, key = row["slide_id"], slide_key(row, settings, seed)
+    if row["path"] is None:
+        raise SlideError(name, "it has no slide file", "use encoder files, or give the path")
+    with open_slide(row["path"], row["mpp"]) as slide:
+        tiling = tile_slide(slide, settings, seed, name, row["area"])
+        result = {
+            "slide_id": name,
+            "status": "ok",
+            "reason": None,
+            "mpp": slide.mpp,
+            "mpp_source": slide.resolution.source,
+            "mpp_note": slide.resolution.note,
+            "power": slide.power,
+            "vendor": slide.vendor,
+            "width_px": slide.size[0],
+            "height_px": slide.size[1],
+            "n_candidates": tiling.n_candidates,
+            "n_tissue": tiling.n_tissue,
+            "n_tiles": tiling.table.height,
+        }
+    write_parquet(tiling.table, out / f"{name}.parquet")
+    with atomic(out / f"{name}.mask.png") as partial:
+        Image.fromarray(tiling.mask).save(partial, optimize=True)
+    with atomic(out / f"{name}.jpg") as partial:
+        draw(tiling).save(partial, quality=85)
+    # Last: it vouches for the other three.
+    write_json({"key": key, "row": result}, out / f"{name}.json")
+    return result

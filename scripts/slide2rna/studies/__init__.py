@@ -1,0 +1,1 @@
+"""Studies of a finished run: shift, stain, ablations, samplers, leak audit, external cohorts."""

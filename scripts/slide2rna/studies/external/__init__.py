@@ -1,0 +1,1 @@
+"""External validation: fold models of one cohort, scored on another."""

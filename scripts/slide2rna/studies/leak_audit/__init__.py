@@ -1,0 +1,1 @@
+"""Leak audit: the same models under the clean and the published fold pairing."""

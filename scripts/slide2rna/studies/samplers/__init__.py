@@ -1,0 +1,1 @@
+"""Sampler study: solvers, step counts, and a one-step student."""

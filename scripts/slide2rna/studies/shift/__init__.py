@@ -1,0 +1,1 @@
+"""Shift: how far a slide lies from the training slides, and abstention."""

@@ -1,0 +1,249 @@
+"""From the files of a cohort to one fold's trained network, the best of a few configurations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from slide2rna import STEP_VERSIONS, __version__
+from slide2rna.core import files
+from slide2rna.core.config import Settings
+from slide2rna.core.errors import ConfigError, StageError
+from slide2rna.core.log import log
+from slide2rna.core.seeds import seed_for
+from slide2rna.data import fold_rows
+from slide2rna.data.statistics import feature_statistics, gene_statistics
+from slide2rna.features import bag_file
+from slide2rna.flow.velocity import RNAFM, ClusterEncoder
+from slide2rna.models import checkpoint
+from slide2rna.models.regressor import Regressor
+from slide2rna.pathways import membership
+from slide2rna.training import loop
+from slide2rna.training.objective import FlowObjective, Objective, SquaredError, TensorPart
+from slide2rna.training.ridge_start import start_from_ridge
+from slide2rna.training.task import FoldTask, PartSlides, TrainingInputs
+
+
+def fit_fold(
+    inputs: TrainingInputs,
+    out: Path,
+    settings: dict[str, Any],
+    seed: int,
+    device: torch.device,
+    after_epoch: Callable[[int], None] | None = None,
+) -> loop.Network:
+    """Train one fold and write its model's folder.
+
+    Every slide of the train part is a row, so a patient with two slides counts twice in the loss,
+    as published; means and sds are over samples, each once.
+
+    Parameters
+    ----------
+    settings
+        `name` of the network, its section `model` (for other networks than the flow, their object
+        of `baselines`), section `train`, and `search`: overrides of single keys of the two, one
+        further configuration each.
+    after_epoch
+        Called with the number of each finished epoch, for tests.
+
+    Raises
+    ------
+    StageError
+        A part is empty, inputs don't fit together, or the loss stops being finite.
+    """
+    bagged = bag_file.load(inputs.bags)
+    genes = fold_rows.gene_names(inputs.expression)
+    rows = fold_rows.fold_rows(bagged.slide_ids, inputs.slides, inputs.splits, inputs.fold)
+    parts = {}
+    for name in ("train", "val"):
+        found = rows.of(name)
+        if not found.slide_ids:
+            raise StageError(
+                f"fold {inputs.fold}", f"no slide in part {name}", "use more slides or fewer folds"
+            )
+        values = fold_rows.expression(inputs.expression, found.sample_ids)
+        parts[name] = PartSlides(
+            bagged.means[found.bag], bagged.sizes[found.bag], values, found.sample_ids
+        )
+    sets = membership.load(inputs.pathways, genes) if settings["name"] == "flow" else None
+    task = FoldTask(parts["train"], parts["val"], genes, sets, inputs.fold, seed)
+    meta = {
+        "version": __version__,
+        "step_version": STEP_VERSIONS["train"],
+        "torch": torch.__version__,
+        "pathways": {"source": inputs.pathways.stem},
+        "encoder": bagged.encoder,
+        "device": device.type,
+    }
+    return fit_network(task, settings, out, device, meta, after_epoch)
+
+
+def fit_network(
+    task: FoldTask,
+    settings: dict[str, Any],
+    out: Path,
+    device: torch.device,
+    meta: dict[str, Any],
+    after_epoch: Callable[[int], None] | None = None,
+) -> loop.Network:
+    """Train every configuration, keep the one with the least val loss, and write its folder.
+
+    Leaves model.safetensors, model.json, log.parquet and log.csv (of the configuration that was
+    kept) and search.parquet, a row per configuration; one of the search that diverges is left
+    out, with a row without a loss. Checkpoints lie in `checkpoint/` until all are done.
+    """
+    tried: list[tuple[Settings, loop.Result | None]] = []
+    best: tuple[dict[str, Any], loop.Result] | None = None
+    for number, override in enumerate([{}, *settings.get("search", [])]):
+        own = _overridden(settings, override)
+        torch.manual_seed(seed_for(task.seed, "init", task.fold))
+        model = build(task, own)
+        fitted, held = (_part(model, slides, device) for slides in (task.train, task.val))
+        objective: Objective
+        if isinstance(model, RNAFM):
+            objective = FlowObjective(held, model.noise_width, own, task.seed, task.fold, device)
+        else:
+            objective = SquaredError(held, own["train"], device)
+        log.info(
+            "fold %d, %s, configuration %d %s: %d train and %d val slides, %d genes, "
+            "%.1f M parameters",
+            *(task.fold, own["name"], number, json.dumps(override), len(task.train.values)),
+            *(len(task.val.values), len(task.genes), model.parameter_count / 1e6),
+        )
+        trainer = loop.Trainer(model, fitted, objective, own["train"], task.seed, task.fold, device)
+        state = out / "checkpoint" / f"configuration-{number}.safetensors"
+        try:
+            result = loop.train_network(trainer, state, [meta, _identity(task), own], after_epoch)
+        except loop.DivergedError as error:
+            if number == 0:
+                raise
+            log.warning("configuration %d is left out: %s", number, error)
+            tried.append((override, None))
+            continue
+        tried.append((override, result))
+        if best is None or result.loss < best[1].loss:
+            best = (own, result)
+    assert best is not None
+    own, result = best
+    _write_log(out, tried, result)
+    model = result.model
+    clusters, features = task.train.means.shape[1:]
+    facts = meta | {
+        "model": own["name"],
+        "settings": {key: own[key] for key in ("model", "train")},
+        "interpolant": own["train"]["interpolant"],
+        "genes": task.genes,
+        "constant_genes": int((model.gene_sd == 0).sum()),
+        "features": features,
+        "clusters": clusters,
+        "fold": task.fold,
+        "seed": task.seed,
+        "parameters": model.parameter_count,
+        "slides": {"train": len(task.train.values), "val": len(task.val.values)},
+        "samples": {
+            name: len(set(slides.sample_ids))
+            for name, slides in (("train", task.train), ("val", task.val))
+        },
+        "configurations": len(tried),
+        "best_epoch": result.progress.best_epoch,
+        "epochs": result.progress.epoch,
+        "val_loss": result.loss,
+        **result.facts,
+    }
+    checkpoint.save_model(out, model, facts)
+    shutil.rmtree(out / "checkpoint", ignore_errors=True)
+    return model
+
+
+def build(task: FoldTask, settings: dict[str, Any]) -> loop.Network:
+    """A network at its start, with the statistics of the train slides."""
+    means, sizes = task.train.means, task.train.sizes
+    clusters, features = means.shape[1:]
+    model: loop.Network
+    statistics: ClusterEncoder | Regressor
+    if settings["name"] == "flow":
+        assert task.sets is not None
+        check_heads(settings["model"])
+        interpolant = settings["train"]["interpolant"]
+        model = RNAFM(task.sets, features, clusters, settings["model"], interpolant)
+        statistics = model.condition
+    else:
+        model = Regressor(settings["name"], features, clusters, len(task.genes), settings["model"])
+        statistics = model
+    mean, sd = gene_statistics(task.train.values, task.train.sample_ids)
+    feature_mean, feature_scale = feature_statistics(means, sizes)
+    for buffer, value in (
+        (model.gene_mean, mean),
+        (model.gene_sd, sd),
+        (statistics.feature_mean, feature_mean),
+        (statistics.feature_scale, feature_scale),
+    ):
+        buffer.copy_(torch.from_numpy(np.asarray(value)))
+    if isinstance(model, RNAFM) and model.linear is not None:
+        start_from_ridge(model, task.train, task.val)
+    return model
+
+
+def check_heads(settings: Settings) -> None:
+    """Refuse widths that the attention heads don't divide."""
+    for key in ("heads", "graph_heads"):
+        if settings["hidden"] % settings[key]:
+            raise ConfigError(
+                f"model.{key}",
+                f"{settings[key]} heads don't divide model.hidden {settings['hidden']}",
+                "choose a divisor",
+            )
+
+
+def _identity(task: FoldTask) -> list[Any]:
+    """What a checkpoint belongs to beside settings and the slides themselves."""
+    sets = [] if task.sets is None else [task.sets.names, [s.tolist() for s in task.sets.index]]
+    text = json.dumps([task.genes, sets])
+    return [task.seed, task.fold, hashlib.sha256(text.encode()).hexdigest()]
+
+
+def _overridden(settings: dict[str, Any], override: Settings) -> dict[str, Any]:
+    """Settings with an override's keys in the section that has them."""
+    own = {"name": settings["name"]}
+    for section in ("model", "train"):
+        known = settings[section]
+        own[section] = known | {key: value for key, value in override.items() if key in known}
+    return own
+
+
+def _part(model: loop.Network, slides: PartSlides, device: torch.device) -> TensorPart:
+    z = model.standardise(torch.from_numpy(slides.values))
+    return TensorPart(torch.from_numpy(slides.means), torch.from_numpy(slides.sizes), z).to(device)
+
+
+def _write_log(
+    out: Path, tried: Iterable[tuple[Settings, loop.Result | None]], kept: loop.Result
+) -> None:
+    log_rows = kept.progress.log
+    schema = {name: pl.Int64 if name == "epoch" else pl.Float64 for name in log_rows[0]}
+    table = pl.DataFrame(log_rows, schema=schema)
+    files.write_parquet(table, out / "log.parquet")
+    files.write_text(
+        table.write_csv(), out / "log.csv"
+    )  # for eyes, spreadsheets and plotting tools
+    rows = [
+        {
+            "configuration": number,
+            "settings": json.dumps(override, sort_keys=True),
+            "epochs": result and result.progress.epoch,
+            "best_epoch": result and result.progress.best_epoch,
+            "val_loss": result and result.loss,
+            "seconds": result and sum(row["seconds"] for row in result.progress.log),
+            "chosen": result is kept,
+        }
+        for number, (override, result) in enumerate(tried)
+    ]
+    files.write_parquet(pl.DataFrame(rows, infer_schema_length=None), out / "search.parquet")

@@ -1,0 +1,191 @@
+"""What training minimises: the flow loss of RNA-FM, the squared error of a regression network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from slide2rna.core.config import Settings
+from slide2rna.core.devices import autocast, autocast_dtype
+from slide2rna.core.log import log
+from slide2rna.core.seeds import seed_for
+from slide2rna.flow import path
+from slide2rna.flow.velocity import RNAFM
+from slide2rna.models.regressor import REGRESSION_ROWS, Regressor
+
+SD_RATE = 10.0
+VAL_ROWS = 256
+SD_OFFSETS = [i / 20 for i in range(-6, 13)]
+
+
+@dataclass(frozen=True)
+class TensorPart:
+    """Slides of one part on the device: means (N, K, d), sizes (N, K), z (N, G) standardised."""
+
+    means: Tensor
+    sizes: Tensor
+    z: Tensor
+
+    def to(self, device: torch.device) -> TensorPart:
+        return TensorPart(self.means.to(device), self.sizes.to(device), self.z.to(device))
+
+
+class Objective(Protocol):
+    """A loss to train with, a loss on val to stop and choose by, and what follows training."""
+
+    part: TensorPart
+    """The val slides."""
+
+    def loss(self, model: Any, batch: TensorPart, generator: torch.Generator) -> Tensor:
+        """Loss of a training batch."""
+
+    def val(self, model: Any) -> float:
+        """Loss of the val slides."""
+
+    def finish(self, model: Any) -> tuple[float, dict[str, float]]:
+        """Set what is fitted on val after training; the val loss then, and facts for model.json."""
+
+
+class FlowObjective:
+    """Flow loss (Eq. 13) with dropped conditions, and its value at fixed times and noise on val."""
+
+    def __init__(
+        self,
+        val: TensorPart,
+        width: int,
+        settings: dict[str, Settings],
+        seed: int,
+        fold: int,
+        device: torch.device,
+    ) -> None:
+        self.part, self.drop = val, settings["model"]["condition_dropout"]
+        self.dtype = autocast_dtype(settings["train"]["precision"], device)
+        pairs = settings["train"]["val_noise"]
+        points = val_points(len(val.z), width, pairs, seed_for(seed, "val", fold))
+        self.times, self.noise = (value.to(device) for value in points)
+
+    def loss(self, model: RNAFM, batch: TensorPart, generator: torch.Generator) -> Tensor:
+        return train_step_loss(model, batch, self.drop, generator)
+
+    def val(self, model: RNAFM) -> float:
+        return val_loss(model, self.part, self.times, self.noise, self.dtype)
+
+    def finish(self, model: RNAFM) -> tuple[float, dict[str, float]]:
+        """Scale the residual sds on val.
+
+        Residuals of slides that were trained on are too small, so draws are too narrow; one common
+        factor for all sds, the one of `SD_OFFSETS` with the lowest val loss, makes up for it.
+        """
+        before = self.val(model)
+        if model.theta is None:
+            return before, {"log_sd_offset": 0.0, "val_loss_before_scaling": before}
+        learned = model.theta.detach().clone()
+        losses: dict[float, float] = {}
+        for offset in sorted(SD_OFFSETS, key=abs):
+            model.theta.data = learned + offset
+            losses[offset] = self.val(model)
+        best = min(losses, key=lambda offset: losses[offset])
+        model.theta.data = learned + best
+        log.info("residual sds scaled by %.2f: val loss %.4f", math.exp(best), losses[best])
+        return losses[best], {"log_sd_offset": best, "val_loss_before_scaling": before}
+
+
+class SquaredError:
+    """Mean square over slides and genes that vary, in units of the train variance."""
+
+    def __init__(self, val: TensorPart, settings: Settings, device: torch.device) -> None:
+        self.part = val
+        self.dtype = autocast_dtype(settings["precision"], device)
+
+    def loss(self, model: Regressor, batch: TensorPart, generator: torch.Generator) -> Tensor:
+        return path.loss(model(batch.means, batch.sizes), batch.z, model.active)
+
+    @torch.no_grad()
+    def val(self, model: Regressor) -> float:
+        total = 0.0
+        with autocast(self.part.z.device, self.dtype):
+            for rows in torch.arange(len(self.part.z)).split(REGRESSION_ROWS):
+                z = self.part.z[rows]
+                predicted = model(self.part.means[rows], self.part.sizes[rows])
+                total += path.loss(predicted, z, model.active).item() * len(rows)
+        return total / len(self.part.z)
+
+    def finish(self, model: Regressor) -> tuple[float, dict[str, float]]:
+        return self.val(model), {}
+
+
+def val_points(slides: int, width: int, pairs: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Fixed times (slides, pairs), stratified over [0, 1], and white noise (slides, pairs, width).
+
+    Each slide has one time in each of `pairs` equal strata, and the places within a stratum are
+    spread evenly over the slides: with few val slides the loss then compares models, not luck.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    place = (torch.randperm(slides, generator=generator) + 0.5) / slides
+    times = (torch.arange(pairs) + place[:, None]) / pairs
+    return times, torch.randn(slides, pairs, width, generator=generator)
+
+
+@torch.no_grad()
+def val_loss(
+    model: RNAFM, part: TensorPart, times: Tensor, noise: Tensor, dtype: torch.dtype | None = None
+) -> float:
+    """Flow loss (Eq. 13) at the stored times and noise, without condition dropout."""
+    slides, pairs, width = noise.shape
+    active = model.active
+    total = 0.0
+    per_chunk = max(1, VAL_ROWS // pairs)
+    with autocast(part.z.device, dtype):
+        for start in range(0, slides, per_chunk):
+            chunk = slice(start, min(start + per_chunk, slides))
+            image = model.encode_image(part.means[chunk], part.sizes[chunk])
+            t = times[chunk].reshape(-1)
+            x0 = model.color(noise[chunk].reshape(-1, width)) * active
+            x1 = part.z[chunk].repeat_interleave(pairs, dim=0)
+            x_t, target = model.path.interpolate(x0, x1, t[:, None])
+            velocity = model.velocity(x_t, t, image.repeat_interleave(pairs, dim=0))
+            total += path.loss(velocity, target, active).item() * len(t)
+    return total / (slides * pairs)
+
+
+def train_step_loss(
+    model: RNAFM, batch: TensorPart, drop: float, generator: torch.Generator
+) -> Tensor:
+    """Flow loss of one batch: fresh noise, stratified uniform times, conditions dropped per row."""
+    rows, device = len(batch.z), batch.z.device
+    active = model.active
+    # Stratified over the batch: each time is still uniform, the mean over the batch varies less.
+    t = (
+        torch.arange(rows, device=device) + torch.rand(rows, generator=generator, device=device)
+    ) / rows
+    white = torch.randn(rows, model.noise_width, generator=generator, device=device)
+    x0 = model.color(white) * active
+    dropped = torch.rand(rows, generator=generator, device=device) < drop
+    image = model.encode_image(batch.means, batch.sizes)
+    image = torch.where(dropped[:, None], model.null_condition(rows).to(image.dtype), image)
+    x_t, target = model.path.interpolate(x0, batch.z, t[:, None])
+    return path.loss(model(x_t, t, image), target, active)
+
+
+def optimiser(model: RNAFM | Regressor, settings: Settings) -> torch.optim.AdamW:
+    """AdamW; weight decay on matrices only, and ten times the rate for the residual log sd.
+
+    A log sd has to travel about 1, a weight about the square root of its fan-in's inverse; at one
+    rate the sd would lag behind the mean.
+    """
+    groups: dict[str, list[nn.Parameter]] = model.parameter_groups()
+    rate, decay = settings["learning_rate"], settings["weight_decay"]
+    kinds = {"decay": (rate, decay), "plain": (rate, 0.0), "sd": (SD_RATE * rate, 0.0)}
+    return torch.optim.AdamW(
+        [
+            {"params": groups[kind], "lr": lr, "weight_decay": wd}
+            for kind, (lr, wd) in kinds.items()
+            if groups.get(kind)
+        ],
+        betas=(settings["beta1"], settings["beta2"]),
+        fused=settings["fused"],
+    )

@@ -1,0 +1,44 @@
+"""From the files of a cohort to one fold's trained network, the best of a few configurations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from slide2rna.pathways.membership import Pathways
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """Files of a cohort and the fold."""
+
+    bags: Path
+    expression: Path
+    splits: Path
+    slides: Path
+    pathways: Path
+    fold: int
+
+
+@dataclass(frozen=True)
+class PartSlides:
+    """Slides of a part: means (N, K, d), sizes (N, K), values (N, G) log2(x+1), sample names."""
+
+    means: np.ndarray
+    sizes: np.ndarray
+    values: np.ndarray
+    sample_ids: list[str]
+
+
+@dataclass(frozen=True)
+class FoldTask:
+    """What a network is trained on: a fold's train and val slides, genes and gene sets."""
+
+    train: PartSlides
+    val: PartSlides
+    genes: list[str]
+    sets: Pathways | None
+    fold: int
+    seed: int

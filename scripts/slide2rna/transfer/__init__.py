@@ -1,0 +1,1 @@
+"""HTTP: one client, resumable files, and many files at a time."""

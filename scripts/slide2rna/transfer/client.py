@@ -1,0 +1,272 @@
+"""One polite HTTP client for all sources: retries, time-outs, certificates."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import re
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+import tenacity
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from slide2rna.core.errors import DownloadError
+from slide2rna.core.log import log
+
+CHUNK_BYTES = 1 << 18
+SLOWEST_BYTES_S = 1024
+LONGEST_WAIT_S = 600.0
+PASSING = {408, 425, 429, 500, 502, 503, 504}
+TRUST = "name your site's CA bundle in REQUESTS_CA_BUNDLE, or mend this machine's clock"
+T = TypeVar("T")
+
+
+class Transient(Exception):
+    """A fault that may pass: worth another try, after `after_s` seconds if the server says so."""
+
+    def __init__(self, cause: str, after_s: float = 0.0) -> None:
+        super().__init__(cause)
+        self.after_s = after_s
+
+
+class _Adapter(HTTPAdapter):
+    def __init__(self, settings: ServerSettings) -> None:
+        super().__init__(pool_connections=4, pool_maxsize=4)
+        self.settings = settings
+
+    def add_headers(self, request: requests.PreparedRequest, **kwargs: Any) -> None:
+        """Decide on the token for each request on its own, those after a redirect included."""
+        request.headers.pop("X-Auth-Token", None)
+        if self.settings.token and _origin(request.url) == _origin(self.settings.api):
+            request.headers["X-Auth-Token"] = self.settings.token
+
+
+class Client(requests.Session):
+    """A session that knows its settings."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.bundle = (
+            settings.ca or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+        )
+        if self.bundle and not Path(self.bundle).exists():
+            raise DownloadError(self.bundle, "this CA bundle isn't there", "mend its path")
+        # Checksums are of the bytes as stored, so nothing may be packed on the way.
+        self.headers.update({"User-Agent": "slide2rna", "Accept-Encoding": "identity"})
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, _Adapter(settings))
+
+
+def session(settings: ServerSettings) -> Client:
+    """A new session; use one per thread."""
+    return Client(settings)
+
+
+def retry(
+    work: Callable[[], T],
+    where: object,
+    settings: ServerSettings,
+    enough: Callable[[tenacity.RetryCallState], bool] | None = None,
+) -> T:
+    """Run `work` until it ends without `Transient`, waiting longer each time, with jitter.
+
+    Raises
+    ------
+    DownloadError
+        After `settings.tries` tries, or when `enough` says so.
+    """
+    backoff = tenacity.wait_exponential(settings.backoff_s, max=60) + tenacity.wait_random(
+        0, settings.backoff_s
+    )
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        return max(backoff(state), getattr(_error(state), "after_s", 0.0))
+
+    def say(state: tenacity.RetryCallState) -> None:
+        log.info("%s: %s; again in %.0f s", where, _error(state), state.upcoming_sleep)
+
+    again = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(Transient),
+        stop=enough or tenacity.stop_after_attempt(settings.tries),
+        wait=wait,
+        before_sleep=say,
+        reraise=True,
+    )
+    try:
+        return again(work)
+    except Transient as error:
+        cause = f"{error}, {settings.tries} times without success"
+        raise DownloadError(where, cause, "try again later; it goes on where it was") from None
+
+
+def _error(state: tenacity.RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+@contextmanager
+def request(
+    client: Client, where: object, method: str, url: str, **arguments: Any
+) -> Iterator[requests.Response]:
+    """Send one request and yield its streamed response; status 200, 206 and 416 come through.
+
+    Raises
+    ------
+    Transient
+        The fault may pass.
+    DownloadError
+        It won't: withdrawn, forbidden, a wrong address, a certificate that isn't trusted.
+    """
+    timeout_s = client.settings.timeout_s
+    try:
+        with client.request(
+            method, url, stream=True, timeout=timeout_s, verify=client.bundle, **arguments
+        ) as response:
+            _check(response, where)
+            yield response
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        # Only the kind of the error: its text may hold a signed address.
+        chain = list(_chain(error))
+        if any(isinstance(link, ssl.SSLCertVerificationError) for link in chain):
+            cause = f"the certificate of {urlsplit(url).hostname} isn't trusted"
+            raise DownloadError(where, cause, TRUST) from None
+        if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
+            raise Transient(f"no answer for {timeout_s:g} s") from None
+        if isinstance(error, (ValueError, requests.TooManyRedirects)):
+            cause = f"the address can't be used ({type(error).__name__})"
+            raise DownloadError(where, cause, "mend the address") from None
+        raise Transient(f"the connection broke ({type(chain[-1]).__name__})") from None
+
+
+def body(response: requests.Response, timeout_s: float, unpack: bool = False) -> Iterator[bytes]:
+    """The bytes as they come; `Transient` if they only drip (see `Settings`)."""
+    since, received = time.monotonic(), 0
+    while chunk := response.raw.read1(CHUNK_BYTES, decode_content=unpack):
+        yield chunk
+        received += len(chunk)
+        if (elapsed := time.monotonic() - since) > timeout_s:
+            if received < SLOWEST_BYTES_S * elapsed:
+                raise Transient(f"only {received} bytes came in {elapsed:.1f} s")
+            since, received = time.monotonic(), 0
+
+
+def get_json(
+    session: Client, url: str, params: dict[str, Any] | None = None, json: Any = None
+) -> Any:
+    """Ask for JSON with GET, or with POST when `json` is given, and try again while it may help.
+
+    Raises
+    ------
+    DownloadError
+        Not to be had: refused, withdrawn, not JSON, an HTML page instead, or no answer at all.
+    """
+    where = url.split("?")[0]
+
+    def once() -> Any:
+        method = "GET" if json is None else "POST"
+        with request(session, where, method, url, params=params, json=json) as response:
+            text = b"".join(body(response, session.settings.timeout_s, unpack=True))
+            refuse_page(response)
+        try:
+            return jsonlib.loads(text)
+        except ValueError:
+            raise Transient("the answer isn't JSON") from None
+
+    return retry(once, where, session.settings)
+
+
+def refuse_page(response: requests.Response) -> None:
+    """Portals and proxies say that they are down in an HTML page with status 200."""
+    if response.headers.get("Content-Type", "").lower().startswith("text/html"):
+        raise Transient("an HTML page came instead (a portal or a proxy that is down?)")
+
+
+def _check(response: requests.Response, where: object) -> None:
+    status = response.status_code
+    if status in (200, 206, 416):
+        return
+    if status in PASSING:
+        raise Transient(f"HTTP status {status}", _retry_after_s(response))
+    if status in (404, 410):
+        remedy = "it was withdrawn: drop it from the manifest, or make the manifest anew"
+        raise DownloadError(where, f"the server doesn't have it (HTTP status {status})", remedy)
+    if status in (401, 403, 407):
+        remedy = "it may be controlled: give a valid token (GDC_TOKEN or token_file)"
+        raise DownloadError(where, f"access is refused (HTTP status {status})", remedy)
+    kind = response.headers.get("Content-Type", "")
+    said = f": {response.raw.read(200).decode('utf-8', 'replace')}" if "json" in kind else ""
+    raise DownloadError(where, f"the request is refused (HTTP status {status}{said})", "mend it")
+
+
+def _retry_after_s(response: requests.Response) -> float:
+    try:
+        after_s = urllib3.Retry().parse_retry_after(response.headers.get("Retry-After", "0"))
+    except urllib3.exceptions.InvalidHeader:
+        return 0.0
+    return min(after_s, LONGEST_WAIT_S)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        reason = getattr(link, "reason", None)
+        link = reason if isinstance(reason, BaseException) else link.__cause__ or link.__context__
+
+
+def _origin(url: str | None) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url or "")
+    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+
+
+GDC = "https://api.gdc.cancer.gov"
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How to talk to servers.
+
+    `token` goes to the scheme, host and port of `api` alone, in X-Auth-Token
+    (https://docs.gdc.cancer.gov/API/Users_Guide/Getting_Started/#authentication), also after a
+    redirect. `timeout_s` bounds the wait for a connection and for the next bytes; a body that
+    comes slower than 1 kB/s over that time counts as stalled. `ca` is a PEM file of trusted roots.
+    """
+
+    token: str | None = field(default=None, repr=False)
+    parallel: int = 4
+    timeout_s: float = 60.0
+    tries: int = 8
+    backoff_s: float = 1.0
+    ca: str | None = None
+    api: str = GDC
+
+    def __post_init__(self) -> None:
+        # Checked here, since http.client quotes a malformed header in its error.
+        if self.token is not None and not re.fullmatch(r"[\x21-\x7e]+", self.token):
+            raise DownloadError("the token", "it isn't one line of letters", "get a new one")
+
+
+def read_token(token_file: str | Path | None = None) -> str | None:
+    """The token from the file, else from the environment's GDC_TOKEN, else None.
+
+    Raises
+    ------
+    DownloadError
+        The file can't be read.
+    """
+    if token_file is None:
+        return os.environ.get("GDC_TOKEN", "").strip() or None
+    try:
+        return Path(token_file).read_text(encoding="ascii").strip() or None
+    except (OSError, ValueError) as error:
+        cause = f"the token can't be read ({type(error).__name__})"
+        raise DownloadError(token_file, cause, "mend token_file or its permissions") from None
