@@ -108,7 +108,7 @@ def main() -> None:
         one = (clusters * features, genes)[place] * costs.FLOAT / costs.GB
         for stage in STAGES:
             held = (many[stage] - few[stage]) / (SIZES[1] - SIZES[0]) / one
-            law = costs.HELD.get(stage, (0.0, 0.0))[place]
+            law = costs.MEMORY_SHARES.get(stage, (0.0, 0.0))[place]
             checks.append(abs(held - law) <= max(TOLERANCE, law / 5))
             line = {"name": f"costs: {shape} that {stage} holds per slide", "value": round(held, 2)}
             line |= {"unit": shape, "yardstick": "costs.HELD", "ratio": None, "target": law}

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from slide2rna.core import config
 from slide2rna.features import encode, lite0, registry
-from slide2rna.features.torch_encoders import ensure_torchvision
+from slide2rna.features.torchvision_fix import ensure_torchvision
 from slide2rna.slides.reader import open_slide
 from slide2rna.slides.tiles import tile_slide
 from slide_factory import picture, write_slide

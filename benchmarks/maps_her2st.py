@@ -30,7 +30,7 @@ from slide2rna.features import encode, feature_file, registry
 from slide2rna.features.bag_file import Bags
 from slide2rna.maps import targets as map_targets
 from slide2rna.maps import window_predictions
-from slide2rna.maps.windows import WindowShape, cells_of, cover, sliding
+from slide2rna.maps.windows import WindowShape, cover, grid_cells, sliding
 from slide2rna.models import checkpoint, ridge
 from slide2rna.models.nulls import color_ridge
 from slide2rna.report.figures import style
@@ -47,7 +47,7 @@ SEED = 1
 
 
 class Member(NamedTuple):
-    """What `maps.window_laws` needs of a fold's model."""
+    """What `window_predictions.window_moments` needs of a fold's model."""
 
     number: int
     model: Any
@@ -134,11 +134,11 @@ def map_section(study: Study, fold: int) -> Maps:
         found = encode.extract(slide, tiling.table, encoder, settings["tiles"], 1)
         image_px = slide.size
     size = int(tiling.table["size"][0])
-    windows = sliding(cells_of(found.coords, size), SHAPE)
+    windows = sliding(grid_cells(found.coords, size), SHAPE)
     over = cover(windows, len(found.coords))
     share = over / np.maximum(over.sum(axis=1), 1)[:, None]
     rows = np.array([meta["genes"].index(gene) for gene in genes])
-    targets = map_targets.of_genes(genes, rows)
+    targets = map_targets.gene_targets(genes, rows)
     law = window_predictions.window_moments(
         Member(fold, model, meta), found.features, windows, targets, settings, SEED, name, 0
     )
@@ -174,7 +174,7 @@ def fit_nulls(
     """Ridge models of the windows' mean colour or features, trained on the regions, (W, G) each."""
     cohort = study.cohort(genes)
     train, val = (
-        patients.part_of(cohort, cohort.slides.filter(pl.col("unit").is_in(parts[part])))
+        patients.make_part(cohort, cohort.slides.filter(pl.col("unit").is_in(parts[part])))
         for part in ("train", "val")
     )
     of_windows = Bags(

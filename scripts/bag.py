@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from slide2rna.features import clusters
 
-    found = clusters.cluster_slides(
+    bags = clusters.cluster_slides(
         args.features,
         args.manifests,
         args.out,
@@ -31,11 +31,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.seed,
         args.threads,
     )
-    enough = int((found.n_tiles > 2 * found.k).sum())
+    enough = int((bags.n_tiles > 2 * bags.k).sum())
     log.log.info(
         "%d slides in bags of k = %d; %d have more than 2k tiles",
-        len(found.slide_ids),
-        found.k,
+        len(bags.slide_ids),
+        bags.k,
         enough,
     )
 

@@ -33,14 +33,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     from slide2rna.core import devices
     from slide2rna.features import registry, streaming
 
-    device = devices.choose(args.device)
+    device = devices.choose_device(args.device)
     consumer = streaming.SlideStreamer(
         streaming.ShardManifests(args.slides_manifest, args.tiles_manifest, args.features_manifest),
         tile_settings,
         registry.load(settings, device.type, args.threads, tile_settings["tile_px"]),
         args.seed,
         args.threads,
-        download.settings_of(args),
+        download.server_settings(args),
     )
     streaming.stream_shard(args.slides, args.shard, args.shards, consumer)
 

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.out,
         settings,
         args.seed,
-        devices.choose(args.device),
+        devices.choose_device(args.device),
     )
 
 

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="manifest of the shard (Parquet)")
     args = download.parse(parser, argv)
     download.download_shard(
-        args.slides, args.shard, args.shards, args.out, download.settings_of(args)
+        args.slides, args.shard, args.shards, args.out, download.server_settings(args)
     )
 
 

@@ -33,11 +33,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder, run = args.cohort_dir, args.run
     samples = folder / f"evaluation/{run}/samples.parquet"
     slides = multiqc.slide_table(folder / "slides.parquet", samples, args.features, args.shift)
-    found = anndata_export.run_to_anndata(folder, run)
+    dataset = anndata_export.run_to_anndata(folder, run)
     path = args.out / f"{run}.h5ad"
-    anndata_export.write(found, path)
-    log.log.info("%s: %d samples, %d genes", path, *found.shape)
-    multiqc.write(slides, found.uns["cohort"], run, args.out / f"{run}_slides_mqc.tsv")
+    anndata_export.write(dataset, path)
+    log.log.info("%s: %d samples, %d genes", path, *dataset.shape)
+    multiqc.write(slides, dataset.uns["cohort"], run, args.out / f"{run}_slides_mqc.tsv")
 
 
 if __name__ == "__main__":

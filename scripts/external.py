@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from slide2rna.studies.external import external
 
     if args.step == "units":
-        external.units(args.slides, args.folds, args.out)
+        external.write_test_split(args.slides, args.folds, args.out)
         return
     inputs = cli.from_options(external.ExternalInputs, args)
     settings = config.parse_settings("evaluate", args.settings)

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if args.tiles is None or args.tiles_manifest is None:
         raise ConfigError("--tiles", "missing", "only encoder files works without tiles")
-    device = devices.choose(args.device)
+    device = devices.choose_device(args.device)
     encoder = registry.load(settings, device.type, args.threads, tile_settings["tile_px"])
     extract.extract_shard(
         args.shard,

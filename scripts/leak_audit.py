@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tables = ("expression.parquet", "slides.parquet", "splits.tsv", "cohort.json")
     inputs = audit.AuditInputs(args.bags, *(args.cohort / name for name in tables))
     fit = None
-    if trained := audit.check(names):
+    if trained := audit.networks_among(names):
         from slide2rna.studies.leak_audit import networks
 
         settings = {name: json.loads(args.networks).get(name, {}) for name in trained}

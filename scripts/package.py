@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from slide2rna.core import cli, config
 from slide2rna.core.errors import ConfigError
@@ -26,10 +27,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     from slide2rna.package import package, package_tables
 
     try:
-        given = json.loads(args.settings)
+        sections = json.loads(args.settings)
     except json.JSONDecodeError as error:
         raise ConfigError("--settings", str(error), "give a JSON object") from error
-    settings = {name: config.defaults(name, **given.get(name, {})) for name in package.SECTIONS}
+    settings: Any = {
+        name: config.defaults(name, **sections.get(name, {})) for name in package.SECTIONS
+    }
     source = package_tables.FinishedRun(
         args.cohort_dir, args.run, args.features, args.pathways, list(range(args.folds))
     )

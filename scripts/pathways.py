@@ -36,14 +36,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.expression.is_file():
         raise StageError(args.expression, "no such file", "run scripts/cohort.py first")
     genes = [name for name in pl.read_parquet_schema(args.expression) if name != "sample_id"]
-    sets, descriptions, report = build.build(settings, genes, args.go)
+    sets, descriptions, report = build.build_pathways(settings, genes, args.go)
     log.log.info(
         "%d sets, %d memberships, %d background genes, edge density %.1f %%",
         *(report["P"], report["memberships"], report["background"], 100 * report["edge_density"]),
     )
     if "warning" in report:
         log.log.warning("warning: %s", report["warning"])
-    files.write_parquet(build.table(sets, descriptions, genes), args.out)
+    files.write_parquet(build.pathways_table(sets, descriptions, genes), args.out)
     files.write_json(report, args.out.with_suffix(".json"))
 
 

@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from slide2rna.report.sections import run_tables
 
     names = (args.run, args.features, args.pathways)
-    told = (args.extras, args.folds, args.settings, args.shards)
-    run = run_tables.load(args.cohort_dir, *names, *told)
+    options = (args.extras, args.folds, args.settings, args.shards)
+    run = run_tables.load(args.cohort_dir, *names, *options)
     log.log.info("report: %s", report.write(run, args.out))
 
 

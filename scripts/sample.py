@@ -43,12 +43,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     from slide2rna.sampling import fold_draws
 
     torch.set_num_threads(args.threads)
-    device = devices.choose(args.device)
+    device = devices.choose_device(args.device)
     model, meta = checkpoint.load_model(args.model, device)
     # Not before: building a network frees large pieces that nothing later would fill.
     devices.keep_freed_memory()
-    ids, means, sizes = bag_file.stored(args.bags)
-    rows = fold_rows.fold_rows(ids, args.slides, args.splits, args.fold)
+    ids, means, sizes = bag_file.open_bags(args.bags)
+    rows = fold_rows.read_fold_rows(ids, args.slides, args.splits, args.fold)
     fold_draws.sample_fold(
         model,
         meta,

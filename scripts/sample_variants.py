@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     devices.keep_freed_memory()
     bagged = bag_file.load(args.bags)
-    rows = fold_rows.fold_rows(bagged.slide_ids, args.slides, args.splits, args.fold)
+    rows = fold_rows.read_fold_rows(bagged.slide_ids, args.slides, args.splits, args.fold)
     sampler_draws.draw_samplers(
         args.model,
         args.student,
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.fold,
         args.label,
         args.out,
-        devices.choose(args.device),
+        devices.choose_device(args.device),
     )
 
 

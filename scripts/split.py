@@ -14,9 +14,11 @@ from slide2rna.core import cli, config
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--slides", type=Path, required=True, help="slides.parquet of the cohort")
-    given = parser.add_mutually_exclusive_group()
-    given.add_argument("--splits", type=Path, help="a split of your own: patient_id, fold, part")
-    given.add_argument("--published-splits", type=Path, help="published folds, in the same columns")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--splits", type=Path, help="a split of your own: patient_id, fold, part")
+    either.add_argument(
+        "--published-splits", type=Path, help="published folds, in the same columns"
+    )
     parser.add_argument("--origin", help="where the slides' own column split is from, for messages")
     parser.add_argument("--folds", default="{}", help="section folds as JSON")
     parser.add_argument("--seed", type=int, default=1)

@@ -33,10 +33,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{name}-settings", default="{}", help=f"section {name} as JSON")
     cli.add_machine(parser, threads=2, device=True)
     args = parser.parse_args(argv)
-    own = {
+    settings = {
         name: config.parse_settings(name, getattr(args, f"{name}_settings")) for name in SECTIONS
     }
-    if own["features"]["encoder"] == "files":
+    if settings["features"]["encoder"] == "files":
         cause = "features of your own come without tiles to stain"
         raise ConfigError("features.encoder: files", cause, "choose another encoder")
     cli.set_threads(args.threads)
@@ -47,12 +47,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     from slide2rna.studies.stain import stain, tables
 
     torch.set_num_threads(args.threads)
-    device = devices.choose(args.device)
-    encoder = registry.load(own["features"], device.type, args.threads, own["tiles"]["tile_px"])
-    sections = (own[name] for name in ("tiles", "bags", "sample", "stain"))
-    setup = stain.EncodingSetup(encoder, *sections, args.seed, args.threads, device)
+    device = devices.choose_device(args.device)
+    encoder = registry.load(
+        settings["features"], device.type, args.threads, settings["tiles"]["tile_px"]
+    )
+    sections = {name: settings[name] for name in ("tiles", "bags", "sample", "stain")}
+    setup = stain.EncodingSetup(
+        encoder, seed=args.seed, threads=args.threads, device=device, **sections
+    )
     inputs = cli.from_options(stain.StainInputs, args)
-    tables.write(inputs, setup, args.run, args.out, own["shift"]["alpha"])
+    tables.write(inputs, setup, args.run, args.out, settings["shift"]["alpha"])
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--search", default="[]", help="further configurations, as JSON")
     cli.add_machine(parser, threads=1, device=True)
     args = parser.parse_args(argv)
-    settings = config.training(args.name, args.model, args.settings) | {
+    settings = config.parse_training(args.name, args.model, args.settings) | {
         "search": json.loads(args.search)
     }
     if not args.guard.is_file():
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     torch.set_num_threads(args.threads)
     devices.keep_freed_memory()
-    device = devices.choose(args.device)
+    device = devices.choose_device(args.device)
     fit.fit_fold(
         task.TrainingInputs(
             args.bags, args.expression, args.splits, args.slides, args.pathways, args.fold

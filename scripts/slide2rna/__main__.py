@@ -16,8 +16,8 @@ FOLDER = Path(commands.__file__).parent
 
 def help_text() -> str:
     """What `slide2rna --help` prints: a line per subcommand, the first of its docstring."""
-    known = [name for name in NAMES if (FOLDER / f"{name}.py").is_file()]
-    lines = [f"  {name:9} {_first_line(name)}" for name in known]
+    available = [name for name in NAMES if (FOLDER / f"{name}.py").is_file()]
+    lines = [f"  {name:9} {_first_line(name)}" for name in available]
     return "\n".join(
         [
             f"slide2rna {__version__}: gene expression from H&E slides, with its uncertainty",

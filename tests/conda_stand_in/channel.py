@@ -62,7 +62,12 @@ def python() -> Package:
     links = {f"bin/{name}": str(base) for name in ("python", "python3", "python3.11")}
     # Python looks for packages beside this file, and nowhere else (PEP 405).
     about = f"home = {base.parent}\ninclude-system-site-packages = false\n"
-    files = {"pyvenv.cfg": about.encode(), f"{SITE}/sitecustomize.py": NOTE.encode()}
+    files = {
+        "pyvenv.cfg": about.encode(),
+        # Not as sitecustomize: Debian's Python has one of its own, which comes first.
+        f"{SITE}/note_starts.py": NOTE.encode(),
+        f"{SITE}/note_starts.pth": b"import note_starts\n",
+    }
     return Package("python", ".".join(map(str, sys.version_info[:3])), [], links, files)
 
 

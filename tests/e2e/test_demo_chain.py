@@ -72,14 +72,14 @@ def test_the_reference_names_every_column(repo: Path, demo: Path) -> None:
 def test_what_it_has_cost_is_read_from_what_the_run_left(demo: Path) -> None:
     """Snakemake's own benchmark files and logs: every stage, and no GPU where there is none."""
     found = costs.measure(demo)
-    assert (found.slides, found.bag > 0, found.profile > 0) == (48, True, True)
+    assert (found.slides, found.bag_gb > 0, found.profile_gb > 0) == (48, True, True)
     assert {"cohort", "download", "tiles", "features", "bags", "train"} <= set(found.stages)
     assert {"sample", "evaluate", "shift", "package", "report"} <= set(found.stages)
     for name in ("features", "train", "sample"):
         stage = found.stages[name]
         assert 0 < stage.cpu < 1, name
         assert 0.1 < stage.memory < 8, name
-        assert costs.value(stage, "disk") > 0, name
+        assert costs.cost(stage, "disk") > 0, name
     assert torch.cuda.is_available() or not any(stage.gpu for stage in found.stages.values())
 
 

@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 import yaml
 from slide2rna.core import seeds
-from slide2rna.simulate.ground_truth import truth
+from slide2rna.simulate.ground_truth import load_law
 from slide2rna.simulate.paint import Plan, paint
 from slide2rna.slides import aperio_writer
 
@@ -38,7 +38,7 @@ def barcode(i: int) -> str:
 
 def fill(server: GdcServer, folder: Path) -> None:
     """Slides of twelve tumours, two of one; beside them a normal, a second aliquot, tissue."""
-    law, rng = truth(), seeds.rng_for(1, "gdc test")
+    law, rng = load_law(), seeds.rng_for(1, "gdc test")
     pi, sites = law.patients(PATIENTS, rng)
     values = law.draw(pi, np.array(sites), 1, rng)[:, 0, :GENES]
     genes = list(law.genes[:GENES])

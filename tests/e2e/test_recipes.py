@@ -13,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from doc_blocks import copy_of, follow
 from slide2rna.core import files, seeds
-from slide2rna.simulate.ground_truth import truth
+from slide2rna.simulate.ground_truth import load_law
 from slide2rna.simulate.paint import Plan, paint
 from slide2rna.slides import aperio_writer
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(1200)
 
 def laboratory(folder: Path) -> None:
     """What the recipe starts from: slides named by block, two tables with names of their own."""
-    law, rng = truth(), seeds.rng_for(1, "recipes")
+    law, rng = load_law(), seeds.rng_for(1, "recipes")
     pi, sites = law.patients(len(BLOCKS), rng)
     (folder / "slides").mkdir(parents=True)
     for block, shares, site in zip(BLOCKS, pi, sites, strict=True):

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 from slide2rna.core import seeds
-from slide2rna.simulate.ground_truth import truth
+from slide2rna.simulate.ground_truth import load_law
 from slide2rna.simulate.paint import Plan, paint
 from slide2rna.slides import aperio_writer
 
@@ -35,7 +35,7 @@ SETTINGS = {
 
 def make_cohort(folder: Path) -> dict[str, object]:
     """Twelve small slides of as many patients in four file formats, and 60 genes."""
-    law, rng = truth(), seeds.rng_for(1, "sheet test")
+    law, rng = load_law(), seeds.rng_for(1, "sheet test")
     pi, sites = law.patients(12, rng)
     rows = []
     for i, (shares, site) in enumerate(zip(pi, sites, strict=True)):

@@ -13,7 +13,7 @@ from slide2rna.data import patients
 from slide2rna.evaluation.metrics import gene_metrics
 from slide2rna.evaluation.scoring import folds, score
 from slide2rna.pathways.activity import ZScore
-from slide2rna.simulate.ground_truth import CLASSES, Law, truth
+from slide2rna.simulate.ground_truth import CLASSES, Law, load_law
 
 RUN = "files-flow-go-bp"
 Array = NDArray[np.floating]
@@ -57,7 +57,7 @@ class Known:
 
 def folds_of(results: Path) -> Iterator[Known]:
     known = pl.read_parquet(results / "source" / "truth.parquet")
-    law = truth()
+    law = load_law()
     for path in sorted((results / "draws" / RUN).glob("fold-*.zarr")):
         names = (f"bags/{RUN.split('-')[0]}.safetensors", "expression.parquet", "slides.parquet")
         files = [results / name for name in (*names, "splits.tsv", "cohort.json")]

@@ -14,7 +14,7 @@ from slide2rna.evaluation.metrics import gene_metrics
 from slide2rna.package import predictor
 from slide2rna.predict import encode_slide, predict
 from slide2rna.simulate import generate
-from slide2rna.simulate.ground_truth import truth
+from slide2rna.simulate.ground_truth import load_law
 
 NEW, SEED = 100, 20_26
 LEVELS = (0.5, 0.8, 0.9)
@@ -49,7 +49,7 @@ def new(law: Path, tmp_path_factory: pytest.TempPathFactory) -> New:
 
 def predicted(results: Path, folder: Path, count: int) -> New:
     """Draw patients by another seed than the cohort's, write their features, predict them."""
-    of_law = truth()
+    of_law = load_law()
     pi, sites = of_law.patients(count, seeds.rng_for(SEED, "new", "patients"))
     names = [f"NEW-{i + 1:03d}" for i in range(count)]
     generate._law_features(of_law, names, pi, sites, folder, SEED, 1)
@@ -128,7 +128,7 @@ def test_the_rule_rarely_warns_of_new_patients(new: New) -> None:
 
 def test_genes_called_good_depend_on_morphology(law: Path) -> None:
     """Those that depend on the site alone must not be; the law knows which they are."""
-    of_law = truth()
+    of_law = load_law()
     depends = dict(zip(of_law.genes, (module != "none" for module in of_law.modules), strict=True))
     table = pl.read_parquet(law / "models" / RUN / "genes.parquet").select(
         "reliability", pl.col("gene").replace_strict(depends).alias("depends")

@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 from polars.testing import assert_frame_equal
 from slide2rna.core import seeds
-from slide2rna.simulate.ground_truth import truth
+from slide2rna.simulate.ground_truth import load_law
 from slide2rna.simulate.paint import Plan, paint
 
 FIRST, ALL, EDGE = 48, 58, 640
@@ -55,7 +55,7 @@ def write_sheet(folder: Path, slides: int) -> None:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """58 small slides of as many patients with 40 genes, and a sheet that names the first 48."""
-    folder, law, rng = tmp_path_factory.mktemp("lab"), truth(), seeds.rng_for(1, "more slides")
+    folder, law, rng = tmp_path_factory.mktemp("lab"), load_law(), seeds.rng_for(1, "more slides")
     tissue = paint(Plan("tissue", 2048, 2048, (0.3, 0.4, 0, 0, 0.2, 0.1), "A", cover=0.95), 1)[0]
     for i in range(ALL):
         picture(tissue, i).save(folder / f"S-{i:02d}.png", compress_level=1)

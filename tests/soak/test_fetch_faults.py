@@ -43,8 +43,8 @@ jobs = []
 for number, known in enumerate(sys.argv[4:]):
     md5, size = known.split(":")
     dest = Path(sys.argv[3]) / f"{number}.svs"
-    jobs.append(resumable.Job(f"{sys.argv[2]}/{number}", dest, md5, int(size)))
-results = batch.fetch_all(jobs, client.Settings(parallel=3, timeout_s=5, backoff_s=0.01))
+    jobs.append(resumable.Download(f"{sys.argv[2]}/{number}", dest, md5, int(size)))
+results = batch.fetch_all(jobs, client.ServerSettings(parallel=3, timeout_s=5, backoff_s=0.01))
 sys.exit(any(results.values()))
 """
 

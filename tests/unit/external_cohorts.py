@@ -46,7 +46,7 @@ def make(folder: Path, draws: int = DRAWS, color: bool = True, missing: int = 0)
     if missing:
         files.write_parquet(table.select(table.columns[:-missing]), test.inputs.expression)
     splits = folder / "B/external/A/splits.tsv"
-    external.units(test.inputs.slides, FOLDS, splits)
+    external.write_test_split(test.inputs.slides, FOLDS, splits)
     slides = pl.read_parquet(test.inputs.slides).sort("slide_id")
     patient = {name: row for row, name in enumerate(table["sample_id"])}
     mean = test.conditional_mean[[patient[name] for name in slides["sample_id"]]]

@@ -95,7 +95,7 @@ def make(
         for size in rng.integers(3, 12, 12)
     ]
     sets = membership.Pathways([f"set{i}" for i in range(12)], index, genes)
-    files.write_parquet(build.table(sets, sets.names, names), folder / "sets.parquet")
+    files.write_parquet(build.pathways_table(sets, sets.names, names), folder / "sets.parquet")
     files.write_json({}, folder / "guard.json")
     inputs = task.TrainingInputs(
         *(folder / name for name in ("bags.safetensors", "expression.parquet", "splits.tsv")),

@@ -28,7 +28,7 @@ class Member:
     number: int
     model: Any
     meta: dict[str, Any] = field(default_factory=lambda: {"features": DIM, "clusters": K})
-    familiar: None = None
+    reference: None = None
 
 
 def member(number: int = 0, seed: int = 5, linear_only: bool = False) -> Member:

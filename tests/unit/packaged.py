@@ -117,7 +117,7 @@ def _statistics(model: RNAFM | Regressor, made: synthetic_cohort.Synthetic, fold
     splits = pl.read_csv(made.inputs.splits, separator="\t").filter(fold=fold, part="train")
     samples = splits["unit"].to_list()
     mean, sd = statistics.gene_statistics(
-        fold_rows.expression(made.inputs.expression, samples), samples
+        fold_rows.read_expression_matrix(made.inputs.expression, samples), samples
     )
     model.gene_mean.copy_(torch.from_numpy(mean))
     model.gene_sd.copy_(torch.from_numpy(sd))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from slide2rna.predict.predict import Prediction
-from slide2rna.studies.shift.decision import ALIKE, CAL, NOTHING, TRAIN, UNLIKE
+from slide2rna.studies.shift.decision import ALIKE, CAL, TRAIN, UNDECIDED, UNLIKE
 
 ABOUT: dict[str, Any] = {
     "format": 1,
@@ -46,7 +46,7 @@ def shift(shifted: bool | None, judged_by: str = TRAIN) -> dict[str, Any]:
     far |= {"bag_p_train": 0.074, "bag_train_share": 1.0 if shifted else 0.0}
     if judged_by == CAL:
         far |= {"bag_p": 0.02 if shifted else 0.4}
-    if judged_by == NOTHING:
+    if judged_by == UNDECIDED:
         far = dict.fromkeys(far)
         found |= {"folds": [], "bag_distance": None, "train_distance": None}
     return found | far

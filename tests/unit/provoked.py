@@ -90,7 +90,7 @@ def search_too_long() -> None:
 
     text = "cohorts: {mine: {source: demo}}\nmodels: [abmil]\nsearch: 9\n"
     full = config.validate(yaml.safe_load(text))
-    runs.compared(full, "mine")[0].search()
+    runs.model_runs(full, "mine")[0].search()
 
 
 @trouble

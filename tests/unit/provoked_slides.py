@@ -201,19 +201,19 @@ def weights_of_another_network() -> None:
 
 @trouble
 def no_gpu() -> None:
-    devices.choose("cuda")
+    devices.choose_device("cuda")
 
 
 @trouble
 def no_gene_set_is_left() -> None:
     genes = [f"ENSG{i:011d}" for i in range(50)]
-    build.build(config.defaults("pathways"), genes, REPO / "resources" / "go")
+    build.build_pathways(config.defaults("pathways"), genes, REPO / "resources" / "go")
 
 
 @trouble
 def a_gmt_with_spaces() -> None:
     Path("sets.gmt").write_text("MY_SET my own set TP53 EGFR\n")
-    build.build(config.defaults("pathways", source="sets.gmt"), ["TP53", "EGFR"], REPO)
+    build.build_pathways(config.defaults("pathways", source="sets.gmt"), ["TP53", "EGFR"], REPO)
 
 
 @trouble
@@ -291,12 +291,12 @@ def predicted_from_file(model: dict[str, object]) -> None:
 
 @trouble
 def features_of_another_encoder() -> None:
-    predicted_from_file({"about": {"encoder": "lite0"}, "features": 230, "made_by": "lite0"})
+    predicted_from_file({"about": {"encoder": "lite0"}, "feature_dim": 230, "made_by": "lite0"})
 
 
 @trouble
 def features_of_another_length() -> None:
-    predicted_from_file({"about": {"encoder": "uni"}, "features": 1024, "made_by": "uni"})
+    predicted_from_file({"about": {"encoder": "uni"}, "feature_dim": 1024, "made_by": "uni"})
 
 
 def asked_for_slides(**about: object) -> None:
@@ -339,7 +339,7 @@ def a_gene_that_the_model_lacks() -> None:
 
 @trouble
 def nothing_to_map() -> None:
-    targets.choose(pl.DataFrame(), pl.DataFrame(), [], [], "zscore")
+    targets.choose_targets(pl.DataFrame(), pl.DataFrame(), [], [], "zscore")
 
 
 @trouble

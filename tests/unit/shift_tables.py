@@ -9,7 +9,7 @@ import synthetic_cohort
 from slide2rna.core import config
 from slide2rna.studies.shift import abstention, distances
 from slide2rna.studies.stain import tables
-from slide2rna.studies.stain.stain import CHANGES, HALF, NONE
+from slide2rna.studies.stain.stain import CHANGES, HALF_TILES, UNCHANGED
 
 SETTINGS = config.defaults("shift", bootstrap=30, permutations=40, components=6)
 
@@ -56,13 +56,15 @@ def add_stain(folder: Path, run: str, genes: list[str], slides: int = 6, seed: i
     from slide2rna.core.files import write_stamped
 
     rng = np.random.default_rng(seed)
-    sizes = np.array([0.05 if k == HALF else 0.02 + 0.1 * (k == "sharpness") for k, _ in CHANGES])
+    sizes = np.array(
+        [0.05 if k == HALF_TILES else 0.02 + 0.1 * (k == "sharpness") for k, _ in CHANGES]
+    )
     shifts = sizes[:, None, None] * rng.normal(size=(len(CHANGES), slides, len(genes)))
     rows = []
     for slide in range(slides):
         keys = {"fold": slide % 2, "slide_id": f"S{slide}", "unit": f"P{slide}", "n_tiles": 40}
         keys |= {"spread": 0.3, "stored_off": 1e-7, "n_cal": 49}
-        for index, (kind, strength) in enumerate([(NONE, None), *CHANGES]):
+        for index, (kind, strength) in enumerate([(UNCHANGED, None), *CHANGES]):
             moved = np.abs(shifts[index - 1, slide]) if index else np.zeros(len(genes))
             far = {"moved": moved.mean(), "share_over": (moved > 0.5).mean()}
             p = {"bag_distance": 0.5 + moved.mean(), "bag_p": 0.5, "bag_p_train": 0.5}

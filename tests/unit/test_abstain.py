@@ -39,7 +39,7 @@ def asked(
 
 
 def table_of(parts: list[FoldSamples], resamples: int = 60, permutations: int = 99) -> pl.DataFrame:
-    rows = abstention.rows_of(parts, ["all"], resamples, permutations, 1)
+    rows = abstention.abstention_rows(parts, ["all"], resamples, permutations, 1)
     return pl.DataFrame(rows, schema=abstention.SCHEMA).with_columns(
         pl.selectors.float().fill_nan(None)
     )
@@ -148,7 +148,7 @@ def test_orders_that_cannot_differ_are_ties() -> None:
 def test_small_folds_have_no_correlation_to_show() -> None:
     table = table_of([asked(0, 6), asked(1, 6)])
     assert one(table, "bag", "pcc", 0.3)["value"] is None
-    assert one(table, "bag", "pcc", 0.3)["note"] == abstention.FEW
+    assert one(table, "bag", "pcc", 0.3)["note"] == abstention.TOO_FEW_PATIENTS
     assert one(table, "bag", "pcc", None)["value"] is not None
     assert one(table, "bag", "rmse", 0.3)["value"] is not None
     tiny = table_of([asked(0, 3)])

@@ -93,7 +93,7 @@ def test_a_real_model_gains_too_and_means_are_over_runs(table: pl.DataFrame) -> 
 
 def test_scores_equal_plain_loops(cohort: patients.Cohort, table: pl.DataFrame) -> None:
     """Ridge under the published pairing, its rows rebuilt gene by gene from the pairs."""
-    pairs = published_splits.pairs(cohort.splits)
+    pairs = published_splits.published_pairs(cohort.splits)
     predictions, truths, per_run = [], [], []
     for pair, run in zip(pairs, pairings.published_runs(cohort), strict=True):
         assert run.train.samples == pair.train
@@ -151,8 +151,8 @@ def test_what_cannot_be_had_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=reason):
         audit.audit(inputs_of(made), ["color-ridge"], SETTINGS, 1)
     with pytest.raises(ConfigError, match="no model 'rigde'; allowed are constant, "):
-        audit.check(["ridge", "rigde"])
-    assert audit.check(["ridge", "abmil", "flow"]) == ["abmil", "flow"]
+        audit.networks_among(["ridge", "rigde"])
+    assert audit.networks_among(["ridge", "abmil", "flow"]) == ["abmil", "flow"]
 
 
 def test_files_are_whole_and_the_same_each_time(

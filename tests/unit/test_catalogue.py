@@ -134,6 +134,8 @@ def test_script_searches_sorts_and_pages(tmp_path: Path) -> None:
     assert log["reversed"] == ["GENE0249", "GENE0248", "GENE0247"]
     worst = genes.filter(pl.col("r").is_not_null()).sort("r").row(0, named=True)
     assert log["worst"] == worst["gene"]
-    interval = f"{numbers.number(worst['r_low'])} to {numbers.number(worst['r_high'])}"
-    assert log["row"][1] == numbers.number(worst["r"]) + interval
+    interval = (
+        f"{numbers.format_number(worst['r_low'])} to {numbers.format_number(worst['r_high'])}"
+    )
+    assert log["row"][1] == numbers.format_number(worst["r"]) + interval
     assert log["row"][-1].endswith("and 10 more")

@@ -19,7 +19,7 @@ __all__ = ["folder", "full"]  # the fixtures
 
 @pytest.fixture(scope="module")
 def specs(full: Path) -> dict[str, Any]:
-    return draw_all.interactive(load(full, "ablations"))
+    return draw_all.charts(load(full, "ablations"))
 
 
 def rows(spec: dict[str, Any], key: str) -> list[dict[str, Any]]:
@@ -44,7 +44,7 @@ def test_models_have_the_tables_numbers_on_every_gene_set(
     run = load(full)
     table = run.summary.filter((pl.col("metric") == "pcc") & pl.col("value").is_not_null())
     shown = rows(specs["models"], "r")
-    order = labels.order(run.summary, run.model)
+    order = labels.ordered_models(run.summary, run.model)
     assert len(shown) == table.filter(pl.col("model").is_in(order)).height
     found = {(row["model"], row["set"]): row for row in shown}
     for name, gene_set, value, low, high in table.select(

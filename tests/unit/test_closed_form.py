@@ -163,10 +163,10 @@ def test_left_out_residuals_equal_refits() -> None:
     ridge = Ridge.fit(x, y)
     # The scaling of the features is that of all rows.
     scaled = (x - ridge.mean_x) / ridge.sd_x
-    owners = np.array(["a", "b", "a", "c", "c", "c", *"defghijk"])
+    patient_ids = np.array(["a", "b", "a", "c", "c", "c", *"defghijk"])
     for penalty in (0.5, 30.0):
-        found = ridge.left_out(x, y, penalty, owners.tolist())
-        for name in np.unique(owners):
-            out = owners == name
+        found = ridge.left_out_residuals(x, y, penalty, patient_ids.tolist())
+        for name in np.unique(patient_ids):
+            out = patient_ids == name
             refit = SklearnRidge(alpha=penalty).fit(scaled[~out], y[~out])
             np.testing.assert_allclose(found[out], y[out] - refit.predict(scaled[out]), atol=1e-8)

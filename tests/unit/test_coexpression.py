@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slide2rna.core import config, seeds
 from slide2rna.evaluation.metrics import coexpression, gene_metrics
-from slide2rna.evaluation.metrics.coexpression import Matrix
+from slide2rna.evaluation.metrics.coexpression import CorrelationMatrix
 from slide2rna.evaluation.scoring import evaluated, score
 from slide2rna.evaluation.uncertainty import coexpression_table
 
@@ -33,18 +33,22 @@ def test_gsc_is_the_correlation_of_upper_triangles(
     if flat:
         b[:, 0] = 3.0
     expected = np.corrcoef(upper(a), upper(b))[0, 1]
-    assert Matrix(a).similarity(Matrix(b)) == pytest.approx(expected, abs=1e-3)
+    assert CorrelationMatrix(a).similarity(CorrelationMatrix(b)) == pytest.approx(
+        expected, abs=1e-3
+    )
     # Neither the patients' order, nor a gene's unit or level.
     order = rng.permutation(n)
     scale = rng.uniform(0.5, 2, genes).astype(np.float32)
     moved = b[order] * scale + 2
-    assert Matrix(a).similarity(Matrix(moved)) == pytest.approx(expected, abs=1e-3)
+    assert CorrelationMatrix(a).similarity(CorrelationMatrix(moved)) == pytest.approx(
+        expected, abs=1e-3
+    )
 
 
 def test_gsc_of_a_matrix_with_itself_is_one_and_with_none_zero() -> None:
     values = np.random.default_rng(0).normal(size=(20, 15))
-    assert Matrix(values).similarity(Matrix(values)) == pytest.approx(1)
-    assert Matrix(values).similarity(Matrix(np.ones((20, 15)))) == 0
+    assert CorrelationMatrix(values).similarity(CorrelationMatrix(values)) == pytest.approx(1)
+    assert CorrelationMatrix(values).similarity(CorrelationMatrix(np.ones((20, 15)))) == 0
 
 
 @pytest.mark.parametrize("slides", [1, 3])
@@ -100,9 +104,9 @@ def test_draws_of_the_right_law_win_against_their_mean_and_shuffled_draws() -> N
     apart = [coexpression.shuffled(of, rng) for of in drawn]
     for own, alone in zip(drawn, apart, strict=True):
         np.testing.assert_array_equal(np.sort(own, axis=1), np.sort(alone, axis=1))
-    ours = coexpression.of_draws(truth, list(drawn), 8)
-    assert ours > coexpression.of_draws(truth, apart, 8) + 0.2
-    assert ours > Matrix(mean).similarity(Matrix(truth)) + 0.2
+    ours = coexpression.mean_similarity(truth, list(drawn), 8)
+    assert ours > coexpression.mean_similarity(truth, apart, 8) + 0.2
+    assert ours > CorrelationMatrix(mean).similarity(CorrelationMatrix(truth)) + 0.2
     energies = [
         np.mean([coexpression.energy(of, y) for of, y in zip(given, truth, strict=True)])
         for given in (drawn, apart)
@@ -112,7 +116,7 @@ def test_draws_of_the_right_law_win_against_their_mean_and_shuffled_draws() -> N
 
 def test_slides_are_taken_in_turn() -> None:
     drawn = [np.arange(4.0).reshape(1, 4, 1), 10 + np.arange(8.0).reshape(2, 4, 1)]
-    assert [coexpression.one_draw(drawn, i).ravel().tolist() for i in range(4)] == [
+    assert [coexpression.draw_per_sample(drawn, i).ravel().tolist() for i in range(4)] == [
         [0, 10],
         [1, 15],
         [2, 12],
@@ -152,7 +156,9 @@ def value(table: pl.DataFrame, **keys: object) -> float:
 
 def test_the_table_equals_a_plain_loop(found: evaluated.Evaluated, table: pl.DataFrame) -> None:
     draws, points, energies = [], [], []
-    for fold, given_, (mean, sd) in zip(found.folds, found.inputs, found.train, strict=True):
+    for fold, given_, (mean, sd) in zip(
+        found.folds, found.predictions, found.train_moments, strict=True
+    ):
         genes = np.flatnonzero(given_.sets["flow"][:, 0])
         truth = fold.test.truth[:, genes]
         raw = [of[:, :, genes].astype(float) for _, of in fold.test_draws()]
@@ -187,13 +193,13 @@ def test_intervals_are_of_as_many_draws_as_the_value(
     found: evaluated.Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = []
-    of_draws = coexpression.of_draws
+    mean_similarity = coexpression.mean_similarity
 
     def spied(truth: np.ndarray, drawn: coexpression.Drawn, count: int) -> float:
         counts.append(count)
-        return of_draws(truth, drawn, count)
+        return mean_similarity(truth, drawn, count)
 
-    monkeypatch.setattr(coexpression, "of_draws", spied)
+    monkeypatch.setattr(coexpression, "mean_similarity", spied)
     notes = dict(
         coexpression_table.table(found, 1)
         .filter(pl.col("metric") == "gsc")
@@ -250,7 +256,7 @@ def test_genes_are_a_seeded_choice_of_at_most_so_many(
     found: evaluated.Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(coexpression_table, "GENES", 30)
-    chosen = [coexpression_table._chosen(found, fold, "all") for fold in range(3)]
+    chosen = [coexpression_table._choose_genes(found, fold, "all") for fold in range(3)]
     for genes in chosen:
         np.testing.assert_array_equal(genes, chosen[0])
     assert len(chosen[0]) == 30

@@ -202,7 +202,7 @@ def test_too_few_patients_are_refused_and_not_widened(tmp_path: Path) -> None:
 
 
 def test_a_silent_gene_has_an_interval_from_its_errors_alone() -> None:
-    floor = conformal.floor_of(np.array([2.0, 0.0]))
+    floor = conformal.least_sd(np.array([2.0, 0.0]))
     np.testing.assert_allclose(floor, [0.02, 1.0])
     low, high = conformal.interval(np.array([0.01, 3.0]), floor, np.array([4.0, 0.0]))
     np.testing.assert_allclose([low, high], [[0, 3], [0.09, 3]], atol=1e-6)
@@ -211,7 +211,7 @@ def test_a_silent_gene_has_an_interval_from_its_errors_alone() -> None:
 def test_a_patient_with_several_samples_gives_one_score(tmp_path: Path) -> None:
     made = synthetic_cohort.make(tmp_path, patients=30, genes=20, draws=10, cal=6)
     part = folds.load_fold(synthetic_cohort.load(made), made.inputs.draws[0]).cal
-    assert len(patients.one_row_per_patient(part.owners, 1, "conformal", 0)) == 6
+    assert len(patients.one_row_per_patient(part.patient_ids, 1, "conformal", 0)) == 6
     twice = ["A", "A", "A", "B", "B", "C"]
     chosen = {
         tuple(patients.one_row_per_patient(twice, seed, "conformal", 0)) for seed in range(40)
@@ -249,9 +249,9 @@ def test_a_patient_counts_once_however_many_its_samples(tmp_path: Path) -> None:
             low, high, _ = each.intervals("conformal", 1)
             inside = ((low <= each.truth) & (each.truth <= high))[:, 1:].mean(axis=1)
             if kind == "draws":
-                of_draws = found.draws[number]
+                of_draws = found.draw_scores[number]
                 inside = of_draws.covered[np.flatnonzero(of_draws.levels == 0.8)[0], :, 0]
-            for name, share in zip(fold.test.owners, inside, strict=True):
+            for name, share in zip(fold.test.patient_ids, inside, strict=True):
                 by_patient.setdefault(f"{fold.number} {name}", []).append(share)
         row = pick(table, gene_set="all", kind=kind, within="pooled", level=0.8)
         expected = np.mean([np.mean(shares) for shares in by_patient.values()])

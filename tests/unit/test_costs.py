@@ -58,15 +58,15 @@ def cohort(tmp_path: Path) -> Path:
 def test_what_was_measured(cohort: Path) -> None:
     found = operations_costs.measure(cohort)
     assert (found.slides, found.tiles) == (SLIDES, TILES - 1)
-    assert found.bag == CLUSTERS * FEATURES * 4 / 1e9
-    assert found.profile == GENES * 4 / 1e9
+    assert found.bag_gb == CLUSTERS * FEATURES * 4 / 1e9
+    assert found.profile_gb == GENES * 4 / 1e9
     assert "demo" not in found.stages
     features, train = found.stages["features"], found.stages["train"]
     assert (features.jobs, features.cpu, features.gpu) == (2, 1.0, 0.0)
     assert features.memory == 2000 * 2**20 / 1e9
     assert (train.cpu, train.gpu) == (1.0, 2.0)
     assert (found.stages["guard"].cpu, found.stages["guard"].memory) == (0.0, 0.0)
-    assert operations_costs.value(found.stages["sample"], "disk") == 0.001
+    assert operations_costs.cost(found.stages["sample"], "disk") == 0.001
 
 
 def test_the_formula(cohort: Path) -> None:
@@ -81,9 +81,9 @@ def test_the_formula(cohort: Path) -> None:
     assert made["guard"].cpu == pytest.approx(operations_costs.START_S["guard"] / 3600)
     assert made["train"].gpu == pytest.approx(6.0)
     assert made["pathways"].cpu == found.stages["pathways"].cpu
-    assert operations_costs.value(made["sample"], "disk") == pytest.approx(0.003)
-    bags, profiles = operations_costs.HELD["train"]
-    more = 20 * (bags * found.bag + profiles * found.profile)
+    assert operations_costs.cost(made["sample"], "disk") == pytest.approx(0.003)
+    bags, profiles = operations_costs.MEMORY_SHARES["train"]
+    more = 20 * (bags * found.bag_gb + profiles * found.profile_gb)
     assert made["train"].memory == pytest.approx(found.stages["train"].memory + more)
     assert made["features"].memory == found.stages["features"].memory
     # Fewer slides than measured aren't said to need less memory.
@@ -121,8 +121,8 @@ def test_a_thousand_slides_the_published_cohorts_and_an_archive(
 def test_without_a_gpu_the_table_says_so(cohort: Path) -> None:
     (cohort / "logs/train-color-flow-go-bp-0.log").unlink()
     found = operations_costs.measure(cohort)
-    assert "GPU, hours: none" in operations_costs.text(
-        cohort, found, operations_costs.table(found, [100])
+    assert "GPU, hours: none" in operations_costs.format_costs(
+        cohort, found, operations_costs.cost_table(found, [100])
     )
 
 

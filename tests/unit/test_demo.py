@@ -43,7 +43,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def plans(seed: int) -> list[generate.SimulatedSlide]:
-    own = ground_truth.truth()
+    own = ground_truth.load_law()
     pi, sites = own.patients(generate.PATIENTS["demo"], seeds.rng_for(seed, "demo", "patients"))
     names = [f"DEMO-{i + 1:03d}" for i in range(len(pi))]
     return list(generate._plans(own, names, pi, sites, seed))
@@ -85,7 +85,7 @@ def test_plan_is_of_its_seed() -> None:
 
 def test_demo_is_whole(tiny: None, tmp_path: Path) -> None:
     generate.make("demo", tmp_path, SEED)
-    own = ground_truth.truth()
+    own = ground_truth.load_law()
     sheet = pl.read_csv(tmp_path / "sheet.tsv", separator="\t")
     expression = pl.read_parquet(tmp_path / "expression.parquet")
     known = pl.read_parquet(tmp_path / "truth.parquet")
@@ -250,7 +250,7 @@ def test_law_files(cohort: Path, tiles: list[feature_file.Features]) -> None:
         assert len(np.unique(own.coords, axis=0)) == len(own.coords)
         assert own.color is not None
         assert 0 <= own.color.min() <= own.color.max() <= 1
-    attributes = feature_file.attributes_of(cohort / "features" / f"{sheet['slide_id'][0]}.h5")
+    attributes = feature_file.read_attributes(cohort / "features" / f"{sheet['slide_id'][0]}.h5")
     assert attributes == {"encoder": "law", "mpp": 0.5, "tile_px": 256, "version": 1}
 
 
@@ -269,7 +269,7 @@ def test_features_tell_tissue_and_colour_tells_less(
 
 
 def test_expression_follows_the_law(cohort: Path) -> None:
-    own = ground_truth.truth()
+    own = ground_truth.load_law()
     known = pl.read_parquet(cohort / "truth.parquet")
     x = pl.read_parquet(cohort / "expression.parquet").drop("sample_id").to_numpy().astype(float)
     pi, sites = known.select(CLASSES).to_numpy(), known["site"].to_numpy().astype(str)

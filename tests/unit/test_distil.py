@@ -36,17 +36,17 @@ def build(cohort: flow_cohort.FlowCohort, folder: Path, scale: float) -> Path:
     """A flow that isn't trained; `scale` sets how far its F is from constant, and so from Gauss."""
     bagged = bag_file.load(cohort.inputs.bags)
     genes = fold_rows.gene_names(cohort.inputs.expression)
-    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    rows = fold_rows.read_fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     parts = []
     for name in ("train", "val"):
         found = rows.of(name)
-        values = fold_rows.expression(cohort.inputs.expression, found.sample_ids)
+        values = fold_rows.read_expression_matrix(cohort.inputs.expression, found.sample_ids)
         parts.append(
             task.PartSlides(
                 bagged.means[found.bag], bagged.sizes[found.bag], values, found.sample_ids
             )
         )
-    sets = membership.load(cohort.inputs.pathways, genes)
+    sets = membership.read_pathways(cohort.inputs.pathways, genes)
     settings = flow_cohort.settings()
     model = fit.build(task.FoldTask(*parts, genes, sets, 0, 1), settings)
     assert isinstance(model, RNAFM)
@@ -89,9 +89,9 @@ def draws(cohort: flow_cohort.FlowCohort, folder: Path, part: str, steps: int) -
     model, _ = checkpoint.load_model(folder)
     assert isinstance(model, RNAFM)
     bagged = bag_file.load(cohort.inputs.bags)
-    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0).of(
-        part
-    )
+    rows = fold_rows.read_fold_rows(
+        bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0
+    ).of(part)
     means, sizes = (torch.from_numpy(a[rows.bag]) for a in (bagged.means, bagged.sizes))
     white = torch.randn(len(means), 40, model.noise_width, generator=torch.manual_seed(8))
     settings = config.defaults("sample", steps=steps)
@@ -119,9 +119,9 @@ def test_a_gaussian_teacher_has_nothing_to_teach(
     model, _ = checkpoint.load_model(folder)
     assert isinstance(model, RNAFM)
     bagged = bag_file.load(cohort.inputs.bags)
-    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0).of(
-        "val"
-    )
+    rows = fold_rows.read_fold_rows(
+        bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0
+    ).of("val")
     pairs = samplers_student.teach(model, rows, bagged, 3, 7, 1, 0)
     white = torch.stack([pairs.white(1, m) for m in range(3)])
     sd, active = model.residual_sd().detach(), model.active
@@ -177,7 +177,7 @@ def test_test_slides_teach_nothing(
     cohort: flow_cohort.FlowCohort, teacher: Path, student: Path, tmp_path: Path
 ) -> None:
     bagged = bag_file.load(cohort.inputs.bags)
-    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    rows = fold_rows.read_fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     other = bagged.means.copy()
     other[rows.of("test", "cal").bag] += 5
     bag_file.save(replace(bagged, means=other), tmp_path / "bags.safetensors")
@@ -195,7 +195,7 @@ def test_a_student_is_asked_for_one_step_alone(
 ) -> None:
     model, meta = checkpoint.load_model(student)
     bagged = bag_file.load(cohort.inputs.bags)
-    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    rows = fold_rows.read_fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     settings = config.defaults("sample", draws=4) | one_step.ONE_STEP | changes
     arrays = (bagged.means, bagged.sizes)
     out = (tmp_path / "draws.zarr", tmp_path / "summary.parquet")

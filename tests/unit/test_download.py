@@ -28,8 +28,8 @@ def table(*rows: dict[str, object]) -> pl.DataFrame:
 
 
 def check_shard(rows: pl.DataFrame, shard: int, shards: int) -> pl.DataFrame:
-    found = download.get_rows(download.shard_rows(rows, shard, shards), Path("none"), FAST)
-    return download.as_table(found, rows.schema)
+    checked = download.fetch_slides(download.shard_rows(rows, shard, shards), Path("none"), FAST)
+    return download.checked_table(checked, rows.schema)
 
 
 @pytest.fixture

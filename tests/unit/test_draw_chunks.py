@@ -91,7 +91,7 @@ def sizes(forward: int, chunk: int) -> Iterator[None]:
 
 @contextmanager
 def stops_at(call: int) -> Iterator[list[int]]:
-    """The call of `sample.draw` with this number is interrupted; yields the calls so far."""
+    """The call of `draw.draw` with this number is interrupted; yields the calls so far."""
     real, calls = sampling_draw.draw, [0]
 
     def draw(*args: Any, **kwargs: Any) -> torch.Tensor:

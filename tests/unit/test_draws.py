@@ -91,7 +91,7 @@ def test_moments_are_those_of_the_full_scores_whatever_the_threads(tmp_path: Pat
         for threads in (1, 3)
     )
     light = draw_scores.draw_moments(fold, 2)
-    for name in ("slide_mean", "slide_one", "crps", "mean", "one"):
+    for name in ("slide_mean", "slide_first_draw", "crps", "mean", "first_draw"):
         np.testing.assert_array_equal(getattr(full, name), getattr(light, name), name)
     for name, values in vars(full).items():
         np.testing.assert_array_equal(values, getattr(again, name), name)
@@ -100,4 +100,4 @@ def test_moments_are_those_of_the_full_scores_whatever_the_threads(tmp_path: Pat
         slides = [fold.rows[fold.test.slide_ids[i]] for i in np.flatnonzero(fold.test.pool[row])]
         of_sample = raw[slides].astype(np.float32)
         np.testing.assert_allclose(full.mean[row], of_sample.mean(axis=(0, 1)), rtol=1e-5)
-        np.testing.assert_array_equal(full.one[row], of_sample[0, 0])
+        np.testing.assert_array_equal(full.first_draw[row], of_sample[0, 0])

@@ -109,9 +109,9 @@ def test_goes_on_from_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
     values = sample(1200)
     whole = streamed(values, [400, 800])
     for cut in (300, 900):
-        again = DrawStats.of(streamed(values, [400, 800]).state())
+        again = DrawStats.from_state(streamed(values, [400, 800]).state())
         assert again.n == 1200
-        paused = DrawStats.of(streamed(values[:cut], []).state())
+        paused = DrawStats.from_state(streamed(values[:cut], []).state())
         paused.add(values[cut:])
         assert np.array_equal(paused.result()["quantiles"], whole.result()["quantiles"])
         assert np.allclose(paused.result()["sd"], whole.result()["sd"], rtol=1e-6)

@@ -17,7 +17,7 @@ from slide2rna.core import files
 from slide2rna.core.errors import StageError
 from slide2rna.data import patients
 from slide2rna.evaluation.scoring import folds, score
-from slide2rna.evaluation.scoring.labels import clean
+from slide2rna.evaluation.scoring.labels import clean_rows
 from slide2rna.features import bag_file
 
 SETTINGS = {"bootstrap": 100, "permutations": 40, "top": [100, 50, 20]}
@@ -63,7 +63,7 @@ def test_overconfident_draws_are_found_out(tmp_path: Path) -> None:
 
 
 def test_the_true_mean_beats_every_null_and_one_draw(tables: dict[str, pl.DataFrame]) -> None:
-    summary = clean(tables["summary"])
+    summary = clean_rows(tables["summary"])
     for null in ("color-ridge", "ridge", "site-mean", "permuted"):
         row = pick(summary, model="flow", gene_set="all", metric=f"pcc_minus:{null}")
         assert row["low"] > 0, null
@@ -106,7 +106,7 @@ def test_summary_equals_a_plain_loop_over_folds_and_genes(
         error = rows(fold.test) - fold.test.truth
         errors.append(np.sqrt((error**2).mean(axis=0))[1:].mean())
         of_twenty.append(np.mean([test[i] for i in np.argsort(val)[-20:]]))
-    summary = clean(tables["summary"])
+    summary = clean_rows(tables["summary"])
     for metric, expected in (("pcc", pcc), ("rmse", errors)):
         row = pick(summary, model="flow", gene_set="all", metric=metric)
         assert row["value"] == pytest.approx(np.mean(expected), abs=1e-5)
@@ -160,7 +160,7 @@ def test_folds_too_small_for_any_correlation_have_neither_score_nor_floor(tmp_pa
     made = synthetic_cohort.make(tmp_path / "c", patients=45, genes=60, draws=4)
     for fold in range(3):
         only(made, fold, 3)
-    summary = clean(run(made, tmp_path / "e")["summary"])
+    summary = clean_rows(run(made, tmp_path / "e")["summary"])
     for metric in ("pcc", "pcc_floor"):
         assert pick(summary, model="flow", gene_set="all", metric=metric)["value"] is None
 
@@ -195,7 +195,7 @@ def test_caveat_and_names_are_in_every_table(tmp_path: Path) -> None:
         assert set(table["cohort"]) == {"synthetic"}
         assert set(table["protocol"]) - {"clean"} == ({"published"} if name == "summary" else set())
         assert set(table["run"]) == {synthetic_cohort.RUN}
-    summary = clean(pl.read_parquet(tmp_path / "e/summary.parquet"))
+    summary = clean_rows(pl.read_parquet(tmp_path / "e/summary.parquet"))
     note = pick(summary, model="flow", gene_set="all", metric="pcc")["note"]
     assert "too few for per-gene claims" in note
 

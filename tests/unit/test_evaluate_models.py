@@ -17,7 +17,7 @@ from slide2rna.core import config
 from slide2rna.core.errors import StageError
 from slide2rna.core.files import write_parquet
 from slide2rna.evaluation import evaluate
-from slide2rna.evaluation.scoring.labels import clean
+from slide2rna.evaluation.scoring.labels import clean_rows
 from synthetic_models import add_model
 from test_evaluate import SETTINGS
 
@@ -57,15 +57,17 @@ def test_every_model_is_scored_by_both_protocols(tables: dict[str, pl.DataFrame]
         rows = summary.filter((pl.col("protocol") == protocol) & (pl.col("metric") == "pcc"))
         assert set(NETWORKS) < set(rows["model"])
     for metric in ("pcc_within_site", "pcc_floor", "genes_fdr05", "rmse_ratio"):
-        assert set(NETWORKS) < set(clean(summary).filter(pl.col("metric") == metric)["model"])
+        assert set(NETWORKS) < set(clean_rows(summary).filter(pl.col("metric") == metric)["model"])
     for metric in ("crps", "pcc_one_draw", "pcc_draw_mean"):
-        with_draws = set(clean(summary).filter(pl.col("metric") == metric)["model"]) - {"constant"}
+        with_draws = set(clean_rows(summary).filter(pl.col("metric") == metric)["model"]) - {
+            "constant"
+        }
         assert with_draws == {"flow", "flow.seed-2", "flow.seed-3"}
 
 
 def test_the_order_of_slides_in_a_file_does_not_matter(tables: dict[str, pl.DataFrame]) -> None:
     # he2rna and abmil are the same predictions, written in opposite orders.
-    summary = clean(tables["summary"]).filter(~pl.col("metric").str.contains(":"))
+    summary = clean_rows(tables["summary"]).filter(~pl.col("metric").str.contains(":"))
     columns = ["gene_set", "metric", "value", "low", "high"]
     one, other = (
         summary.filter(pl.col("model") == name).select(columns).sort("gene_set", "metric")
@@ -73,11 +75,13 @@ def test_the_order_of_slides_in_a_file_does_not_matter(tables: dict[str, pl.Data
     )
     assert one.height > 20
     assert one.equals(other)
-    assert pick(clean(tables["summary"]), model="he2rna", metric="pcc_minus:abmil")["value"] == 0
+    assert (
+        pick(clean_rows(tables["summary"]), model="he2rna", metric="pcc_minus:abmil")["value"] == 0
+    )
 
 
 def test_pairs_are_paired_and_one_sided(tables: dict[str, pl.DataFrame]) -> None:
-    summary = clean(tables["summary"])
+    summary = clean_rows(tables["summary"])
     row = pick(summary, model="flow", metric="pcc_minus:he2rna", gene_set="all")
     assert row["low"] > 0
     back = pick(summary, model="he2rna", metric="pcc_minus:flow", gene_set="all")
@@ -95,7 +99,7 @@ def test_pairs_are_paired_and_one_sided(tables: dict[str, pl.DataFrame]) -> None
 
 
 def test_genes_better_counts_the_genes_of_the_catalogue(tables: dict[str, pl.DataFrame]) -> None:
-    summary, genes = clean(tables["summary"]), tables["genes"]
+    summary, genes = clean_rows(tables["summary"]), tables["genes"]
     for null in ("site-mean", "color-ridge", "permuted", "ridge"):
         row = pick(summary, model="flow", metric=f"genes_better:{null}")
         assert row["value"] == (genes[f"fdr_minus_{null}"] < 0.05).sum()
@@ -111,7 +115,7 @@ def test_genes_better_counts_the_genes_of_the_catalogue(tables: dict[str, pl.Dat
 
 
 def test_seeds_are_summed_up(tables: dict[str, pl.DataFrame]) -> None:
-    summary = clean(tables["summary"])
+    summary = clean_rows(tables["summary"])
     r = [
         pick(summary, model=name, metric="pcc", gene_set="T20")["value"]
         for name in ("flow", "flow.seed-2", "flow.seed-3")
@@ -153,7 +157,7 @@ def test_a_model_without_draws_can_be_evaluated(tmp_path: Path) -> None:
     paths = add_model(made, "ridge-net", 0.5)
     points = replace(made, inputs=replace(made.inputs, draws=paths))
     tables = run(points, tmp_path / "e", [])
-    summary = clean(tables["summary"])
+    summary = clean_rows(tables["summary"])
     assert pick(summary, model="ridge-net", metric="pcc", gene_set="all")["value"] > 0.1
     assert not set(summary["metric"]) & {"crps", "pcc_one_draw", "point_spread"}
     steps = tables["summary"].filter(pl.col("metric").str.starts_with("pcc_step"))

@@ -47,7 +47,7 @@ def opened(pair: external_cohorts.Pair) -> ensemble.Ensemble:
     cohort = pair.inputs.cohort(
         pair.inputs.test, [gene for gene in genes if gene in known], pair.inputs.splits
     )
-    part = patients.part_of(cohort, cohort.slides)
+    part = patients.make_part(cohort, cohort.slides)
     return ensemble.load(cohort, pair.inputs.external, genes, part, part)
 
 

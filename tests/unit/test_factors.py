@@ -73,7 +73,7 @@ def test_few_slides_and_a_constant_gene(rows: int) -> None:
     train[:, 3] = 0
     found, _ = ridge_start.fit_factors(train, train[:1], 8)
     assert np.isfinite(found).all()
-    assert np.square(found).sum(axis=1).max(initial=0) <= 1 - ridge_start.OWN + 1e-9
+    assert np.square(found).sum(axis=1).max(initial=0) <= 1 - ridge_start.MIN_UNIQUENESS + 1e-9
     assert not found[3].any()
 
 

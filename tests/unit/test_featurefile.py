@@ -219,7 +219,7 @@ def test_a_cohort_knows_who_made_its_features(tmp_path: Path) -> None:
     read = [feature_file.read(out / f"{name}.h5") for name in "abc"]
     assert [one.encoder for one in read] == ["uni", "uni", None]
     assert [one.unit for one in read] == ["px", "um", "px"]
-    assert feature_file.attributes_of(out / "a.h5")["encoder"] == "files"
+    assert feature_file.read_attributes(out / "a.h5")["encoder"] == "files"
     assert read[1].mpp == pytest.approx(256 / 224)
     trident(source / "c.h5", "uni_v2")
     with pytest.raises(StageError, match="different encoders: b is of uni, c is of uni2"):

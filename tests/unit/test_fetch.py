@@ -252,7 +252,8 @@ def child(repo: Path, url: str, dest: Path) -> subprocess.Popen[bytes]:
     """A process of its own that fetches one file."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
-        "from slide2rna.transfer import client, resumable; s = client.Settings(backoff_s=0.01);"
+        "from slide2rna.transfer import client, resumable;"
+        "s = client.ServerSettings(backoff_s=0.01);"
         "resumable.fetch_file(client.session(s), sys.argv[2], Path(sys.argv[3]), sys.argv[4],"
         " int(sys.argv[5]), s)"
     )

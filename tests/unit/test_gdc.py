@@ -158,7 +158,7 @@ def test_recorded_hits_are_understood(shared_data: Path) -> None:
     path = shared_data / "gdc" / "gdc_docs_real_responses.json"
     answers = json.loads(path.read_text())
     hits = answers["resp_10"]["data"]["hits"]
-    table = gdc._table(hits, "slide", GDC)
+    table = gdc._file_table(hits, "slide", GDC)
     row = table.filter(pl.col("uuid") == "d570eccc-3c1c-4c4f-ae04-96be71fbe016").row(0, named=True)
     assert row["patient_id"] == "TCGA-AN-A0FL"
     assert row["sample_type"] == "01"

@@ -26,7 +26,7 @@ import logging, sys
 from pathlib import Path
 from slide2rna.core import gpu_lock
 logging.basicConfig(level="INFO", format="%(message)s")
-print(gpu_lock.take(Path(sys.argv[1])), flush=True)
+print(gpu_lock.lock_gpu(Path(sys.argv[1])), flush=True)
 sys.stdin.read()
 """
 # Two at a time on one GPU would find the other's file.
@@ -35,7 +35,7 @@ import os, sys, time
 from pathlib import Path
 from slide2rna.core import gpu_lock
 folder = Path(sys.argv[1])
-mine = folder / f"{gpu_lock.take(folder)}.used"
+mine = folder / f"{gpu_lock.lock_gpu(folder)}.used"
 os.close(os.open(mine, os.O_CREAT | os.O_EXCL))
 time.sleep(0.1)
 mine.unlink()
@@ -99,9 +99,9 @@ def test_parts_of_a_gpu_stand_for_it() -> None:
 def test_the_variable_is_the_list_to_choose_from(given: str | None, found: dict[str, str]) -> None:
     there = gpu_lock.list_gpus(WHOLE)
     environment = {} if given is None else {"CUDA_VISIBLE_DEVICES": given}
-    assert gpu_lock.choices(there, environment) == found
+    assert gpu_lock.usable_gpus(there, environment) == found
     # CUDA takes them in this order, so that is the order in which they are tried.
-    assert list(gpu_lock.choices(there, environment)) == list(found)
+    assert list(gpu_lock.usable_gpus(there, environment)) == list(found)
 
 
 def test_each_process_has_its_own_and_a_killed_one_gives_its_back(
@@ -211,11 +211,11 @@ def test_without_a_driver_nothing_is_asked_or_locked(
 
 
 def test_choosing_a_device_takes_one(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_lock, "_own_folder", lambda: machine)
+    monkeypatch.setattr(gpu_lock, "_lock_folder", lambda: machine)
     monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
-    devices.choose("cpu")
+    devices.choose_device("cpu")
     assert not list(machine.iterdir())
-    devices.choose("auto")
+    devices.choose_device("auto")
     assert [path.name for path in machine.iterdir()] == ["GPU-aaaa.lock"]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-aaaa"
     os.close(gpu_lock._held.pop())
@@ -225,11 +225,11 @@ def test_a_job_takes_no_gpu_that_its_snakemake_has_not_asked_for(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Started on a login node without a driver, on a node whose GPUs are for others."""
-    monkeypatch.setattr(gpu_lock, "_own_folder", lambda: machine)
+    monkeypatch.setattr(gpu_lock, "_lock_folder", lambda: machine)
     monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv(DRIVER, "")
-    assert devices.choose("auto").type == "cpu"
+    assert devices.choose_device("auto").type == "cpu"
     assert not list(machine.iterdir())
 
 

@@ -28,10 +28,10 @@ def slides_of(folder: Path, count: int = 10, copy: bool = False) -> pl.DataFrame
     table = table.with_columns(
         url=pl.lit(None, pl.String), md5=pl.lit(None, pl.String), size=pl.lit(None, pl.Int64)
     )
-    found = download.get_rows(
+    checked = download.fetch_slides(
         download.shard_rows(table, 0, 1), folder / "files", client.ServerSettings()
     )
-    return download.as_table(found, table.schema)
+    return download.checked_table(checked, table.schema)
 
 
 def folds_of(slides: pl.DataFrame) -> pl.DataFrame:

@@ -72,7 +72,7 @@ def coverage(section: her2st.Section, regions: list[her2st.Region]) -> np.ndarra
 def test_section_is_joined_and_scaled(folder: Path) -> None:
     section = her2st.read_section(folder, "C2")
     assert section.mpp == pytest.approx(200 / PITCH_PX)
-    assert section.lost == 2
+    assert section.unmatched == 2
     assert section.counts.shape == (62, 4)
 
 
@@ -105,7 +105,7 @@ def test_regions_of_any_shape_do_not_overlap(cells: set[tuple[int, int]]) -> Non
         genes=["G"],
         slope=np.array([PITCH_PX, PITCH_PX]),
         offset=np.zeros(2),
-        lost=0,
+        unmatched=0,
     )
     regions = her2st.cut_regions(section, (400, 400))
     assert sorted(np.concatenate([region.spots for region in regions])) == list(range(len(grid)))

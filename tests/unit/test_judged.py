@@ -20,7 +20,7 @@ def law(cal: int, train: int = 100) -> TrainingReference:
 
 
 def verdict(of: TrainingReference, bag: float, expression: float | None = 0.5) -> dict[str, Any]:
-    """As `Familiar.judge` gives it."""
+    """As `TrainingReference.judge` gives it."""
     return {
         "n_cal": len(of.cal_bag),
         "n_train": len(of.train_bag),

@@ -23,11 +23,11 @@ def model(packed: packaged.Packaged) -> Predictor:
 @pytest.fixture(scope="module")
 def trained(packed: packaged.Packaged) -> dict[str, int]:
     """Folds whose train part has a slide, from the splits."""
-    ids, _, _ = bag_file.stored(packed.source.bags)
+    ids, _, _ = bag_file.open_bags(packed.source.bags)
     folder = packed.source.folder
     counts = dict.fromkeys(ids, 0)
     for fold in packed.source.folds:
-        rows = fold_rows.fold_rows(ids, folder / "slides.parquet", folder / "splits.tsv", fold)
+        rows = fold_rows.read_fold_rows(ids, folder / "slides.parquet", folder / "splits.tsv", fold)
         for name in rows.of("train").slide_ids:
             counts[name] += 1
     return counts
@@ -35,7 +35,7 @@ def trained(packed: packaged.Packaged) -> dict[str, int]:
 
 def encoded(packed: packaged.Packaged, slide: str, name: str) -> encode_slide.EncodedSlide:
     """A slide of the cohort by its bag's clusters, each as many tiles as it has, out of order."""
-    ids, means, sizes = bag_file.stored(packed.source.bags)
+    ids, means, sizes = bag_file.open_bags(packed.source.bags)
     row = ids.index(slide)
     tiles = np.repeat(means[row], sizes[row].astype(int), axis=0)[::-1]
     found = feature_file.Features(tiles, np.zeros((len(tiles), 2), int), None)
@@ -43,21 +43,22 @@ def encoded(packed: packaged.Packaged, slide: str, name: str) -> encode_slide.En
 
 
 def test_slides_of_the_cohort_are_known_by_name(model: Predictor, trained: dict[str, int]) -> None:
-    assert {model.seen(name) for name in trained} == set(trained.values()) > {0}
-    assert all(model.seen(name) == count for name, count in trained.items())
-    assert model.seen("another") == 0
-    assert training_slides.match_by_name(model.known, "another") is None
-    assert not set(trained) & set(model.known["name"])
+    assert {model.trained_folds(name) for name in trained} == set(trained.values()) > {0}
+    assert all(model.trained_folds(name) == count for name, count in trained.items())
+    assert model.trained_folds("another") == 0
+    assert training_slides.match_by_name(model.cohort_slides, "another") is None
+    assert not set(trained) & set(model.cohort_slides["name"])
 
 
 def test_a_renamed_slide_is_recognised_and_no_other(
     packed: packaged.Packaged, model: Predictor, trained: dict[str, int]
 ) -> None:
-    ids, means, sizes = bag_file.stored(packed.source.bags)
+    ids, means, sizes = bag_file.open_bags(packed.source.bags)
     for row, name in enumerate(ids):
-        assert training_slides.match_by_tiles(model.known, means[row], sizes[row]) == trained[name]
+        match = training_slides.match_by_tiles(model.cohort_slides, means[row], sizes[row])
+        assert match == trained[name]
         moved = means[row] + 0.1 * np.linspace(-1, 1, packaged.DIM)
-        assert training_slides.match_by_tiles(model.known, moved, sizes[row]) is None
+        assert training_slides.match_by_tiles(model.cohort_slides, moved, sizes[row]) is None
     assert training_slides.match_by_tiles(training_slides.empty_table(), means[0], sizes[0]) is None
 
 

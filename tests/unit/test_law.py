@@ -22,7 +22,7 @@ SIGMAS = 6  # that a Monte Carlo mean may be off: one gene in 5e8
 
 @pytest.fixture(scope="module")
 def truth() -> Law:
-    return ground_truth.truth()
+    return ground_truth.load_law()
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +232,7 @@ def test_patients(truth: Law) -> None:
 
 
 def test_truth_restores_identically(truth: Law) -> None:
-    again = ground_truth.truth.__wrapped__()
+    again = ground_truth.load_law.__wrapped__()
     assert again is not truth
     for field in fields(Law):
         np.testing.assert_array_equal(getattr(again, field.name), getattr(truth, field.name))

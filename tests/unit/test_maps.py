@@ -22,7 +22,7 @@ SETTINGS = {"bags": BAGS, "sample": SAMPLING}
 CELLS = np.array(list(itertools.product(range(7), range(5))))
 FEATURES = np.random.default_rng(0).normal(size=(len(CELLS), DIM)).astype(np.float32)
 WINDOWS = sliding(CELLS, WindowShape(3, 2, 3))
-TARGETS = targets.choose(gene_table(), pathway_table(), ["G03", "ERBB2"], ["GO:2"])
+TARGETS = targets.choose_targets(gene_table(), pathway_table(), ["G03", "ERBB2"], ["GO:2"])
 
 
 def laws(draws: int = 9, number: int = 0, **changes: object) -> WindowMoments:

@@ -41,7 +41,7 @@ def test_the_scale_bar_is_a_round_number_that_fits(width_um: float, mm: float) -
 def test_the_picture_shows_where_the_tiles_lie(slide: Path) -> None:
     with open_slide(slide) as opened:
         found = tiles.tile_slide(opened, predictor().about["tiles"], 1, "a")
-        shown = map_figure.picture(opened, found)
+        shown = map_figure.read_picture(opened, found)
         left, right, bottom, top = shown.box
         table = found.table
         assert left <= table["x"].min() < table["x"].max() + 256 <= right  # type: ignore[operator]

@@ -33,7 +33,7 @@ OPTIONS = MapOptions(WindowShape.of(3, 2), draws=0)
 
 
 def of(*genes: str) -> Targets:
-    return map_targets.choose(gene_table(), pathway_table(), list(genes), [])
+    return map_targets.choose_targets(gene_table(), pathway_table(), list(genes), [])
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_a_gene_and_a_set_of_one_name_have_maps_of_their_own(slide: Path, tmp_pa
         pathway=pl.col("pathway").replace("GO:3", "G03"), name=pl.col("name").replace("GO:3", "G03")
     )
     model = replace(predictor(1), pathway_table=sets)
-    targets = map_targets.choose(gene_table(), sets, ["G03"], ["G03"])
+    targets = map_targets.choose_targets(gene_table(), sets, ["G03"], ["G03"])
     told = map_slide.map_slide(slide, model, targets, OPTIONS, tmp_path)
     assert [row["picture"] for row in told["maps"]] == ["G03.png", "G03_pathway.png"]
     assert (tmp_path / "G03.png").read_bytes() != (tmp_path / "G03_pathway.png").read_bytes()
@@ -139,7 +139,7 @@ def test_a_slide_of_the_training_is_told(
         [{"name": training_slides.digest("a"), "train": [0], "n_tiles": 3, "mean": [0.0]}],
         schema=training_slides.SCHEMA,
     )
-    model = replace(predictor(2), known=known)
+    model = replace(predictor(2), cohort_slides=known)
     monkeypatch.setattr("slide2rna.package.predictor.load", lambda folder, device: model)
     monkeypatch.setattr(figure, "draw", lambda *args: notes.append(args[3]) or real(*args))
     options = ["--genes", "G03", "--window", "3", "--draws", "0", "--out", str(tmp_path)]
@@ -155,7 +155,7 @@ def test_a_slide_of_the_training_is_told(
     assert [note.splitlines()[0] for note in notes] == said
     caplog.clear()
     new = {"trained_folds": None, "trained_as": None}
-    assert not predict.of_slide(new, {"shifted": False, "words": ""}, 2)
+    assert not predict.slide_warnings(new, {"shifted": False, "words": ""}, 2)
 
 
 def test_the_whole_slide_is_judged() -> None:
@@ -174,14 +174,14 @@ def test_the_whole_slide_is_judged() -> None:
         about={"genes": list("ABCD")},
     )
     model = predictor(1)
-    members: Any = [replace(member(number), familiar=law) for number in (0, 1)]
-    model = replace(model, members=members)
+    members: Any = [replace(member(number), reference=law) for number in (0, 1)]
+    model = replace(model, fold_models=members)
     features = rng.normal(size=(9, 6)).astype(np.float32)
     whole = encode_slide.bag(features, model, "a")
     tiles = Features(features, np.zeros((9, 2), np.int64), np.zeros((9, 3), np.float32))
     read = encode_slide.EncodedSlide("a", tiles, None, {})
     windows = [np.arange(4), np.arange(9)]
-    laws, shift = map_slide._ask(read, model, whole, windows, of("G03"), 0, 1)
+    laws, shift = map_slide._predict_windows(read, model, whole, windows, of("G03"), 0, 1)
     assert len(laws) == 2
     wanted = [{"fold": number} | law.judge(*whole) for number in (0, 1)]
     assert shift == decision.decide(wanted, model.about["alpha"])

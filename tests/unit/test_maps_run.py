@@ -21,8 +21,8 @@ from slide2rna.maps.windows import WindowShape
 from slide_factory import picture, write_slide
 
 OPTIONS = MapOptions(WindowShape.of(3, 1), draws=4)
-ONE = targets.choose(gene_table(), pathway_table(), ["ERBB2"], [])
-TARGETS = targets.choose(gene_table(), pathway_table(), ["ERBB2", "G03"], ["GO:1"])
+ONE = targets.choose_targets(gene_table(), pathway_table(), ["ERBB2"], [])
+TARGETS = targets.choose_targets(gene_table(), pathway_table(), ["ERBB2", "G03"], ["GO:1"])
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_other_genes_of_a_slide_need_no_encoder(
     (tmp_path / "maps.json").unlink()
     map_slide.map_slide(slide, model, ONE, options, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    seventh = targets.choose(gene_table(), pathway_table(), ["G07"], [])
+    seventh = targets.choose_targets(gene_table(), pathway_table(), ["G07"], [])
     other = map_slide.map_slide(slide, model, seventh, options, tmp_path)
     assert [row["name"] for row in other["maps"]] == ["G07"]
     assert ColourPredictor.asked == 1
@@ -112,12 +112,12 @@ def test_all_tiles_are_mapped_unless_limited(slide: Path, tmp_path: Path) -> Non
 def test_flat_maps_are_called_flat() -> None:
     row = {"kind": "gene", "r": 0.5, "r_low": 0.1, "r_high": 0.7, "reliability": "weak"}
     row |= {"low": 1.0, "high": 1.1}
-    told = captions.reliability(row | {"train_sd": 0.5})
+    told = captions.describe_reliability(row | {"train_sd": 0.5})
     assert "0.1 log2 units, 20 % of the sd between training samples: it is nearly flat." in told
-    told = captions.reliability(row | {"train_sd": 0.2})
+    told = captions.describe_reliability(row | {"train_sd": 0.2})
     assert told.endswith("50 % of the sd between training samples.")
     assert "r = 0.50 (95 % interval 0.10 to 0.70); reliability: weak. Places within a" in told
-    assert "isn't known" in captions.reliability(row | {"r": None, "train_sd": None})
+    assert "isn't known" in captions.describe_reliability(row | {"r": None, "train_sd": None})
 
 
 def test_features_without_a_picture_are_refused(tmp_path: Path) -> None:

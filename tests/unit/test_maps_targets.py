@@ -12,7 +12,7 @@ from slide2rna.maps.targets import Targets
 
 
 def choose(genes: list[str], pathways: list[str] | None = None, score: str = "zscore") -> Targets:
-    return targets.choose(gene_table(), pathway_table(), genes, pathways or [], score)
+    return targets.choose_targets(gene_table(), pathway_table(), genes, pathways or [], score)
 
 
 def test_commas_spaces_and_case() -> None:
@@ -56,7 +56,7 @@ def test_a_gene_and_a_set_of_one_name_stay_apart() -> None:
     sets = pathway_table().with_columns(
         pathway=pl.col("pathway").replace("GO:3", "G03"), name=pl.col("name").replace("GO:3", "G03")
     )
-    found = targets.choose(gene_table(), sets, ["G03"], ["G03"])
+    found = targets.choose_targets(gene_table(), sets, ["G03"], ["G03"])
     assert found.keys == [("gene", "G03"), ("pathway", "G03")]
     assert found.titles == {("gene", "G03"): "G03", ("pathway", "G03"): "G03 (gene set)"}
 
@@ -64,7 +64,7 @@ def test_a_gene_and_a_set_of_one_name_stay_apart() -> None:
 def test_a_set_whose_genes_never_vary_is_refused() -> None:
     flat = gene_table().with_columns(sd=np.where(np.isin(GENES, ["G03", "G04", "G05"]), 0.0, 0.8))
     with pytest.raises(ConfigError, match="no gene of GO:2 varies"):
-        targets.choose(flat, pathway_table(), [], ["GO:2"])
+        targets.choose_targets(flat, pathway_table(), [], ["GO:2"])
 
 
 def test_scores_are_those_of_a_whole_profile() -> None:

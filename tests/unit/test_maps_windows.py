@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from slide2rna.core import config
 from slide2rna.core.errors import ConfigError, SlideError
 from slide2rna.maps import windows as map_windows
-from slide2rna.maps.windows import WindowShape, bag_blocks, cells_of, cover, sliding
+from slide2rna.maps.windows import WindowShape, bag_blocks, cover, grid_cells, sliding
 
 BAGS = config.defaults("bags", k=5)
 
@@ -86,9 +86,9 @@ def test_numbers_out_of_range(window: int, stride: int, least: int | None, optio
 
 def test_cells_follow_the_pixels_and_overlap_is_refused() -> None:
     coords = np.array([[1028, 514], [1285, 514], [1028, 771], [1799, 2056]])
-    assert cells_of(coords, 257).tolist() == [[0, 0], [1, 0], [0, 1], [3, 6]]
+    assert grid_cells(coords, 257).tolist() == [[0, 0], [1, 0], [0, 1], [3, 6]]
     with pytest.raises(SlideError, match="tiles of 257 px overlap"):
-        cells_of(np.vstack([coords, coords[:1] + 20]), 257)
+        grid_cells(np.vstack([coords, coords[:1] + 20]), 257)
 
 
 def test_a_bag_has_the_mean_of_its_tiles_and_small_windows_keep_each() -> None:

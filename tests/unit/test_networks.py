@@ -214,9 +214,9 @@ def test_top_mean_against_loops_with_gradients(ks: list[int]) -> None:
 
 
 def test_ks_for_few_clusters() -> None:
-    assert pooling.usable([1, 2, 5, 10, 20, 50, 100], 16) == [1, 2, 5, 10, 16]
-    assert pooling.usable([1, 2, 5], 1) == [1]
-    assert pooling.usable([1, 2, 5, 10, 20, 50, 100], 100) == [1, 2, 5, 10, 20, 50, 100]
+    assert pooling.clip_ks([1, 2, 5, 10, 20, 50, 100], 16) == [1, 2, 5, 10, 16]
+    assert pooling.clip_ks([1, 2, 5], 1) == [1]
+    assert pooling.clip_ks([1, 2, 5, 10, 20, 50, 100], 100) == [1, 2, 5, 10, 20, 50, 100]
 
 
 def test_linear_mixing_against_all_pairs() -> None:

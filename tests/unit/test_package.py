@@ -30,7 +30,7 @@ def train_rows(packed: packaged.Packaged, fold: int) -> tuple[list[str], np.ndar
     splits = pl.read_csv(packed.made.inputs.splits, separator="\t")
     names = splits.filter(fold=fold, part="train")["unit"].to_list()
     path = packed.made.inputs.expression
-    return fold_rows.gene_names(path), fold_rows.expression(path, names).astype(float)
+    return fold_rows.gene_names(path), fold_rows.read_expression_matrix(path, names).astype(float)
 
 
 def test_train_statistics_are_the_folds_mean(packed: packaged.Packaged) -> None:
@@ -116,15 +116,15 @@ def test_identity_is_the_encoders_own(tmp_path: Path) -> None:
 
     for name in ("lite0", "color"):
         settings = config.defaults("features", encoder=name)
-        assert package.identity(settings) == registry.load(settings).identity
+        assert package.encoder_identity(settings) == registry.load(settings).identity
     weights = tmp_path / "weights.pth"
     torch.manual_seed(0)
     torch.save(timm.create_model("resnet10t", num_classes=0).state_dict(), weights)
     settings = config.defaults("features", encoder="resnet10t", weights=str(weights))
-    assert package.identity(settings) == registry.load(settings).identity
-    assert package.identity(settings | {"weights": str(tmp_path / "gone.pth")}) is None
-    assert package.identity(settings | {"weights": None}) == "resnet10t hub timm/resnet10t"
-    assert package.identity(config.defaults("features", encoder="files")) is None
+    assert package.encoder_identity(settings) == registry.load(settings).identity
+    assert package.encoder_identity(settings | {"weights": str(tmp_path / "gone.pth")}) is None
+    assert package.encoder_identity(settings | {"weights": None}) == "resnet10t hub timm/resnet10t"
+    assert package.encoder_identity(config.defaults("features", encoder="files")) is None
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_what_own_features_state_is_kept(packed: packaged.Packaged, tmp_path: Pa
     assert "made by `uni`, of tiles at 1.14 um/px: give .h5 files" in card
     path = packaged.features_of(folder / "b.h5")
     feature_file.write(path, feature_file.read(path), {"mpp": 0.5})
-    assert package.features_stated(source) == {"made_by": None, "mpp": None}
+    assert package.read_feature_source(source) == {"made_by": None, "mpp": None}
 
 
 def test_licences_of_encoders() -> None:

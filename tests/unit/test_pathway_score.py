@@ -165,8 +165,8 @@ def test_a_pathway_of_silent_genes_counts_for_nothing(
         assert rows[1].equals(rows[0])
         assert all(np.isnan(values[-1]) for values in columns.values())
         assert all(np.isfinite(values[:-1]).all() for values in columns.values())
-        names = after.names["pathway"].to_list()
-        after.pathways = np.array([names.index("GO:9999999"), 1])
+        names = after.pathway_names["pathway"].to_list()
+        after = replace(after, example_pathways=np.array([names.index("GO:9999999"), 1]))
         assert pathway_intervals.example_table(after)["rank"].unique().to_list() == [2]
     else:
         assert np.isfinite(columns["covered90"]).all()
@@ -190,12 +190,12 @@ def test_shown_intervals_are_those_of_the_draws(
     table = written["pathway_intervals"]
     assert table["rank"].unique().sort().to_list() == [1, 2, 3]
     assert table.height == 3 * 3 * 90
-    fold, (mean, sd) = found.folds[1], found.train[1]
+    fold, (mean, sd) = found.folds[1], found.train_moments[1]
     pathway = table.filter(rank=2)["pathway"][0]
-    index = found.names["pathway"].to_list().index(pathway)
-    assert index == found.pathways[1]
-    genes = found.members[index].indices
-    keep = genes[found.inputs[1].eligible[genes]]
+    index = found.pathway_names["pathway"].to_list().index(pathway)
+    assert index == found.example_pathways[1]
+    genes = found.pathway_members[index].indices
+    keep = genes[found.predictions[1].eligible[genes]]
     for row, raw in fold.test_draws():
         z = (raw[:, :, keep].astype(float) - mean[keep]) / sd[keep]
         scores = np.sort(z.sum(axis=2).ravel() / len(genes))
@@ -230,10 +230,10 @@ def test_ssgsea_can_be_chosen(made: synthetic_cohort.Synthetic, tmp_path: Path) 
     of = pathway_intervals.pathway_scores(found)
     covered = np.concatenate([fold.covered[-1] for fold in of["draws"]]).mean()
     assert covered == pytest.approx(0.9, abs=0.05)
-    method = SsGsea(found.members)
-    truth = np.concatenate([method.score(given_.truth.T).T for given_ in found.inputs])
+    method = SsGsea(found.pathway_members)
+    truth = np.concatenate([method.score(given_.truth.T).T for given_ in found.predictions])
     _, rmse = tables.pathway_scores(found, set())
-    points = np.concatenate([method.score(given_.test["flow"].T).T for given_ in found.inputs])
+    points = np.concatenate([method.score(given_.test["flow"].T).T for given_ in found.predictions])
     np.testing.assert_allclose(
         rmse["flow"], np.sqrt(((points - truth) ** 2).mean(axis=0)), rtol=1e-4
     )

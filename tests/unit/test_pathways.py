@@ -35,7 +35,7 @@ def options(**changes: object) -> config.Settings:
 def test_go_propagates_all_relations(go: Path) -> None:
     """TP53's direct terms reach an ancestor that only a `regulates` edge leads to."""
     genes = ["TP53", "MDM2", "BAX", "CDKN1A", "CCND1", "EGFR", "no such gene"]
-    sets, names, report = build.build(options(max_genes=7, max_jaccard=1), genes, go)
+    sets, names, report = build.build_pathways(options(max_genes=7, max_jaccard=1), genes, go)
     by_name = dict(zip(names, sets.index, strict=True))
     assert "negative regulation of cell population proliferation" in names
     # is_a alone stops at "regulation of ..."; the process itself is reached by regulates.
@@ -49,7 +49,7 @@ def test_go_propagates_all_relations(go: Path) -> None:
 def test_go_molecular_functions(go: Path) -> None:
     """MDM2 is a ubiquitin ligase, EGFR a kinase; what EGFR's term is a kind of has both genes."""
     genes = ["MDM2", "EGFR", "no such gene"]
-    sets, names, report = build.build(options(source="go-mf", max_jaccard=1), genes, go)
+    sets, names, report = build.build_pathways(options(source="go-mf", max_jaccard=1), genes, go)
     by_name = {name: index.tolist() for name, index in zip(names, sets.index, strict=True)}
     assert by_name["protein tyrosine kinase activity"] == [1]
     assert by_name["ubiquitin protein ligase activity"] == [0]
@@ -60,8 +60,8 @@ def test_go_molecular_functions(go: Path) -> None:
 
 
 def test_go_takes_ensembl_ids(go: Path) -> None:
-    one, _, _ = build.build(options(), ["TP53", "EGFR"], go)
-    other, _, _ = build.build(options(), ["ENSG00000141510.16", "ENSG00000146648"], go)
+    one, _, _ = build.build_pathways(options(), ["TP53", "EGFR"], go)
+    other, _, _ = build.build_pathways(options(), ["ENSG00000141510.16", "ENSG00000146648"], go)
     assert one.names == other.names
 
 
@@ -69,7 +69,7 @@ def test_limits_prune_and_count(tmp_path: Path, go: Path) -> None:
     text = "one\td\tA\tB\nsame\td\tB\tA\nnear\td\tA\tB\tC\n"
     text += "big\td\tA\tB\tC\tD\tE\nfar\td\tD\tE\tZ\nsmall\td\tF\n"
     source = gmt(tmp_path, text)
-    sets, _, report = build.build(
+    sets, _, report = build.build_pathways(
         options(source=source, min_genes=2, max_genes=4, max_jaccard=0.6), GENES, go
     )
     assert sets.names == ["one", "far"]
@@ -86,17 +86,17 @@ def test_limits_prune_and_count(tmp_path: Path, go: Path) -> None:
 
 def test_dense_graph_warns(tmp_path: Path, go: Path) -> None:
     source = gmt(tmp_path, "one\td\tA\tB\ntwo\td\tA\tC\nthree\td\tA\tD\n")
-    _, _, report = build.build(options(source=source), GENES, go)
+    _, _, report = build.build_pathways(options(source=source), GENES, go)
     assert report["edge_density"] == 1
     assert "mask does little" in report["warning"]
 
 
 def test_max_sets_covers_most_genes(tmp_path: Path, go: Path) -> None:
     source = gmt(tmp_path, "a\td\tA\tB\tC\nb\td\tA\tB\nc\td\tD\tE\nd\td\tC\tD\n")
-    sets, _, report = build.build(options(source=source, max_sets=2), GENES, go)
+    sets, _, report = build.build_pathways(options(source=source, max_sets=2), GENES, go)
     assert sets.names == ["a", "c"]
     assert report["dropped"]["beyond_max_sets"] == 2
-    three, _, _ = build.build(options(source=source, max_sets=3), GENES, go)
+    three, _, _ = build.build_pathways(options(source=source, max_sets=3), GENES, go)
     assert three.names == ["a", "b", "c"]
 
 
@@ -140,7 +140,7 @@ def test_graph_and_background_follow_their_definitions(
 
 def test_adjacent_is_a_partition_in_alphabetical_order(go: Path) -> None:
     genes = [f"g{i:02d}" for i in range(25)][::-1]
-    sets, _, _ = build.build(options(source="adjacent"), genes, go)
+    sets, _, _ = build.build_pathways(options(source="adjacent"), genes, go)
     assert [len(one) for one in sets.index] == [10, 10, 5]
     assert sorted(genes[i] for i in sets.index[0]) == [f"g{i:02d}" for i in range(10)]
     assert len(sets.background) == 0
@@ -149,7 +149,7 @@ def test_adjacent_is_a_partition_in_alphabetical_order(go: Path) -> None:
 def test_json_of_names(tmp_path: Path, go: Path) -> None:
     path = tmp_path / "sets.json"
     path.write_text(json.dumps({"one": ["A", "B", "Z"], "UNMAPPED": ["F"], "UNCLASSIFIED": ["A"]}))
-    sets, _, _ = build.build(options(source=str(path)), GENES, go)
+    sets, _, _ = build.build_pathways(options(source=str(path)), GENES, go)
     assert sets.names == ["one"]
     assert sets.index[0].tolist() == [0, 1]
 
@@ -158,7 +158,7 @@ def test_indices_need_the_published_gene_list(tmp_path: Path, go: Path) -> None:
     path = tmp_path / "sets.json"
     path.write_text(json.dumps({"one": [0, 1]}))
     with pytest.raises(PathwayError, match="published list of 20,820 genes, not of these 6"):
-        build.build(options(source=str(path)), GENES, go)
+        build.build_pathways(options(source=str(path)), GENES, go)
 
 
 @pytest.mark.parametrize(
@@ -177,25 +177,27 @@ def test_bad_sources(tmp_path: Path, go: Path, source: str, text: str | None, me
         (tmp_path / source).write_text(text)
         source = str(tmp_path / source)
     with pytest.raises(PathwayError, match=message):
-        build.build(options(source=source), GENES, go)
+        build.build_pathways(options(source=source), GENES, go)
 
 
 def test_missing_snapshot(tmp_path: Path) -> None:
     with pytest.raises(PathwayError, match="restore resources/go"):
-        build.build(options(), GENES, tmp_path)
+        build.build_pathways(options(), GENES, tmp_path)
 
 
 def test_table_there_and_back(tmp_path: Path, go: Path) -> None:
-    sets, names, _ = build.build(options(source=gmt(tmp_path, "b\td\tE\tA\na\td\tB\n")), GENES, go)
+    sets, names, _ = build.build_pathways(
+        options(source=gmt(tmp_path, "b\td\tE\tA\na\td\tB\n")), GENES, go
+    )
     path = tmp_path / "sets.parquet"
-    build.table(sets, names, GENES).write_parquet(path)
-    found = membership.load(path, GENES)
+    build.pathways_table(sets, names, GENES).write_parquet(path)
+    found = membership.read_pathways(path, GENES)
     assert found.names == ["b", "a"]
     assert [one.tolist() for one in found.index] == [[0, 4], [1]]
     with pytest.raises(PathwayError, match="1 genes aren't in the expression table"):
-        membership.load(path, GENES[:4])
+        membership.read_pathways(path, GENES[:4])
     with pytest.raises(PathwayError, match=r"run scripts/pathways\.py first"):
-        membership.load(tmp_path / "absent.parquet", GENES)
+        membership.read_pathways(tmp_path / "absent.parquet", GENES)
 
 
 def test_command(tmp_path: Path, repo: Path) -> None:
@@ -217,6 +219,6 @@ def test_published_file(shared_data: Path, go: Path) -> None:
     genes = (shared_data / "genes" / "gene_list_20820.csv").read_text().split()[1:]
     source = str(shared_data / "published" / "all_gene_indices_molecular_function.json")
     wide = options(source=source, max_genes=20_000, max_jaccard=1)
-    _, _, report = build.build(wide, genes, go)
+    _, _, report = build.build_pathways(wide, genes, go)
     assert (report["P"], report["largest"], report["background"]) == (380, 16_674, 3_334)
     assert report["edge_density"] == pytest.approx(0.633, abs=1e-3)

@@ -53,7 +53,7 @@ def of_stage(
     means, sizes = encode_slide.bag(slide.features.features, model, slide.name)
     rows = fold_rows.FoldRows([slide.name], [slide.name], ["test"], np.array([0]))
     stores = []
-    for member in model.members:
+    for member in model.fold_models:
         fold_draws.sample_fold(
             *(member.model, member.meta, (means[None], sizes[None]), rows),
             *(model.about["sample"], 1, member.number, "flow"),
@@ -214,20 +214,20 @@ def test_networks_without_draws_give_points(packed: packaged.Packaged, tmp_path:
     assert found.facts["draws"] == 0
     assert found.pathways["sd"].is_null().all()
     z = model.method.score(found.genes["point"].to_numpy())
-    known = model.method.known
+    known = model.method.scorable
     np.testing.assert_allclose(found.pathways["mean"].to_numpy()[known], z[known], rtol=1e-5)
     constant = replace(model, gene_table=model.gene_table.with_columns(sd=pl.lit(0.0)))
     unscored = predict.predict(constant, encode_slide.encode_slide(tmp_path / "a.h5", constant))
-    assert not constant.method.known.any()
+    assert not constant.method.scorable.any()
     assert unscored.pathways["mean"].is_null().all()
 
 
 def test_a_student_is_only_asked_for_its_one_step(
     model: Predictor, slide: encode_slide.EncodedSlide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = model.members[0]
+    own = model.fold_models[0]
     student = replace(own, meta=own.meta | {"one_step": True})
-    asked = replace(model, members=[student, student])  # type: ignore[arg-type]
+    asked = replace(model, fold_models=[student, student])  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="one-step student"):
         predict.predict(asked, slide, draws=2)
     once = model.about["sample"] | {"steps": 1}

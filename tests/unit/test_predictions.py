@@ -211,8 +211,11 @@ def test_the_page_and_anndata(model: Predictor, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_leaves_whole_files(packed: packaged.Packaged, tmp_path: Path) -> None:
-    """The real signal to the real command, at a moment that nobody chose."""
-    paths = [packaged.features_of(tmp_path / f"s{i}.h5", seed=i) for i in range(40)]
+    """The real signal to the real command, at a moment that nobody chose.
+
+    There are more slides than even a busy machine can finish before this process looks again.
+    """
+    paths = [packaged.features_of(tmp_path / f"s{i}.h5", seed=i) for i in range(400)]
     out = tmp_path / "out"
     command = [sys.executable, str(REPO / "scripts" / "predict.py"), *map(str, paths)]
     command += ["--model", str(packed.model), "--out", str(out), "--no-page", "--threads", "1"]

@@ -125,8 +125,8 @@ def test_kept_features_know_their_slide_and_the_weights(
 ) -> None:
     slide, out = write_slide(tmp_path / "S9.svs", picture()), tmp_path / "out"
     predict_slides.predict_slides(colour, [slide], out, PredictOptions(draws=2, page=False))
-    assert encode_slide.name_of(out / "S9/features.h5") == "S9"
-    assert encode_slide.name_of("x/features.h5") == "features"
+    assert encode_slide.slide_name(out / "S9/features.h5") == "S9"
+    assert encode_slide.slide_name("x/features.h5") == "features"
     again = predict_slides.predict_slides(
         colour, [out / "S9/features.h5"], tmp_path / "two", PredictOptions(draws=2, page=False)
     )

@@ -27,7 +27,7 @@ def test_a_copy_is_the_same_model(packed: packaged.Packaged, copy: Path) -> None
     ours, theirs = predictor.load(packed.model, "cpu"), predictor.load(copy, "cpu")
     assert ours.key == theirs.key
     assert ours.genes == theirs.genes == theirs.gene_table["gene"].to_list()
-    assert (theirs.clusters, theirs.features) == (packaged.CLUSTERS, packaged.DIM)
+    assert (theirs.n_clusters, theirs.feature_dim) == (packaged.CLUSTERS, packaged.DIM)
     assert theirs.sets.shape == (8, packaged.GENES)
     assert theirs.sets.sum(axis=1).min() == pytest.approx(1)
 
@@ -73,16 +73,16 @@ def test_fold_models_are_read_when_they_are_asked_for(
 
     monkeypatch.setattr(checkpoint, "load_model", counted)
     small = predictor.load(copy, "cpu")
-    assert len(small.members) == packaged.FOLDS
+    assert len(small.fold_models) == packaged.FOLDS
     assert read == []
-    assert [member.number for member in small.members] == [0, 1]
-    assert small.members[-1].number == 1
-    assert [member.number for member in small.members[:1]] == [0]
+    assert [member.number for member in small.fold_models] == [0, 1]
+    assert small.fold_models[-1].number == 1
+    assert [member.number for member in small.fold_models[:1]] == [0]
     assert read == ["fold-0", "fold-1"]
-    assert small.members[0].familiar is not None
-    monkeypatch.setattr(fold_models, "KEEP_BYTES", 0)
+    assert small.fold_models[0].reference is not None
+    monkeypatch.setattr(fold_models, "CACHE_BYTES", 0)
     large = predictor.load(copy, "cpu")
-    assert len([*large.members, *large.members]) == 4
+    assert len([*large.fold_models, *large.fold_models]) == 4
     assert read[2:] == ["fold-0", "fold-1"] * 2
 
 
@@ -111,9 +111,9 @@ def test_weights_of_another_training_are_refused(copy: Path) -> None:
     """The tables and intervals beside them were made for others."""
     shutil.copyfile(copy / "fold-0/model.safetensors", copy / "fold-1/model.safetensors")
     model = predictor.load(copy, "cpu")
-    assert model.members[0].number == 0
+    assert model.fold_models[0].number == 0
     with pytest.raises(StageError, match=r"fold-1.*package the run again"):
-        model.members[1]
+        model.fold_models[1]
 
 
 def test_what_can_be_said_of_the_encoders_weights(copy: Path) -> None:
@@ -196,10 +196,10 @@ def test_fold_models_alone(packed: packaged.Packaged, tmp_path: Path) -> None:
     whole = predictor.load(packed.model, "cpu")
     for path in (tmp_path, tmp_path / "fold-0"):
         bare = predictor.load(path, "cpu")
-        assert len(bare.members) == packaged.FOLDS
+        assert len(bare.fold_models) == packaged.FOLDS
         assert bare.genes == whole.genes
         assert bare.about["packaged"] is False
-        assert bare.clusters == packaged.CLUSTERS
+        assert bare.n_clusters == packaged.CLUSTERS
         assert set(bare.gene_table["reliability"]) == {"unknown"}
         assert bare.factors == {}
         assert bare.gene_table.select("mean", "sd").equals(whole.gene_table.select("mean", "sd"))

@@ -11,7 +11,7 @@ import synthetic_cohort
 import zarr
 from evaluated import pick
 from slide2rna.evaluation.metrics import gene_metrics
-from slide2rna.evaluation.scoring.published_protocol import PooledMoments, best
+from slide2rna.evaluation.scoring.published_protocol import PooledMoments, best_means
 from test_evaluate import run
 
 
@@ -33,9 +33,12 @@ def test_pooled_moments_equal_the_concatenated_slides() -> None:
 
 def test_best_takes_the_highest_or_the_lowest() -> None:
     values = np.array([0.3, np.nan, 0.1, 0.2])
-    assert best(values, [2], 1.0) == [(pytest.approx(0.2), 3), (pytest.approx(0.25), 2)]
-    assert best(values, [2, 1], -1.0)[1:] == [(pytest.approx(0.15), 2), (pytest.approx(0.1), 1)]
-    assert best(np.array([np.nan]), [], 1.0)[0][1] == 0
+    assert best_means(values, [2], 1.0) == [(pytest.approx(0.2), 3), (pytest.approx(0.25), 2)]
+    assert best_means(values, [2, 1], -1.0)[1:] == [
+        (pytest.approx(0.15), 2),
+        (pytest.approx(0.1), 1),
+    ]
+    assert best_means(np.array([np.nan]), [], 1.0)[0][1] == 0
 
 
 def test_steps_equal_a_plain_loop(tmp_path: Path) -> None:

@@ -48,9 +48,9 @@ def test_the_published_pairing_shares_patients(shared_data: Path, project: str) 
     path = shared_data / "splits" / f"TCGA-{project}.tsv"
     given = pl.read_csv(path, separator="\t")
     names = given["patient_id"].unique().sort().to_list()
-    table, lost = published_splits.read(path, units(names), FOLDS, 1)
+    table, lost = published_splits.read_published_split(path, units(names), FOLDS, 1)
     assert lost == []
-    runs = published_splits.pairs(table)
+    runs = published_splits.published_pairs(table)
     assert [len(run.shared) for run in runs] == OVERLAP[project][0]
     assert [len(run.test) for run in runs] == OVERLAP[project][1]
     assert [(run.part, run.fold) for run in runs] == [
@@ -63,9 +63,9 @@ def test_the_published_pairing_shares_patients(shared_data: Path, project: str) 
 
 def test_pairs_of_five_rotating_folds(file: Path) -> None:
     names = [f"P{i:02d}" for i in range(40)]
-    table, _ = published_splits.read(file, units(names), FOLDS, 1)
+    table, _ = published_splits.read_published_split(file, units(names), FOLDS, 1)
     assert (table["part"] == "cal").sum() == 5 * 2
-    runs = published_splits.pairs(table)
+    runs = published_splits.published_pairs(table)
     # By rest of i modulo 5: val0 = test1 = 1; train1 = 0, 3, 4 and test2 = 2; val1 = 2 and
     # test3 = 3; train2 = 0, 1, 4 and test4 = 4.
     assert [len(run.shared) for run in runs] == [0, 8, 0, 0, 8]
@@ -75,10 +75,10 @@ def test_pairs_of_five_rotating_folds(file: Path) -> None:
 
 def test_the_guard_refuses_the_published_pairing(file: Path) -> None:
     names = [f"P{i:02d}" for i in range(40)]
-    table, _ = published_splits.read(file, units(names), FOLDS, 1)
+    table, _ = published_splits.read_published_split(file, units(names), FOLDS, 1)
     rows = [
         (unit, run.run, part)
-        for run in published_splits.pairs(table)
+        for run in published_splits.published_pairs(table)
         for part, of_run in (("train", run.train), ("test", run.test))
         for unit in of_run
     ]

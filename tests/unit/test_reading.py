@@ -60,7 +60,7 @@ def test_weights_that_do_not_fit(folder: Path) -> None:
 def test_bags_by_row(tmp_path: Path) -> None:
     made = flow_cohort.make(tmp_path, {"train": 4, "val": 1, "test": 2})
     whole = bag_file.load(made.inputs.bags)
-    ids, means, sizes = bag_file.stored(made.inputs.bags)
+    ids, means, sizes = bag_file.open_bags(made.inputs.bags)
     assert ids == whole.slide_ids
     for stored, array in ((means, whole.means), (sizes, whole.sizes)):
         assert stored.shape == array.shape
@@ -71,4 +71,4 @@ def test_bags_by_row(tmp_path: Path) -> None:
     broken.write_bytes(b"nothing")
     for path in (broken, tmp_path / "absent"):
         with pytest.raises(StageError, match="not a bags file"):
-            bag_file.stored(path)
+            bag_file.open_bags(path)

@@ -30,7 +30,7 @@ PATHWAY = {"r": 0.5, "r_low": 0.3, "r_constant": 0.0, "r_site-mean": 0.2, "r_col
 )
 def test_genes(changes: dict[str, float | None], word: str) -> None:
     table = pl.DataFrame([GENE | changes], schema=dict.fromkeys(GENE, pl.Float64))
-    assert reliability.of_genes(table, 20).to_list() == [word]
+    assert reliability.rate_genes(table, 20).to_list() == [word]
 
 
 @pytest.mark.parametrize(
@@ -45,20 +45,20 @@ def test_genes(changes: dict[str, float | None], word: str) -> None:
 )
 def test_pathways(changes: dict[str, float | None], word: str) -> None:
     table = pl.DataFrame([PATHWAY | changes], schema=dict.fromkeys(PATHWAY, pl.Float64))
-    assert reliability.of_pathways(table, 20).to_list() == [word]
+    assert reliability.rate_pathways(table, 20).to_list() == [word]
 
 
 def test_few_test_patients_make_nothing_good() -> None:
     assert reliability.FEWEST_PATIENTS == comparison.MIN_PATIENTS
     few = reliability.FEWEST_PATIENTS - 1
-    assert reliability.of_genes(pl.DataFrame([GENE]), few).to_list() == ["weak"]
-    assert reliability.of_pathways(pl.DataFrame([PATHWAY]), few).to_list() == ["weak"]
+    assert reliability.rate_genes(pl.DataFrame([GENE]), few).to_list() == ["weak"]
+    assert reliability.rate_pathways(pl.DataFrame([PATHWAY]), few).to_list() == ["weak"]
     assert str(reliability.FEWEST_PATIENTS) in reliability.GENE_RULE
 
 
 def test_a_null_that_was_never_fitted_needs_no_beating() -> None:
     """Cohorts of one site have no site mean."""
     table = pl.DataFrame([GENE]).drop("r_site-mean", "fdr_minus_site-mean")
-    assert reliability.of_genes(table, 20).to_list() == ["good"]
+    assert reliability.rate_genes(table, 20).to_list() == ["good"]
     unfair = pl.DataFrame([GENE]).drop("fdr_minus_color-ridge")
-    assert reliability.of_genes(unfair, 20).to_list() == ["weak"]
+    assert reliability.rate_genes(unfair, 20).to_list() == ["weak"]

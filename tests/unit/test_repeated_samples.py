@@ -11,7 +11,7 @@ import pytest
 import synthetic_cohort
 from slide2rna.core import files
 from slide2rna.evaluation.metrics import bootstrap
-from slide2rna.evaluation.scoring.labels import clean
+from slide2rna.evaluation.scoring.labels import clean_rows
 from slide2rna.report import report
 from slide2rna.report.sections import run_tables
 
@@ -64,8 +64,8 @@ def notes(summary: pl.DataFrame, metric: str = "pcc") -> str:
 
 
 def test_one_sample_a_patient_is_drawn_as_before() -> None:
-    owners = [f"P{9 - i}" for i in range(9)]
-    counts = bootstrap.patient_counts(np.random.default_rng(1), owners, 40)
+    patient_ids = [f"P{9 - i}" for i in range(9)]
+    counts = bootstrap.patient_counts(np.random.default_rng(1), patient_ids, 40)
     expected = bootstrap.resample_counts(np.random.default_rng(1), 9, 40)
     np.testing.assert_array_equal(counts, expected)
 
@@ -86,8 +86,8 @@ def test_a_copy_of_every_sample_adds_nothing() -> None:
 
 
 def test_samples_of_a_patient_are_drawn_together() -> None:
-    owners = ["a", "b", "a", "c", "c", "c"]
-    counts = bootstrap.patient_counts(np.random.default_rng(4), owners, 100)
+    patient_ids = ["a", "b", "a", "c", "c", "c"]
+    counts = bootstrap.patient_counts(np.random.default_rng(4), patient_ids, 100)
     assert (counts[0] == 1).all()
     np.testing.assert_array_equal(counts[:, 0], counts[:, 2])
     np.testing.assert_array_equal(counts[:, 3], counts[:, 5])
@@ -114,13 +114,13 @@ def test_patients_are_counted_and_no_gene_is_tested(paired: Path, single: Tables
     tables = {
         path.stem: pl.read_parquet(path) for path in (paired / "evaluation").rglob("*.parquet")
     }
-    summary, genes = clean(tables["summary"]), tables["genes"]
+    summary, genes = clean_rows(tables["summary"]), tables["genes"]
     assert set(summary["n_patients"]) == {33}
     assert set(summary["n_samples"]) == {66}
     said = notes(summary)
     assert "too few for per-gene claims (11 in the smallest test fold)" in said
     assert "several samples of a patient: intervals resample patients, no per-gene test" in said
-    assert "T3" in set(clean(single["summary"])["gene_set"])
+    assert "T3" in set(clean_rows(single["summary"])["gene_set"])
     assert "T3" not in set(summary["gene_set"])
     counted = summary.filter(pl.col("metric").str.starts_with("genes_"))
     assert counted["value"].is_null().all()

@@ -234,8 +234,8 @@ def test_a_point_model_has_a_report_without_calibration(folder: Path, tmp_path: 
 
 
 def test_numbers_have_a_true_minus_and_no_negative_zero() -> None:
-    assert numbers.number(-0.25, 2) == "−0.25"
-    assert numbers.number(-0.0001) == "0.000"
-    assert numbers.number(None) == "–"
-    assert numbers.number(float("nan")) == "–"
-    assert numbers.span({"low": -0.5, "high": 0.5}, 1) == "−0.5 to 0.5"
+    assert numbers.format_number(-0.25, 2) == "−0.25"
+    assert numbers.format_number(-0.0001) == "0.000"
+    assert numbers.format_number(None) == "–"
+    assert numbers.format_number(float("nan")) == "–"
+    assert numbers.format_interval({"low": -0.5, "high": 0.5}, 1) == "−0.5 to 0.5"

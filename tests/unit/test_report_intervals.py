@@ -72,14 +72,14 @@ def test_the_table_shows_what_was_measured(page: str, folder: Path) -> None:
 
 def test_no_coverage_is_claimed_across_sites(page: str, folder: Path) -> None:
     run = run_tables.load(folder, *NAMES)
-    assert not draw_all.intervals_of(run)["across"]
+    assert not draw_all.interval_section(run)["across"]
     assert "not claimed across sites" not in page
     # Each fold tests a site of its own, as leave-site-out does.
     tested = run.splits.filter(pl.col("part") == "test").select(
         "unit", site=pl.format("S{}", "fold")
     )
     apart = replace(run, slides=run.slides.drop("site").join(tested, on="unit"))
-    shown = draw_all.intervals_of(apart)
+    shown = draw_all.interval_section(apart)
     assert shown["across"]
     (said,) = [line for line in shown["sentences"] if line.text.startswith("Conformal")]
     assert (said.tone, said.label) == ("open", "not claimed across sites")

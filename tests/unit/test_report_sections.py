@@ -14,7 +14,7 @@ import pytest
 import yaml
 from slide2rna.core.errors import StageError
 from slide2rna.pages import html
-from slide2rna.pages.numbers import number, span
+from slide2rna.pages.numbers import format_interval, format_number
 from slide2rna.report import report
 from slide2rna.report.figures import comparisons, draw_all
 from slide2rna.report.sections import ablations, protocols, run_tables, verdict
@@ -126,7 +126,7 @@ def test_pathway_bars_show_the_best_network_ridge_and_the_best_null(full: Path) 
     table = run.tables["pathways"]
     nulls = ("site-mean", "color-ridge", "permuted")
     best = max(nulls, key=lambda name: float(table[f"r_{name}"].mean()))
-    assert draw_all.rivals_of(run) == ["abmil", "ridge", best]
+    assert draw_all.best_rivals(run) == ["abmil", "ridge", best]
 
 
 def test_full_page_says_who_is_better_and_shows_the_tables_numbers(full: Path) -> None:
@@ -148,8 +148,8 @@ def test_full_page_says_who_is_better_and_shows_the_tables_numbers(full: Path) -
         .select("model", "value", "low", "high")
         .iter_rows()
     ):
-        bold = f"<b>{number(value)}</b>"
-        interval = f'<span class="ci">{span({"low": low, "high": high})}</span>'
+        bold = f"<b>{format_number(value)}</b>"
+        interval = f'<span class="ci">{format_interval({"low": low, "high": high})}</span>'
         assert cells[name].startswith(f"<td>{bold}{interval}</td>"), name
     for step in ("slides pooled over folds", "genes ranked by their test", "one draw scored"):
         assert step in text

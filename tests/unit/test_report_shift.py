@@ -76,10 +76,10 @@ def test_expected_share_holds_what_no_shift_gives(held: int) -> None:
     cal, own = rng.normal(size=(runs, folds, held)), rng.normal(size=(runs, folds, 80))
     beyond = (cal[:, :, None] >= own[..., None]).sum(axis=-1)
     shares = ((1 + beyond) / (held + 1) <= 0.05).mean(axis=(1, 2))
-    low, high = shift_section.expected([(80, held)] * folds, 0.05)
+    low, high = shift_section.null_range([(80, held)] * folds, 0.05)
     inside = ((shares >= low) & (shares <= high)).mean()
     assert 0.92 <= inside <= 1
-    k = shift_section.order_of(held, 0.05)
+    k = shift_section.critical_rank(held, 0.05)
     assert low < k / (held + 1) < high
     # Of independent p-values it would be narrower.
     ends = stats.binom.ppf([0.025, 0.975], 400, k / (held + 1)) / 400
@@ -87,10 +87,10 @@ def test_expected_share_holds_what_no_shift_gives(held: int) -> None:
 
 
 def test_expected_share_of_reaching_and_other_folds() -> None:
-    assert shift_section.expected([(80, 18), (9, 0)], 0.05) == (0, 0)
-    one = shift_section.expected([(10, 19)], 0.05)[1] * 10
-    assert shift_section.expected([(10, 19), (90, 18)], 0.05)[1] == pytest.approx(one / 100)
-    assert [shift_section.order_of(n, 0.29) for n in (99, 98)] == [29, 28]
+    assert shift_section.null_range([(80, 18), (9, 0)], 0.05) == (0, 0)
+    one = shift_section.null_range([(10, 19)], 0.05)[1] * 10
+    assert shift_section.null_range([(10, 19), (90, 18)], 0.05)[1] == pytest.approx(one / 100)
+    assert [shift_section.critical_rank(n, 0.29) for n in (99, 98)] == [29, 28]
 
 
 def test_sites_that_are_left_out_are_told(folder: Path) -> None:
@@ -180,8 +180,8 @@ def test_the_page_has_the_tables_numbers(folder: Path) -> None:
         assert row is not None
         for metric in ("crps", "rmse", "pcc"):
             of = gains.filter(pl.col("order") == order, pl.col("metric") == metric)
-            assert f"<b>{numbers.number(of['value'][0], 4, True)}</b>" in row[1]
-            assert f"p = {numbers.tiny(of['p'][0])}" in row[1]
+            assert f"<b>{numbers.format_number(of['value'][0], 4, True)}</b>" in row[1]
+            assert f"p = {numbers.format_probability(of['p'][0])}" in row[1]
     tested = run.extra["shift"].filter(pl.col("part") == "test")
     assert (
         tested.sort("bag_p_train", "bag_distance", descending=[False, True])["slide_id"][0] in text

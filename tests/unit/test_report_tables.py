@@ -45,12 +45,12 @@ def test_order_is_main_networks_ridge_nulls() -> None:
     names = ["constant", "zoo", "ridge", "abmil", "permuted", "flow.no-graph", "he2rna", "flow"]
     names += ["site-mean", "flow.seed-2"]
     summary = table(*(score(name, "pcc", 0.1) for name in names))
-    assert labels.order(summary, "flow") == [
+    assert labels.ordered_models(summary, "flow") == [
         "flow", "flow.no-graph", "he2rna", "abmil", "zoo", "ridge", "site-mean", "permuted",
         "constant",
     ]  # fmt: skip
-    assert labels.order(summary, "abmil")[:2] == ["abmil", "flow"]
-    assert labels.description("flow.no-graph").endswith("; no graph")
+    assert labels.ordered_models(summary, "abmil")[:2] == ["abmil", "flow"]
+    assert labels.model_description("flow.no-graph").endswith("; no graph")
 
 
 def test_gene_sets_fall_and_the_headline_is_t100_or_the_next_larger() -> None:
@@ -270,7 +270,7 @@ def test_the_verdict_says_where_training_found_nothing() -> None:
     def model(skip: str, best: int) -> dict[str, object]:
         return {"settings": {"model": {"skip": skip}}, "best_epoch": best}
 
-    (line,) = verdict.started([model("ridge", 0), model("ridge", 7)])
+    (line,) = verdict.ridge_start([model("ridge", 0), model("ridge", 7)])
     assert line.text.startswith("In 1 of 2 folds no epoch bettered the ridge start")
-    assert not verdict.started([model("ridge", 7)])
-    assert not verdict.started([model("gaussian", 0), {"settings": {"model": {"width": 3}}}])
+    assert not verdict.ridge_start([model("ridge", 7)])
+    assert not verdict.ridge_start([model("gaussian", 0), {"settings": {"model": {"width": 3}}}])

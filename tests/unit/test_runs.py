@@ -17,26 +17,26 @@ def plan(**settings: Any) -> dict[str, Any]:
 
 
 def test_models_and_seeds() -> None:
-    found = runs.compared(plan(models=["abmil", "flow"], seeds=2), "mine")
+    found = runs.model_runs(plan(models=["abmil", "flow"], seeds=2), "mine")
     assert [run.name for run in found] == [
         *("lite0-abmil-go-bp", "lite0-flow-go-bp"),
         *("lite0-abmil.seed-2-go-bp", "lite0-flow.seed-2-go-bp"),
     ]
     assert [run.seed for run in found] == [1, 1, 2, 2]
-    assert [run.trained for run in found] == [run.name for run in found]
+    assert [run.trained_run for run in found] == [run.name for run in found]
     assert found[0].network()["attention"] == 128
     assert found[1].network()["blocks"] == 7
 
 
 def test_search_takes_the_first_of_the_models_own_list() -> None:
-    found = runs.compared(plan(models=["flow", "abmil"], search=2), "mine")
+    found = runs.model_runs(plan(models=["flow", "abmil"], search=2), "mine")
     assert [run.search() for run in found] == [
         [{"learning_rate": 0.0003}],
         [{"learning_rate": 0.001, "cluster_weights": True}],
     ]
-    assert [run.search() for run in runs.compared(plan(), "mine")] == [[]]
+    assert [run.search() for run in runs.model_runs(plan(), "mine")] == [[]]
     with pytest.raises(ConfigError, match=r"search: 4: flow has 3 configurations; lower it"):
-        runs.compared(plan(search=4), "mine")[0].search()
+        runs.model_runs(plan(search=4), "mine")[0].search()
 
 
 def test_ablations_change_what_they_say_and_share_the_rest() -> None:
@@ -49,7 +49,7 @@ def test_ablations_change_what_they_say_and_share_the_rest() -> None:
         "nothing": {},
     }
     own = plan(ablations=variants, features={"encoder": "files", "path": "here"})
-    base = runs.compared(own, "mine")[0]
+    base = runs.model_runs(own, "mine")[0]
     found = runs.ablations(own, "mine")
     assert {name: run.name for name, run in found.items()} == {
         "no-graph": "files-flow.no-graph-go-bp",
@@ -58,7 +58,7 @@ def test_ablations_change_what_they_say_and_share_the_rest() -> None:
         "guidance-2": "files-flow.guidance-2-go-bp",
         "color": "color-flow.color-go-bp",
     }
-    trained = {name: run.trained for name, run in found.items()}
+    trained = {name: run.trained_run for name, run in found.items()}
     assert trained.pop("guidance-2") == base.name
     assert all(trained[name] == found[name].name for name in trained)
     graph = found["no-graph"].settings
@@ -100,14 +100,14 @@ def test_ablations_of_a_network_without_gene_sets() -> None:
 def test_different_files_cannot_share_a_name() -> None:
     variants = {"mf": {"pathways": {"source": "other/c5.go.v1.gmt"}}}
     own = plan(pathways={"source": "c5.go.v1.gmt"}, ablations=variants)
-    every = [*runs.compared(own, "mine"), *runs.ablations(own, "mine").values()]
+    every = [*runs.model_runs(own, "mine"), *runs.ablations(own, "mine").values()]
     with pytest.raises(ConfigError, match="ablation mf: its pathways would be named 'c5-go-v1'"):
-        runs.by_name(every, "pathways", "pathways")
+        runs.settings_by_name(every, "pathways", "pathways")
     assert runs.slug("/data/c5.go.mf.gmt") == "c5-go-mf"
     assert runs.slug("resnet50.a1_in1k") == "resnet50-a1-in1k"
     own = plan(pathways={"source": "c5.go.bp.gmt"}, ablations=variants)
-    every = [*runs.compared(own, "mine"), *runs.ablations(own, "mine").values()]
-    assert set(runs.by_name(every, "pathways", "pathways")) == {"c5-go-bp", "c5-go-v1"}
+    every = [*runs.model_runs(own, "mine"), *runs.ablations(own, "mine").values()]
+    assert set(runs.settings_by_name(every, "pathways", "pathways")) == {"c5-go-bp", "c5-go-v1"}
 
 
 @pytest.mark.parametrize("key", ["interpolant", "val_noise", "search"])
@@ -138,7 +138,7 @@ def test_an_ablation_cannot_look_like_a_repeat() -> None:
     [("flow", '{"hidden": 64}', "hidden", 64), ("abmil", '{"hidden": 32}', "hidden", 32)],
 )
 def test_training_settings_of_a_command_line(name: str, model: str, key: str, value: int) -> None:
-    found = config.training(name, model, '{"clip": 0.5}')
+    found = config.parse_training(name, model, '{"clip": 0.5}')
     assert found["name"] == name
     assert found["model"][key] == value
     assert found["train"]["clip"] == 0.5
@@ -151,4 +151,4 @@ def test_training_settings_of_a_command_line(name: str, model: str, key: str, va
 
 def test_unknown_network() -> None:
     with pytest.raises(ConfigError, match="no such network; use flow, he2rna"):
-        config.training("forest", "{}", "{}")
+        config.parse_training("forest", "{}", "{}")

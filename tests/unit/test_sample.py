@@ -34,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untype
     )
     model, meta = checkpoint.load_model(folder / "model")
     bagged = bag_file.load(cohort.inputs.bags)
-    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    rows = fold_rows.read_fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     return cohort, folder, model, meta, bagged, rows.of("val", "cal", "test")
 
 

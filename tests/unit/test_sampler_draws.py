@@ -46,7 +46,7 @@ def run(
     student: bool = True,
 ) -> None:
     bagged = bag_file.load(cohort.inputs.bags)
-    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    rows = fold_rows.read_fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     given = model if student else None
     sampler_draws.draw_samplers(
         model, given, listed, bagged, rows.of("val", "test"), 1, 0, "flow", out, CPU

@@ -41,7 +41,7 @@ def plan(first: str = "flow", **own: Any) -> runs.PlannedRun:
     sampling = {"steps": 8, "mean_pairs": 2, "guidance": 2, "keep": "summary"}
     settings = {"models": [first], "samplers": own, "sample": sampling}
     full = config.validate({"cohorts": {"mine": {"source": "demo", "settings": settings}}})
-    return runs.compared(full, "mine")[0]
+    return runs.model_runs(full, "mine")[0]
 
 
 def test_samplers_of_a_run() -> None:

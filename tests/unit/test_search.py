@@ -140,13 +140,15 @@ def test_ridge_start_is_the_ridge(cohort: flow_cohort.FlowCohort, tmp_path: Path
     model = fit.fit_fold(cohort.inputs, tmp_path, settings, 1, CPU)
     assert isinstance(model, RNAFM)
     bagged = bag_file.load(cohort.inputs.bags)
-    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    rows = fold_rows.read_fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     x, y = {}, {}
     for part in ("train", "val", "test"):
         own = rows.of(part)
         sizes = bagged.sizes[own.bag].astype(np.float64)[..., None]
         x[part] = (bagged.means[own.bag] * sizes).sum(axis=1) / sizes.sum(axis=1)
-        values = torch.from_numpy(fold_rows.expression(cohort.inputs.expression, own.sample_ids))
+        values = torch.from_numpy(
+            fold_rows.read_expression_matrix(cohort.inputs.expression, own.sample_ids)
+        )
         y[part] = model.standardise(values).numpy()
     scaler = StandardScaler().fit(x["train"])
     fits = [

@@ -82,7 +82,7 @@ def test_slides_from_elsewhere_stand_out(what: str, made: synthetic_cohort.Synth
 
 def test_bag_distance_is_the_plain_loops(made: synthetic_cohort.Synthetic) -> None:
     bagged = bag_file.load(made.inputs.bags)
-    rows = fold_rows.fold_rows(bagged.slide_ids, made.inputs.slides, made.inputs.splits, 0)
+    rows = fold_rows.read_fold_rows(bagged.slide_ids, made.inputs.slides, made.inputs.splits, 0)
     train, test = rows.of("train"), rows.of("test")
     mean, scale = statistics.feature_statistics(bagged.means[train.bag], bagged.sizes[train.bag])
     z = (bagged.means.astype(float) - mean) / scale
@@ -105,9 +105,9 @@ def test_clusters_count_by_their_tiles(made: synthetic_cohort.Synthetic) -> None
 def test_train_patients_are_compared_with_the_others(made: synthetic_cohort.Synthetic) -> None:
     """Two slides of a patient look alike here: counted, they would lie at no distance."""
     bagged, law = bag_file.load(made.inputs.bags), law_of(made)
-    train = fold_rows.fold_rows(bagged.slide_ids, made.inputs.slides, made.inputs.splits, 0).of(
-        "train"
-    )
+    train = fold_rows.read_fold_rows(
+        bagged.slide_ids, made.inputs.slides, made.inputs.splits, 0
+    ).of("train")
     itself = [law.bag_distance(bagged.means[row], bagged.sizes[row]) for row in train.bag]
     assert max(itself) < 1e-3
     assert law.train_bag.min() > 0.05

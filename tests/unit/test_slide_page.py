@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from slide2rna.pages import html
 from slide2rna.predict import slide_page
-from slide2rna.studies.shift.decision import CAL, NOTHING
+from slide2rna.studies.shift.decision import CAL, UNDECIDED
 
 
 class Seen(HTMLParser):
@@ -106,24 +106,24 @@ def test_a_slide_like_those_of_training_raises_no_alarm() -> None:
     assert "p is 0.4 for its tiles and 0.8 for its predicted profile" in said
     assert "no proof that the prediction is right" in said
     assert "Read with the warning" not in said
-    unknown = render(made.make(None, NOTHING), made.BARE)
+    unknown = render(made.make(None, UNDECIDED), made.BARE)
     assert "can’t be told" in unknown.headings[1][1]
     assert "open" in unknown.classes
     assert "How far it lies from training" not in [text for _, text in unknown.headings]
 
 
 def test_reliable_pathways_come_first_by_their_distance() -> None:
-    table = slide_page.pathways_shown(made.make().pathways)
+    table = slide_page.ordered_pathways(made.make().pathways)
     assert table["reliability"][:6].is_in(["good", "weak"]).all()
     assert table["z"][:6].abs().to_list() == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
     assert table["z"][6:].abs().is_sorted(descending=True)
     # A width of 0.5 in the score is one train sd.
     assert (table["z_high"] - table["z_low"]).to_list() == pytest.approx([1.0] * table.height)
-    assert slide_page.pathways_drawn(made.make().pathways)["pathway"].to_list() == [
+    assert slide_page.figure_pathways(made.make().pathways)["pathway"].to_list() == [
         f"GO:{i:07d}" for i in (5, 4, 3, 2, 1, 0)
     ]
     alone = made.make(words=["none"] * 8)
-    drawn = slide_page.pathways_drawn(alone.pathways)
+    drawn = slide_page.figure_pathways(alone.pathways)
     assert drawn["z"].abs().is_sorted(descending=True)
     said = words(render(alone))
     assert "No pathway could be predicted in test patients of LUAD" in said
@@ -148,10 +148,10 @@ def test_the_unreliable_are_grey_and_said_to_be() -> None:
 
 
 def test_genes_as_data() -> None:
-    genes = slide_page.genes_shown(made.gene_rows(40, draws=True, conformal=False))
+    genes = slide_page.ordered_genes(made.gene_rows(40, draws=True, conformal=False))
     assert genes["reliability"][:19].is_in(["good", "weak"]).all()
     assert genes["z"][:19].abs().is_sorted(descending=True)
-    data = json.loads(json.dumps(slide_page.data_of(genes)))
+    data = json.loads(json.dumps(slide_page.gene_data(genes)))
     place = data["gene"].split(" ").index("GENE39")
     assert (data["value"][place], data["low"][place], data["high"][place]) == (600, 500, 700)
     assert (data["z"][place], data["r"][place]) == (200, 30)
@@ -182,7 +182,7 @@ def test_intervals_are_called_what_they_are(
 ) -> None:
     found = made.make(draws=draws, conformal=conformal)
     assert slide_page.interval_kind(found.genes) == kind
-    data = slide_page.data_of(slide_page.genes_shown(found.genes))
+    data = slide_page.gene_data(slide_page.ordered_genes(found.genes))
     place = data["gene"].split(" ").index("GENE39")
     assert data["value"][place] == value  # a conformal interval is about the point
     assert data["low"][place] == (None if kind is None else 520 if conformal else 500)
@@ -223,7 +223,7 @@ FIGURE = {"uri": "data:image/png;base64,AAAA", "width": 600}
 
 
 def test_a_model_without_test_results() -> None:
-    found = made.make(None, NOTHING, words=["unknown"] * 4, source="features", tile_mpp=1.14)
+    found = made.make(None, UNDECIDED, words=["unknown"] * 4, source="features", tile_mpp=1.14)
     blank = pl.lit(None, dtype=pl.Float64)
     numbers = ("r", "r_low", "r_high", "train_mean", "train_sd", "z")
     bare = made.Prediction(
@@ -236,7 +236,7 @@ def test_a_model_without_test_results() -> None:
         {key: found.facts[key] for key in ("source", "n_tiles", "folds", "tile_mpp")},
         [],
     )
-    assert slide_page.pathways_drawn(bare.pathways).is_empty()
+    assert slide_page.figure_pathways(bare.pathways).is_empty()
     said = words(render(bare, made.BARE))
     assert "How well pathways are predicted isn’t known" in said
     assert "In test patientsnot known" in said

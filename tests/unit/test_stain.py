@@ -29,7 +29,7 @@ from slide2rna.slides import tiles
 from slide2rna.studies.shift import reference
 from slide2rna.studies.stain import stain
 from slide2rna.studies.stain import tables as stain_tables
-from slide2rna.studies.stain.stain import CHANGES, HALF, NONE
+from slide2rna.studies.stain.stain import CHANGES, HALF_TILES, UNCHANGED
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from slide_factory import picture, write_slide
@@ -101,7 +101,7 @@ def tables(files: Path) -> dict[str, pl.DataFrame]:
 
 
 def test_unchanged_tiles_give_the_stored_prediction(tables: dict[str, pl.DataFrame]) -> None:
-    base = tables["slides"].filter(pl.col("kind") == NONE)
+    base = tables["slides"].filter(pl.col("kind") == UNCHANGED)
     assert base["n_tiles"].min() > 2 * K
     assert base["stored_off"].max() <= 1e-6
     assert base["moved"].to_list() == [0.0, 0.0]
@@ -134,7 +134,7 @@ def test_every_change_has_a_row_and_moves_what_depends_on_it(
     tables: dict[str, pl.DataFrame],
 ) -> None:
     table = tables["stain"]
-    assert table.select("kind", "strength").rows() == [(NONE, None), *CHANGES]
+    assert table.select("kind", "strength").rows() == [(UNCHANGED, None), *CHANGES]
     moved = {(k, s): v for k, s, v in table.select("kind", "strength", "moved").iter_rows()}
     assert all(moved[change] > 0 for change in CHANGES)
     # The encoder sees colour alone: brightness moves it, sharpness hardly.
@@ -142,7 +142,7 @@ def test_every_change_has_a_row_and_moves_what_depends_on_it(
     assert moved["hematoxylin", 0.7] > moved["hematoxylin", 0.85]
     # The cal patients lie very near, so a darker slide stands out.
     flagged = {(k, s): v for k, s, v in table.select("kind", "strength", "flagged").iter_rows()}
-    assert (flagged["brightness", 0.85], flagged[NONE, None]) == (1, 0)
+    assert (flagged["brightness", 0.85], flagged[UNCHANGED, None]) == (1, 0)
     ends = table.select("moved_low", "moved", "moved_high").to_numpy()
     assert (np.diff(ends, axis=1) >= 0).all()
 
@@ -212,11 +212,11 @@ def test_fewer_tiles_are_a_seeded_choice_and_not_compared_with_the_stored(files:
 
 
 def test_a_slide_that_is_gone_is_named(files: Path) -> None:
-    fold, _ = stain._fold(*(p[0] for p in (inputs(files).models, inputs(files).draws,
+    fold, _ = stain._load_fold(*(p[0] for p in (inputs(files).models, inputs(files).draws,
                           inputs(files).judged, inputs(files).familiar)), setup())  # fmt: skip
     row = {"slide_id": "S0", "path": None, "mpp": None}
     with pytest.raises(StageError, match="slide S0: the slide or its tiles are gone"):
-        stain.one_slide(fold, row, files / "tiles", setup())
+        stain.perturb_slide(fold, row, files / "tiles", setup())
 
 
 def test_another_encoder_is_refused(files: Path) -> None:
@@ -243,7 +243,7 @@ def test_report_counts_changes_beyond_the_null(tmp_path: Path) -> None:
     assert found is not None
     assert (found["n_over"], found["n_changes"]) == (4, len(CHANGES) - 1)
     assert found["largest"]["kind"] == "sharpness"
-    assert [row["name"] for row in found["rows"][:2]] == ["as they are", HALF]
+    assert [row["name"] for row in found["rows"][:2]] == ["as they are", HALF_TILES]
     assert len(found["genes"]) == shift_section.MOVED
     assert all(row["kind"] == "sharpness" for row in found["genes"])
     texts = [shift_section.label(*change) for change in CHANGES]

@@ -65,15 +65,15 @@ def test_rows_follow_units_and_leave_out_slides_without_bag(
     cohort: flow_cohort.FlowCohort,
 ) -> None:
     bag_ids = ["P001-0", "P000-1", "P023-0"]
-    rows = fold_rows.fold_rows(bag_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    rows = fold_rows.read_fold_rows(bag_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     assert rows.slide_ids == ["P000-1", "P001-0", "P023-0"]
     assert rows.parts == ["train", "train", "test"]
     assert rows.bag.tolist() == [1, 0, 2]
     assert rows.of("test", "val").sample_ids == ["P023"]
     with pytest.raises(StageError, match="there is no fold 3"):
-        fold_rows.fold_rows(bag_ids, cohort.inputs.slides, cohort.inputs.splits, 3)
+        fold_rows.read_fold_rows(bag_ids, cohort.inputs.slides, cohort.inputs.splits, 3)
     with pytest.raises(StageError, match="sample 'nobody' has no row"):
-        fold_rows.expression(cohort.inputs.expression, ["P001", "nobody"])
+        fold_rows.read_expression_matrix(cohort.inputs.expression, ["P001", "nobody"])
 
 
 def test_early_stopping_keeps_the_best_epoch(
@@ -137,7 +137,9 @@ def test_ema_ramp() -> None:
 def test_condition_dropout_is_per_sample(cohort: flow_cohort.FlowCohort) -> None:
     """With all conditions dropped, the loss doesn't depend on the slides; with none, it does."""
     settings = flow_cohort.settings()
-    sets = membership.load(cohort.inputs.pathways, fold_rows.gene_names(cohort.inputs.expression))
+    sets = membership.read_pathways(
+        cohort.inputs.pathways, fold_rows.gene_names(cohort.inputs.expression)
+    )
     torch.manual_seed(0)
     model = RNAFM(sets, 12, 6, settings["model"]).eval()
     with torch.no_grad():
@@ -176,8 +178,8 @@ def test_heads_must_divide() -> None:
 def test_cuda_without_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError, match="torch sees no GPU"):
-        devices.choose("cuda")
-    assert devices.choose("auto") == CPU
+        devices.choose_device("cuda")
+    assert devices.choose_device("auto") == CPU
     assert devices.autocast_dtype("auto", CPU) is None
     assert devices.autocast_dtype("bfloat16", CPU) == torch.bfloat16
 
@@ -278,10 +280,12 @@ def test_flow_beats_constant_and_covers(fitted, skip: str) -> None:  # type: ign
     cohort, models = fitted
     model, _ = models[skip]
     bagged = bag_file.load(cohort.inputs.bags)
-    rows = fold_rows.fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
+    rows = fold_rows.read_fold_rows(bagged.slide_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
     rows = rows.of("test")
     truth = model.standardise(
-        torch.from_numpy(fold_rows.expression(cohort.inputs.expression, rows.sample_ids))
+        torch.from_numpy(
+            fold_rows.read_expression_matrix(cohort.inputs.expression, rows.sample_ids)
+        )
     )
     with torch.inference_mode():
         image = model.encode_image(

@@ -61,7 +61,7 @@ NO_SLIDES = (
     "no slides to read again; it needs keep_slides: true and an encoder of tiles"
 )
 try:
-    COMPARED = {cohort: runs.compared(CONFIG, cohort) for cohort in COHORTS}
+    COMPARED = {cohort: runs.model_runs(CONFIG, cohort) for cohort in COHORTS}
     SAMPLERS = {cohort: runs.samplers(COMPARED[cohort][0]) for cohort in COHORTS}
     ABLATIONS = {cohort: runs.ablations(CONFIG, cohort) for cohort in COHORTS}
     for planned in COHORTS:
@@ -84,8 +84,12 @@ try:
             sys.exit(f"error: extras of {planned}: stain: {NO_SLIDES}")
     PLANNED = {c: [*COMPARED[c], *ABLATIONS[c].values()] for c in COHORTS}
     # By the names that paths give them; ablations bring encoders and gene sets of their own.
-    FEATURES = {c: runs.by_name(PLANNED[c], "encoder", "features") for c in COHORTS}
-    SETS = {c: runs.by_name(PLANNED[c], "pathways", "pathways") for c in COHORTS}
+    FEATURES = {
+        c: runs.settings_by_name(PLANNED[c], "encoder", "features") for c in COHORTS
+    }
+    SETS = {
+        c: runs.settings_by_name(PLANNED[c], "pathways", "pathways") for c in COHORTS
+    }
     for cohort_runs in PLANNED.values():
         for run in cohort_runs:
             run.search()
@@ -127,7 +131,8 @@ def untracked(value):
 def deciding(section, value):
     """Beside `untracked` settings, those keys of them that do decide a result."""
     return lambda wildcards: json.dumps(
-        configuration.deciding(section, json.loads(value(wildcards))), sort_keys=True
+        configuration.result_settings(section, json.loads(value(wildcards))),
+        sort_keys=True,
     )
 
 

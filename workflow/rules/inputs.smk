@@ -209,8 +209,8 @@ def audited_networks(wildcards, kept=lambda section, values: values):
     return json.dumps(
         {
             name: {
-                "model": runs.network_of(name, own),
-                "train": kept("train", runs.training_of(name, own)),
+                "model": runs.network_settings(name, own),
+                "train": kept("train", runs.training_settings(name, own)),
             }
             for name in audited(wildcards.cohort)
         },

@@ -41,7 +41,9 @@ rule audit_pairings:
         settings=settings("leak_audit"),
         evaluate=settings("evaluate"),
         networks=untracked(audited_networks),
-        deciding=lambda wildcards: audited_networks(wildcards, configuration.deciding),
+        deciding=lambda wildcards: audited_networks(
+            wildcards, configuration.result_settings
+        ),
         sets=lambda wildcards, input: (
             f"--pathways {shlex.quote(str(input.pathways))}" if input.pathways else ""
         ),

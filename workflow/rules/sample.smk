@@ -6,8 +6,8 @@ Reads a fold's model and the bags. Leaves draws/<run>/fold-<k>.zarr and its summ
 
 rule sample:
     input:
-        model=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/models/{run_of(wildcards).trained}/fold-{wildcards.fold}/model.json",
-        weights=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/models/{run_of(wildcards).trained}/fold-{wildcards.fold}/model.safetensors",
+        model=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/models/{run_of(wildcards).trained_run}/fold-{wildcards.fold}/model.json",
+        weights=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/models/{run_of(wildcards).trained_run}/fold-{wildcards.fold}/model.safetensors",
         bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{run_of(wildcards).encoder}.safetensors",
         slides=f"{RESULTS}/{{cohort}}/slides.parquet",
         splits=f"{RESULTS}/{{cohort}}/splits.tsv",

@@ -93,7 +93,9 @@ rule sample_variants:
         ),
         label=lambda wildcards: run_of(wildcards).label,
         samplers=untracked(sampler_settings),
-        deciding=lambda wildcards: sampler_settings(wildcards, configuration.deciding),
+        deciding=lambda wildcards: sampler_settings(
+            wildcards, configuration.result_settings
+        ),
         seed=lambda wildcards: run_of(wildcards).seed,
         device=CONFIG["device"],
     shell:

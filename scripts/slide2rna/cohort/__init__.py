@@ -1,1 +1,1 @@
-"""A cohort: sample sheet, expression, GDC, her2st, splits, the leak guard, and the freeze."""
+"""Cohorts: sample sheet, expression, GDC, her2st, splits, leak guard, and freeze."""

@@ -1,6 +1,6 @@
-"""Expression tables: Parquet, CSV or TSV of a laboratory, or GDC STAR-counts files.
+"""Expression tables: a laboratory's Parquet, CSV or TSV, or GDC STAR-counts files.
 
-Whatever comes in, log2(x+1) as float32 with sorted samples and genes comes out, or one error.
+Each reader returns log2(x+1) as float32, samples and genes sorted, or raises one error.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import polars as pl
 
 from slide2rna.cohort.star_counts import genes_of_types, read_star, sample_rows
 from slide2rna.core.delimited import MISSING, duplicates, read_text, separator_of
-from slide2rna.core.errors import SheetError, listing
+from slide2rna.core.errors import SheetError, list_names
 from slide2rna.core.log import log
 
 ID_NAMES = ("sample_id", "patient_id")
-# log2(x+1) of 50 would be 1e15 transcripts: no measurement, so the table is linear.
+# log2(x+1) of 50 would be 1e15 transcripts, which nobody measures: the table is linear.
 MAX_LOG2 = 50.0
 GENE_HEADERS = ("gene", "genes", "gene_name", "symbol", "gene_symbol")
-# As polars reads numbers; Python's float() also takes 1_000.
+# Numbers as polars reads them; Python's float() also accepts 1_000.
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
 
 
@@ -34,7 +34,7 @@ def read_expression(
     samples: list[str] | None = None,
     gene_types: list[str] | None = None,
 ) -> pl.DataFrame:
-    """Read expression and bring it to log2(x+1).
+    """Read expression and transform it to log2(x+1).
 
     Parameters
     ----------
@@ -43,18 +43,19 @@ def read_expression(
         and a column per gene; or a folder of GDC STAR-counts TSV files, where a file's sample id
         is its name up to the first dot.
     unit
-        Of a table: log2 is taken as log2(x+1), linear is transformed, counts become
-        log2(CPM+1) over all genes of the table. STAR's `unstranded` is counts, its other columns
-        are linear, whatever `unit` says.
+        Unit of a table: log2 means log2(x+1), linear is transformed, counts become log2(CPM+1)
+        over all genes of the table. Ignored for STAR-counts files: their `unstranded` is counts,
+        their other columns are linear.
     column
-        Of STAR-counts files.
+        Column of STAR-counts files to read.
     genes
-        Keep these; None keeps all.
+        Genes to keep; None keeps all.
     samples
-        Rows to keep; None keeps all. All of them must be there.
+        Samples to keep, all of which must be present; None keeps all.
     gene_types
-        Of STAR-counts files: keep genes with an id of one of GENCODE's types (protein_coding,
-        lncRNA, ...); None keeps all. CPM is over all types. With `genes` it says nothing.
+        For STAR-counts files: keep genes that have an id of one of these GENCODE types
+        (protein_coding, lncRNA, ...); None keeps all. CPM covers all types. Ignored if `genes`
+        is set.
 
     Returns
     -------
@@ -65,7 +66,7 @@ def read_expression(
     ------
     SheetError
         Missing samples or genes, repeated samples or genes, NaN, infinite, negative or
-        non-numeric values, linear values where log2 was promised, samples as columns.
+        non-numeric values, linear values declared as log2, samples as columns.
     """
     path = Path(path)
     if path.is_dir():
@@ -75,7 +76,7 @@ def read_expression(
         remedy = "remove gene_types, or give genes"
         raise SheetError(path, "only STAR-counts files say the type of a gene", remedy)
     else:
-        ids, names, values = _read_own(path)
+        ids, names, values = _read_table(path)
         if samples is not None:
             keep = sample_rows(path, samples, ids, names)
             ids, values = [ids[i] for i in keep], values[keep]
@@ -83,7 +84,7 @@ def read_expression(
     values = to_log2(path, ids, values, unit)
     if gene_types and genes is None:
         genes = genes_of_types(path, gene_types)
-    order = _columns_of(path, names, genes)
+    order = _column_order(path, names, genes)
     rows = sorted(range(len(ids)), key=ids.__getitem__)
     values = np.ascontiguousarray(values[np.ix_(rows, order)].T, dtype=np.float32)
     columns = {names[g]: values[i] for i, g in enumerate(order)}
@@ -91,18 +92,18 @@ def read_expression(
 
 
 def to_log2(where: object, ids: list[str], values: np.ndarray, unit: str) -> np.ndarray:
-    """Bring values (samples x genes) in `unit` to log2(x+1); CPM is x / sum(x) * 1e6.
+    """Transform values (samples x genes) from `unit` to log2(x+1); CPM is x / sum(x) * 1e6.
 
     Raises
     ------
     SheetError
-        Values above 50 that are said to be log2; a sample without counts.
+        Values above 50 declared as log2; a sample without counts.
     """
     if unit == "log2":
-        high = np.argmax(values) if values.size else 0
-        if values.size and values.flat[high] > MAX_LOG2:
-            sample = ids[int(high) // values.shape[1]]
-            cause = f"a value of {values.flat[high]:g} (sample {sample}) can't be log2(x+1)"
+        highest = np.argmax(values) if values.size else 0
+        if values.size and values.flat[highest] > MAX_LOG2:
+            sample = ids[int(highest) // values.shape[1]]
+            cause = f"a value of {values.flat[highest]:g} (sample {sample}) can't be log2(x+1)"
             raise SheetError(where, cause, "set expression_unit: linear or counts")
         return values
     if values.size and values.max() < 25 and values.shape[1] > 500:
@@ -111,19 +112,21 @@ def to_log2(where: object, ids: list[str], values: np.ndarray, unit: str) -> np.
         total = values.sum(axis=1, dtype=np.float64, keepdims=True)
         empty = [ids[i] for i in np.flatnonzero(total[:, 0] == 0)]
         if empty:
-            cause = f"sample {listing(empty)} has no counts at all"
+            cause = f"sample {list_names(empty)} has no counts at all"
             raise SheetError(where, cause, "leave it out of the table and the sheet")
         values = values * (1e6 / total)
     return np.log2(values + 1)
 
 
 def read_genes(path: str | Path) -> list[str]:
-    """The genes of a list, sorted, each once."""
-    return sorted(set(listed_genes(path)))
+    """Return the distinct genes of a list file, sorted."""
+    return sorted(set(read_gene_list(path)))
 
 
-def listed_genes(path: str | Path) -> list[str]:
-    """A gene list as it stands: the first cell of each line; a first line `gene` is a header.
+def read_gene_list(path: str | Path) -> list[str]:
+    """Read a gene list in file order: the first cell of each line.
+
+    A first line such as `gene` is a header.
 
     Raises
     ------
@@ -140,8 +143,8 @@ def listed_genes(path: str | Path) -> list[str]:
     return names
 
 
-def _read_own(path: Path) -> tuple[list[str], list[str], np.ndarray]:
-    """A laboratory's table as (sample ids, gene names, float values)."""
+def _read_table(path: Path) -> tuple[list[str], list[str], np.ndarray]:
+    """Read a laboratory's table as (sample ids, gene names, float values)."""
     if path.suffix == ".parquet":
         try:
             table = pl.read_parquet(path)
@@ -166,17 +169,17 @@ def _read_own(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     if ids.null_count() or (ids == "").any():
         row = int(np.flatnonzero((ids.fill_null("") == "").to_numpy())[0]) + 1
         raise SheetError(f"{path} row {row}", f"{key} is empty", "give every row its sample id")
-    twice = ids.filter(ids.is_duplicated()).unique().sort().to_list()
-    if twice:
+    repeated = ids.filter(ids.is_duplicated()).unique().sort().to_list()
+    if repeated:
         remedy = "keep one row per sample (or average them yourself)"
-        raise SheetError(path, f"sample {listing(twice)} has several rows", remedy)
-    # polars fills integer columns' nulls with NaN here, which the value check then names.
+        raise SheetError(path, f"sample {list_names(repeated)} has several rows", remedy)
+    # polars fills nulls of integer columns with NaN here, which the value check reports.
     values = table.select(pl.col(genes).cast(pl.Float32)).to_numpy()
     return ids.to_list(), genes, values
 
 
 def _read_csv(path: Path) -> pl.DataFrame:
-    """A text table with the first column as text and the others as float32."""
+    """Read a text table with the id column as text and the others as float32."""
     text = read_text(path).lstrip("\r\n")
     header, _, body = text.partition("\n")
     header = header.strip("\r")
@@ -186,9 +189,11 @@ def _read_csv(path: Path) -> pl.DataFrame:
     if "" in names:
         cause = f"column {names.index('') + 1} has no name"
         raise SheetError(f"{path} line 1", cause, "name the gene or remove the column")
-    twice = duplicates(names)
-    if twice:
-        raise SheetError(path, f"gene {listing(twice)} has several columns", "keep one of them")
+    repeated = duplicates(names)
+    if repeated:
+        raise SheetError(
+            path, f"gene {list_names(repeated)} has several columns", "keep one of them"
+        )
     key = next((name for name in ID_NAMES if name in names), names[0])
     kinds = {name: pl.String if name == key else pl.Float32 for name in names}
     if not body.strip():
@@ -205,14 +210,14 @@ def _read_csv(path: Path) -> pl.DataFrame:
         _name_text_cell(path, text, separator, names, key)
         cause = str(error).splitlines()[0]
         raise SheetError(path, cause, "give every row as many cells as the header") from error
-    if table[key].null_count():  # blank lines; looked for only where they can be
+    if table[key].null_count():  # only then can there be blank lines
         table = table.filter(~pl.all_horizontal(pl.all().is_null()))
     return table
 
 
 def _name_text_cell(path: Path, text: str, separator: str, names: list[str], key: str) -> None:
-    """Raise for the first cell that should be a number and isn't."""
-    where = names.index(key)
+    """Raise an error for the first cell that should be a number and isn't."""
+    id_at = names.index(key)
     reader = csv.reader(stdio.StringIO(text), delimiter=separator)
     next(reader)
     for row in filter(None, reader):
@@ -222,35 +227,39 @@ def _name_text_cell(path: Path, text: str, separator: str, names: list[str], key
             raise SheetError(f"{path} line {reader.line_num}", cause, remedy)
         for index, cell in enumerate(row):
             if (
-                index != where
+                index != id_at
                 and cell.strip() not in MISSING
                 and not NUMBER.fullmatch(cell.strip())
             ):
-                cause = f"gene {names[index]} of sample {row[where]} is '{cell[:30]}', not a number"
+                cause = f"gene {names[index]} of sample {row[id_at]} is '{cell[:30]}', not a number"
                 raise SheetError(f"{path} line {reader.line_num}", cause, "mend or remove it")
 
 
 def _check_values(path: Path, ids: list[str], genes: list[str], values: np.ndarray) -> None:
-    for found, what in (
+    """Raise an error for missing, infinite or negative values."""
+    for wrong, kind in (
         (~np.isfinite(values), "missing, NaN or infinite"),
         (values < 0, "negative"),
     ):
-        if found.any():
-            row, gene = np.argwhere(found)[0]
-            cause = f"{int(found.sum())} values are {what}, first gene {genes[gene]} of {ids[row]}"
+        if wrong.any():
+            row, gene = np.argwhere(wrong)[0]
+            cause = f"{int(wrong.sum())} values are {kind}, first gene {genes[gene]} of {ids[row]}"
             remedy = (
                 "give log2(x+1), linear or counts, not z-scores"
-                if what == "negative"
+                if kind == "negative"
                 else "fill or remove the gene or the sample"
             )
             raise SheetError(path, cause, remedy)
 
 
-def _columns_of(path: Path, names: list[str], genes: list[str] | None) -> list[int]:
-    index = {name: column for column, name in enumerate(names)}
+def _column_order(path: Path, names: list[str], genes: list[str] | None) -> list[int]:
+    """Return the columns of the genes to keep, in the genes' sorted order."""
+    position = {name: column for column, name in enumerate(names)}
     if genes is not None:
-        lost = [name for name in sorted(set(genes)) if name not in index]
-        if lost:
-            cause = f"{len(lost)} of {len(set(genes))} listed genes are missing: {listing(lost)}"
+        absent = [name for name in sorted(set(genes)) if name not in position]
+        if absent:
+            cause = (
+                f"{len(absent)} of {len(set(genes))} listed genes are missing: {list_names(absent)}"
+            )
             raise SheetError(path, cause, "mend the gene list or use the same gene annotation")
-    return [index[name] for name in sorted(set(names) if genes is None else set(genes))]
+    return [position[name] for name in sorted(set(names) if genes is None else set(genes))]

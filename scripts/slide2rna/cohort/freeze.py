@@ -1,20 +1,19 @@
-"""Stage 1: freeze a cohort: its slides, its expression, its folds, and what was left out.
+"""Cohort freeze (stage 1): slides, expression, folds, and a record of dropped slides.
 
-Everything is read and checked before the first file is written, and cohort.json comes last, so
-a folder with a cohort.json is whole. The same inputs and seed give the same bytes. The workflow
-has the folds made by a job of their own: other folds need no other slides.
+All inputs are read and checked before the first file is written, and cohort.json is written last,
+so a folder with a cohort.json is complete. The same inputs and seed give the same bytes. The
+workflow makes the folds in a separate job, because new folds need no new slides.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from slide2rna.cohort import published_splits, splits
 from slide2rna.cohort.expression import read_expression
-from slide2rna.cohort.gdc_cohort import gene_list, read_or_freeze
+from slide2rna.cohort.gdc_cohort import CohortAudit, gene_list, read_or_freeze
 from slide2rna.cohort.her2st import CAVEAT as HER2ST_CAVEAT
 from slide2rna.cohort.her2st import read_her2st
 from slide2rna.cohort.sheet import read_sheet
@@ -22,6 +21,8 @@ from slide2rna.core.config import Settings
 from slide2rna.core.errors import SheetError
 from slide2rna.core.files import write_json, write_parquet, write_text
 from slide2rna.core.log import log
+from slide2rna.core.settings import FoldsSettings
+from slide2rna.core.types import Row
 
 SCHEMA = {
     "slide_id": pl.String,
@@ -43,7 +44,7 @@ CAVEAT = "split by section, not by patient: no claim about patients"
 def freeze_cohort(
     name: str,
     source: Settings,
-    folds: Settings,
+    folds: FoldsSettings,
     seed: int,
     out: str | Path,
     needs_slides: bool = False,
@@ -56,8 +57,8 @@ def freeze_cohort(
     name
         The cohort's name.
     source
-        The cohort's block of the configuration. `gdc` is frozen in its manifest first; `demo` and
-        `law` read what their generator left in `out`/source, as any other sample sheet.
+        The cohort's block of the configuration. `gdc` first freezes its manifest; `demo` and
+        `law` read the sample sheet that their generator wrote to `out`/source.
     folds
         Section `folds`.
     seed
@@ -65,40 +66,40 @@ def freeze_cohort(
     out
         results/<cohort>.
     needs_slides
-        Refuse a sheet's rows without a slide: the features are made from slides.
+        Reject sheet rows without a slide, because features are computed from slides.
     with_folds
-        False leaves splits.tsv to `divide`. Folds and seed then matter to published splits alone,
-        which say what slides there are.
+        False leaves splits.tsv to `split_cohort`. Folds and seed then matter only for published
+        splits, which decide which slides stay.
 
     Raises
     ------
     SheetError, ConfigError, DownloadError
-        One line that names file, row or key, and the remedy; then no table is written.
+        One line that names file, row or key, and the remedy; no table is written then.
     """
     out = Path(out)
     unit_kind = source.get("split_unit", "patient")
-    audit: dict[str, Any]
+    audit: CohortAudit
     if source["source"] == "gdc":
         slides, expression, audit = read_or_freeze(name, source, out)
         origin: str | Path = source["project"]
-        below = CAVEAT
+        section_caveat = CAVEAT
     elif source["source"] == "her2st":
-        slides, expression, dropped, flow = _from_her2st(source, out)
+        slides, expression, dropped, flow = _read_her2st_cohort(source, out)
         audit = {"flow": flow, "dropped": dropped}
         one_patient = slides["patient_id"].n_unique() == 1
-        below = HER2ST_CAVEAT if one_patient else CAVEAT
+        section_caveat = HER2ST_CAVEAT if one_patient else CAVEAT
         origin = source["path"]
     else:
         if source["source"] in ("demo", "law"):
-            made = {"sheet": str(out / "source" / "sheet.tsv")}
-            source = source | made | {"expression": str(out / "source" / "expression.parquet")}
-        slides, expression, flow = _from_sheet(source, out, needs_slides)
+            generated = {"sheet": str(out / "source" / "sheet.tsv")}
+            source = source | generated | {"expression": str(out / "source" / "expression.parquet")}
+        slides, expression, flow = _read_sheet_cohort(source, out, needs_slides)
         audit = {"flow": flow, "dropped": []}
-        origin, below = source["sheet"], CAVEAT
-    caveat = None if unit_kind == "patient" else below
-    slides = _with_units(origin, slides, unit_kind)
+        origin, section_caveat = source["sheet"], CAVEAT
+    caveat = None if unit_kind == "patient" else section_caveat
+    slides = _add_units(origin, slides, unit_kind)
     if source.get("splits") == published_splits.NAME:
-        slides = _published_folds(origin, slides, source, folds, seed, audit)
+        slides = _keep_published_slides(origin, slides, source, folds, seed, audit)
         expression = expression.filter(pl.col("sample_id").is_in(slides["sample_id"].implode()))
     slides = slides.select(
         pl.col(column).cast(kind) if column in slides.columns else pl.lit(None, kind).alias(column)
@@ -115,51 +116,52 @@ def freeze_cohort(
         "n_genes": expression.width - 1,
         "n_sites": slides["site"].drop_nulls().n_unique(),
     }
-    table = _folds(origin, slides, source, folds, seed) if with_folds else None
-    _write(out, slides, expression, table, summary | audit)
+    table = _make_folds(origin, slides, source, folds, seed) if with_folds else None
+    _write_cohort(out, slides, expression, table, {**summary, **audit})
 
 
 def split_cohort(
     slides: str | Path,
     origin: str | Path,
     source: Settings,
-    folds: Settings,
+    folds: FoldsSettings,
     seed: int,
     out: str | Path,
 ) -> None:
-    """Write the folds of a frozen cohort, as `build` does.
+    """Write the folds of a frozen cohort, as `freeze_cohort` does.
 
     Parameters
     ----------
     slides
         slides.parquet of the cohort.
     origin
-        What an error names as the place of the slides' own splits.
+        Source of the slides' split column, for error messages.
     source
-        Of a cohort's block, the keys splits and published_splits.
+        The keys splits and published_splits of a cohort's block.
     folds, seed
-        As in `build`.
+        As in `freeze_cohort`.
     out
         splits.tsv: unit, fold, part.
 
     Raises
     ------
     SheetError, ConfigError
-        As `build`, of splits and folds.
+        As `freeze_cohort`, for splits and folds.
     """
-    table = _folds(origin, pl.read_parquet(slides), source, folds, seed)
+    table = _make_folds(origin, pl.read_parquet(slides), source, folds, seed)
     write_text(table.write_csv(separator="\t"), out)
     log.info("%d folds of %d units", table["fold"].n_unique(), table["unit"].n_unique())
 
 
-def _write(
+def _write_cohort(
     out: Path,
     slides: pl.DataFrame,
     expression: pl.DataFrame,
     folds: pl.DataFrame | None,
-    summary: dict[str, Any],
+    summary: Row,
 ) -> None:
-    # An old cohort.json must not vouch for new tables if this is killed half way.
+    """Write the cohort's tables, then cohort.json."""
+    # An old cohort.json must not vouch for new tables if this job is killed halfway.
     (out / "cohort.json").unlink(missing_ok=True)
     write_parquet(slides, out / "slides.parquet")
     write_parquet(expression, out / "expression.parquet")
@@ -173,7 +175,8 @@ def _write(
     )
 
 
-def _step(step: str, slides: pl.DataFrame) -> dict[str, Any]:
+def _flow_step(step: str, slides: pl.DataFrame) -> Row:
+    """Return a step of the cohort's flow: how many slides and patients are left."""
     return {
         "step": step,
         "slides": slides.height,
@@ -181,9 +184,10 @@ def _step(step: str, slides: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def _from_sheet(
+def _read_sheet_cohort(
     source: Settings, out: Path, needs_slides: bool
-) -> tuple[pl.DataFrame, pl.DataFrame, list[dict[str, Any]]]:
+) -> tuple[pl.DataFrame, pl.DataFrame, list[Row]]:
+    """Read the sample sheet and its expression; return them with the flow."""
     slides = read_sheet(source["sheet"], needs_slides)
     expression = read_expression(
         source["expression"],
@@ -193,24 +197,29 @@ def _from_sheet(
         samples=slides["sample_id"].unique().to_list(),
         gene_types=source.get("gene_types"),
     )
-    return slides, expression, [_step("in the sheet", slides), _step("with expression", slides)]
+    return (
+        slides,
+        expression,
+        [_flow_step("in the sheet", slides), _flow_step("with expression", slides)],
+    )
 
 
-def _from_her2st(
+def _read_her2st_cohort(
     source: Settings, out: Path
-) -> tuple[pl.DataFrame, pl.DataFrame, list[dict[str, str]], list[dict[str, Any]]]:
+) -> tuple[pl.DataFrame, pl.DataFrame, list[Row], list[Row]]:
+    """Read slides, expression, dropped rows and flow of the her2st cohort."""
     slides, expression, dropped = read_her2st(source["path"])
     genes = gene_list(source, out)
     if genes is not None:
-        lost = [gene for gene in genes if gene not in expression.columns]
-        if lost:
-            cause = f"{len(lost)} listed genes are not in the cohort, first {lost[0]}"
+        missing = [gene for gene in genes if gene not in expression.columns]
+        if missing:
+            cause = f"{len(missing)} listed genes are not in the cohort, first {missing[0]}"
             raise SheetError(source["genes"], cause, "mend the gene list")
         expression = expression.select("sample_id", *genes)
-    return slides, expression, dropped, [_step("regions with counts", slides)]
+    return slides, expression, dropped, [_flow_step("regions with counts", slides)]
 
 
-def _with_units(origin: object, slides: pl.DataFrame, unit_kind: str) -> pl.DataFrame:
+def _add_units(origin: object, slides: pl.DataFrame, unit_kind: str) -> pl.DataFrame:
     """Add `unit`: the patient, or the section (her2st's, otherwise the slide's file or id)."""
     if unit_kind == "patient":
         return slides.with_columns(pl.col("patient_id").alias("unit"))
@@ -218,22 +227,24 @@ def _with_units(origin: object, slides: pl.DataFrame, unit_kind: str) -> pl.Data
         return slides.with_columns(pl.col("section").alias("unit"))
     file = pl.coalesce("path", "slide_id")
     slides = slides.with_columns(pl.col("slide_id").sort().first().over(file).alias("unit"))
-    spread = slides.group_by("sample_id").agg(pl.col("unit").unique().sort())
-    spread = spread.filter(pl.col("unit").list.len() > 1).sort("sample_id")
-    if spread.height:
-        cause = f"sample {spread['sample_id'][0]} is measured on several sections"
+    sections = slides.group_by("sample_id").agg(pl.col("unit").unique().sort())
+    sections = sections.filter(pl.col("unit").list.len() > 1).sort("sample_id")
+    if sections.height:
+        cause = f"sample {sections['sample_id'][0]} is measured on several sections"
         remedy = "give each section its own sample_id, or use split_unit: patient"
         raise SheetError(origin, cause, remedy)
     return slides
 
 
-def _folds(
-    origin: str | Path, slides: pl.DataFrame, source: Settings, folds: Settings, seed: int
+def _make_folds(
+    origin: str | Path, slides: pl.DataFrame, source: Settings, folds: FoldsSettings, seed: int
 ) -> pl.DataFrame:
-    """The folds from the given file, from the sheet's column, or drawn."""
-    units, has_column = _units(origin, slides, source)
+    """Take the folds from a split file or the sheet's split column, or draw them."""
+    units, has_column = _split_units(origin, slides, source)
     if source.get("splits") == published_splits.NAME:
-        return published_splits.read(source["published_splits"], units, folds, seed)[0]
+        return published_splits.read_published_split(
+            source["published_splits"], units, folds, seed
+        )[0]
     if source.get("splits"):
         return splits.from_file(source["splits"], units, folds, seed)
     if has_column:
@@ -241,34 +252,36 @@ def _folds(
     return splits.draw(units, folds, seed)
 
 
-def _published_folds(
+def _keep_published_slides(
     origin: str | Path,
     slides: pl.DataFrame,
     source: Settings,
-    folds: Settings,
+    folds: FoldsSettings,
     seed: int,
-    audit: dict[str, Any],
+    audit: CohortAudit,
 ) -> pl.DataFrame:
-    """The slides that the published folds name; `audit` says what was left out."""
-    units, _ = _units(origin, slides, source)
+    """Return the slides that the published folds name; record the others in `audit`."""
+    units, _ = _split_units(origin, slides, source)
     path = source["published_splits"]
-    table, lost = published_splits.read(path, units, folds, seed)
-    if lost:
-        log.info("%s: it doesn't name %d units of the cohort, left out", path, len(lost))
-    gone = pl.col("unit").is_in(lost)
-    left = slides.filter(gone).sort("slide_id").select("slide_id", "patient_id")
+    table, unlisted = published_splits.read_published_split(path, units, folds, seed)
+    if unlisted:
+        log.info("%s: it doesn't name %d units of the cohort, left out", path, len(unlisted))
+    is_unlisted = pl.col("unit").is_in(unlisted)
+    dropped = slides.filter(is_unlisted).sort("slide_id").select("slide_id", "patient_id")
     reason = f"not in the published folds ({Path(path).name})"
     audit["dropped"] = audit["dropped"] + [
-        row | {"kind": "slide", "reason": reason} for row in left.rows(named=True)
+        row | {"kind": "slide", "reason": reason} for row in dropped.rows(named=True)
     ]
-    slides = slides.filter(~gone)
-    audit["flow"] = [*audit["flow"], _step("in the published folds", slides)]
-    audit["published_splits"] = published_splits.facts(path, table)
+    slides = slides.filter(~is_unlisted)
+    audit["flow"] = [*audit["flow"], _flow_step("in the published folds", slides)]
+    audit["published_splits"] = published_splits.published_facts(path, table)
     return slides
 
 
-def _units(origin: str | Path, slides: pl.DataFrame, source: Settings) -> tuple[pl.DataFrame, bool]:
-    """Split units with their site and what the sheet's column says; whether it says anything."""
+def _split_units(
+    origin: str | Path, slides: pl.DataFrame, source: Settings
+) -> tuple[pl.DataFrame, bool]:
+    """Return split units with site and sheet splits, and whether the sheet has any splits."""
     has_column = "split" in slides.columns and slides["split"].is_not_null().any()
     if has_column and source.get("splits"):
         cause = "a split is given twice: the column split and the key splits"

@@ -1,6 +1,6 @@
-"""What GDC has: the release, a project's patients, its slides and its STAR counts.
+"""GDC queries: data release, and a project's patients, slides and STAR counts.
 
-Every query is a POST whose filters are JSON, read page by page in a fixed order:
+Each query is a POST with JSON filters, read page by page in a fixed order:
 https://docs.gdc.cancer.gov/API/Users_Guide/Search_and_Retrieval/
 """
 
@@ -14,6 +14,7 @@ import polars as pl
 
 from slide2rna.core.errors import ConfigError, DownloadError
 from slide2rna.core.log import log
+from slide2rna.core.types import Row
 from slide2rna.transfer import client
 
 PAGE = 1000
@@ -47,7 +48,7 @@ FIELDS = (
     "cases.samples.sample_type",
     "cases.samples.portions.analytes.aliquots.submitter_id",
 )
-# Codes of the TCGA barcode; other projects give the name alone.
+# Codes of the TCGA barcode; other projects give only the name.
 # https://gdc.cancer.gov/resources-tcga-users/tcga-code-tables/sample-type-codes
 SAMPLE_TYPES = {
     "Primary Tumor": "01",
@@ -63,28 +64,28 @@ BARCODE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}-(\d{2})[A-Z]")
 
 
 def release(session: client.Client, api: str) -> str:
-    """GDC's data release, from `/status`.
+    """Return GDC's data release, from `/status`.
 
     https://docs.gdc.cancer.gov/API/Users_Guide/Search_and_Retrieval/#status-endpoint
     """
-    found = client.get_json(session, f"{api}/status").get("data_release")
-    if not found:
+    data_release = client.get_json(session, f"{api}/status").get("data_release")
+    if not data_release:
         raise DownloadError(f"{api}/status", "no data_release in the answer", "check the key api")
-    return str(found)
+    return str(data_release)
 
 
 def patients(session: client.Client, api: str, project: str) -> list[str]:
-    """Submitter ids of a project's cases, sorted.
+    """Return the submitter ids of a project's cases, sorted.
 
     Raises
     ------
     ConfigError
-        GDC knows no case of this project.
+        GDC has no case of this project.
     """
     hits = _query(
         session,
         f"{api}/cases",
-        [_is("project.project_id", [project])],
+        [_field_in("project.project_id", [project])],
         ("case_id", "submitter_id"),
         "case_id",
     )
@@ -95,7 +96,7 @@ def patients(session: client.Client, api: str, project: str) -> list[str]:
 
 
 def slides(session: client.Client, api: str, project: str, kind: str) -> pl.DataFrame:
-    """A project's slide images: diagnostic ones (FFPE), or with `all` the frozen tissue's too.
+    """List a project's slide images: diagnostic ones (FFPE); with `all`, frozen tissue too.
 
     Returns
     -------
@@ -106,43 +107,46 @@ def slides(session: client.Client, api: str, project: str, kind: str) -> pl.Data
         session,
         f"{api}/files",
         [
-            _is("cases.project.project_id", [project]),
-            _is("data_type", ["Slide Image"]),
-            _is("experimental_strategy", STRATEGIES[kind]),
-            _is("access", ["open"]),
+            _field_in("cases.project.project_id", [project]),
+            _field_in("data_type", ["Slide Image"]),
+            _field_in("experimental_strategy", STRATEGIES[kind]),
+            _field_in("access", ["open"]),
         ],
         FIELDS,
         "file_id",
     )
-    return _table(hits, "slide", api)
+    return _file_table(hits, "slide", api)
 
 
 def expression(
-    session: client.Client, api: str, project: str, only: Iterable[str] | None = None
+    session: client.Client, api: str, project: str, patient_ids: Iterable[str] | None = None
 ) -> pl.DataFrame:
-    """A project's open STAR-counts files, of all patients or of those in `only`.
+    """List a project's open STAR-counts files, of all patients or of those in `patient_ids`.
 
     https://docs.gdc.cancer.gov/Data/Bioinformatics_Pipelines/Expression_mRNA_Pipeline/
     """
     filters = [
-        _is("cases.project.project_id", [project]),
-        _is("data_category", ["Transcriptome Profiling"]),
-        _is("data_type", ["Gene Expression Quantification"]),
-        _is("analysis.workflow_type", ["STAR - Counts"]),
-        _is("access", ["open"]),
+        _field_in("cases.project.project_id", [project]),
+        _field_in("data_category", ["Transcriptome Profiling"]),
+        _field_in("data_type", ["Gene Expression Quantification"]),
+        _field_in("analysis.workflow_type", ["STAR - Counts"]),
+        _field_in("access", ["open"]),
     ]
-    if only is not None:
-        filters.append(_is("cases.submitter_id", sorted(only)))
-    return _table(_query(session, f"{api}/files", filters, FIELDS, "file_id"), "expression", api)
+    if patient_ids is not None:
+        filters.append(_field_in("cases.submitter_id", sorted(patient_ids)))
+    return _file_table(
+        _query(session, f"{api}/files", filters, FIELDS, "file_id"), "expression", api
+    )
 
 
 def sample_code(specimen: str | None, name: str | None) -> str | None:
-    """Two digits of the sample type: from the barcode if there is one, else from its name."""
-    found = BARCODE.match(specimen or "")
-    return found[1] if found else SAMPLE_TYPES.get(name or "")
+    """Return the two-digit sample type, from the barcode if present, else from its name."""
+    barcode = BARCODE.match(specimen or "")
+    return barcode[1] if barcode else SAMPLE_TYPES.get(name or "")
 
 
-def _is(field: str, values: list[str]) -> dict[str, Any]:
+def _field_in(field: str, values: list[str]) -> dict[str, Any]:
+    """Return GDC's filter `field in values`."""
     return {"op": "in", "content": {"field": field, "value": values}}
 
 
@@ -153,7 +157,7 @@ def _query(
     fields: Iterable[str],
     key: str,
 ) -> list[dict[str, Any]]:
-    """All hits of a query; one that changed between two pages is refused, not mixed."""
+    """Return all hits of a query; raise an error if the list changes between two pages."""
     hits: dict[str, dict[str, Any]] = {}
     total = None
     while total is None or len(hits) < total:
@@ -183,17 +187,18 @@ def _query(
     return list(hits.values())
 
 
-def _table(hits: list[dict[str, Any]], kind: str, api: str) -> pl.DataFrame:
+def _file_table(hits: list[dict[str, Any]], kind: str, api: str) -> pl.DataFrame:
+    """Return the hits of a query as a table with the columns of `SCHEMA`."""
     try:
-        rows = [_row(hit, kind, api) for hit in hits]
+        rows = [_file_row(hit, kind, api) for hit in hits]
     except (AttributeError, KeyError, TypeError) as error:
         cause = f"a file isn't described as GDC describes them ({error})"
         raise DownloadError(f"{api}/files", cause, "check the key api") from error
     return pl.DataFrame(rows, schema=SCHEMA, orient="row").sort("uuid")
 
 
-def _row(hit: dict[str, Any], kind: str, api: str) -> dict[str, Any]:
-    """One file; ids are joined by ';' where it belongs to several patients or samples."""
+def _file_row(hit: dict[str, Any], kind: str, api: str) -> Row:
+    """Return the row of one file; ';' joins the ids of several patients or samples."""
     cases = hit.get("cases") or []
     samples = [sample for case in cases for sample in case.get("samples") or []]
     aliquots = [
@@ -206,7 +211,7 @@ def _row(hit: dict[str, Any], kind: str, api: str) -> dict[str, Any]:
     specimens = [sample.get("submitter_id") for sample in samples]
     codes = {sample_code(s.get("submitter_id"), s.get("sample_type")) or "" for s in samples}
     if kind == "slide" and BARCODE.match(hit["file_name"]):
-        # A TCGA slide says itself which sample it is of.
+        # The name of a TCGA slide contains its sample.
         specimens = [hit["file_name"][:16]]
         codes = {sample_code(hit["file_name"], None) or ""}
     uuid = hit.get("file_id") or hit["id"]
@@ -218,14 +223,14 @@ def _row(hit: dict[str, Any], kind: str, api: str) -> dict[str, Any]:
         "size": hit.get("file_size"),
         "state": hit.get("state"),
         "url": f"{api}/data/{uuid}",
-        "patient_id": _joined(case.get("submitter_id") for case in cases),
-        "specimen": _joined(specimens),
+        "patient_id": _join_ids(case.get("submitter_id") for case in cases),
+        "specimen": _join_ids(specimens),
         "sample_type": ";".join(sorted(codes)) or None,
-        # A slide's sample lists the aliquots that were made of it, which are not the slide's.
-        "aliquot": _joined(aliquots) if kind == "expression" else None,
+        # A slide's record lists the aliquots of its sample, which are not from the slide.
+        "aliquot": _join_ids(aliquots) if kind == "expression" else None,
         "medium": hit.get("experimental_strategy") if kind == "slide" else None,
     }
 
 
-def _joined(values: Iterable[str | None]) -> str | None:
+def _join_ids(values: Iterable[str | None]) -> str | None:
     return ";".join(sorted({value for value in values if value})) or None

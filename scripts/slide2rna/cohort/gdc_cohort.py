@@ -1,22 +1,24 @@
-"""A cohort from GDC (slides of CPTAC from PathDB): frozen once, then made from what is on disk."""
+"""GDC cohorts (CPTAC slides come from PathDB): frozen once, then read from local files."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import polars as pl
 
 from slide2rna.cohort import gdc, manifest, pairing, pathdb
 from slide2rna.cohort.expression import read_expression, read_genes
+from slide2rna.cohort.published_splits import PublishedFacts
 from slide2rna.core.config import Settings
 from slide2rna.core.errors import ConfigError, DownloadError
 from slide2rna.core.files import sha256sum
 from slide2rna.core.log import log
+from slide2rna.core.types import Row
 from slide2rna.transfer import batch, resumable
 from slide2rna.transfer import client as transfer_client
 
-# The genes of SEQUOIA and RNA-FM, one a line; the commit and the hash pin it.
+# The genes of SEQUOIA and RNA-FM, one per line; commit and hash pin the list.
 PUBLISHED = (
     "https://raw.githubusercontent.com/gevaertlab/sequoia-pub/"
     "daafd609c941e64a5726509ee3dacb0268b56f96/examples/gene_list.csv"
@@ -24,19 +26,38 @@ PUBLISHED = (
 PUBLISHED_SHA256 = "d852c20484807a879dbf6102fb8e3691db139ad6e79efb42dc4fcd897e7ab615"
 
 
+class Acquisition(TypedDict):
+    """Entry of cohort.json about the sources of a GDC cohort."""
+
+    project: str
+    release: str
+    slides_from: str
+    manifest_sha256: str
+    expression_flow: list[Row]
+    patients_with_several_slides: int
+
+
+class CohortAudit(TypedDict):
+    """Entries of cohort.json about sources, dropped rows, and slides left after each step."""
+
+    flow: list[Row]
+    dropped: list[Row]
+    acquisition: NotRequired[Acquisition]
+    published_splits: NotRequired[PublishedFacts]
+
+
 def manifest_path(name: str, source: Settings) -> Path:
-    """Where a cohort's manifest is, or will be."""
+    """Return the path of a cohort's manifest, whether or not it exists yet."""
     return Path(source.get("manifest") or f"manifests/{name}.tsv")
 
 
 def read_or_freeze(
     name: str, source: Settings, out: Path
-) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
-    """Slides and expression of a cohort at GDC.
+) -> tuple[pl.DataFrame, pl.DataFrame, CohortAudit]:
+    """Read slides and expression of a GDC cohort.
 
-    The manifest is read if it is there, and frozen first if it isn't. Expression files that
-    aren't in `out`/star with the right md5 are fetched; with all of them there, and the gene
-    list too, no connection is made.
+    A missing manifest is frozen first. Expression files that aren't in `out`/star with the right
+    md5 are downloaded; if all of them and the gene list are there, no connection is made.
 
     Parameters
     ----------
@@ -51,7 +72,7 @@ def read_or_freeze(
     -------
     tuple
         Slides (slide_id, patient_id, sample_id, site, url, md5, size; no path yet), expression as
-        `read_expression` gives it, and for cohort.json: flow, dropped, acquisition.
+        `read_expression` returns it, and for cohort.json: flow, dropped, acquisition.
 
     Raises
     ------
@@ -65,12 +86,12 @@ def read_or_freeze(
     else:
         freeze(source, path, out, settings)
     table = manifest.read(path)
-    kept = table.filter(pl.col("reason").is_null())
-    slides = kept.filter(pl.col("kind") == "slide")
-    stars = kept.filter(pl.col("kind") == "expression")
+    paired = table.filter(pl.col("reason").is_null())
+    slides = paired.filter(pl.col("kind") == "slide")
+    stars = paired.filter(pl.col("kind") == "expression")
     if slides.is_empty():
-        raise ConfigError(path, "no slide is paired with expression", _hint(table))
-    _fetch_stars(stars, out / "star", settings)
+        raise ConfigError(path, "no slide is paired with expression", _pairing_remedy(table))
+    _fetch_star_files(stars, out / "star", settings)
     expression = read_expression(
         out / "star",
         column=source["expression_column"],
@@ -78,7 +99,7 @@ def read_or_freeze(
         samples=slides["sample_id"].unique().to_list(),
         gene_types=source.get("gene_types"),
     )
-    audit = {
+    audit: CohortAudit = {
         "flow": pairing.flow(table),
         "dropped": pairing.dropped(table),
         "acquisition": {
@@ -98,12 +119,12 @@ def read_or_freeze(
 def freeze(
     source: Settings, path: Path, out: Path, settings: transfer_client.ServerSettings
 ) -> None:
-    """Ask GDC, and PathDB for CPTAC, which files there are; pair them; write the manifest.
+    """List the files at GDC (CPTAC slides at PathDB), pair them and write the manifest.
 
     Raises
     ------
     ConfigError, DownloadError
-        An unknown project or collection; a server that can't be reached or gives no sense.
+        An unknown project or collection; a server that can't be reached or sends nonsense.
     """
     api, project, kind = source["api"], source["project"], source["slide_kind"]
     with transfer_client.session(settings) as client:
@@ -114,39 +135,39 @@ def freeze(
             slides = manifest.read_gdc(source["slide_list"], api)
             releases["slide"] = Path(source["slide_list"]).name
         elif source.get("collection"):
-            local = source.get("pathdb_table")
-            table = Path(local or out / "pathdb-slides.csv")
-            if not local:
+            local_table = source.get("pathdb_table")
+            table = Path(local_table or out / "pathdb-slides.csv")
+            if not local_table:
                 pathdb.fetch_table(source["pathdb"], table, settings)
             slides = pathdb.slides(client, source["pathdb"], source["collection"], table)
             releases["slide"] = f"PathDB {source['collection']}, {Path(pathdb.TABLE).name}"
         else:
             slides = gdc.slides(client, api, project, kind)
-        only = None
+        collection_patients = None
         if source.get("collection"):
-            # CPTAC-3 is a dozen cancers; a collection is one.
-            only = sorted(set(slides["patient_id"].drop_nulls()))
-            patients = [patient for patient in patients if patient in set(only)]
-        stars = gdc.expression(client, api, project, only)
+            # CPTAC-3 covers a dozen cancers; a collection covers one.
+            collection_patients = sorted(set(slides["patient_id"].drop_nulls()))
+            patients = [patient for patient in patients if patient in set(collection_patients)]
+        stars = gdc.expression(client, api, project, collection_patients)
     log.info("%s: %d slides, %d expression files", project, slides.height, stars.height)
     types = tuple(source["sample_types"])
     manifest.write(pairing.pair(slides, stars, patients, kind, types), releases, path)
 
 
 def gene_list(source: Settings, out: Path) -> list[str] | None:
-    """The genes to keep: all (None), a file's, or the published 20,820.
+    """Return the genes to keep: all (None), those of a file, or the published 20,820.
 
-    The published list is fetched once to `out`/genes_published.csv and refused if its sha256 is
-    another; `genes_mirror` is another address of it, or a file.
+    The published list is downloaded once to `out`/genes_published.csv and rejected if its sha256
+    differs; `genes_mirror` is another address of the list, or a file.
 
     Raises
     ------
     DownloadError
-        It can't be had, or isn't the published list.
+        The list can't be downloaded, or isn't the published one.
     """
-    given = source.get("genes")
-    if given != "published":
-        return read_genes(given) if given else None
+    genes = source.get("genes")
+    if genes != "published":
+        return read_genes(genes) if genes else None
     mirror = source.get("genes_mirror") or PUBLISHED
     is_url = mirror.startswith(("http://", "https://"))
     path = out / "genes_published.csv" if is_url else Path(mirror)
@@ -164,9 +185,10 @@ def gene_list(source: Settings, out: Path) -> list[str] | None:
     return read_genes(path)
 
 
-def _fetch_stars(
+def _fetch_star_files(
     stars: pl.DataFrame, folder: Path, settings: transfer_client.ServerSettings
 ) -> None:
+    """Download the expression files that are missing or have a wrong md5."""
     jobs = [
         resumable.Download(
             row["url"], batch.safe_path(folder, f"{row['sample_id']}.tsv"), row["md5"], row["size"]
@@ -179,7 +201,8 @@ def _fetch_stars(
         raise DownloadError(folder, cause, "run it again: what has come is kept")
 
 
-def _hint(table: pl.DataFrame) -> str:
+def _pairing_remedy(table: pl.DataFrame) -> str:
+    """Return the remedy for a cohort without paired slides: the most frequent reason."""
     reasons = table.filter(pl.col("kind") == "slide")["reason"].value_counts(sort=True)
     if reasons.is_empty():
         return "the project has no slide of this kind; CPTAC needs the key collection"

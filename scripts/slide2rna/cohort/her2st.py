@@ -1,8 +1,9 @@
-"""her2st: spatial transcriptomics sections as regions, each a slide area with its pseudo-bulk.
+"""her2st cohort: spatial transcriptomics sections cut into regions with pseudo-bulk expression.
 
 Andersson et al. 2021 (https://doi.org/10.1038/s41467-021-26271-2): H&E sections with an array of
 spots 200 um apart, each with counts per gene. A section is cut into regions of about seven
-neighbouring spots; a region's counts are summed. All of it is one tumour of one patient.
+neighbouring spots; a region is a slide area, and its spots' counts are summed. All sections come
+from one tumour of one patient.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ from scipy.spatial import ConvexHull
 from slide2rna.cohort.expression import to_log2
 from slide2rna.core.delimited import read_table
 from slide2rna.core.errors import SheetError
+from slide2rna.core.types import Row
 
 CAVEAT = "within one patient, adjacent sections: no claim about patients"
 SPOT_PITCH_UM = 200.0  # centre to centre on the array (Stahl et al. 2016)
 SPOTS_PER_REGION = 7
-# A gene seen in fewer regions of the cohort is noise at this depth; no image is looked at.
+# A gene detected in fewer regions is noise at this depth; images play no part in this filter.
 MIN_REGION_SHARE = 0.1
 SPOT_COLUMNS = ("x", "y", "new_x", "new_y", "pixel_x", "pixel_y")
 
 
 class Section(NamedTuple):
-    """One section: spots with counts, and where the array lies in the image."""
+    """One section: spots with counts, and the position of the array in the image."""
 
     name: str
     image: Path
@@ -44,11 +46,11 @@ class Section(NamedTuple):
     genes: list[str]
     slope: np.ndarray  # (2,) px per array step
     offset: np.ndarray  # (2,) px at array coordinate 0
-    lost: int  # spots with a position or counts, not both
+    unmatched: int  # spots with a position or counts, not both
 
     @property
     def mpp(self) -> float:
-        """Micrometres per pixel, from the spots' pitch (the images don't say it)."""
+        """Micrometres per pixel, from the spot pitch (the images don't contain it)."""
         return float(SPOT_PITCH_UM / np.sqrt(self.slope.prod()))
 
 
@@ -60,7 +62,7 @@ def read_section(folder: Path, name: str) -> Section:
     Raises
     ------
     SheetError
-        A file or column is missing, a count is no whole number, or nothing can be joined.
+        A file or column is missing, a count is not a whole number, or no spots can be joined.
     """
     spots_path, counts_path = folder / f"{name}.spots.tsv", folder / f"{name}.counts.tsv.gz"
     spots = read_table(spots_path)
@@ -80,12 +82,13 @@ def read_section(folder: Path, name: str) -> Section:
     if len(set(names)) < len(names) or len(rows) < table.height or sum(counts.null_count().row(0)):
         cause = "a spot is there twice, or has no count for a gene"
         raise SheetError(f"{folder}/{name}", cause, "give the her2st files unchanged")
-    both = [index for index, spot in enumerate(names) if spot in rows]
-    if len(both) < SPOTS_PER_REGION:
+    matched = [index for index, spot in enumerate(names) if spot in rows]
+    if len(matched) < SPOTS_PER_REGION:
         raise SheetError(counts_path, "its spots are not those of the spots table", "check both")
-    kept = spots[both]
+    matched_spots = spots[matched]
     array_xy, pixel_xy = (
-        kept.select(*pair).to_numpy() for pair in (("new_x", "new_y"), ("pixel_x", "pixel_y"))
+        matched_spots.select(*pair).to_numpy()
+        for pair in (("new_x", "new_y"), ("pixel_x", "pixel_y"))
     )
     fits = [np.polyfit(array_xy[:, axis], pixel_xy[:, axis], 1) for axis in (0, 1)]
     return Section(
@@ -93,16 +96,16 @@ def read_section(folder: Path, name: str) -> Section:
         image=folder / f"{name}.jpg",
         array_xy=array_xy,
         pixel_xy=pixel_xy,
-        counts=counts.to_numpy()[[rows[names[index]] for index in both]],
+        counts=counts.to_numpy()[[rows[names[index]] for index in matched]],
         genes=counts.columns,
         slope=np.array([fit[0] for fit in fits]),
         offset=np.array([fit[1] for fit in fits]),
-        lost=len(names) + len(rows) - 2 * len(both),
+        unmatched=len(names) + len(rows) - 2 * len(matched),
     )
 
 
 class Region(NamedTuple):
-    """Neighbouring spots and the convex polygon (level-0 px) that they stand for."""
+    """Neighbouring spots and their convex polygon (level-0 px)."""
 
     spots: np.ndarray  # indices into the section
     polygon: list[list[int]]
@@ -111,56 +114,56 @@ class Region(NamedTuple):
 def cut_regions(section: Section, size_px: tuple[int, int]) -> list[Region]:
     """Cut a section into regions of about seven spots whose polygons don't overlap.
 
-    The array is halved again and again along its longer side, between two of its rows or columns,
-    with spots shared out in proportion. A region's polygon is the convex hull of its spots'
-    200 um squares, clipped to the region's cell and to the image. No random number is used.
+    The array is halved repeatedly along its longer side, between two rows or columns, with the
+    spots divided in proportion. A region's polygon is the convex hull of its spots' 200 um
+    squares, clipped to the region's cell and to the image. No random number is used.
     """
     grid = np.round(section.array_xy).astype(int)
-    whole = np.array([grid.min(axis=0) - 0.5, grid.max(axis=0) + 0.5])
+    bounds = np.array([grid.min(axis=0) - 0.5, grid.max(axis=0) + 0.5])
     count = max(1, round(len(grid) / SPOTS_PER_REGION))
-    cells = _halve(grid, np.arange(len(grid)), count, whole)
-    return [Region(spots, _polygon(section, spots, cell, size_px)) for spots, cell in cells]
+    cells = _split_cells(grid, np.arange(len(grid)), count, bounds)
+    return [Region(spots, _region_polygon(section, spots, cell, size_px)) for spots, cell in cells]
 
 
-def _halve(
+def _split_cells(
     grid: np.ndarray, spots: np.ndarray, count: int, cell: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Split spots into `count` groups with their cells ((2, 2): low and high x, y)."""
     if count <= 1:
         return [(spots, cell)]
-    here = grid[spots]
-    longest = np.argsort(-np.ptp(here, axis=0), kind="stable")
-    for axis in longest:
-        levels = np.unique(here[:, axis])
+    coordinates = grid[spots]
+    axes = np.argsort(-np.ptp(coordinates, axis=0), kind="stable")
+    for axis in axes:
+        levels = np.unique(coordinates[:, axis])
         if len(levels) < 2:
             continue
         cuts = np.array([(low + high) / 2 for low, high in pairwise(levels)])
-        left = (here[:, axis, None] < cuts).sum(axis=0)
+        left = (coordinates[:, axis, None] < cuts).sum(axis=0)
         best = int(np.argmin(np.abs(left - len(spots) * (count // 2) / count)))
         share = min(max(1, round(count * int(left[best]) / len(spots))), count - 1)
         cut, low_cell, high_cell = cuts[best], cell.copy(), cell.copy()
         low_cell[1, axis] = high_cell[0, axis] = cut
-        below = here[:, axis] < cut
-        return _halve(grid, spots[below], share, low_cell) + _halve(
+        below = coordinates[:, axis] < cut
+        return _split_cells(grid, spots[below], share, low_cell) + _split_cells(
             grid, spots[~below], count - share, high_cell
         )
     return [(spots, cell)]
 
 
-def _polygon(
+def _region_polygon(
     section: Section, spots: np.ndarray, cell: np.ndarray, size_px: tuple[int, int]
 ) -> list[list[int]]:
     corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
     points = (section.array_xy[spots][:, None] + corners).reshape(-1, 2)
     polygon = points[ConvexHull(points).vertices]
     for axis in (0, 1):
-        polygon = _clip(polygon, axis, cell[0, axis], keep_above=True)
-        polygon = _clip(polygon, axis, cell[1, axis], keep_above=False)
+        polygon = _clip_polygon(polygon, axis, cell[0, axis], keep_above=True)
+        polygon = _clip_polygon(polygon, axis, cell[1, axis], keep_above=False)
     pixels = np.round(polygon * section.slope + section.offset).astype(int)
     return np.clip(pixels, 0, np.array(size_px)).tolist()
 
 
-def _clip(polygon: np.ndarray, axis: int, limit: float, keep_above: bool) -> np.ndarray:
+def _clip_polygon(polygon: np.ndarray, axis: int, limit: float, keep_above: bool) -> np.ndarray:
     """Clip a convex polygon at a line parallel to an axis (Sutherland and Hodgman 1974)."""
     sign = 1.0 if keep_above else -1.0
     inside = sign * (polygon[:, axis] - limit)
@@ -178,7 +181,7 @@ def _clip(polygon: np.ndarray, axis: int, limit: float, keep_above: bool) -> np.
 def _image_size(path: Path) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
-            # Only the header is read here, and a section is larger than Pillow thinks is sane.
+            # Only the header is read here, and a section exceeds Pillow's size limit.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return image.size
@@ -188,19 +191,19 @@ def _image_size(path: Path) -> tuple[int, int]:
 
 
 class Her2st(NamedTuple):
-    """Rows for the cohort, the expression of its regions, and what was dropped on the way."""
+    """Cohort of regions: slide rows, expression, and dropped spots."""
 
     slides: pl.DataFrame
     expression: pl.DataFrame
-    dropped: list[dict[str, str]]
+    dropped: list[Row]
 
 
 def read_her2st(folder: str | Path) -> Her2st:
-    """Make the cohort of regions from a folder with SECTION.jpg, .counts.tsv.gz and .spots.tsv.
+    """Build the cohort of regions from a folder with SECTION.jpg, .counts.tsv.gz and .spots.tsv.
 
-    Genes are those that every section has and that are counted at least once in a tenth of the
-    cohort's regions. Counts are summed over a region's spots and become log2(CPM+1), CPM over all
-    genes of the section.
+    Genes are those that every section has and that at least a tenth of the cohort's regions
+    detect. Counts are summed over a region's spots and become log2(CPM+1), CPM over all genes of
+    the section.
 
     Returns
     -------
@@ -222,8 +225,8 @@ def read_her2st(folder: str | Path) -> Her2st:
         section = read_section(folder, name)
         patient = f"HER2ST-{name.rstrip('0123456789')}"
         size_px = _image_size(section.image)
-        if section.lost:
-            reason = f"{section.lost} spots lack a position or counts"
+        if section.unmatched:
+            reason = f"{section.unmatched} spots lack a position or counts"
             dropped.append({"slide_id": name, "patient_id": patient, "reason": reason})
         regions = cut_regions(section, size_px)
         ids = [f"{name}-r{number:02d}" for number in range(1, len(regions) + 1)]
@@ -245,6 +248,6 @@ def read_her2st(folder: str | Path) -> Her2st:
         blocks.append(pl.DataFrame({"sample_id": ids} | columns))
     shared = set.intersection(*(set(block.columns) for block in blocks)) - {"sample_id"}
     table = pl.concat([block.select("sample_id", *sorted(shared)) for block in blocks])
-    seen = table.select((pl.col(sorted(shared)) > 0).mean()).row(0, named=True)
-    genes = [gene for gene, share in seen.items() if share >= MIN_REGION_SHARE]
+    shares = table.select((pl.col(sorted(shared)) > 0).mean()).row(0, named=True)
+    genes = [gene for gene, share in shares.items() if share >= MIN_REGION_SHARE]
     return Her2st(pl.DataFrame(rows), table.select("sample_id", *genes).sort("sample_id"), dropped)

@@ -1,7 +1,7 @@
-"""The frozen cohort as a text file: which files, with which checksums, and why not the others.
+"""Cohort manifest: a text file of the cohort's files, their checksums, and reasons for exclusion.
 
 It is written once, in a fixed order and with the same bytes each time, so that it can be kept
-under version control. While it is there, nothing asks the network which files there are.
+under version control. As long as it exists, no server is asked for a list of files.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ REMEDY = "don't use this file before you know where it comes from"
 
 
 def write(table: pl.DataFrame, releases: dict[str, str], path: str | Path) -> None:
-    """Write a paired table, once.
+    """Write a paired table once and check that it can be read back.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def write(table: pl.DataFrame, releases: dict[str, str], path: str | Path) -> No
     table = table.sort(ORDER, "patient_id", "name", "uuid", nulls_last=True)
     with atomic(path) as partial:
         table.write_csv(partial, separator="\t")
-        read(partial)  # What can't be read again must not be frozen.
+        read(partial)  # A manifest that can't be read back must not be frozen.
     log.info("%s: frozen; keep it with your own files", path)
 
 
@@ -73,8 +73,8 @@ def read(path: str | Path) -> pl.DataFrame:
     Raises
     ------
     SheetError
-        One line: a missing column, a name that is no plain file name, a bad md5 or size, a file
-        or slide named twice, a kept row without what it needs, a slide without its expression.
+        One line: a missing column, a name that is not a plain file name, a bad md5 or size, a
+        repeated file or slide, an incomplete row of a retained file, a slide without expression.
     """
     table = read_table(path)
     absent = [name for name in COLUMNS if name not in table.columns]
@@ -87,25 +87,25 @@ def read(path: str | Path) -> pl.DataFrame:
     raise_for_rows(path, bad, "kind is not slide, expression or patient", REMEDY)
     files = table.filter(pl.col("kind") != "patient")
     _check_files(path, files)
-    kept = files.filter(pl.col("reason").is_null())
+    retained = files.filter(pl.col("reason").is_null())
     for name in ("patient_id", "sample_id", "url"):
-        raise_for_rows(path, kept.filter(pl.col(name).is_null()), f"{name} is empty", "mend it")
+        raise_for_rows(path, retained.filter(pl.col(name).is_null()), f"{name} is empty", "mend it")
     # Ids become file names: expression as <sample_id>.tsv, slides as tiles/<slide_id>.parquet.
     for kind, name in (("slide", "name"), ("slide", "slide_id"), ("expression", "sample_id")):
-        rows = kept.filter(pl.col("kind") == kind)
+        rows = retained.filter(pl.col("kind") == kind)
         raise_for_rows(path, rows.filter(_unsafe(name)), f"{name} can't be a file name", REMEDY)
-        twice = rows.filter(pl.col(name).is_duplicated())
-        raise_for_rows(path, twice, f"{name} is there twice", "keep one row of it")
-    stars = kept.filter(pl.col("kind") == "expression").select("sample_id", "patient_id")
-    alone = kept.filter(pl.col("kind") == "slide").join(stars, on=stars.columns, how="anti")
+        repeated = rows.filter(pl.col(name).is_duplicated())
+        raise_for_rows(path, repeated, f"{name} is there twice", "keep one row of it")
+    stars = retained.filter(pl.col("kind") == "expression").select("sample_id", "patient_id")
+    unpaired = retained.filter(pl.col("kind") == "slide").join(stars, on=stars.columns, how="anti")
     remedy = "keep the row of its expression, or take the slide out"
-    raise_for_rows(path, alone, "its patient has no kept expression of this sample_id", remedy)
-    whole = pl.col("size", "slides_of_patient").cast(pl.Int64)
-    return table.with_columns(whole, pl.col("md5").str.to_lowercase()).select(COLUMNS)
+    raise_for_rows(path, unpaired, "its patient has no kept expression of this sample_id", remedy)
+    integers = pl.col("size", "slides_of_patient").cast(pl.Int64)
+    return table.with_columns(integers, pl.col("md5").str.to_lowercase()).select(COLUMNS)
 
 
 def read_gdc(path: str | Path, api: str) -> pl.DataFrame:
-    """A list of TCGA slides as GDC's portal gives it: id, filename, md5, size, state.
+    """Read a list of TCGA slides from GDC's portal: id, filename, md5, size, state.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def read_gdc(path: str | Path, api: str) -> pl.DataFrame:
     """
     text = read_text(path)
     if text.startswith("\t"):
-        text = "row" + text  # Lists that went through pandas or R have an unnamed index.
+        text = "row" + text  # Lists written by pandas or R have an unnamed index.
     try:
         table = pl.read_csv(text.encode(), separator="\t", infer_schema=False)
     except pl.exceptions.PolarsError as error:
@@ -152,16 +152,18 @@ def read_gdc(path: str | Path, api: str) -> pl.DataFrame:
 
 
 def _unsafe(name: str) -> pl.Expr:
+    """Return a mask of values that can't be file names."""
     column = pl.col(name).fill_null("")
     return ~column.str.contains(NAME) | column.str.contains("..", literal=True)
 
 
 def _check_files(path: str | Path, table: pl.DataFrame) -> None:
+    """Raise an error for a bad name, uuid, md5 or size."""
     unsafe = table.filter(_unsafe("name"))
-    shown = unsafe["name"][0] if unsafe.height else ""
-    raise_for_rows(path, unsafe, f"name '{shown}' is no plain file name", REMEDY)
-    twice = table.filter(pl.col("uuid").is_duplicated())
-    raise_for_rows(path, twice, "uuid is there twice", "keep one row of it")
+    example = unsafe["name"][0] if unsafe.height else ""
+    raise_for_rows(path, unsafe, f"name '{example}' is no plain file name", REMEDY)
+    repeated = table.filter(pl.col("uuid").is_duplicated())
+    raise_for_rows(path, repeated, "uuid is there twice", "keep one row of it")
     unnamed = table.filter(_unsafe("uuid"))
     raise_for_rows(path, unnamed, "uuid is empty or no plain id", REMEDY)
     md5 = pl.col("md5").str.contains(r"^[0-9a-fA-F]{32}$")

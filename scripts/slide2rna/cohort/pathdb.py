@@ -1,9 +1,9 @@
-"""CPTAC's slides at TCIA's pathology portal, PathDB: which there are, and of what tissue.
+"""PathDB queries: CPTAC slides at TCIA's pathology portal, and their tissue.
 
-Nothing here could be compared with a recorded answer. The requests follow TCIA's own client,
-https://github.com/kirbyju/tcia_utils (pathdb.py), and the slide table that PathDB publishes:
-`collections` gives a collection's number, `listofimages/<number>` its slides page by page, and
-the table each slide's patient, specimen type and embedding medium.
+No recorded answer of the server was available to test against. The requests follow TCIA's
+client, https://github.com/kirbyju/tcia_utils (pathdb.py), and the slide table that PathDB
+publishes: `collections` returns a collection's number, `listofimages/<number>` its slides page by
+page, and the table each slide's patient, specimen type and embedding medium.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import polars as pl
 from slide2rna.cohort.gdc import SCHEMA
 from slide2rna.core.delimited import read_table
 from slide2rna.core.errors import ConfigError, DownloadError, SheetError
+from slide2rna.core.types import Row
 from slide2rna.transfer import client, resumable
 
 # Case_ID, Slide_ID, Specimen_ID, Specimen_Type and Embedding_Medium of all CPTAC slides.
@@ -25,53 +26,55 @@ TYPES = {"tumor_tissue": "01", "normal_tissue": "11"}
 
 
 def slides(session: client.Client, url: str, collection: str, table: Path) -> pl.DataFrame:
-    """A collection's slides with what the slide table says of them.
+    """List a collection's slides, with specimen, sample type and medium from the slide table.
 
     Parameters
     ----------
     url
         The portal.
     collection
-        E.g. CPTAC-LUAD; case doesn't matter.
+        E.g. CPTAC-LUAD, in upper or lower case.
     table
-        The slide table (CSV) on disk; `fetch_table` gets it.
+        Path of the slide table (CSV); `fetch_table` downloads it.
 
     Returns
     -------
     polars.DataFrame
         The columns of `gdc.SCHEMA`; `medium` is the embedding medium (FFPE, OCT, or null where
-        the table doesn't say). PathDB promises neither md5 nor size.
+        the table has none). PathDB provides neither md5 nor size.
 
     Raises
     ------
     ConfigError
         No such collection.
     DownloadError, SheetError
-        An answer or a table that isn't what the documentation says.
+        An answer or a table differs from the documentation.
     """
-    number = _number(session, url, collection)
-    rows: dict[str, dict[str, Any]] = {}
+    number = _collection_number(session, url, collection)
+    rows: dict[str, Row] = {}
     page = 0
     while True:
         where = f"{url}/listofimages/{number}"
         items = client.get_json(session, where, params={"_format": "json", "page": page})
-        found = {_value(item, "imageid", where): _row(item, where, url) for item in items}
-        if not found.keys() - rows.keys():
-            break  # an empty page ends the list; so does one that repeats the last
-        rows |= found
+        page_rows = {
+            _field_value(item, "imageid", where): _image_row(item, where, url) for item in items
+        }
+        if not page_rows.keys() - rows.keys():
+            break  # an empty page ends the list, and so does a repeat of the last page
+        rows |= page_rows
         page += 1
-    listed = pl.DataFrame(list(rows.values()), schema=SCHEMA, orient="row")
-    known = read_slide_table(table)
-    listed = listed.drop("specimen", "sample_type", "medium").join(
-        known, left_on="uuid", right_on="slide", how="left"
+    images = pl.DataFrame(list(rows.values()), schema=SCHEMA, orient="row")
+    details = read_slide_table(table)
+    images = images.drop("specimen", "sample_type", "medium").join(
+        details, left_on="uuid", right_on="slide", how="left"
     )
-    return listed.select(list(SCHEMA)).sort("uuid")
+    return images.select(list(SCHEMA)).sort("uuid")
 
 
 def read_slide_table(path: Path) -> pl.DataFrame:
-    """slide, specimen, sample_type and medium of the slide table; a slide has one row.
+    """Read slide, specimen, sample_type and medium from the slide table, one row per slide.
 
-    Of a slide with several rows the first that names a medium counts.
+    If a slide has several rows, the first one with a medium counts.
     """
     table = read_table(path)
     absent = [name for name in COLUMNS if name not in table.columns]
@@ -93,25 +96,29 @@ def read_slide_table(path: Path) -> pl.DataFrame:
 
 
 def fetch_table(url: str, dest: Path, settings: client.ServerSettings) -> Path:
-    """Get the slide table, unless it is there already."""
+    """Download the slide table, unless the file exists."""
     if not dest.is_file():
         session = client.session(settings)
         resumable.fetch_file(session, f"{url}/{TABLE}", dest, None, None, settings)
     return dest
 
 
-def _number(session: client.Client, url: str, collection: str) -> str:
+def _collection_number(session: client.Client, url: str, collection: str) -> str:
+    """Return PathDB's number of a collection."""
     where = f"{url}/collections"
     items = client.get_json(session, where, params={"_format": "json"})
-    names = {_value(item, "name", where): _value(item, "tid", where) for item in items}
+    names = {_field_value(item, "name", where): _field_value(item, "tid", where) for item in items}
     for name, number in names.items():
         if name.lower() == collection.lower():
             return number
-    near = ", ".join(sorted(name for name in names if name.lower().startswith("cptac")))
-    raise ConfigError("collection", f"PathDB has no '{collection}'", f"it has {near or 'none'}")
+    candidates = ", ".join(sorted(name for name in names if name.lower().startswith("cptac")))
+    raise ConfigError(
+        "collection", f"PathDB has no '{collection}'", f"it has {candidates or 'none'}"
+    )
 
 
-def _row(item: dict[str, Any], where: str, url: str) -> dict[str, Any]:
+def _image_row(item: dict[str, Any], where: str, url: str) -> Row:
+    """Return the row of one image in `listofimages`."""
     try:
         link = str(item["field_wsiimage"][0]["url"])
     except (KeyError, IndexError, TypeError) as error:
@@ -121,16 +128,16 @@ def _row(item: dict[str, Any], where: str, url: str) -> dict[str, Any]:
         link = "https:" + link.removeprefix("http:")
     return {
         "kind": "slide",
-        "uuid": _value(item, "imageid", where),
+        "uuid": _field_value(item, "imageid", where),
         "name": link.rsplit("/", 1)[-1],
         "state": "listed",
         "url": link,
-        "patient_id": _value(item, "clinicaltrialsubjectid", where),
+        "patient_id": _field_value(item, "clinicaltrialsubjectid", where),
     }
 
 
-def _value(item: dict[str, Any], field: str, where: str) -> str:
-    """Drupal's JSON wraps each value: {"field": [{"value": ...}]}."""
+def _field_value(item: dict[str, Any], field: str, where: str) -> str:
+    """Return a field's value; Drupal's JSON wraps it: {"field": [{"value": ...}]}."""
     try:
         return str(item[field][0]["value"])
     except (KeyError, IndexError, TypeError) as error:

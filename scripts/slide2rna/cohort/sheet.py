@@ -1,8 +1,8 @@
-"""The sample sheet: one row per slide, read tolerantly, checked strictly.
+"""Sample sheet: one row per slide, read tolerantly, checked strictly.
 
 A laboratory's table comes from a spreadsheet: tab, comma or semicolon, any line ends, with or
-without a byte order mark. What it says is then checked with whole-column expressions, and each
-kind of trouble is one error that names the file, the lines, the cause and the remedy.
+without a byte order mark. Its content is then checked with whole-column expressions, and each
+kind of problem is one error that names the file, the lines, the cause and the remedy.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def read_sheet(path: str | Path, needs_slides: bool = False) -> pl.DataFrame:
     ----------
     path
         TSV or CSV with slide_id, patient_id, slide (a path relative to the sheet; empty for a
-        slide that only brings features) and optionally sample_id (a row of the expression table;
+        slide with precomputed features) and optionally sample_id (a row of the expression table;
         patient_id if absent), site, mpp (micrometres per pixel), md5, split, area (JSON polygon
-        in level-0 pixels). Other columns are left out with one log line.
+        in level-0 pixels). Each other column is dropped with a log line.
     needs_slides
-        Refuse rows without a slide: the features are made from slides.
+        Reject rows without a slide, because features are computed from slides.
 
     Returns
     -------
@@ -55,13 +55,13 @@ def read_sheet(path: str | Path, needs_slides: bool = False) -> pl.DataFrame:
     table = read_table(path)
     absent = [name for name in REQUIRED if name not in table.columns]
     if absent:
-        found = ", ".join(name for name in table.columns if name != LINE)
-        cause = f"column '{absent[0]}' is missing (found: {found})"
+        columns = ", ".join(name for name in table.columns if name != LINE)
+        cause = f"column '{absent[0]}' is missing (found: {columns})"
         raise SheetError(path, cause, f"the sheet needs {', '.join(REQUIRED)}")
     extra = [name for name in table.columns if name not in (*COLUMNS, LINE)]
     for name in extra:
-        near = difflib.get_close_matches(name.lower(), COLUMNS, n=1)
-        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        close_names = difflib.get_close_matches(name.lower(), COLUMNS, n=1)
+        hint = f" (did you mean '{close_names[0]}'?)" if close_names else ""
         log.info("%s: column '%s' is left out%s", path, name, hint)
     table = table.drop(extra).with_columns(
         pl.lit(None, pl.String).alias(name) for name in COLUMNS if name not in table.columns
@@ -71,20 +71,21 @@ def read_sheet(path: str | Path, needs_slides: bool = False) -> pl.DataFrame:
     ).with_columns(pl.coalesce("sample_id", "patient_id").alias("sample_id"))
     _check_ids(path, table)
     if needs_slides:
-        bare = table.filter(pl.col("slide").is_null())
-        cause = f"slide of {bare['slide_id'][0]} is empty" if bare.height else ""
+        without_slide = table.filter(pl.col("slide").is_null())
+        cause = f"slide of {without_slide['slide_id'][0]} is empty" if without_slide.height else ""
         remedy = "give each row its slide; only with features: {encoder: files} may it stay empty"
-        raise_for_rows(path, bare, cause, remedy)
-    table = _with_files(path, _check_values(path, table))
+        raise_for_rows(path, without_slide, cause, remedy)
+    table = _resolve_slides(path, _check_values(path, table))
     return table.select(
         "slide_id", "patient_id", "sample_id", "site", "path", "mpp", "md5", "split", "area"
     ).sort("slide_id")
 
 
 def _check_ids(path: str | Path, table: pl.DataFrame) -> None:
+    """Raise an error for an empty or unsafe id, a repeated slide, or a sample of two patients."""
     for name in ("slide_id", "patient_id", "sample_id"):
         column = pl.col(name)
-        # NA as an id would make one patient of all the unknown ones.
+        # NA as an id would merge all unknown patients into one.
         empty = table.filter(column.is_null())
         raise_for_rows(path, empty, f"{name} is empty or NA", f"give every row a {name}")
         unsafe = table.filter(
@@ -93,12 +94,12 @@ def _check_ids(path: str | Path, table: pl.DataFrame) -> None:
         example = unsafe[name][0] if unsafe.height else ""
         remedy = "use letters, digits and . _ - + = @, starting with a letter, digit or _"
         raise_for_rows(path, unsafe, f"{name} '{example}' can't be a file name", remedy)
-    twice = table.filter(pl.col("slide_id").is_duplicated()).sort("slide_id", LINE)
-    if twice.height:
-        name = twice["slide_id"][0]
-        twice = twice.filter(pl.col("slide_id") == name)
+    repeated = table.filter(pl.col("slide_id").is_duplicated()).sort("slide_id", LINE)
+    if repeated.height:
+        name = repeated["slide_id"][0]
+        repeated = repeated.filter(pl.col("slide_id") == name)
         raise_for_rows(
-            path, twice, f"slide_id '{name}' is there twice", "give each slide its own id"
+            path, repeated, f"slide_id '{name}' is there twice", "give each slide its own id"
         )
     mixed = (
         table.group_by("sample_id")
@@ -113,20 +114,21 @@ def _check_ids(path: str | Path, table: pl.DataFrame) -> None:
 
 
 def _check_values(path: str | Path, table: pl.DataFrame) -> pl.DataFrame:
+    """Check mpp, md5, split and area; return the table with mpp as a number."""
     number = pl.col("mpp").cast(pl.Float64, strict=False)
     good = number.is_finite() & (number > 0)
     bad = table.filter(pl.col("mpp").is_not_null() & ~good.fill_null(False))
-    shown = bad["mpp"][0] if bad.height else ""
+    example = bad["mpp"][0] if bad.height else ""
     raise_for_rows(
-        path, bad, f"mpp '{shown}' is not a positive number", "give um per pixel, e.g. 0.5"
+        path, bad, f"mpp '{example}' is not a positive number", "give um per pixel, e.g. 0.5"
     )
     table = table.with_columns(number.alias("mpp"), pl.col("md5").str.to_lowercase())
     bad = table.filter(~pl.col("md5").str.contains(PATTERNS["md5"]))
     raise_for_rows(path, bad, "md5 is not 32 hex digits", "give the file's md5 or leave it empty")
     bad = table.filter(~pl.col("split").str.contains(PATTERNS["split"]))
-    shown = bad["split"][0] if bad.height else ""
+    example = bad["split"][0] if bad.height else ""
     remedy = "use train, val, cal or test, or the number of the fold that tests the slide"
-    raise_for_rows(path, bad, f"split '{shown}' is unknown", remedy)
+    raise_for_rows(path, bad, f"split '{example}' is unknown", remedy)
     areas = table.filter(pl.col("area").is_not_null()).select(LINE, "area").rows()
     lines = [line for line, area in areas if not _is_polygon(area)]
     remedy = "give a JSON list of at least three [x, y] vertices in level-0 pixels"
@@ -151,28 +153,30 @@ def _is_polygon(text: str) -> bool:
     )
 
 
-def _with_files(path: str | Path, table: pl.DataFrame) -> pl.DataFrame:
-    """Make slide paths absolute; each must be a file, and no file may be two whole slides."""
+def _resolve_slides(path: str | Path, table: pl.DataFrame) -> pl.DataFrame:
+    """Make slide paths absolute; each must be a file, and no two whole slides may share one."""
     folder = os.path.abspath(Path(path).parent)
     names = table["slide"].to_list()
     paths = [None if name is None else os.path.join(folder, name) for name in names]
-    real = [None if name is None else os.path.realpath(name) for name in paths]
-    there = [name is None or os.path.isfile(name) for name in real]
+    real_paths = [None if name is None else os.path.realpath(name) for name in paths]
+    exists = [name is None or os.path.isfile(name) for name in real_paths]
     table = table.with_columns(
         pl.Series("path", [p and os.path.normpath(p) for p in paths], pl.String),
-        pl.Series("real", real, pl.String),
-        pl.Series("there", there, pl.Boolean),
+        pl.Series("real", real_paths, pl.String),
+        pl.Series("there", exists, pl.Boolean),
     )
-    gone = table.filter(~pl.col("there"))
-    shown = gone["slide"][0] if gone.height else ""
+    missing = table.filter(~pl.col("there"))
+    example = missing["slide"][0] if missing.height else ""
     remedy = "slide paths are relative to the sheet: put the file there or mend the path"
-    raise_for_rows(path, gone, f"slide '{shown}' is not a file", remedy)
-    twice = table.filter(pl.col("real").is_not_null()).filter(
+    raise_for_rows(path, missing, f"slide '{example}' is not a file", remedy)
+    repeated = table.filter(pl.col("real").is_not_null()).filter(
         pl.struct("real", "area").is_duplicated()
         | (pl.col("real").is_duplicated() & pl.col("area").is_null())
     )
-    if twice.height:
-        twice = twice.filter(pl.col("real") == twice.sort(LINE)["real"][0])
-        cause = f"slide '{twice['slide'][0]}' is used by {twice.height} rows"
-        raise_for_rows(path, twice, cause, "give each file once, or an area of its own to each row")
+    if repeated.height:
+        repeated = repeated.filter(pl.col("real") == repeated.sort(LINE)["real"][0])
+        cause = f"slide '{repeated['slide'][0]}' is used by {repeated.height} rows"
+        raise_for_rows(
+            path, repeated, cause, "give each file once, or an area of its own to each row"
+        )
     return table

@@ -1,1 +1,1 @@
-"""The subcommands of `slide2rna`: what people call by hand. Their first line is their help."""
+"""Subcommands of `slide2rna`, for use by hand; the first line of each is its help."""

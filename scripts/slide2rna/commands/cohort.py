@@ -18,12 +18,24 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from slide2rna.core import cli, config
 from slide2rna.core.config import Settings
 from slide2rna.core.errors import ConfigError
+from slide2rna.core.settings import FoldsSettings
 
-Given = tuple[str, Settings, Settings, int, str, bool, bool]
+
+class FreezeArguments(NamedTuple):
+    """Arguments of `freeze_cohort`, in its order."""
+
+    name: str
+    source: Settings
+    folds: FoldsSettings
+    seed: int
+    out: str
+    needs_slides: bool
+    with_folds: bool
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,15 +54,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--no-folds", action="store_true", help="with --source: leave splits.tsv to split.py"
     )
     args = parser.parse_args(argv)
-    given = _given(args) if args.source else _configured(args)
+    arguments = _from_source(args) if args.source else _from_config(args)
 
     from slide2rna.cohort import freeze
 
-    freeze.freeze_cohort(*given)
+    freeze.freeze_cohort(*arguments)
 
 
-def _given(args: argparse.Namespace) -> Given:
-    """What the rule says on its command line."""
+def _from_source(args: argparse.Namespace) -> FreezeArguments:
+    """Read the arguments from --source, as the workflow's rule passes them."""
     if args.name is None or args.out is None or args.config or args.cohort:
         cause = "--source goes with --name and --out, and with no configuration"
         raise ConfigError("slide2rna cohort", cause, "see --help")
@@ -61,27 +73,29 @@ def _given(args: argparse.Namespace) -> Given:
     source = config.validate({"cohorts": {args.name: block}}, "--source")["cohorts"][args.name]
     folds = config.parse_settings("folds", args.folds or "{}")
     seed = 1 if args.seed is None else args.seed
-    return args.name, source, folds, seed, args.out, args.needs_slides, not args.no_folds
+    return FreezeArguments(
+        args.name, source, folds, seed, args.out, args.needs_slides, not args.no_folds
+    )
 
 
-def _configured(args: argparse.Namespace) -> Given:
-    """A cohort of the configuration, as the workflow would make it."""
+def _from_config(args: argparse.Namespace) -> FreezeArguments:
+    """Read the arguments from the configuration, as the workflow would."""
     if args.name or args.folds or args.needs_slides or args.no_folds:
         cause = "--name, --folds, --needs-slides and --no-folds go with --source"
         raise ConfigError("slide2rna cohort", cause, "name a cohort of the configuration")
     path = args.config or "config.yaml"
     settings = config.load(path)
-    known = ", ".join(settings["cohorts"])
+    cohorts = ", ".join(settings["cohorts"])
     if args.cohort is None:
-        raise ConfigError("slide2rna cohort", "no cohort is named", f"{path} has {known}")
+        raise ConfigError("slide2rna cohort", "no cohort is named", f"{path} has {cohorts}")
     if args.cohort not in settings["cohorts"]:
-        raise ConfigError(path, f"there is no cohort '{args.cohort}'", f"it has {known}")
+        raise ConfigError(path, f"there is no cohort '{args.cohort}'", f"it has {cohorts}")
     source = settings["cohorts"][args.cohort]
     out = args.out or f"{settings['results']}/{args.cohort}"
     if source["source"] in ("demo", "law") and not (Path(out) / "source" / "sheet.tsv").is_file():
         cause = f"cohort {args.cohort} is generated, and that hasn't been done in {out}"
         raise ConfigError(path, cause, f"run snakemake --cores 2 {args.cohort}")
-    own = config.for_cohort(settings, args.cohort)
+    merged = config.for_cohort(settings, args.cohort)
     seed = settings["seed"] if args.seed is None else args.seed
-    needs_slides = own["features"]["encoder"] != "files"
-    return args.cohort, source, own["folds"], seed, out, needs_slides, True
+    needs_slides = merged["features"]["encoder"] != "files"
+    return FreezeArguments(args.cohort, source, merged["folds"], seed, out, needs_slides, True)

@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from slide2rna.core import files
     from slide2rna.operations import costs
 
-    found = costs.measure(args.cohort)
-    table = costs.table(found, args.slides, args.tiles)
-    print(costs.text(args.cohort, found, table))
+    measured = costs.measure(args.cohort)
+    table = costs.cost_table(measured, args.slides, args.tiles)
+    print(costs.format_costs(args.cohort, measured, table))
     if args.out is not None:
         files.write_text(table.write_csv(separator="\t"), args.out)

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     model = predictor.load(args.model, args.device)
     model.check_slides()
-    targets = map_targets.choose(
+    targets = map_targets.choose_targets(
         model.gene_table,
         model.pathway_table,
         args.genes,
@@ -78,8 +78,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         shape, args.draws, args.seed, args.mpp, args.max_tiles, args.threads
     )
     out = args.out / args.slide.stem
-    told = map_slide.map_slide(args.slide, model, targets, options, out)
-    for warning in told["warnings"]:
+    record = map_slide.map_slide(args.slide, model, targets, options, out)
+    for warning in record["warnings"]:
         log.log.warning("%s", warning)
-    for row in told["maps"]:
-        log.log.info("%s: %s", out / row["picture"], captions.reliability(row))
+    for row in record["maps"]:
+        log.log.info("%s: %s", out / row["picture"], captions.describe_reliability(row))

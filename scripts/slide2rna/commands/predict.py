@@ -83,14 +83,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         page=not args.no_page,
         h5ad=args.h5ad,
     )
-    done = predict_slides.predict_slides(model, args.slides, args.out, options)
+    predicted = predict_slides.predict_slides(model, args.slides, args.out, options)
     page = "prediction.json" if args.no_page else "index.html"
-    for row in done.iter_rows(named=True):
+    for row in predicted.iter_rows(named=True):
         place = args.out / row["slide"] / page if row["status"] == "ok" else "failed"
         marks = "  UNLIKE THE TRAINING SLIDES" if row["shifted"] else ""
         marks = "  IN THE TRAINING OF THE MODEL" if row["trained_folds"] else marks
         print(f"{row['slide']}: {place}{marks}")
-    if (failed := done.filter(status="failed")).height:
+    if (failed := predicted.filter(status="failed")).height:
         for name, reason in failed.select("slide", "reason").iter_rows():
             print(f"error: {name}: {reason}", file=sys.stderr)
         sys.exit(1)

@@ -1,1 +1,1 @@
-"""The ground that every room stands on: errors, files, seeds, logging, configuration, types."""
+"""Shared foundations of all rooms: errors, files, seeds, logging, configuration, types."""

@@ -1,4 +1,4 @@
-"""What all command lines share: one-line errors, JSON settings, progress on any kind of output."""
+"""Command lines: shared options, one-line errors, exit statuses and thread pools."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from slide2rna.core import process
 from slide2rna.core.errors import UserError
 from slide2rna.core.log import T, log
 
-# How libraries in Rust and C pass on an error of the system, and those of them that say that a
-# folder can't be written, whatever type of exception the library makes of it.
-OF_SYSTEM = re.compile(r"(?:os error|errno =) (\d+)")
+# System error numbers as libraries in Rust and C quote them, and the numbers that mean that a
+# folder is not writable, whatever type of exception the library raises.
+SYSTEM_ERROR = re.compile(r"(?:os error|errno =) (\d+)")
 NOT_WRITABLE = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EROFS}
 COHORT = {
     "bags": "bags of the cohort",
@@ -31,20 +31,20 @@ COHORT = {
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """An argument parser whose help shows the description as it was written."""
+    """Return an argument parser whose help keeps the description's line breaks."""
     return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 
 def add_paths(to: argparse.ArgumentParser, **options: str) -> None:
-    """Options that are required paths, each with its help."""
+    """Add required path options, each with its help."""
     for name, text in options.items():
         to.add_argument(f"--{name}", type=Path, required=True, help=text)
 
 
 def add_machine(to: argparse.ArgumentParser, threads: int, device: bool = False) -> None:
-    """Seed, threads (by default so many) and, for what may run on a GPU, the device."""
+    """Add --seed, --threads (default `threads`) and, for stages that can use a GPU, --device."""
     to.add_argument("--seed", type=int, default=1)
     if device:
         to.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -52,27 +52,27 @@ def add_machine(to: argparse.ArgumentParser, threads: int, device: bool = False)
 
 
 def from_options(kind: type[T], args: argparse.Namespace) -> T:
-    """A dataclass from the options that have its fields' names."""
+    """Build a dataclass from the options that are named like its fields."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: getattr(args, name) for name in names})
 
 
 def scoring_parser(description: str | None) -> argparse.ArgumentParser:
-    """The options of the commands that score a run; the paths are fields of `scoring.Inputs`."""
-    found = parser(description)
+    """Return the parser of the commands that score a run; its paths fill `EvaluationInputs`."""
+    command = parser(description)
     for name, text in (
         ("draws", "the run's fold-*.zarr"),
         ("models", "its fold-* folders"),
         ("others", "fold-*.zarr of other runs on the same folds"),
     ):
-        needed = name != "others"
-        found.add_argument(
-            f"--{name}", nargs="+", default=[], type=Path, required=needed, help=text
+        required = name != "others"
+        command.add_argument(
+            f"--{name}", nargs="+", default=[], type=Path, required=required, help=text
         )
-    add_paths(found, **COHORT, pathways="gene sets", out="folder for the tables")
-    found.add_argument("--settings", default="{}", help="section evaluate as JSON")
-    add_machine(found, threads=2)
-    return found
+    add_paths(command, **COHORT, pathways="gene sets", out="folder for the tables")
+    command.add_argument("--settings", default="{}", help="section evaluate as JSON")
+    add_machine(command, threads=2)
+    return command
 
 
 def run(
@@ -82,19 +82,18 @@ def run(
 ) -> None:
     """Run a command line; a `UserError` becomes one line on stderr and exit status 2.
 
-    The first and the last line of a stage's log say that it started and that it finished; it ends
-    with the Snakemake that started it, and leaves no temporary file of an earlier try. What people
-    call by hand (`stage` false) says only what it has to say. An error of the file system
-    is a line, too. Ctrl-C ends with status 130, and a pager that was closed ends it quietly, as any
-    command of a shell.
+    A stage logs its start and its finish, ends when the Snakemake that started it ends, and deletes
+    the temporary files of earlier attempts. A command that people call by hand (`stage` false)
+    does none of this. A file system error is also printed as one line. Ctrl-C ends with status
+    130, and a closed pager ends the command quietly, as in any shell.
     """
     name = Path(sys.argv[0]).stem
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
-    # faiss reports every instruction set that its loader tries, matplotlib that it looks for fonts.
-    for talkative in ("faiss", "matplotlib"):
-        logging.getLogger(talkative).setLevel(logging.WARNING)
+    # faiss logs every instruction set that its loader tries, matplotlib its search for fonts.
+    for library in ("faiss", "matplotlib"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     if stage:
         process.end_with_parent()
         log.info("%s: started", name)
@@ -102,7 +101,7 @@ def run(
         main(argv)
         sys.stdout.flush()
         if stage:
-            # Not above: threads are set before anything is imported that has pools of its own.
+            # Not imported at the top: threads are set before any library with its own pools loads.
             from slide2rna.core import files
 
             files.sweep()
@@ -114,38 +113,38 @@ def run(
         print("interrupted; the same command goes on where it was", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # What is still in the buffer has nowhere to go, and would be a traceback at the exit.
+        # The rest of the buffer has no reader and would raise a traceback at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
-        if (cause := _of_system(error)) is None:
+        if (cause := _file_system_error(error)) is None:
             raise
         print(f"error: {cause}; mend that and run the same command again", file=sys.stderr)
         sys.exit(2)
 
 
-def _of_system(error: Exception) -> str | None:
-    """What the file system complains of, on one line; None if the error isn't its own."""
+def _file_system_error(error: Exception) -> str | None:
+    """Return a file system error's cause on one line; None for any other error."""
     if isinstance(error, OSError) and error.errno is not None:
-        # Libraries in C have the file's name in the text alone.
-        cause = _on_a_line(error.strerror or os.strerror(error.errno))
+        # Libraries in C name the file in the text only.
+        cause = _one_line(error.strerror or os.strerror(error.errno))
         return f"{error.filename}: {cause}" if error.filename else cause
-    found = OF_SYSTEM.search(str(error))
-    if found and (isinstance(error, OSError) or int(found[1]) in NOT_WRITABLE):
-        return _on_a_line(str(error))
+    match = SYSTEM_ERROR.search(str(error))
+    if match and (isinstance(error, OSError) or int(match[1]) in NOT_WRITABLE):
+        return _one_line(str(error))
     return None
 
 
-def _on_a_line(text: str) -> str:
-    """A library's words up to an empty line; HDF5 breaks a line before it names the cause."""
+def _one_line(text: str) -> str:
+    """Join a message up to its first empty line; HDF5 breaks the line before the cause."""
     return " ".join(text.partition("\n\n")[0].split())
 
 
 def set_threads(threads: int) -> None:
-    """Fix the native thread pools; call it before numpy-heavy libraries start theirs.
+    """Fix the size of native thread pools; call this before numpy and torch start theirs.
 
-    A stage's results may depend on the number of threads in the last bit, and idle OpenMP
-    threads spin, so the number comes from the config and never from the machine.
+    The number of threads may change the last bit of a stage's results, and idle OpenMP threads
+    spin, so the number comes from the configuration and never from the machine.
     """
     for name in (
         "OMP_NUM_THREADS",

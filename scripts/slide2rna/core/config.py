@@ -1,4 +1,4 @@
-"""The configuration: one YAML file, checked against its schema, defaults filled from there."""
+"""Configuration: one YAML file, checked against its schema, which also holds the defaults."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ SECTIONS = (
     "leak_audit",
     "samplers",
 )
-# Keys without sections; a cohort's own value takes the place of the file's as a whole.
-SINGLE = ("max_failed_slides", "models", "seeds", "search", "ablations", "extras")
+# Keys outside the sections; a cohort's value replaces the file's value as a whole.
+TOP_LEVEL_KEYS = ("max_failed_slides", "models", "seeds", "search", "ablations", "extras")
 
-# How something is computed, not what: results are the same to within the rounding of sums, so
-# finished ones stay when such a key changes.
-MANNER = {
+# Keys that change how a result is computed but, up to the rounding of sums, not its value: finished
+# results stay valid when such a key changes.
+RESULT_NEUTRAL = {
     "features": ("batch",),
     "train": ("checkpoint_epochs", "recompute"),
     "sample": ("memory_mb",),
@@ -52,14 +52,14 @@ def _schema() -> dict[str, Any]:
 
 
 def _default(field: dict[str, Any]) -> Any:
-    """The default of a key; that of an object is made of its keys' own, at any depth."""
+    """Return the default of a key; for an object, collect its keys' defaults at any depth."""
     if "properties" in field:
         return {key: _default(inner) for key, inner in field["properties"].items()}
     return copy.deepcopy(field["default"])
 
 
 def overlay(base: Settings, changes: Settings) -> Settings:
-    """`base` with `changes`, at any depth: an object changes key by key, a list as a whole."""
+    """Return `base` with `changes`, at any depth: key by key in an object, a list as a whole."""
     merged = {
         key: overlay(base[key], value) if isinstance(value, dict) else value
         for key, value in changes.items()
@@ -67,8 +67,10 @@ def overlay(base: Settings, changes: Settings) -> Settings:
     return base | merged
 
 
-def defaults(section: str, **changes: Any) -> Settings:
-    """The schema's defaults of one section, with `changes` on top, at any depth.
+def defaults(section: str, **changes: Any) -> Any:
+    """Return the schema's defaults of one section, with `changes` on top, at any depth.
+
+    The result is a dict of the section's type in `core.settings`.
 
     Raises
     ------
@@ -80,8 +82,8 @@ def defaults(section: str, **changes: Any) -> Settings:
     return overlay(_default(schema), changes)
 
 
-def parse_settings(section: str, text: str) -> Settings:
-    """Settings from a command line's JSON object; keys that aren't given get their defaults."""
+def parse_settings(section: str, text: str) -> Any:
+    """Read a section from JSON on a command line; missing keys take their defaults."""
     try:
         changes = json.loads(text)
     except json.JSONDecodeError as error:
@@ -91,35 +93,39 @@ def parse_settings(section: str, text: str) -> Settings:
     return defaults(section, **changes)
 
 
-def training(name: str, model: str, train: str) -> dict[str, Any]:
-    """What training needs: `name`, `model` and `train`, from JSON of a command line.
+def parse_training(name: str, model: str, train: str) -> dict[str, Any]:
+    """Return the training settings `name`, `model` and `train` from JSON on a command line.
 
     Parameters
     ----------
     name
         flow, whose JSON is section `model`, or a network of `baselines`, whose JSON is its object
-        there; the training keys of that object come before those of section `train`.
+        there; training keys of that object override those of section `train`.
 
     Raises
     ------
     ConfigError
         No network has this name, or the JSON names an unknown key or a wrong value.
     """
-    fitted = parse_settings("train", train)
+    train_settings = parse_settings("train", train)
     if name == "flow":
         network = parse_settings("model", model)
     else:
-        known = defaults("baselines")
-        if name not in known:
-            raise ConfigError(f"--name {name}", "no such network", f"use flow, {', '.join(known)}")
+        baselines = defaults("baselines")
+        if name not in baselines:
+            remedy = f"use flow, {', '.join(baselines)}"
+            raise ConfigError(f"--name {name}", "no such network", remedy)
         network = parse_settings("baselines", f"{{{json.dumps(name)}: {model}}}")[name]
-        fitted |= {key: value for key, value in network.items() if key in fitted}
-    without = [{k: v for k, v in one.items() if k != "search"} for one in (network, fitted)]
-    return {"name": name, "model": without[0], "train": without[1]}
+        train_settings |= {key: value for key, value in network.items() if key in train_settings}
+    model_settings, train_settings = (
+        {key: value for key, value in section.items() if key != "search"}
+        for section in (network, train_settings)
+    )
+    return {"name": name, "model": model_settings, "train": train_settings}
 
 
 def validate(config: dict[str, Any], where: str = "config.yaml") -> dict[str, Any]:
-    """Check a configuration and return it whole, with every default filled in.
+    """Check a configuration and return it with every default filled in.
 
     Raises
     ------
@@ -142,22 +148,22 @@ def validate(config: dict[str, Any], where: str = "config.yaml") -> dict[str, An
     return full
 
 
-def deciding(section: str, settings: Settings) -> Settings:
-    """A section without the keys that decide no result: those of `MANNER`, and what isn't read.
+def result_settings(section: str, settings: Settings) -> Settings:
+    """Return a section without keys that affect no result: those of `MANNER` and unread ones.
 
     Examples
     --------
     >>> deciding("features", {"encoder": "uni", "weights": "uni.bin", "path": None, "batch": 64})
     {'encoder': 'uni', 'weights': 'uni.bin'}
     """
-    idle = set(MANNER.get(section, ()))
+    idle = set(RESULT_NEUTRAL.get(section, ()))
     if section == "features":
         idle.add("weights" if settings["encoder"] == "files" else "path")
     return {key: value for key, value in settings.items() if key not in idle}
 
 
 def check_keys(path: str | Path) -> None:
-    """Refuse a YAML file with a key that is there twice; readers keep the last one silently.
+    """Refuse a YAML file with a duplicate key; readers keep the last one silently.
 
     Keys must be unique (https://yaml.org/spec/1.2.2/, 3.2.1.1).
 
@@ -194,10 +200,10 @@ def load(path: str | Path) -> dict[str, Any]:
 
 
 def for_cohort(config: dict[str, Any], cohort: str) -> dict[str, Any]:
-    """A cohort's own settings: the file's sections with the cohort's `settings` on top."""
-    own = config["cohorts"][cohort].get("settings", {})
-    merged = {section: overlay(config[section], own.get(section, {})) for section in SECTIONS}
-    return merged | {key: own.get(key, config[key]) for key in SINGLE}
+    """Return a cohort's settings: the file's sections with the cohort's `settings` on top."""
+    changes = config["cohorts"][cohort].get("settings", {})
+    merged = {section: overlay(config[section], changes.get(section, {})) for section in SECTIONS}
+    return merged | {key: changes.get(key, config[key]) for key in TOP_LEVEL_KEYS}
 
 
 def _check_source(name: str, cohort: dict[str, Any], where: str) -> None:
@@ -221,21 +227,22 @@ def _check_source(name: str, cohort: dict[str, Any], where: str) -> None:
 
 
 def _check_external(config: dict[str, Any], where: str) -> None:
-    """Models of one cohort can be scored on another if both see slides the same way."""
+    """Check that the two cohorts of each external pair share the encoder and the bag size."""
     for pair in config["external"]:
         place = f"{where}: external: {pair['train']} on {pair['test']}"
         for name in pair.values():
             if name not in config["cohorts"]:
-                known = f"cohorts are {', '.join(config['cohorts'])}"
-                raise ConfigError(place, f"there is no cohort '{name}'", known)
+                remedy = f"cohorts are {', '.join(config['cohorts'])}"
+                raise ConfigError(place, f"there is no cohort '{name}'", remedy)
         if pair["train"] == pair["test"]:
             raise ConfigError(place, "a cohort isn't external to itself", "name another cohort")
-        of_train, of_test = (for_cohort(config, pair[role]) for role in ("train", "test"))
+        train, test = (for_cohort(config, pair[role]) for role in ("train", "test"))
         for section, key in (("features", "encoder"), ("bags", "k")):
-            ours, theirs = of_train[section][key], of_test[section][key]
-            if ours != theirs:
+            trained, tested = train[section][key], test[section][key]
+            if trained != tested:
                 cause = (
-                    f"{section}.{key} is {ours} in {pair['train']} and {theirs} in {pair['test']}"
+                    f"{section}.{key} is {trained} in {pair['train']} "
+                    f"and {tested} in {pair['test']}"
                 )
                 raise ConfigError(place, cause, "give both cohorts the same")
 
@@ -249,10 +256,10 @@ def _check(value: Any, schema: dict[str, Any], where: str) -> None:
     key = ".".join(map(str, error.path)) or "the top level"
     place = f"{where}: {key}"
     if error.validator == "additionalProperties":
-        known = sorted(error.schema.get("properties", {}))
-        unknown = next(name for name in error.instance if name not in known)
-        near = difflib.get_close_matches(str(unknown), known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"allowed are {', '.join(known)}"
+        keys = sorted(error.schema.get("properties", {}))
+        unknown = next(name for name in error.instance if name not in keys)
+        near = difflib.get_close_matches(str(unknown), keys, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"allowed are {', '.join(keys)}"
         raise ConfigError(place, f"unknown key '{unknown}'", hint)
     cause = f"{json.dumps(error.instance, default=str)[:80]} is not allowed"
     allowed = {

@@ -1,8 +1,8 @@
-"""The sample sheet: one row per slide, read tolerantly, checked strictly.
+"""Delimited text tables, such as the sample sheet: read tolerantly, checked strictly.
 
 A laboratory's table comes from a spreadsheet: tab, comma or semicolon, any line ends, with or
-without a byte order mark. What it says is then checked with whole-column expressions, and each
-kind of trouble is one error that names the file, the lines, the cause and the remedy.
+without a byte order mark. Whole-column expressions then check its content, and each kind of
+problem is one error that names the file, the lines, the cause and the remedy.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ LINE = "line"
 
 
 def read_text(path: str | Path) -> str:
-    """Text of a table, gzipped or not, as UTF-8 or (with its mark) UTF-16; lines end in LF.
+    """Read a table's text, gzipped or not, as UTF-8 or (with its mark) UTF-16; lines end in LF.
 
     Raises
     ------
     SheetError
-        The file isn't there, is empty, or isn't text.
+        The file is missing, is empty, or isn't text.
     """
     try:
         raw = Path(path).read_bytes()
@@ -51,17 +51,17 @@ def read_text(path: str | Path) -> str:
 
 
 def separator_of(header: str) -> str:
-    """The character that splits a header line: tab, comma or semicolon, whichever is commonest."""
+    """Return a header line's separator: tab, comma or semicolon, whichever is most frequent."""
     return max("\t,;", key=header.count)
 
 
 def duplicates(names: list[str]) -> list[str]:
-    """The names that are there more than once, sorted."""
+    """Return the names that occur more than once, sorted."""
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def read_table(path: str | Path) -> pl.DataFrame:
-    """A text table with every cell as a stripped string, and its line number in the file.
+    """Read a text table with every cell as a stripped string, and each row's line number.
 
     Returns
     -------
@@ -71,7 +71,8 @@ def read_table(path: str | Path) -> pl.DataFrame:
     Raises
     ------
     SheetError
-        No text table, a repeated column name, a row with more or fewer cells, or no row.
+        The file is no text table, repeats a column name, has a row with more or fewer cells
+        than the header, or has no row.
     """
     text = read_text(path)
     separator = separator_of(text.lstrip("\n").split("\n", 1)[0])
@@ -99,11 +100,11 @@ def read_table(path: str | Path) -> pl.DataFrame:
 
 
 def raise_for_rows(path: str | Path, bad: pl.DataFrame, cause: str, remedy: str) -> None:
-    """Raise a SheetError that names the lines in `bad`, if there are any."""
+    """Raise a SheetError that names the lines of `bad`, if it has any."""
     if bad.is_empty():
         return
     lines = bad[LINE].sort().to_list()
-    shown = ", ".join(map(str, lines[:5])) + (
+    listed = ", ".join(map(str, lines[:5])) + (
         f" and {len(lines) - 5} more" if len(lines) > 5 else ""
     )
-    raise SheetError(f"{path} line{'s' if len(lines) > 1 else ''} {shown}", cause, remedy)
+    raise SheetError(f"{path} line{'s' if len(lines) > 1 else ''} {listed}", cause, remedy)

@@ -1,4 +1,4 @@
-"""Which device, which precision and which compiler a stage computes with."""
+"""Device, precision and compiler of a stage's computations."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from slide2rna.core import gpu_lock
 from slide2rna.core.errors import DeviceError
 from slide2rna.core.log import log
 
-# mallopt(3): the parameters' numbers in glibc's malloc.h
+# mallopt(3): parameter numbers from glibc's malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 
-def choose(name: str) -> torch.device:
-    """The device for `auto`, `cpu` or `cuda`; the choice is logged.
+def choose_device(name: str) -> torch.device:
+    """Return the device for `auto`, `cpu` or `cuda`, and log the choice.
 
-    Where there are several GPUs, this process takes one for itself, and waits for one if need be.
-    A job of a Snakemake that was started where there is no driver has asked its scheduler for no
-    GPU, so with `auto` it takes none that its node may have.
+    On a machine with several GPUs, this process locks one, and waits until one is free. If
+    Snakemake was started on a machine without a driver, its jobs requested no GPU from the
+    scheduler, so `auto` uses none, even if the node has one.
 
     Raises
     ------
     DeviceError
-        cuda was asked for and torch sees no GPU.
+        cuda was requested and torch sees no GPU.
     """
-    unasked = name == "auto" and os.environ.get(DRIVER) == ""
-    if unasked:
+    unrequested = name == "auto" and os.environ.get(DRIVER) == ""
+    if unrequested:
         name = "cpu"
-    # Before anything asks CUDA, which looks at its variable once.
+    # Before any CUDA call: CUDA reads its environment variable only once.
     if name != "cpu" and torch.backends.cuda.is_built():
         gpu_lock.lock_gpu()
     present = torch.cuda.is_available()
@@ -45,14 +45,14 @@ def choose(name: str) -> torch.device:
         )
     device = torch.device("cuda" if present and name != "cpu" else "cpu")
     detail = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    if unasked:
+    if unrequested:
         detail += "; no driver where Snakemake was started, device: cuda asks for a GPU"
     log.info("device: %s (%s)", device.type, detail)
     return device
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The dtype to autocast to, or None for plain float32 (section train, `precision`)."""
+    """Return the dtype to autocast to, or None for plain float32 (section train, `precision`)."""
     if precision == "float32":
         return None
     if precision == "auto" and (device.type != "cuda" or not torch.cuda.is_bf16_supported()):
@@ -61,20 +61,20 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
-    """The context for a dtype of `autocast_dtype`; None switches nothing on."""
+    """Return the context for a dtype of `autocast_dtype`; None leaves autocast off."""
     return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep freed blocks instead of giving every large one back to the system.
+    """Make glibc keep freed blocks instead of returning every large one to the system.
 
-    By default each activation of some MB is mapped anew, and the kernel clears its pages one
-    fault at a time: a fifth of a training step. Other libraries than glibc have no mallopt, and
-    nothing happens. https://man7.org/linux/man-pages/man3/mallopt.3.html
+    By default the system maps each activation of some MB again, and the kernel clears its pages
+    one fault at a time: a fifth of a training step. C libraries other than glibc have no mallopt,
+    and nothing happens. https://man7.org/linux/man-pages/man3/mallopt.3.html
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        # glibc before 2.35 takes 32 MB at most, and a refused value would leave 128 kB.
+        # glibc before 2.35 accepts 32 MB at most, and a refused value would leave 128 kB.
         if not mallopt(M_MMAP_THRESHOLD, 2**31 - 1):
             mallopt(M_MMAP_THRESHOLD, 2**25)
         mallopt(M_TRIM_THRESHOLD, -1)
@@ -82,14 +82,14 @@ def keep_freed_memory() -> None:
 
 
 def release_freed_memory() -> None:
-    """Give the system back what `keep_freed_memory` has kept; nothing where glibc isn't."""
+    """Return to the system the blocks that `keep_freed_memory` held; without glibc, do nothing."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def compile_model(model: nn.Module, mode: str, device: torch.device) -> None:
-    """Have torch.compile replace a module's forward, in place; state and names stay.
+    """Replace a module's forward with torch.compile, in place; state and names stay.
 
     Parameters
     ----------
@@ -98,8 +98,8 @@ def compile_model(model: nn.Module, mode: str, device: torch.device) -> None:
 
     Notes
     -----
-    Random numbers stay those of eager mode. Where the compiler is missing the module stays as it
-    is, and the log says so.
+    Random numbers stay those of eager mode. If the compiler is missing, the module stays
+    unchanged, and the log says so.
     """
     if mode == "none":
         return

@@ -1,4 +1,4 @@
-"""What can go wrong for a user, one class per kind of trouble.
+"""Errors that a user can fix, one class per kind.
 
 Every message names the file, row or key, the cause, and the remedy, in one line.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def listing(names: Sequence[str], most: int = 5) -> str:
-    """Names for a message: the first few, and how many more there are."""
+def list_names(names: Sequence[str], most: int = 5) -> str:
+    """Join the first `most` names for a message, with the number of further ones."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 class UserError(Exception):
-    """Base of all errors that a user can mend; printed as one line, exit status 2."""
+    """Base of all errors that a user can fix; printed as one line, exit status 2."""
 
     def __init__(self, where: object, cause: str, remedy: str) -> None:
         self.where, self.cause, self.remedy = str(where), cause, remedy
@@ -23,7 +23,7 @@ class UserError(Exception):
 
     @property
     def reason(self) -> str:
-        """Cause and remedy, for a table whose row names the slide: no path of this machine."""
+        """Cause and remedy without `where`, for tables that name the slide: no local path."""
         return f"{self.cause}; {self.remedy}".replace("\n", " ")
 
 
@@ -32,32 +32,32 @@ class ConfigError(UserError):
 
 
 class SheetError(UserError):
-    """The sample sheet or the expression table can't be used."""
+    """The sample sheet or the expression table is unusable."""
 
 
 class SlideError(UserError):
-    """One slide can't be opened, read or scaled; the others go on without it."""
+    """One slide can't be opened, read or scaled; the stage continues with the others."""
 
 
 class WeightsError(UserError):
-    """An encoder's or a model's weights are missing or don't fit."""
+    """An encoder's or a model's weights are missing or don't match."""
 
 
 class DownloadError(UserError):
-    """A file isn't there, or isn't the file that the manifest promised."""
+    """A file is missing, or differs from the manifest's entry."""
 
 
 class DeviceError(UserError):
-    """The device that was asked for isn't there."""
+    """The requested device is missing."""
 
 
 class PathwayError(UserError):
-    """Gene sets can't be read, or none is left for this gene list."""
+    """Gene sets can't be read, or none remains for this gene list."""
 
 
 class LeakError(UserError):
-    """A split unit, or the same slide, sits in two parts of one fold."""
+    """A split unit, or the same slide, is in two parts of one fold."""
 
 
 class StageError(UserError):
-    """A stage's inputs don't fit together."""
+    """A stage's inputs don't match each other."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and random streams that don't depend on order."""
+"""Atomic files, which are complete or absent; JSON, Parquet and checksums."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ written: set[Path] = set()
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` and rename it when the block ends well.
+    """Yield a temporary path next to `path`, and rename it when the block succeeds.
 
-    The temporary name keeps the suffix, since many writers choose the format by it.
+    The temporary name keeps the suffix, because many writers choose the format by it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         yield partial
         umask = os.umask(0)
         os.umask(umask)
-        partial.chmod(0o666 & ~umask)  # mkstemp gives 0600; a lab shares its results
+        partial.chmod(0o666 & ~umask)  # mkstemp sets 0600, but a lab shares its results
         partial.replace(path)
         written.add(path.absolute())
     finally:
@@ -43,20 +43,20 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def sweep() -> None:
-    """Delete the temporary files that killed runs left of the files that this process has written.
+    """Delete leftovers of killed runs for the files that this process has written.
 
-    Only of these: another job may be writing its own in the same folder.
+    Other temporary files stay: another job may be writing to the same folder.
     """
     for folder in {path.parent for path in written if path.parent.is_dir()}:
         for entry in os.scandir(folder):
-            found = TEMPORARY.fullmatch(entry.name)
-            if found and folder / (found["stem"] + found["suffix"]) in written:
+            match = TEMPORARY.fullmatch(entry.name)
+            if match and folder / (match["stem"] + match["suffix"]) in written:
                 Path(entry).unlink(missing_ok=True)
     written.clear()
 
 
 def write_parquet(table: pl.DataFrame, path: str | Path) -> None:
-    """Write a table in one step; statistics are left in, so readers can skip row groups."""
+    """Write a table atomically, with statistics, so that readers can skip row groups."""
     with atomic(path) as partial:
         table.write_parquet(partial)
 
@@ -64,7 +64,7 @@ def write_parquet(table: pl.DataFrame, path: str | Path) -> None:
 def write_stamped(
     table: pl.DataFrame, path: str | Path, stamp: dict[str, Any], caveat: str | None
 ) -> None:
-    """Write a table with what it is of in front, unless it says so itself, and its caveat last."""
+    """Write a table with the stamp's columns first, unless it has them, and its caveat last."""
     stamped = table.select(
         *(pl.lit(value).alias(key) for key, value in stamp.items() if key not in table.columns),
         pl.all(),
@@ -74,25 +74,28 @@ def write_stamped(
 
 
 def write_text(text: str, path: str | Path) -> None:
+    """Write UTF-8 text atomically."""
     with atomic(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(value: Any, path: str | Path) -> None:
-    """Write JSON with sorted keys: the same value gives the same bytes."""
+    """Write JSON with sorted keys, so that the same value gives the same bytes."""
     write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", path)
 
 
 def read_json(path: str | Path) -> Any:
+    """Read a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def md5sum(path: str | Path) -> str:
-    """MD5 of a file in hex (GDC's checksum; nothing here relies on it for security)."""
+    """Return a file's MD5 in hex (GDC's checksum; no security relies on it)."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def sha256sum(path: str | Path) -> str:
+    """Return a file's SHA-256 in hex."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What all command lines share: one-line errors, JSON settings, progress on any kind of output."""
+"""Log and progress: a bar on a terminal, plain lines in a log file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Iterate with a bar on a terminal, or with a plain line every ten seconds in a log."""
+    """Iterate with a bar on a terminal, or a plain line every ten seconds in a log."""
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]
     if sys.stderr.isatty():
@@ -31,7 +31,7 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
 
 
 class _LogLines:
-    """A stream for tqdm whose every line becomes a line of the log."""
+    """A stream for tqdm that writes each line to the log."""
 
     def write(self, text: str) -> None:
         if line := text.strip():
@@ -43,15 +43,15 @@ class _LogLines:
 
 @contextmanager
 def byte_bar(total: int | None, what: str) -> Iterator[Callable[[int], None]]:
-    """Yield a function that counts bytes (any thread may call it): amount, rate and time left.
+    """Yield a thread-safe function that counts bytes; show amount, rate and time left.
 
     A bar on a terminal, or a plain line every ten seconds in a log. `total` is in bytes.
     """
-    looks: dict[str, Any] = {}
+    layout: dict[str, Any] = {}
     if not sys.stderr.isatty():
         line = "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {remaining} left"
-        looks = {"file": _LogLines(), "bar_format": line, "mininterval": 10, "ncols": 100}
-    with tqdm(desc=what, total=total, unit="B", unit_scale=True, miniters=1, **looks) as bar:
+        layout = {"file": _LogLines(), "bar_format": line, "mininterval": 10, "ncols": 100}
+    with tqdm(desc=what, total=total, unit="B", unit_scale=True, miniters=1, **layout) as bar:
 
         def advance(n: int) -> None:
             with bar.get_lock():

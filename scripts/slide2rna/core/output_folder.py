@@ -1,6 +1,6 @@
-"""The folder that results go to: made and tried before any work.
+"""Output folder: created and tested before any work.
 
-The Snakefile uses it, too, so it needs nothing but Python itself.
+The Snakefile uses this module too, so it needs only the standard library.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from slide2rna.core.errors import ConfigError
 
 
 def make_output_folder(path: str | Path, remedy: str) -> None:
-    """Make a folder, and see that files can be written there.
+    """Create a folder and check that it is writable.
 
     Raises
     ------
     ConfigError
-        It is a file, or nothing can be written there; says `remedy`.
+        The path is a file, or isn't writable; the message ends with `remedy`.
     """
     path = Path(path)
     try:
@@ -25,7 +25,7 @@ def make_output_folder(path: str | Path, remedy: str) -> None:
         with tempfile.TemporaryFile(dir=path):
             pass
     except (FileExistsError, NotADirectoryError) as error:
-        where = next(one for one in (path, *path.parents) if one.is_file() or one.is_symlink())
+        where = next(p for p in (path, *path.parents) if p.is_file() or p.is_symlink())
         raise ConfigError(where, "is a file, not a folder", remedy) from error
     except OSError as error:
         cause = f"nothing can be written there ({error.strerror})"

@@ -1,4 +1,4 @@
-"""A map over threads that keeps its order and little in memory."""
+"""Parallel map over threads, in order and with little memory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ B = TypeVar("B")
 
 
 def ordered_map(work: Callable[[A], B], items: Iterable[A], threads: int) -> Iterator[B]:
-    """Results in the order of the items, so that sums over them don't depend on the threads.
+    """Yield results in the order of the items, so that sums don't depend on the threads.
 
-    Only a few items are read ahead of the work. BLAS gets one thread, as each item has its own.
+    Only a few items are read ahead. BLAS uses one thread, since each item has its own.
     """
     source = iter(items)
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:

@@ -1,7 +1,7 @@
-"""A job ends with the process that started it, so that no killed run writes on.
+"""Parent watch: a job ends with the process that started it, so no killed run keeps writing.
 
-SIGKILL leaves nobody to pass it on: without this, the jobs of a killed Snakemake would go on beside
-those of the next one, and a pool's workers would wait for ever for a process that is gone.
+SIGKILL is not passed on to children: the jobs of a killed Snakemake would run next to those of its
+successor, and a pool's workers would wait forever for a dead process.
 """
 
 from __future__ import annotations
@@ -13,44 +13,45 @@ import threading
 import time
 
 log = logging.getLogger("slide2rna")
-# Set by the Snakefile, in the environment of all its jobs.
+# The Snakefile sets this variable for all its jobs.
 SNAKEMAKE = "SLIDE2RNA_SNAKEMAKE"
-EVERY_S = 0.5
+POLL_S = 0.5
 
 
 def ancestors() -> list[int]:
-    """Ids of the processes above this one, nearest first, as far as they can be seen.
+    """Return the ids of the processes above this one, nearest first, as far as visible.
 
     https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
     """
-    found = [os.getppid()]
-    while found[-1] > 1:
+    pids = [os.getppid()]
+    while pids[-1] > 1:
         try:
-            with open(f"/proc/{found[-1]}/stat", encoding="utf-8", errors="replace") as file:
-                # After the command's name, which may hold spaces and parentheses: state, parent.
-                found.append(int(file.read().rpartition(")")[2].split()[1]))
+            with open(f"/proc/{pids[-1]}/stat", encoding="utf-8", errors="replace") as file:
+                # State and parent follow the command name, which may hold spaces and parentheses.
+                pids.append(int(file.read().rpartition(")")[2].split()[1]))
         except OSError:
             break
-    return found
+    return pids
 
 
 def end_with_parent(pid: int | None = None) -> None:
-    """Kill this process as soon as `pid` isn't, or is no more, one of its ancestors.
+    """Kill this process as soon as `pid` is not, or no longer, one of its ancestors.
 
     Parameters
     ----------
     pid
-        By default the Snakemake that started this job; nothing happens where none did. A shell in
-        between belongs to the chain: if that alone is killed, Snakemake takes the job for ended.
+        By default the Snakemake that started this job; without one, nothing happens. A shell in
+        between belongs to the chain: if only the shell is killed, Snakemake counts the job as
+        finished.
     """
     pid = int(os.environ.get(SNAKEMAKE) or 0) if pid is None else pid
     if pid and os.path.isdir("/proc/self"):
-        # A daemon, since it must not keep alive what has nothing left to do.
+        # A daemon, which doesn't keep a finished process alive.
         threading.Thread(target=_watch, args=(pid,), daemon=True).start()
 
 
 def _watch(pid: int) -> None:
     while pid in ancestors():
-        time.sleep(EVERY_S)
+        time.sleep(POLL_S)
     log.error("process %d, which started this, is gone; this ends, too", pid)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and random streams that don't depend on order."""
+"""Random seeds and shards derived from names, independent of order and of the machine."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import numpy as np
 
 
 def seed_for(seed: int, *names: object) -> int:
-    """A 63-bit seed derived from the run's seed and from names (stage, slide, fold ...).
+    """Derive a 63-bit seed from the run's seed and from names (stage, slide, fold ...).
 
-    Streams named by what they are for don't depend on order, sharding or the number of workers.
+    Named streams don't depend on order, sharding or the number of workers.
     """
     text = "\x1f".join([str(seed), *(str(name) for name in names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def rng_for(seed: int, *names: object) -> np.random.Generator:
+    """Return a random generator seeded with `seed_for`."""
     return np.random.default_rng(seed_for(seed, *names))
 
 
 def shard_of(slide_id: str, shards: int) -> int:
-    """The shard of a slide: a hash of its name, so that new slides don't move old ones."""
+    """Return a slide's shard, a hash of its id, so that new slides don't move old ones."""
     return int.from_bytes(hashlib.sha256(slide_id.encode()).digest()[:8], "big") % shards

@@ -10,5 +10,10 @@ from numpy.typing import NDArray
 # Floating-point values and boolean masks; shapes are in the docstrings, such as (N, G).
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
+Indices = NDArray[np.int64]
 # A table's row before it becomes one, by column.
 Row = dict[str, Any]
+# Lengths on a slide: pixels of a level, micrometres, and micrometres per pixel.
+Px = int
+Um = float
+Mpp = float

@@ -1,1 +1,1 @@
-"""Data of one fold: rows of each part, expression, statistics of the train part."""
+"""Fold data: rows of each part, expression, and statistics of the train part."""

@@ -1,4 +1,4 @@
-"""What training and sampling read: a fold's rows, expression, and statistics of the train part."""
+"""Fold rows: slides of one fold with their parts, bags and expression."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ class FoldRows:
     Attributes
     ----------
     slide_ids, sample_ids, parts
-        Per slide its name, its row of the expression table, and its part of the fold.
+        Name, sample and part of the fold of each slide; the sample is a row of the expression
+        table.
     bag
-        (N,) its row in the bags.
+        (N,) row of each slide in the bags.
     """
 
     slide_ids: list[str]
@@ -30,7 +31,7 @@ class FoldRows:
     bag: np.ndarray
 
     def of(self, *parts: str) -> FoldRows:
-        """The rows of these parts."""
+        """Return the rows of these parts."""
         keep = [i for i, part in enumerate(self.parts) if part in parts]
         return FoldRows(
             [self.slide_ids[i] for i in keep],
@@ -40,12 +41,12 @@ class FoldRows:
         )
 
 
-def fold_rows(
+def read_fold_rows(
     bag_ids: Sequence[str], slides: str | Path, splits: str | Path, fold: int
 ) -> FoldRows:
     """Join bags, slides.parquet and splits.tsv for one fold.
 
-    Slides that failed in a stage before have no bag and are left out.
+    Slides that failed in an earlier stage have no bag and are dropped.
 
     Raises
     ------
@@ -64,10 +65,12 @@ def fold_rows(
         .join(parts.select("unit", "part"), on="unit", how="left")
         .sort("slide_id")
     )
-    lost = joined.filter(pl.col("part").is_null())
-    if len(lost):
+    unassigned = joined.filter(pl.col("part").is_null())
+    if len(unassigned):
         raise StageError(
-            splits, f"unit '{lost['unit'][0]}' has no part in fold {fold}", "draw the folds again"
+            splits,
+            f"unit '{unassigned['unit'][0]}' has no part in fold {fold}",
+            "draw the folds again",
         )
     return FoldRows(
         joined["slide_id"].to_list(),
@@ -77,8 +80,8 @@ def fold_rows(
     )
 
 
-def expression(path: str | Path, sample_ids: Sequence[str]) -> np.ndarray:
-    """(N, G) float32 log2(x+1), one row per entry of `sample_ids` (which may repeat).
+def read_expression_matrix(path: str | Path, sample_ids: Sequence[str]) -> np.ndarray:
+    """Read (N, G) float32 log2(x+1), one row per entry of `sample_ids` (which may repeat).
 
     Raises
     ------
@@ -95,5 +98,5 @@ def expression(path: str | Path, sample_ids: Sequence[str]) -> np.ndarray:
 
 
 def gene_names(path: str | Path) -> list[str]:
-    """Gene columns of an expression table, in order."""
+    """Return the gene columns of an expression table, in order."""
     return [name for name in pl.read_parquet_schema(path) if name != "sample_id"]

@@ -1,8 +1,8 @@
-"""From slides to patients: what was measured, a row per scored sample.
+"""Patients and samples: measured expression of a cohort and its parts, one row per sample.
 
-A sample is a row of the expression table: a patient in ordinary cohorts, a region where the
-cohort's split unit lies below the patient. Slides of one sample count as one: their points are
-averaged, and their draws pooled as a mixture in equal shares.
+A sample is a row of the expression table: a patient in ordinary cohorts, a region if the split
+unit is smaller than a patient. Slides of one sample count as one: their point predictions are
+averaged, and their draws are pooled as a mixture with equal shares.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,14 +24,16 @@ from slide2rna.features import bag_file
 
 @dataclass(frozen=True)
 class Cohort:
-    """What doesn't depend on the fold.
+    """Data of a cohort that all folds share.
 
     Attributes
     ----------
-    genes : gene names, G of them.
-    truth : (N, G) float32 measured log2(x+1); `row` gives a sample's row.
-    slides : slide_id, patient_id, sample_id, unit, site; only slides whose sample was measured.
+    genes : G gene names.
+    truth : (N, G) float32 measured log2(x+1).
+    row : row of each sample in `truth`.
+    slides : slide_id, patient_id, sample_id, unit, site; only slides with a measured sample.
     splits : unit, fold, part.
+    bags : bags of all slides.
     info : cohort.json.
     """
 
@@ -40,7 +43,7 @@ class Cohort:
     slides: pl.DataFrame
     splits: pl.DataFrame
     bags: bag_file.Bags
-    info: dict
+    info: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Part:
     bags : the cohort's bags.
     bag_rows : (S,) rows in the bags.
     samples : n sample names, sorted.
-    owners : (n,) patient of each sample.
+    patient_ids : (n,) patient of each sample.
     pool : (n, S) shares that average slides to samples; each row sums to 1.
     truth : (n, G) float32.
     """
@@ -64,47 +67,50 @@ class Part:
     bags: bag_file.Bags
     bag_rows: NDArray[np.int64]
     samples: list[str]
-    owners: list[str]
+    patient_ids: list[str]
     pool: NDArray[np.float32]
     truth: NDArray[np.float32]
 
     @property
-    def patients(self) -> int:
-        """Number of patients; there are more samples where one has several."""
-        return len(set(self.owners))
+    def n_patients(self) -> int:
+        """Number of patients, which is below the number of samples if a patient has several."""
+        return len(set(self.patient_ids))
 
     def slide_truth(self) -> NDArray[np.float32]:
-        """Truth of each slide's sample (S, G)."""
+        """Return the measured expression of each slide's sample (S, G)."""
         return np.asarray(self.spread(self.truth))
 
     def average(self, values: Array) -> Array:
-        """Slide rows (S, ...) averaged to sample rows (n, ...)."""
+        """Average slide rows (S, ...) to sample rows (n, ...)."""
         return self.pool @ values
 
     def spread(self, values: Array) -> Array:
-        """Sample rows (n, ...) repeated for their slides (S, ...)."""
+        """Repeat sample rows (n, ...) for their slides (S, ...)."""
         return values[self.pool.argmax(axis=0)] if self.slide_ids else values[:0]
 
     def first_slide(self) -> NDArray[np.int64]:
-        """Column of each sample's first slide (n,)."""
+        """Return the column of each sample's first slide (n,)."""
         return self.pool.argmax(axis=1) if self.slide_ids else np.empty(0, dtype=np.int64)
 
     def sample_sites(self) -> list[str | None]:
-        """Site of each sample (n,), that of its first slide."""
+        """Return the site of each sample (n,), that of its first slide."""
         return [self.sites[column] for column in self.first_slide()]
 
 
-def one_row_per_patient(owners: Sequence[str], seed: int, *stream: int | str) -> NDArray[np.int64]:
-    """One row per owner, in the order of their first rows; drawn where an owner has several.
+def one_row_per_patient(
+    patient_ids: Sequence[str], seed: int, *stream: int | str
+) -> NDArray[np.int64]:
+    """Pick one row per owner, in the order of first rows; draw one if an owner has several.
 
-    Rows of a patient aren't exchangeable with those of another, patients are; a row drawn from
-    each makes scores that are (Dunn et al. 2023, doi:10.1080/01621459.2022.2060112).
+    Patients are exchangeable, but rows of different patients are not; drawing one row per patient
+    gives exchangeable scores (Dunn et al. 2023, doi:10.1080/01621459.2022.2060112).
     """
     rows: dict[str, list[int]] = {}
-    for row, owner in enumerate(owners):
+    for row, owner in enumerate(patient_ids):
         rows.setdefault(owner, []).append(row)
     chosen = [
-        of[int(seeds.rng_for(seed, *stream, owner).integers(len(of)))] for owner, of in rows.items()
+        choices[int(seeds.rng_for(seed, *stream, owner).integers(len(choices)))]
+        for owner, choices in rows.items()
     ]
     return np.array(chosen, dtype=np.int64)
 
@@ -117,15 +123,15 @@ def load_cohort(
     splits_path: Path,
     cohort_path: Path,
 ) -> Cohort:
-    """Read what all folds share.
+    """Read the data that all folds share.
 
     Raises
     ------
     StageError
         The expression table lacks genes of the model, or no slide has a measured sample.
     """
-    known = set(pl.read_parquet_schema(expression_path))
-    missing = [gene for gene in genes if gene not in known]
+    columns = set(pl.read_parquet_schema(expression_path))
+    missing = [gene for gene in genes if gene not in columns]
     if missing:
         raise StageError(
             expression_path,
@@ -152,8 +158,8 @@ def load_cohort(
     )
 
 
-def part_of(cohort: Cohort, slides: pl.DataFrame) -> Part:
-    """Those of the cohort's slides (rows of `Cohort.slides`) that have a bag, and their samples."""
+def make_part(cohort: Cohort, slides: pl.DataFrame) -> Part:
+    """Return the slides (rows of `Cohort.slides`) that have a bag, with their samples."""
     in_bags = {slide: row for row, slide in enumerate(cohort.bags.slide_ids)}
     slides = slides.filter(pl.col("slide_id").is_in(list(in_bags)))
     samples = sorted(set(slides["sample_id"]))
@@ -169,7 +175,7 @@ def part_of(cohort: Cohort, slides: pl.DataFrame) -> Part:
         bags=cohort.bags,
         bag_rows=np.array([in_bags[slide] for slide in slides["slide_id"]], dtype=np.int64),
         samples=samples,
-        owners=[owner[sample] for sample in samples],
+        patient_ids=[owner[sample] for sample in samples],
         pool=pool,
         truth=cohort.truth[np.array([cohort.row[sample] for sample in samples], dtype=np.int64)],
     )

@@ -1,4 +1,4 @@
-"""What training and sampling read: a fold's rows, expression, and statistics of the train part."""
+"""Train-part statistics: mean and sd per gene and per feature."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from slide2rna.core.errors import StageError
 
 
 def gene_statistics(values: np.ndarray, sample_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and sd (n - 1) per gene over the train samples, each sample once, in float64.
+    """Return mean and sd (n - 1) per gene over the train samples, each sample once, in float64.
 
-    A gene with one value in all samples has sd exactly 0 (as DGCR5 has in all six published
+    A gene with the same value in all samples has sd exactly 0 (as DGCR5 has in all six published
     cohorts); such genes are predicted as their constant.
 
     Raises
@@ -36,16 +36,16 @@ def gene_statistics(values: np.ndarray, sample_ids: Sequence[str]) -> tuple[np.n
 def feature_statistics(
     means: np.ndarray, sizes: np.ndarray, rows: Sequence[int] | NDArray[np.int64] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and sd per feature over the train bags' clusters, weighted by size, slides equally.
+    """Return mean and sd per feature over the train bags' clusters.
 
-    They are stored with the model, so that encoders of any scale train at the same settings; a
-    converted published model has 0 and 1. A constant feature gets sd 1. Slides are taken one at a
-    time, so that no copy of the bags is made.
+    Clusters are weighted by size and slides equally. The statistics are stored with the model, so
+    that encoders of any scale train with the same settings; a converted published model has 0 and
+    1. A constant feature gets sd 1. Slides are read one at a time to avoid a copy of the bags.
 
     Parameters
     ----------
     means, sizes : (S, k, d) and (S, k)
-    rows : the train slides' rows; None for all.
+    rows : rows of the train slides; None for all.
     """
     rows = range(len(means)) if rows is None else rows
     mean, square = np.zeros((2, means.shape[-1]))

@@ -1,1 +1,1 @@
-"""Evaluation of a run: its tables, made from scores and uncertainty."""
+"""Evaluation of a run: its tables, computed from the rooms above."""

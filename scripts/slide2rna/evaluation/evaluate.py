@@ -1,9 +1,9 @@
-"""The tables of an evaluation: val ranks the genes, test is scored once, patients are the unit.
+"""Tables of an evaluation: val ranks the genes, test is scored once, patients are the unit.
 
-The published protocol stands beside it in the summary, marked as such.
+The summary also holds the scores of the published protocol, marked as such.
 
-Every table says how many patients stand behind a number, carries an interval over patients
-where there is one, and the caveat of the cohort where it has one.
+Every table gives the number of patients behind a value, an interval over patients where one
+exists, and the caveat of the cohort if it has one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 import polars as pl
 
 from slide2rna.core import files
-from slide2rna.core.config import Settings
 from slide2rna.core.errors import StageError
+from slide2rna.core.settings import EvaluateSettings
 from slide2rna.evaluation import tables
 from slide2rna.evaluation.gene_table import gene_table
 from slide2rna.evaluation.scoring import score
@@ -49,7 +49,7 @@ def evaluate(
     inputs: EvaluationInputs,
     run: str,
     out: str | Path,
-    settings: Settings,
+    settings: EvaluateSettings,
     seed: int,
     threads: int,
     searches: Sequence[Path] = (),
@@ -61,37 +61,37 @@ def evaluate(
     StageError
         The inputs don't belong together.
     """
-    found = score.score_run(inputs, settings, seed, threads)
-    cohort = found.cohort
+    evaluated = score.score_run(inputs, settings, seed, threads)
+    cohort = evaluated.cohort
     by = settings["conformal"]["by"]
-    calibrated = list(conformal.calibrate_all(found, by))
-    made = {
-        "summary": summary_table(found),
-        "genes": gene_table(found),
-        "calibration": calibration.table(found),
-        "conformal": conformal_table.table(found, calibrated, by),
-        "conformal_factors": conformal.factor_table(found, calibrated),
-        "coexpression": coexpression_table.table(found, threads),
-        "pathways": tables.pathway_table(found),
-        "pathway_intervals": pathway_intervals.example_table(found),
-        "samples": tables.sample_table(found),
-        "examples": tables.example_table(found),
+    calibrated_folds = list(conformal.calibrate_all(evaluated, by))
+    outputs = {
+        "summary": summary_table(evaluated),
+        "genes": gene_table(evaluated),
+        "calibration": calibration.table(evaluated),
+        "conformal": conformal_table.table(evaluated, calibrated_folds, by),
+        "conformal_factors": conformal.factor_table(evaluated, calibrated_folds),
+        "coexpression": coexpression_table.table(evaluated, threads),
+        "pathways": tables.pathway_table(evaluated),
+        "pathway_intervals": pathway_intervals.example_table(evaluated),
+        "samples": tables.sample_table(evaluated),
+        "examples": tables.example_table(evaluated),
         "search": search_table(searches, cohort.bags.encoder, inputs.pathways.stem),
     }
-    for name, table in made.items():
+    for name, table in outputs.items():
         stamp = {"cohort": cohort.info["name"], "run": run, "protocol": PROTOCOL}
         files.write_stamped(table, Path(out) / f"{name}.parquet", stamp, cohort.info.get("caveat"))
 
 
 def search_table(paths: Sequence[Path], encoder: str, pathways: str) -> pl.DataFrame:
-    """What each model's search tried: the tables that training left, a model and fold each.
+    """Combine the hyperparameter searches of all models; training wrote one per model and fold.
 
     Parameters
     ----------
     paths : models/<run>/fold-<k>/search.parquet.
-    encoder, pathways : what the names of the runs begin and end with.
+    encoder, pathways : prefix and suffix of the names of the runs.
     """
-    found = [pl.DataFrame(schema=SEARCH_SCHEMA)]
+    frames = [pl.DataFrame(schema=SEARCH_SCHEMA)]
     for path in paths:
         fold, run = path.parent, path.parent.parent.name
         label = run.removeprefix(f"{encoder}-").removesuffix(f"-{pathways}")
@@ -102,5 +102,5 @@ def search_table(paths: Sequence[Path], encoder: str, pathways: str) -> pl.DataF
         missing = [name for name in SEARCH_SCHEMA if name not in table.columns]
         if missing:
             raise StageError(path, f"no column {missing[0]}", "train this model anew")
-        found.append(table.select(list(SEARCH_SCHEMA)).cast(SEARCH_SCHEMA))
-    return pl.concat(found).sort("model", "fold", "configuration")
+        frames.append(table.select(list(SEARCH_SCHEMA)).cast(SEARCH_SCHEMA))
+    return pl.concat(frames).sort("model", "fold", "configuration")

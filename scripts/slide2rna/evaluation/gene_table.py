@@ -1,4 +1,4 @@
-"""The catalogue of genes: how well each is predicted, by whom, and what else is known of it."""
+"""Gene table: every gene's scores by model, its calibration, site share and pathways."""
 
 from __future__ import annotations
 
@@ -13,91 +13,92 @@ from slide2rna.evaluation.scoring import correlation_tests
 from slide2rna.evaluation.scoring.evaluated import Evaluated
 
 SHOWN_PATHWAYS = 10
-DRAWN = ("crps", "covered90", "width90")
+DRAW_COLUMNS = ("crps", "covered90", "width90")
 
 
-def gene_table(found: Evaluated) -> pl.DataFrame:
-    """A row per gene: correlation with interval and FDR, errors, calibration, set membership.
+def gene_table(evaluated: Evaluated) -> pl.DataFrame:
+    """Return a row per gene: correlation with interval and FDR, errors, calibration, gene sets.
 
-    p and FDR are null where a patient has several samples.
+    p and FDR are null if a patient has several samples.
     """
-    comparison, folds = found.comparison, found.inputs
-    patients_of = np.array([len(fold.truth) for fold in folds])
-    truths, points = zip(*((fold.truth, fold.test[found.model]) for fold in folds), strict=True)
+    comparison, folds = evaluated.comparison, evaluated.predictions
+    samples_per_fold = np.array([len(fold.truth) for fold in folds])
+    truths, points = zip(*((fold.truth, fold.test[evaluated.model]) for fold in folds), strict=True)
     p = correlation_tests.above_zero(
-        truths, points, comparison.r[found.model], correlation_tests.repeated(folds)
+        truths, points, comparison.r[evaluated.model], correlation_tests.has_repeated_samples(folds)
     )
     truth = np.concatenate(truths)
-    # Errors of all patients, so that folds of different size weigh as their patients do.
+    # Errors of all patients: a fold weighs as much as it has patients.
     squared = {
-        name: (values**2 * patients_of[:, None]).sum(axis=0)
+        name: (values**2 * samples_per_fold[:, None]).sum(axis=0)
         for name, values in comparison.rmse.items()
-        if name in (found.model, "constant")
+        if name in (evaluated.model, "constant")
     }
     constant = squared["constant"]
     table = {
-        "gene": found.cohort.genes,
+        "gene": evaluated.cohort.genes,
         "r": comparison.gene_r,
         "r_low": comparison.gene_low,
         "r_high": comparison.gene_high,
         "p": p,
         "fdr": gene_metrics.benjamini_hochberg(p),
-        "rmse": np.sqrt(squared[found.model] / patients_of.sum()),
-        "rmse_ratio": np.sqrt(squared[found.model] / np.where(constant > 0, constant, np.nan)),
+        "rmse": np.sqrt(squared[evaluated.model] / samples_per_fold.sum()),
+        "rmse_ratio": np.sqrt(squared[evaluated.model] / np.where(constant > 0, constant, np.nan)),
         "mean": truth.mean(axis=0),
         "sd": truth.std(axis=0),
         "flat_prediction": np.any(
-            [gene_metrics.is_flat(fold.test[found.model]) for fold in folds], axis=0
+            [gene_metrics.is_flat(fold.test[evaluated.model]) for fold in folds], axis=0
         ),
         "constant_in_train": ~np.all([fold.eligible for fold in folds], axis=0),
     }
-    table |= _of_draws(found, patients_of)
+    table |= _draw_columns(evaluated, samples_per_fold)
     for name, r in comparison.r.items():
-        if name not in (found.model, "constant"):
-            table[f"r_{name}"] = gene_metrics.fisher_combine(r, patients_of)[0]
-    table["r_floor"] = _floor_r(found, patients_of)
+        if name not in (evaluated.model, "constant"):
+            table[f"r_{name}"] = gene_metrics.fisher_combine(r, samples_per_fold)[0]
+    table["r_floor"] = _permuted_r(evaluated, samples_per_fold)
     effective = np.array([fold.sites.effective for fold in folds])
     table["r_within_site"] = gene_metrics.fisher_combine(comparison.within, effective)[0]
-    table["site_share"] = _site_share(found)
-    for (model, null), of_pair in found.better.items():
-        if model == found.model:
-            table[f"p_minus_{null}"] = of_pair
-            table[f"fdr_minus_{null}"] = gene_metrics.benjamini_hochberg(of_pair)
+    table["site_share"] = _site_share(evaluated)
+    for (model, null), pair_p in evaluated.p_better.items():
+        if model == evaluated.model:
+            table[f"p_minus_{null}"] = pair_p
+            table[f"fdr_minus_{null}"] = gene_metrics.benjamini_hochberg(pair_p)
     frame = pl.DataFrame(table).with_columns(pl.selectors.float().cast(pl.Float64).fill_nan(None))
-    for column, k in enumerate(found.sizes, start=1):
-        inside = np.array([fold.sets[found.model][:, column] for fold in folds])
-        numbers = np.array([fold.number for fold in found.folds])
+    for column, k in enumerate(evaluated.set_sizes, start=1):
+        inside = np.array([fold.sets[evaluated.model][:, column] for fold in folds])
+        numbers = np.array([fold.number for fold in evaluated.folds])
         lists = [numbers[row].tolist() for row in inside.T]
         frame = frame.with_columns(pl.Series(f"in_T{k}", lists, dtype=pl.List(pl.Int64)))
     return frame.with_columns(
-        *_pathways_of(found.names, found.members), pl.lit(int(patients_of.sum())).alias("n_samples")
+        *_pathway_columns(evaluated.pathway_names, evaluated.pathway_members),
+        pl.lit(int(samples_per_fold.sum())).alias("n_samples"),
     )
 
 
-def _of_draws(found: Evaluated, patients_of: Array) -> dict[str, Array]:
-    """CRPS, coverage and width per gene; unknown without draws."""
-    if not found.draws:
-        return {name: np.full(len(found.cohort.genes), np.nan) for name in DRAWN}
-    level = int(np.argmin(np.abs(found.draws[0].levels - 0.9)))
-    widths = [scored.width[level] for scored in found.draws]
-    hits = sum(scored.covered_gene[level] for scored in found.draws)
+def _draw_columns(evaluated: Evaluated, samples_per_fold: Array) -> dict[str, Array]:
+    """Return CRPS, coverage and width per gene; NaN without draws."""
+    if not evaluated.draw_scores:
+        return {name: np.full(len(evaluated.cohort.genes), np.nan) for name in DRAW_COLUMNS}
+    level = int(np.argmin(np.abs(evaluated.draw_scores[0].levels - 0.9)))
+    widths = [draws.width[level] for draws in evaluated.draw_scores]
+    hits = sum(draws.covered_gene[level] for draws in evaluated.draw_scores)
     values = (
-        np.concatenate([scored.crps for scored in found.draws]).mean(axis=0),
-        hits / patients_of.sum(),
-        np.average(widths, axis=0, weights=patients_of),
+        np.concatenate([draws.crps for draws in evaluated.draw_scores]).mean(axis=0),
+        hits / samples_per_fold.sum(),
+        np.average(widths, axis=0, weights=samples_per_fold),
     )
-    return dict(zip(DRAWN, values, strict=True))
+    return dict(zip(DRAW_COLUMNS, values, strict=True))
 
 
-def _site_share(found: Evaluated) -> Array:
-    """Adjusted share of variance explained by site, over all samples that have slides."""
-    slides = found.cohort.slides.unique("sample_id", keep="first", maintain_order=True)
-    rows = [found.cohort.row[sample] for sample in slides["sample_id"]]
-    return within_site.site_share(found.cohort.truth[rows], list(slides["site"]))
+def _site_share(evaluated: Evaluated) -> Array:
+    """Return the adjusted share of variance that site explains, over all samples with slides."""
+    slides = evaluated.cohort.slides.unique("sample_id", keep="first", maintain_order=True)
+    rows = [evaluated.cohort.row[sample] for sample in slides["sample_id"]]
+    return within_site.site_share(evaluated.cohort.truth[rows], list(slides["site"]))
 
 
-def _pathways_of(names: pl.DataFrame, members: sparse.csr_matrix) -> list[pl.Series]:
-    """Names of each gene's pathways, the smallest first, and their number."""
+def _pathway_columns(names: pl.DataFrame, members: sparse.csr_matrix) -> list[pl.Series]:
+    """Return the names of each gene's pathways, smallest pathway first, and their number."""
     columns = members.tocsc()
     order = np.lexsort((names["pathway"].to_numpy(), names["n_genes"].to_numpy()))
     rank = np.empty(len(order), dtype=np.int64)
@@ -105,22 +106,22 @@ def _pathways_of(names: pl.DataFrame, members: sparse.csr_matrix) -> list[pl.Ser
     labels = np.array(names["name"].to_list(), dtype=object)[order]
     lists, counts = [], np.diff(columns.indptr)
     for start, stop in zip(columns.indptr[:-1], columns.indptr[1:], strict=True):
-        own = np.sort(rank[columns.indices[start:stop]])
-        lists.append(labels[own[:SHOWN_PATHWAYS]].tolist())
+        gene_ranks = np.sort(rank[columns.indices[start:stop]])
+        lists.append(labels[gene_ranks[:SHOWN_PATHWAYS]].tolist())
     return [
         pl.Series("pathways", lists, dtype=pl.List(pl.String)),
         pl.Series("n_pathways", counts, dtype=pl.Int64),
     ]
 
 
-def _floor_r(found: Evaluated, patients_of: Array) -> Array:
-    """Correlations of one permutation of the test profiles, combined as the real ones are."""
+def _permuted_r(evaluated: Evaluated, samples_per_fold: Array) -> Array:
+    """Return correlations with one permutation of the test profiles, combined over folds."""
     rows = []
-    for fold, given, r in zip(
-        found.folds, found.inputs, found.comparison.r[found.model], strict=True
+    for fold, predictions, r in zip(
+        evaluated.folds, evaluated.predictions, evaluated.comparison.r[evaluated.model], strict=True
     ):
-        rng = seeds.rng_for(found.seed, "floor", fold.number)
-        order = rng.permutation(len(given.truth))
-        permuted, _ = gene_metrics.pcc(given.test[found.model], given.truth[order])
+        rng = seeds.rng_for(evaluated.seed, "floor", fold.number)
+        order = rng.permutation(len(predictions.truth))
+        permuted, _ = gene_metrics.pcc(predictions.test[evaluated.model], predictions.truth[order])
         rows.append(np.where(np.isfinite(r), permuted, np.nan))
-    return gene_metrics.fisher_combine(np.array(rows), patients_of)[0]
+    return gene_metrics.fisher_combine(np.array(rows), samples_per_fold)[0]

@@ -1,6 +1,6 @@
-"""The file of a cohort's bags, read at once or row by row.
+"""Bags file of a cohort, read whole or row by row.
 
-Readers need no FAISS, which takes memory; what makes the bags is in bags.py.
+Readers need no FAISS, which takes memory; `clusters` makes the bags.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Bags:
     Attributes
     ----------
     means : ndarray of float32, shape (S, k, d)
-        Cluster means by falling size, zero where there is no cluster.
+        Cluster means by decreasing size, padded with zeros.
     sizes : ndarray of float32, shape (S, k)
         Tiles per cluster; 0 is padding.
     color : ndarray of float32, shape (S, 6)
-        Mean over tiles of mean and sd of R, G and B; NaN where unknown.
+        Mean over tiles of mean and sd of R, G and B; NaN if unknown.
     n_tiles : ndarray of int64, shape (S,)
     slide_ids : list of str
         Sorted.
@@ -53,9 +53,9 @@ class Bags:
 
 @dataclass(frozen=True)
 class StoredRows:
-    """An array of a bags file, of which only the rows that are asked for are read.
+    """Array of a bags file, of which only the requested rows are read.
 
-    Every row is read from the file opened anew, since what was read of an open file stays mapped.
+    Each row is read from a newly opened file, since rows read from an open file stay mapped.
     """
 
     path: Path
@@ -69,12 +69,12 @@ class StoredRows:
 
     def _row(self, row: int) -> NDArray[np.float32]:
         with safe_open(self.path, "numpy") as file:
-            found: NDArray[np.float32] = file.get_slice(self.name)[row : row + 1][0]
-        return found
+            values: NDArray[np.float32] = file.get_slice(self.name)[row : row + 1][0]
+        return values
 
 
 def save(bags: Bags, path: Path, backend: str = "none") -> None:
-    """Write bags as safetensors, all or nothing; `backend` is what ran the clustering."""
+    """Write bags as safetensors, atomically; `backend` is the library that ran the clustering."""
     metadata = {
         "slide_ids": json.dumps(bags.slide_ids),
         "encoder": bags.encoder,
@@ -88,7 +88,7 @@ def save(bags: Bags, path: Path, backend: str = "none") -> None:
 
 
 def _sort_header(path: Path) -> None:
-    """Put the metadata into order: safetensors writes it in a random one."""
+    """Sort the metadata, which safetensors writes in random order."""
     with open(path, "r+b") as handle:
         length = int.from_bytes(handle.read(8), "little")
         header = json.loads(handle.read(length))
@@ -100,7 +100,7 @@ def _sort_header(path: Path) -> None:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[safe_open]:
+def _open_bags(path: str | Path) -> Iterator[safe_open]:
     try:
         with safe_open(path, "numpy") as file:
             yield file
@@ -116,22 +116,23 @@ def load(path: str | Path) -> Bags:
     StageError
         The file is missing or isn't a bags file.
     """
-    with _opened(path) as file:
-        about = file.metadata()
+    with _open_bags(path) as file:
+        metadata = file.metadata()
         arrays = {name: file.get_tensor(name) for name in ARRAYS}
-        ids, encoder, k = json.loads(about["slide_ids"]), about["encoder"], int(about["k"])
+        ids, encoder = json.loads(metadata["slide_ids"]), metadata["encoder"]
+        k = int(metadata["k"])
     return Bags(**arrays, slide_ids=ids, encoder=encoder, k=k)
 
 
-def stored(path: str | Path) -> tuple[list[str], StoredRows, StoredRows]:
-    """Slide ids, means and sizes; bags stay on disk until they are asked for.
+def open_bags(path: str | Path) -> tuple[list[str], StoredRows, StoredRows]:
+    """Return slide ids, means and sizes; each bag stays on disk until it is requested.
 
     Raises
     ------
     StageError
         The file is missing or isn't a bags file.
     """
-    with _opened(path) as file:
+    with _open_bags(path) as file:
         ids = json.loads(file.metadata()["slide_ids"])
         means, sizes = (
             StoredRows(Path(path), name, tuple(file.get_slice(name).get_shape()))

@@ -1,8 +1,8 @@
-"""A slide's tiles as a bag of k cluster means with their sizes (SPEC item 6).
+"""Clusters of a slide's tiles: a bag of k means with their sizes (SPEC item 6).
 
-k-means by FAISS, on a GPU where its build and the machine have one. Means are ordered by falling
-cluster size; a slide with fewer different tiles than k gets fewer clusters, and the rest of its
-bag is padding of size 0.
+FAISS runs k-means, on a GPU if its build supports one. Means are ordered by decreasing cluster
+size. A slide with fewer distinct tiles than k gets fewer clusters, and the rest of its bag is
+padding of size 0.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ import faiss
 import numpy as np
 import polars as pl
 
-from slide2rna.core.config import Settings
-from slide2rna.core.errors import SlideError, StageError, listing
+from slide2rna.core.errors import SlideError, StageError, list_names
 from slide2rna.core.log import progress
 from slide2rna.core.seeds import seed_for
+from slide2rna.core.settings import BagsSettings
 from slide2rna.features.bag_file import Bags, save
 from slide2rna.features.feature_file import read
 from slide2rna.slides import failures
 
 ALL_POINTS = 1 << 30
 SKETCH_DIM, SEED_ROWS = 64, 20  # rows per cluster
-FULL = 5  # of the iterations, those that see all numbers of a tile
+FULL_ITERATIONS = 5  # the last iterations, on all dimensions of a tile
 
 
 def backend() -> str:
-    """What runs the clustering; bags of two backends agree in inertia, not bit for bit."""
+    """Return the clustering backend; bags of two backends agree in inertia, not bit for bit."""
     return f"faiss-{'gpu' if faiss.get_num_gpus() else 'cpu'} {faiss.__version__}"
 
 
 def cluster(
     features: np.ndarray, k: int, iterations: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """k-means of one slide's tiles.
+    """Cluster one slide's tiles by k-means.
 
     Seeding and all but the last five iterations run on a random projection of the tiles to 64
-    numbers: a tenth of the work, for an inertia that differs by less than a percent.
+    dimensions: a tenth of the work, for an inertia that differs by less than a percent.
 
-    The means returned are those of the tiles assigned to them, so one half step better than the
-    centroids of the last iteration; clusters that end up empty are dropped.
+    The returned means are over the tiles assigned to each cluster, half a step better than the
+    centroids of the last iteration; empty clusters are dropped.
 
     Parameters
     ----------
@@ -54,25 +54,26 @@ def cluster(
     -------
     means : ndarray of float32, shape (c, d), c <= k
     sizes : ndarray of int64, shape (c,)
-        Falling; ties are in the order of the clusters' first tiles.
+        Decreasing; ties are in the order of the clusters' first tiles.
     """
     points = np.ascontiguousarray(features, np.float32)
     sketch = _sketch(points, seed)
-    if not np.isfinite(sketch).all():  # a projection of NaN is NaN, and quicker to look through
+    if not np.isfinite(sketch).all():  # a projection of NaN is NaN, and quicker to check
         raise ValueError("features aren't finite")
-    labels = _distinct(points, k)
+    labels = _distinct_tiles(points, k)
     if labels is None:
-        start = _seeds(sketch, k, seed)
-        if sketch is points or iterations <= FULL:
+        start = _seed_rows(sketch, k, seed)
+        if sketch is points or iterations <= FULL_ITERATIONS:
             index = _lloyd(points, points[start], iterations)
         else:
-            near = _lloyd(sketch, sketch[start], iterations - FULL).search(sketch, 1)[1].ravel()
+            sketch_index = _lloyd(sketch, sketch[start], iterations - FULL_ITERATIONS)
+            sketch_labels = sketch_index.search(sketch, 1)[1].ravel()
             means = points[start]
-            used, centres, _ = _means(points, near)
+            used, centres, _ = _cluster_means(points, sketch_labels)
             means[used] = centres
-            index = _lloyd(points, means, FULL)
+            index = _lloyd(points, means, FULL_ITERATIONS)
         labels = index.search(points, 1)[1].ravel()
-    used, means, sizes = _means(points, labels)
+    used, means, sizes = _cluster_means(points, labels)
     first = np.full(labels.max() + 1, len(points))
     np.minimum.at(first, labels, np.arange(len(points)))
     ranks = np.lexsort((first[used], -sizes))
@@ -80,7 +81,7 @@ def cluster(
 
 
 def bag(features: np.ndarray, k: int, iterations: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """One slide's bag, by `cluster`: means (k, d) and sizes (k,), float32; size 0 is padding."""
+    """Return a slide's bag, by `cluster`: means (k, d), sizes (k,), float32; size 0 is padding."""
     mean, size = cluster(features, k, iterations, seed)
     means = np.zeros((k, features.shape[1]), np.float32)
     sizes = np.zeros(k, np.float32)
@@ -88,8 +89,10 @@ def bag(features: np.ndarray, k: int, iterations: int, seed: int) -> tuple[np.nd
     return means, sizes
 
 
-def _means(points: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The labels in use, the mean of each one's points, and how many they are."""
+def _cluster_means(
+    points: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the labels in use, and the mean and number of each label's points."""
     order = np.argsort(labels, kind="stable")
     used, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
     means = np.stack([points[part].mean(0) for part in np.split(order, starts[1:])])
@@ -97,7 +100,8 @@ def _means(points: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _lloyd(points: np.ndarray, start: np.ndarray, iterations: int) -> faiss.Index:
-    machine = faiss.Kmeans(
+    """Run Lloyd's iterations from the means `start`; return an index of the centroids."""
+    kmeans = faiss.Kmeans(
         points.shape[1],
         len(start),
         niter=iterations,
@@ -105,22 +109,22 @@ def _lloyd(points: np.ndarray, start: np.ndarray, iterations: int) -> faiss.Inde
         max_points_per_centroid=ALL_POINTS // len(start),
         gpu=faiss.get_num_gpus() > 0,
     )
-    machine.train(points, init_centroids=np.ascontiguousarray(start))
-    return machine.index
+    kmeans.train(points, init_centroids=np.ascontiguousarray(start))
+    return kmeans.index
 
 
 def _sketch(points: np.ndarray, seed: int) -> np.ndarray:
-    """A random projection to 64 numbers, which keeps distances (Johnson and Lindenstrauss)."""
+    """Return a random projection to 64 dimensions that keeps distances (Johnson-Lindenstrauss)."""
     if points.shape[1] <= SKETCH_DIM:
         return points
     rng = np.random.default_rng(seed)
     return points @ rng.standard_normal((points.shape[1], SKETCH_DIM), dtype=np.float32)
 
 
-def _seeds(points: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """Rows to start from, by greedy k-means++ (Arthur and Vassilvitskii 2007).
+def _seed_rows(points: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Return the rows to start from, by greedy k-means++ (Arthur and Vassilvitskii 2007).
 
-    A random start, FAISS's default, ends 5 to 40 % worse where tiles fall into clear groups.
+    A random start, FAISS's default, ends 5 to 40 % worse if tiles fall into clear groups.
     """
     rng = np.random.default_rng(seed)
     rows = np.arange(len(points))
@@ -143,8 +147,8 @@ def _seeds(points: np.ndarray, k: int, seed: int) -> np.ndarray:
     return rows[chosen]
 
 
-def _distinct(points: np.ndarray, k: int) -> np.ndarray | None:
-    """Labels of the different tiles if there are at most k of them: then each is a cluster."""
+def _distinct_tiles(points: np.ndarray, k: int) -> np.ndarray | None:
+    """Return labels of the distinct tiles if they are at most k, so that each is a cluster."""
     seen: dict[bytes, int] = {}
     labels = np.empty(len(points), np.int64)
     for i, row in enumerate(points):
@@ -155,7 +159,7 @@ def _distinct(points: np.ndarray, k: int) -> np.ndarray | None:
 
 
 def inertia(features: np.ndarray, means: np.ndarray) -> float:
-    """Sum of squared distances of tiles (n, d) to the nearest mean (c, d)."""
+    """Return the sum of squared distances of tiles (n, d) to the nearest mean (c, d)."""
     total = 0.0
     for block in np.array_split(features.astype(np.float64), max(1, len(features) // 512)):
         square = (block**2).sum(1)[:, None] - 2 * block @ means.T + (means**2.0).sum(1)
@@ -167,7 +171,7 @@ def cluster_slides(
     folder: Path,
     manifests: list[Path],
     out: Path,
-    settings: Settings,
+    settings: BagsSettings,
     max_failed: int,
     seed: int,
     threads: int,
@@ -177,13 +181,13 @@ def cluster_slides(
     Raises
     ------
     StageError
-        More than `max_failed` slides failed so far, none is left, or features differ in length.
+        More than `max_failed` slides failed so far, none is left, or feature lengths differ.
     """
     table = pl.concat([pl.read_parquet(path) for path in manifests]).sort("slide_id")
-    twice = table.filter(pl.col("slide_id").is_duplicated())["slide_id"].unique().sort()
-    if len(twice):
+    duplicates = table.filter(pl.col("slide_id").is_duplicated())["slide_id"].unique().sort()
+    if len(duplicates):
         raise StageError(
-            folder, f"slides in two shards: {listing(twice.to_list(), 10)}", "rerun it"
+            folder, f"slides in two shards: {list_names(duplicates.to_list(), 10)}", "rerun it"
         )
     failed = table.filter(pl.col("status") != "ok")
     failures.check_failures(folder, failed["slide_id"].to_list(), failed["reason"], max_failed)
@@ -201,18 +205,18 @@ def cluster_slides(
     ids = table["slide_id"].to_list()
     for i, name in enumerate(progress(ids, "bags")):
         try:
-            found = read(folder / f"{name}.h5")
-        except SlideError as error:  # it was whole when its manifest was written
+            slide = read(folder / f"{name}.h5")
+        except SlideError as error:  # the file was whole when its manifest was written
             raise StageError(error.where, error.cause, "run features again") from error
-        if found.features.shape[1] != dim:
+        if slide.features.shape[1] != dim:
             raise StageError(
                 folder / f"{name}.h5", f"not {dim} numbers a tile", "run features again"
             )
-        own = seed_for(seed, "bags", name)
-        means[i], sizes[i] = bag(found.features, k, settings["iterations"], own)
-        n_tiles[i] = len(found.features)
-        if found.color is not None:
-            color[i] = found.color.mean(0, dtype=np.float64)
+        slide_seed = seed_for(seed, "bags", name)
+        means[i], sizes[i] = bag(slide.features, k, settings["iterations"], slide_seed)
+        n_tiles[i] = len(slide.features)
+        if slide.color is not None:
+            color[i] = slide.color.mean(0, dtype=np.float64)
     bags = Bags(means, sizes, color, n_tiles, ids, folder.name, k)
     save(bags, out, backend())
     return bags

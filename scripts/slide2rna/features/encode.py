@@ -1,7 +1,6 @@
-"""Feature vectors of a slide's tiles, as h5 files in the layout of TRIDENT, CLAM and STAMP.
+"""Feature vectors of one slide: its tiles are decoded, checked again and encoded.
 
-One process loads the encoder once for all slides of a shard. Batches never span slides and are
-always made of the same tiles, so results depend neither on the shard nor on timing.
+Batches never span slides and always hold the same tiles, so results don't depend on timing.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ import numpy as np
 import polars as pl
 from PIL import Image, ImageChops
 
-from slide2rna.core.config import Settings
 from slide2rna.core.errors import SlideError
 from slide2rna.core.log import progress
+from slide2rna.core.settings import TilesSettings
+from slide2rna.core.types import Px
 from slide2rna.features.feature_file import Features
 from slide2rna.features.registry import Encoder
 from slide2rna.slides.reader import Slide
@@ -31,7 +31,7 @@ DECODERS_GPU = 8
 
 @dataclass(frozen=True)
 class DecodedTile:
-    """A decoded tile: pixels (tile_px, tile_px, 3) uint8, colour (6,), and if it is any good."""
+    """Decoded tile: pixels (tile_px, tile_px, 3) uint8, colour (6,), and if the tile is usable."""
 
     pixels: np.ndarray
     color: np.ndarray
@@ -39,13 +39,13 @@ class DecodedTile:
 
 
 def read_tile(
-    slide: Slide, x: int, y: int, level: int, size: int, tile_px: int, min_contrast: float
+    slide: Slide, x: int, y: int, level: int, size: int, tile_px: Px, min_contrast: float
 ) -> DecodedTile:
     """Decode a tile, resample it to exactly `tile_px`, and check it again.
 
-    It is no good if its grey values (2nd to 98th percentile) span less than `min_contrast`, or if
-    more than 60 % of its pixels are white (all channels >= 230): what the overview showed isn't
-    there at full resolution.
+    A tile isn't `good` if its grey values (2nd to 98th percentile) span less than `min_contrast`,
+    or if more than 60 % of its pixels are white (all channels >= 230): full resolution doesn't
+    confirm the tissue that the overview showed.
     """
     edge = size / slide.downsamples[level]
     whole = max(1, -int(-edge // 1))
@@ -64,7 +64,7 @@ def read_tile(
 
 
 def color_of(image: Image.Image) -> np.ndarray:
-    """Mean and sd of R, G and B between 0 and 1, float32 (6,)."""
+    """Return mean and sd of R, G and B between 0 and 1, float32 (6,)."""
     histogram = np.asarray(image.histogram()).reshape(3, 256) / (image.width * image.height)
     levels = np.arange(256) / 255
     mean = histogram @ levels
@@ -81,7 +81,7 @@ class Meter:
     encoding: list[float] = field(default_factory=list)
 
     def text(self, workers: int) -> str:
-        """Tiles per second, and the share of its time that the encoder was at work."""
+        """Return tiles per second, and the share of time that the encoder was busy."""
         if not self.tiles:
             return "nothing to do"
         share = sum(self.encoding) / self.seconds / workers
@@ -92,22 +92,22 @@ def extract(
     slide: Slide,
     table: pl.DataFrame,
     encoder: Encoder,
-    tile_settings: Settings,
+    tile_settings: TilesSettings,
     threads: int,
     meter: Meter | None = None,
     label: str | None = None,
 ) -> Features:
-    """Features of one slide's tiles; tiles that are no good are left out.
+    """Extract the features of one slide's tiles; unusable tiles are left out.
 
     With a `label`, progress is shown under this name.
 
-    Decoding overlaps inference. Where the encoder may be called from several threads each worker
-    decodes and encodes a chunk; otherwise workers decode ahead of one encoding thread.
+    Decoding overlaps inference. If several threads may call the encoder, each worker decodes and
+    encodes a chunk; otherwise workers decode ahead of one encoding thread.
 
     Raises
     ------
     SlideError
-        A tile can't be decoded, or none is good.
+        A tile can't be decoded, or none is usable.
     """
     meter = meter or Meter()
     tile_px, contrast = tile_settings["tile_px"], tile_settings["min_contrast"]
@@ -133,16 +133,17 @@ def extract(
         meter.encoding.append(time.monotonic() - began)
         return Features(features, coords, color)
 
-    def shown(items: Iterator[Any]) -> Iterator[Any]:
+    def with_progress(items: Iterator[Any]) -> Iterator[Any]:
         return items if label is None else progress(items, label, len(chunks))
 
     began = time.monotonic()
-
     if encoder.parallel:
-        parts = list(shown(_ahead(lambda chunk: encode(decode(chunk)), chunks, threads)))
+        parts = list(
+            with_progress(_run_ahead(lambda chunk: encode(decode(chunk)), chunks, threads))
+        )
     else:
         workers = max(threads, DECODERS_GPU if _on_gpu(encoder) else 1)
-        parts = [encode(decoded) for decoded in shown(_ahead(decode, chunks, workers))]
+        parts = [encode(decoded) for decoded in with_progress(_run_ahead(decode, chunks, workers))]
     meter.seconds += time.monotonic() - began
     meter.tiles += len(rows)
     if not sum(len(part.coords) for part in parts):
@@ -160,17 +161,17 @@ def _on_gpu(encoder: Encoder) -> bool:
     return getattr(getattr(encoder, "device", None), "type", "cpu") == "cuda"
 
 
-def _ahead(work: Callable[[Any], Any], items: list[Any], workers: int) -> Iterator[Any]:
-    """Results in order, with a bounded number of items in flight."""
+def _run_ahead(work: Callable[[Any], Any], items: list[Any], workers: int) -> Iterator[Any]:
+    """Yield results in order, with a bounded number of items in flight."""
     with ThreadPoolExecutor(workers) as pool:
-        flying: deque[Future[Any]] = deque()
+        in_flight: deque[Future[Any]] = deque()
         try:
             for item in items:
-                flying.append(pool.submit(work, item))
-                if len(flying) > AHEAD * workers:
-                    yield flying.popleft().result()
-            while flying:
-                yield flying.popleft().result()
+                in_flight.append(pool.submit(work, item))
+                if len(in_flight) > AHEAD * workers:
+                    yield in_flight.popleft().result()
+            while in_flight:
+                yield in_flight.popleft().result()
         finally:
-            for future in flying:
+            for future in in_flight:
                 future.cancel()

@@ -17,12 +17,12 @@ HEADS = ("fc.", "head.", "classifier.", "head_dist.")
 
 
 def from_hub(name: str, repository: str, gated: bool) -> dict[str, torch.Tensor]:
-    """Weights from the Hugging Face hub (or its local cache), with the user's token.
+    """Load weights from the Hugging Face hub (or its local cache), with the user's token.
 
     Raises
     ------
     WeightsError
-        They can't be downloaded; the message says how to get them by hand.
+        The download failed; the message says how to get the weights by hand.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -71,11 +71,11 @@ def read(path: Path) -> dict[str, torch.Tensor]:
 
 
 def fill(model: torch.nn.Module, state: dict[str, torch.Tensor], where: object) -> None:
-    """Load weights strictly, leaving out a classifier that the encoder doesn't have."""
-    wanted = model.state_dict()
-    state = {k: v for k, v in state.items() if k in wanted or not k.startswith(HEADS)}
-    missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    wrong = [k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape]
+    """Load weights strictly, without a classifier that the encoder doesn't have."""
+    expected = model.state_dict()
+    state = {k: v for k, v in state.items() if k in expected or not k.startswith(HEADS)}
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    wrong = [k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape]
     if missing or extra or wrong:
         first = (missing or extra or sorted(wrong))[0]
         raise WeightsError(
@@ -88,7 +88,7 @@ def fill(model: torch.nn.Module, state: dict[str, torch.Tensor], where: object) 
 
 
 def digest(path: Path) -> str:
-    """The first 16 hex digits of a weights file's SHA-256."""
+    """Return the first 16 hex digits of a weights file's SHA-256."""
     if not path.is_file():
         raise WeightsError(path, "no such file", "correct features.weights")
     return sha256sum(path)[:16]

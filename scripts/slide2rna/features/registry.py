@@ -1,8 +1,8 @@
-"""A registry of tile encoders behind one small interface.
+"""Registry of tile encoders, which share one small interface.
 
-An encoder takes RGB tiles as they were read (uint8, n x h x w x 3), brings its own input size and
-normalisation, and returns one float32 vector a tile. timm's encoders see the whole tile resized to
-their input size: the centre crop of ImageNet's evaluation would lose tissue that no other tile has.
+An encoder takes RGB tiles as they were read (uint8, n x h x w x 3), has its own input size and
+normalisation, and returns one float32 vector per tile. timm's encoders see the whole tile, resized
+to their input size: ImageNet's centre crop would lose tissue that no other tile has.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from slide2rna.core.config import Settings
 from slide2rna.core.errors import ConfigError
+from slide2rna.core.settings import FeaturesSettings
+from slide2rna.core.types import Px
 from slide2rna.features import encoder_weights, lite0
 from slide2rna.features.torch_encoders import (
     COLOR_DIM,
     TorchEncoder,
     architecture,
     load_timm,
-    tuned,
+    tune_for_gpu,
 )
 
 
 class Encoder(Protocol):
-    """What feature extraction needs to know of an encoder.
+    """Interface that feature extraction expects of an encoder.
 
     Attributes
     ----------
@@ -34,11 +35,11 @@ class Encoder(Protocol):
     dim : int
         Length of a feature vector.
     identity : str
-        Changes whenever the features would: name and hash of the weights.
+        Name and hash of the weights; changes whenever the features would.
     batch : int
         Tiles per call of `encode`.
     parallel : bool
-        Several threads may call `encode` at once; otherwise it uses all threads itself.
+        Several threads may call `encode` at once; otherwise one call uses all threads.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Encoder(Protocol):
     parallel: bool
 
     def encode(self, tiles: np.ndarray, color: np.ndarray) -> np.ndarray:
-        """Encode tiles, uint8 (n, h, w, 3), with their colour (n, 6), as float32 (n, dim)."""
+        """Encode tiles, uint8 (n, h, w, 3), with their colour (n, 6), to float32 (n, dim)."""
         ...
 
 
@@ -70,8 +71,8 @@ class ColorEncoder:
 class OnnxLite0:
     """lite0 on CPU: 112 channels pooled to means and sds, and the colour: 230 numbers.
 
-    One thread and one tile a call were fastest: the activations of more don't fit the cache, and
-    several workers call it at once. It also makes the numbers independent of batch and threads.
+    One thread and one tile per call are fastest: more activations don't fit the cache, and several
+    workers call it at once. It also makes the numbers independent of batch and threads.
     """
 
     session: Any
@@ -87,15 +88,16 @@ class OnnxLite0:
         return np.concatenate([np.concatenate(features), color], 1, dtype=np.float32)
 
 
-def identity(settings: Settings) -> str | None:
-    """What `Encoder.identity` will be, without loading the network; None of features from files.
+def identity(settings: FeaturesSettings) -> str | None:
+    """Return the later `Encoder.identity`, without loading the network; None for encoder files.
 
     Raises
     ------
     WeightsError
-        The weights' file isn't there.
+        The weights file is missing.
     """
-    name, path = settings["encoder"], settings["weights"]
+    name = settings["encoder"]
+    path: str | Path | None = settings["weights"]
     if name == "files":
         return None
     if name == "color":
@@ -107,15 +109,17 @@ def identity(settings: Settings) -> str | None:
     return f"{name} hub {architecture(name).hub}"
 
 
-def load(settings: Settings, device: str = "cpu", threads: int = 1, tile_px: int = 256) -> Encoder:
-    """Make the encoder that the features settings name; `tile_px` sizes a GPU's batch.
+def load(
+    settings: FeaturesSettings, device: str = "cpu", threads: int = 1, tile_px: Px = 256
+) -> Encoder:
+    """Load the encoder that the features settings name; `tile_px` sizes a GPU's batch.
 
     Raises
     ------
     WeightsError
-        Its weights can't be had, or don't fit.
+        Its weights are not available, or don't fit.
     ConfigError
-        There is no such encoder.
+        No encoder has this name.
     """
     name = settings["encoder"]
     if name == "color":
@@ -128,12 +132,12 @@ def load(settings: Settings, device: str = "cpu", threads: int = 1, tile_px: int
     if name == "lite0":
         return _load_lite0(settings, device, tile_px)
     encoder = load_timm(settings, device, str(identity(settings)))
-    return tuned(encoder, tile_px) if device == "cuda" else encoder
+    return tune_for_gpu(encoder, tile_px) if device == "cuda" else encoder
 
 
-def _load_lite0(settings: Settings, device: str, tile_px: int) -> Encoder:
+def _load_lite0(settings: FeaturesSettings, device: str, tile_px: Px) -> Encoder:
     path = Path(settings["weights"] or lite0.weights_path())
-    own = str(identity(settings))
+    encoder_identity = str(identity(settings))
     convs = lite0.layers(path)
     if device == "cuda":
         import torch
@@ -142,13 +146,13 @@ def _load_lite0(settings: Settings, device: str, tile_px: int) -> Encoder:
             lite0.torch_model(convs).to(device),
             "lite0",
             2 * lite0.CHANNELS + COLOR_DIM,
-            own,
+            encoder_identity,
             torch.device(device),
             input_px=None,
             mean=None,
             with_color=True,
         )
-        return tuned(encoder, tile_px)
+        return tune_for_gpu(encoder, tile_px)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -156,4 +160,4 @@ def _load_lite0(settings: Settings, device: str, tile_px: int) -> Encoder:
     session = onnxruntime.InferenceSession(
         lite0.onnx_model(convs).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return OnnxLite0(session, own)
+    return OnnxLite0(session, encoder_identity)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slide2rna.core.config import Settings
 from slide2rna.core.errors import ConfigError
 from slide2rna.core.log import log
+from slide2rna.core.settings import FeaturesSettings
+from slide2rna.core.types import Px
 from slide2rna.features import encoder_weights
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass
 class TorchEncoder:
-    """A torch network on CPU or GPU.
+    """Torch network on CPU or GPU.
 
     Attributes
     ----------
@@ -30,9 +31,9 @@ class TorchEncoder:
         float32 (n, 3, h, w) to (n, dim) without the colour.
     device : torch.device
     input_px : int or None
-        Tiles are resized to this edge; None takes them as they are.
+        Edge to which tiles are resized; None leaves them unchanged.
     mean, sd : tuple of float or None
-        Normalisation of pixels in 0..1; None gives the network 0..255.
+        Normalisation of pixels in 0..1; with None the network gets 0..255.
     with_color : bool
         Append the six colour statistics.
     autocast : torch.dtype or None
@@ -45,7 +46,7 @@ class TorchEncoder:
     identity: str
     device: torch.device
     batch: int = 32
-    input_px: int | None = 224
+    input_px: Px | None = 224
     interpolation: str = "bicubic"
     mean: tuple[float, ...] | None = IMAGENET_MEAN
     sd: tuple[float, ...] | None = IMAGENET_SD
@@ -62,7 +63,7 @@ class TorchEncoder:
         return np.concatenate([features, color], 1) if self.with_color else features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Features of tiles (n, 3, h, w) in 0 to 255."""
+        """Return the features of tiles (n, 3, h, w) in 0 to 255."""
         import torch
         from torch.nn import functional
 
@@ -79,7 +80,7 @@ class TorchEncoder:
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """How timm builds a published encoder, and where its weights are on the hub."""
+    """Published encoder: timm's model and arguments, and the weights' repository on the hub."""
 
     model: str
     hub: str
@@ -88,7 +89,7 @@ class EncoderSpec:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-# UNI's and UNI2-h's arguments are those of their model cards:
+# The arguments of UNI and UNI2-h are from their model cards:
 # https://huggingface.co/MahmoodLab/UNI and https://huggingface.co/MahmoodLab/UNI2-h
 ENCODER_SPECS = {
     "resnet50": EncoderSpec("resnet50", "timm/resnet50.tv_in1k"),
@@ -119,12 +120,12 @@ ENCODER_SPECS = {
 
 
 def architecture(name: str) -> EncoderSpec:
-    """How timm makes a network of this name, and where its weights are."""
+    """Return the spec of the encoder with this name; any other name is a timm model's."""
     return ENCODER_SPECS.get(name, EncoderSpec(name, f"timm/{name}", interpolation="bicubic"))
 
 
-def load_timm(settings: Settings, device: str, identity: str) -> TorchEncoder:
-    """Any timm architecture with weights from a file or the hub; see `encoders.load`."""
+def load_timm(settings: FeaturesSettings, device: str, identity: str) -> TorchEncoder:
+    """Load any timm architecture with weights from a file or the hub; see `registry.load`."""
     import torch
 
     from slide2rna.features.torchvision_fix import ensure_torchvision
@@ -133,23 +134,23 @@ def load_timm(settings: Settings, device: str, identity: str) -> TorchEncoder:
     import timm
 
     name, path = settings["encoder"], settings["weights"]
-    known = architecture(name)
+    spec = architecture(name)
     if name not in ENCODER_SPECS and not timm.is_model(name):
         raise ConfigError(
             f"encoder {name}",
             "unknown",
             f"use lite0, color, files, {', '.join(ENCODER_SPECS)} or a timm model name",
         )
-    arguments = dict(known.arguments)
+    arguments = dict(spec.arguments)
     if name == "uni2":
         arguments |= {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": torch.nn.SiLU}
     if path is None:
-        state = encoder_weights.from_hub(name, known.hub, known.gated)
+        state = encoder_weights.from_hub(name, spec.hub, spec.gated)
     else:
         state = encoder_weights.read(Path(path))
-    model: Any = timm.create_model(known.model, pretrained=False, num_classes=0, **arguments)
-    encoder_weights.fill(model, state, path or known.hub)
-    own: dict[str, Any] = {} if name in ENCODER_SPECS else dict(model.pretrained_cfg)
+    model: Any = timm.create_model(spec.model, pretrained=False, num_classes=0, **arguments)
+    encoder_weights.fill(model, state, path or spec.hub)
+    pretrained: dict[str, Any] = {} if name in ENCODER_SPECS else dict(model.pretrained_cfg)
     return TorchEncoder(
         model.eval().to(device),
         name,
@@ -157,15 +158,15 @@ def load_timm(settings: Settings, device: str, identity: str) -> TorchEncoder:
         identity,
         torch.device(device),
         settings["batch"],
-        int(own.get("input_size", (3, 224, 224))[1]),
-        own.get("interpolation", known.interpolation),
-        tuple(own.get("mean", IMAGENET_MEAN)),
-        tuple(own.get("std", IMAGENET_SD)),
+        int(pretrained.get("input_size", (3, 224, 224))[1]),
+        pretrained.get("interpolation", spec.interpolation),
+        tuple(pretrained.get("mean", IMAGENET_MEAN)),
+        tuple(pretrained.get("std", IMAGENET_SD)),
     )
 
 
-def tuned(encoder: TorchEncoder, tile_px: int) -> TorchEncoder:
-    """Choose precision and batch for a GPU: half of the free memory, from a measured tile."""
+def tune_for_gpu(encoder: TorchEncoder, tile_px: Px) -> TorchEncoder:
+    """Choose precision and batch for a GPU: half of the free memory, by a measured tile."""
     import torch
 
     bfloat = torch.cuda.is_bf16_supported()
@@ -184,13 +185,13 @@ def tuned(encoder: TorchEncoder, tile_px: int) -> TorchEncoder:
 
 
 def agreement(encoder: TorchEncoder, tiles: np.ndarray) -> float:
-    """The lowest cosine between features in the encoder's precision and in float32."""
+    """Return the lowest cosine between features in the encoder's precision and in float32."""
     import torch
 
     with torch.inference_mode():
         x = torch.from_numpy(tiles).to(encoder.device).permute(0, 3, 1, 2).float()
-        reduced, kept = encoder.forward(x).float(), encoder.autocast
+        reduced, precision = encoder.forward(x).float(), encoder.autocast
         encoder.autocast = None
         full = encoder.forward(x).float()
-        encoder.autocast = kept
+        encoder.autocast = precision
     return float(torch.nn.functional.cosine_similarity(reduced, full).min())

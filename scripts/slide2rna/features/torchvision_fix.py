@@ -1,8 +1,8 @@
-"""Make torchvision, and so timm, importable beside a CPU build of torch.
+"""torchvision fix: makes torchvision, and so timm, importable with a CPU build of torch.
 
-torchvision's wheel for Linux is a CUDA build. Beside a CPU torch its C++ operators don't load, and
-importing it fails because its Python code registers shapes for two of them. Declaring just these
-two lets everything but the operators themselves (nms, roi_align, decode_jpeg) work.
+torchvision's wheel for Linux is a CUDA build. With a CPU torch its C++ operators don't load, and
+the import fails because its Python code registers shapes for two of them. Once these two are
+declared, everything works except the operators themselves (nms, roi_align, decode_jpeg).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _declared: list[torch.library.Library] = []  # the declarations live as long as 
 
 
 def ensure_torchvision() -> None:
-    """Do nothing where torchvision imports by itself; otherwise declare its two operators."""
+    """Declare the two operators if torchvision's import fails; otherwise do nothing."""
     if _declared or importlib.util.find_spec("torchvision") is None:
         return
     try:

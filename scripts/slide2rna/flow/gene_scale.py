@@ -1,4 +1,4 @@
-"""The statistics of the train genes that every network carries, and the units on both sides."""
+"""Gene scale of the networks: train mean and sd per gene, and conversion to and from z-scores."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from torch.nn import functional as F
 
 
 class GeneScale(nn.Module):
-    """Base of the networks: mean and sd of each gene among the train samples, as buffers."""
+    """Base class of the networks: mean and sd of each gene over the train samples, as buffers."""
 
     gene_mean: Tensor
     gene_sd: Tensor
 
     def register_genes(self, genes: int) -> None:
-        """Add the buffers, at mean 0 and sd 1."""
+        """Register the buffers with mean 0 and sd 1."""
         self.register_buffer("gene_mean", torch.zeros(genes))
         self.register_buffer("gene_sd", torch.ones(genes))
 
     @property
     def active(self) -> Tensor:
-        """(G,) 1 for genes that vary in training, 0 for those predicted as their constant."""
+        """Return (G,) 1 for genes that vary in training, 0 for those predicted as a constant."""
         return (self.gene_sd > 0).to(self.gene_sd.dtype)
 
     @property
     def parameter_count(self) -> int:
-        """Numbers that training fits."""
+        """Return the number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def standardise(self, expression: Tensor) -> Tensor:
-        """log2(x+1) (N, G) -> z; genes without variance are 0."""
+        """Convert log2(x+1) (N, G) to z; genes without variance become 0."""
         sd = torch.where(self.gene_sd > 0, self.gene_sd, 1)
         return (expression - self.gene_mean) / sd * self.active
 
     def restore(self, z: Tensor) -> Tensor:
-        """z -> log2(x+1), clipped at 0; genes without variance get their constant."""
+        """Convert z to log2(x+1), clipped at 0; genes without variance get their constant."""
         return F.relu(z * self.gene_sd + self.gene_mean)

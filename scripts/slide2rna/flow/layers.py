@@ -1,6 +1,6 @@
-"""The parts of the network that don't know about pathways: time, clusters, graph, DiT blocks.
+"""Network layers without gene sets: time embedding, cluster transformer, graph, DiT blocks.
 
-Names of modules follow the published code's state_dict, so that conversion is a renaming.
+Module names follow the state_dict of the published code, so that conversion only renames.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ FREQUENCIES = 256
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """adaLN: x (1 + scale) + shift."""
+    """Apply an adaLN modulation: x (1 + scale) + shift."""
     return torch.addcmul(shift, x, 1 + scale)
 
 
 def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
-    """LayerNorm without affine, then adaLN: x (S, N, h), shift and scale (S, 1, h).
+    """Apply LayerNorm without affine, then adaLN: x (S, N, h), shift and scale (S, 1, h).
 
-    All draws of one slide have one condition, and the norm's own affine step is the modulation.
+    All draws of one slide share a condition, so the affine step of the norm can do the modulation.
     """
     shape = x.shape[-1:]
     if len(x) == 1 and not torch.is_grad_enabled():
@@ -32,7 +32,7 @@ def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tenso
 
 
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer that starts at 0 (adaLN-Zero)."""
+    """Return a linear layer that starts at 0 (adaLN-Zero)."""
     layer = nn.Linear(inputs, outputs)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -40,13 +40,13 @@ def zero_linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 def _split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
-    """(B, N, parts * h) -> `parts` tensors of (B, heads, N, h / heads)."""
+    """Split (B, N, parts * h) into `parts` tensors of (B, heads, N, h / heads)."""
     b, n, width = x.shape
     return x.view(b, n, parts, heads, width // (parts * heads)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 class Attention(nn.Module):
-    """Self-attention over (B, N, dim); `mask` is boolean (true = may attend) or added."""
+    """Self-attention over (B, N, dim); `mask` is boolean (true = may attend) or additive."""
 
     def __init__(self, dim: int, heads: int, qkv_bias: bool) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Attention(nn.Module):
 
 
 class TimeEmbedder(nn.Module):
-    """t (B,) -> (B, h): sinusoids of 1000 t, cosines first, then an MLP."""
+    """Time embedding, t (B,) -> (B, h): sinusoids of 1000 t, cosines first, then an MLP."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class TimeEmbedder(nn.Module):
             nn.Linear(FREQUENCIES, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
         )
         half = FREQUENCIES // 2
-        # In float32 throughout, as the published code has it: at 1000 rad the last bit matters.
+        # In float32 throughout, as in the published code: at 1000 rad the last bit matters.
         rates = torch.exp(-math.log(10_000) * torch.arange(half, dtype=torch.float32) / half)
         self.register_buffer("rates", rates, persistent=False)
         self.rates: Tensor
@@ -95,7 +95,7 @@ class FeedForward(nn.Module):
 
 
 class ClusterTransformer(nn.Module):
-    """Layers of attention without a norm before it, then a pre-norm MLP, both residual."""
+    """Layers of attention without a preceding norm, then a pre-norm MLP, both residual."""
 
     def __init__(self, dim: int, heads: int, width: int, layers: int) -> None:
         super().__init__()
@@ -113,13 +113,13 @@ class ClusterTransformer(nn.Module):
 
 
 class PathwayGraph(nn.Module):
-    """Masked attention between pathways that share genes, and an FFN (Eq. 4-7), pre-norm.
+    """Pre-norm masked attention between pathways that share genes, and an FFN (Eq. 4-7).
 
     Parameters
     ----------
     adjacency
-        (P, P) bool, symmetric with a true diagonal. A boolean mask needs P^2 bytes once, for all
-        heads and rows.
+        (P, P) bool, symmetric with a true diagonal. All heads and rows share this mask of P^2
+        bytes.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class PathwayGraph(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-# oneDNN's product with the GELU done on each piece of its result, as torch.compile would use it.
+# oneDNN's linear product with a fused GELU, the operation that torch.compile would use.
 _PRODUCT_GELU = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
@@ -160,8 +160,8 @@ class Mlp(nn.Module):
 
     def _widen(self, x: Tensor) -> Tensor:
         weight, bias = self.fc1.weight, self.fc1.bias
-        plain = torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
-        sampling = not (plain or torch.compiler.is_compiling())
+        unfused = torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
+        sampling = not (unfused or torch.compiler.is_compiling())
         if sampling and _PRODUCT_GELU and x.device.type == "cpu" and x.dtype == torch.float32:
             fused: Tensor = _PRODUCT_GELU(x, weight, bias, "gelu", [], "tanh")
             return fused
@@ -171,7 +171,7 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """A DiT block with adaLN-Zero.
 
-    The condition has one row per group of draws: tokens are (S * D, P, h), the condition (S, h).
+    The condition has one row per slide: tokens are (S * D, P, h), the condition (S, h).
     """
 
     def __init__(self, hidden: int, heads: int, mlp_ratio: int) -> None:
@@ -186,7 +186,7 @@ class Block(nn.Module):
             self.adaLN_modulation(c).unsqueeze(1).chunk(6, dim=-1)
         )
         z = z.view(grouped)
-        moved = modulated_norm(z, shift1, scale1, 1e-6)
-        z = torch.addcmul(z, gate1, self.attn(moved.view(shape)).view(grouped))
-        moved = modulated_norm(z, shift2, scale2, 1e-6)
-        return torch.addcmul(z, gate2, self.mlp(moved)).view(shape)
+        modulated = modulated_norm(z, shift1, scale1, 1e-6)
+        z = torch.addcmul(z, gate1, self.attn(modulated.view(shape)).view(grouped))
+        modulated = modulated_norm(z, shift2, scale2, 1e-6)
+        return torch.addcmul(z, gate2, self.mlp(modulated)).view(shape)

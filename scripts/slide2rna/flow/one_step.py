@@ -1,18 +1,19 @@
-"""What a one-step student may be asked for."""
+"""One-step students: the only sampling settings that they accept."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from slide2rna.core.config import Settings
 from slide2rna.core.errors import ConfigError
 
-# All that a student has learned. Where the law is Gaussian, the draws of this step have it.
+# The only step that a student learns. Its draws are exact for a Gaussian distribution.
 ONE_STEP: Settings = {"solver": "exponential", "steps": 1, "guidance": 1.0}
 
 
-def check(meta: dict[str, Any], settings: Settings) -> None:
-    """Refuse any other sampling of a student than the one it was trained for.
+def check(meta: dict[str, Any], settings: Mapping[str, object]) -> None:
+    """Refuse sampling settings that a student was not trained for.
 
     Parameters
     ----------
@@ -28,10 +29,10 @@ def check(meta: dict[str, Any], settings: Settings) -> None:
     """
     if not meta.get("one_step"):
         return
-    for key, wanted in ONE_STEP.items():
-        if settings[key] != wanted:
+    for key, required in ONE_STEP.items():
+        if settings[key] != required:
             raise ConfigError(
                 f"sample.{key}",
-                f"{settings[key]}, but the model is a one-step student and knows {wanted} alone",
-                f"set {key} {wanted}, or sample its teacher",
+                f"{settings[key]}, but the model is a one-step student and knows {required} alone",
+                f"set {key} {required}, or sample its teacher",
             )

@@ -1,7 +1,7 @@
-"""Ragged gene sets as a few padded rectangles, and the sums between sets and genes.
+"""Padded gene sets: ragged sets as a few rectangles, and the mean from sets to genes.
 
-A loop over P pathways dispatches several operations for each; here sets of similar size share
-one batched product, so that the number of operations doesn't depend on P.
+A loop over P pathways dispatches several operations per pathway. Here sets of similar size share
+one batched product, so the number of operations doesn't depend on P.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 MAX_BUCKETS = 16
-ENOUGH = 0.1
-_NEVER = np.iinfo(np.int64).max // 4
+MAX_PADDING = 0.1
+_FORBIDDEN = np.iinfo(np.int64).max // 4
 
 
 def partition(sizes: np.ndarray, buckets: int = MAX_BUCKETS) -> list[int]:
-    """Ends of the buckets of sizes in falling order that leave little padding.
+    """Partition sizes in descending order into buckets with little padding.
 
-    The fewest buckets whose best partition has at most 10 % padding, or the best partition into
-    `buckets` if none has.
+    Use the fewest buckets whose best partition has at most 10 % padding, or the best partition
+    into at most `buckets` if none qualifies.
 
     Parameters
     ----------
     sizes
-        (P,) in falling order.
+        (P,) in descending order.
     buckets
-        At most so many.
+        Maximum number of buckets.
 
     Returns
     -------
@@ -42,17 +42,19 @@ def partition(sizes: np.ndarray, buckets: int = MAX_BUCKETS) -> list[int]:
     n = len(widths)
     cells = widths[:, None] * (ends[None, :] - first[:, None])
     allowed = np.arange(n)[None, :] >= np.arange(n)[:, None]
-    cells = np.where(allowed, cells, _NEVER)
+    cells = np.where(allowed, cells, _FORBIDDEN)
     best = [cells[0]]
     back: list[np.ndarray] = [np.zeros(n, dtype=np.int64)]
     for _ in range(1, min(buckets, n)):
-        before = np.concatenate([[_NEVER], best[-1][:-1]])
-        total = before[:, None] + cells
+        previous = np.concatenate([[_FORBIDDEN], best[-1][:-1]])
+        total = previous[:, None] + cells
         best.append(total.min(axis=0))
         back.append(total.argmin(axis=0))
     padded = [int(row[-1]) for row in best]
-    good = [level for level, total in enumerate(padded) if sizes.sum() >= (1 - ENOUGH) * total]
-    level = good[0] if good else int(np.argmin(padded))
+    acceptable = [
+        level for level, total in enumerate(padded) if sizes.sum() >= (1 - MAX_PADDING) * total
+    ]
+    level = acceptable[0] if acceptable else int(np.argmin(padded))
     cuts, last = [], n - 1
     while True:
         cuts.append(int(ends[last]))
@@ -63,16 +65,16 @@ def partition(sizes: np.ndarray, buckets: int = MAX_BUCKETS) -> list[int]:
 
 
 class PaddedSets:
-    """Where each set sits in the padded rectangles.
+    """Layout of the gene sets in padded rectangles.
 
     Attributes
     ----------
     order
-        (P,) set in each place; places run from the largest set to the smallest.
+        (P,) set at each position; positions run from the largest set to the smallest.
     shapes
         (sets, width) per bucket.
     gather
-        (T,) gene of every padded cell; padding points to gene G, which doesn't exist.
+        (T,) gene of every padded cell; padding points to G, one past the last gene.
     """
 
     def __init__(self, index: list[np.ndarray], n_genes: int) -> None:
@@ -86,8 +88,8 @@ class PaddedSets:
         for end in partition(sorted_sizes):
             width = int(sorted_sizes[start])
             block = np.full((end - start, width), n_genes, dtype=np.int64)
-            for row, place in enumerate(range(start, end)):
-                genes = index[self.order[place]]
+            for row, position in enumerate(range(start, end)):
+                genes = index[self.order[position]]
                 block[row, : len(genes)] = genes
             self.shapes.append(block.shape)
             cells.append(block.ravel())
@@ -96,11 +98,11 @@ class PaddedSets:
 
     @property
     def waste(self) -> float:
-        """Share of the cells that are padding."""
+        """Return the share of cells that are padding."""
         return float((self.gather == self.n_genes).mean())
 
     def split(self, cells: Tensor) -> list[Tensor]:
-        """(T, ...) -> one (sets, width, ...) view per bucket."""
+        """Split cells (T, ...) into one (sets, width, ...) view per bucket."""
         parts = cells.split([n * m for n, m in self.shapes])
         return [part.unflatten(0, shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
@@ -108,15 +110,18 @@ class PaddedSets:
 class SegmentMean(torch.autograd.Function):
     """Mean over the cells of each gene (Eq. 8): (T, B) -> (G, B).
 
-    `embedding_bag` sums sorted segments without atomics, three times as fast as `index_add` on a
-    CPU and in a fixed order on a GPU; its own backward isn't used.
+    `embedding_bag` sums sorted segments without atomics: three times as fast as `index_add` on a
+    CPU, and in a fixed order on a GPU. Its backward isn't used.
     """
 
     @staticmethod
     def forward(
         ctx: Any, cells: Tensor, order: Tensor, starts: Tensor, gene: Tensor, divisor: Tensor
     ) -> Tensor:
-        """order: cells sorted by gene, starts: (G,) first of each gene, gene: (T,) of each cell."""
+        """Average cells by gene.
+
+        order: cells sorted by gene, starts: (G,) first of each gene, gene: (T,) of each cell.
+        """
         ctx.save_for_backward(gene, divisor)
         sums = torch.nn.functional.embedding_bag(order, cells, starts, mode="sum")
         return sums / divisor

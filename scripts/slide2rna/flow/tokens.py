@@ -1,4 +1,4 @@
-"""Genes to pathway tokens and back (Eq. 1-3 and 8), as a fixed number of batched operations."""
+"""Pathway tokens: genes to tokens and back (Eq. 1-3 and 8) in a fixed number of operations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _buffer(values: np.ndarray) -> Tensor:
 
 
 def _uniform(shape: tuple[int, ...], fan_in: Tensor | int) -> Tensor:
-    """PyTorch's Linear initialisation, with each set's true fan-in instead of the padded one."""
+    """Initialise as PyTorch's Linear, with each set's true fan-in instead of the padded one."""
     bound = torch.as_tensor(fan_in, dtype=torch.float32).clamp(min=1).rsqrt()
     return (2 * torch.rand(shape) - 1) * bound
 
@@ -25,7 +25,7 @@ class GeneEmbedder(nn.Module):
     """A two-layer MLP per pathway and one for the background genes.
 
     x (B, G) -> tokens (B, P, h) in the layout's order, background token (B, h) or None. First-layer
-    weights are padded to the bucket's width; the padded cells meet a zero input, so their
+    weights are padded to the bucket's width. The padded cells receive a zero input, so their
     gradient is zero and they stay zero.
     """
 
@@ -58,7 +58,7 @@ class GeneEmbedder(nn.Module):
             self.bg_gene_bias = nn.Parameter(torch.zeros(1, 1, hidden))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        # Rows of x are the columns of every product: so gradients have the weights' own layout.
+        # Rows of x are the columns of every product, so gradients have the layout of the weights.
         rows = F.pad(x.t(), (0, 0, 0, 1)).contiguous()
         cells = self.layout.split(rows.index_select(0, self.gather))
         products = [torch.bmm(w, cell) for w, cell in zip(self.first, cells, strict=True)]
@@ -67,8 +67,8 @@ class GeneEmbedder(nn.Module):
         tokens = torch.baddbmm(bias, self.second, hidden).permute(2, 0, 1).contiguous()
         if self.bg_gene_count_ebd is None:
             return tokens, None
-        outside = rows.index_select(0, self.background).t()
-        return tokens, self.bg_gene_count_ebd(outside) + self.bg_gene_bias[0]
+        background = rows.index_select(0, self.background).t()
+        return tokens, self.bg_gene_count_ebd(background) + self.bg_gene_bias[0]
 
 
 class BackgroundHead(nn.Module):
@@ -86,10 +86,10 @@ class BackgroundHead(nn.Module):
 
 
 class GeneHeads(nn.Module):
-    """A head per pathway with its own adaLN, the background head, and overlap averaging (Eq. 8).
+    """A head with adaLN per pathway, the background head, and overlap averaging (Eq. 8).
 
-    Two halves: `modulate` applies the condition, `forward` is affine in what it gets. So a guided
-    velocity, whose coefficients sum to 1, mixes what its branches modulated and projects once.
+    `modulate` applies the condition; `forward` is affine in its input. So a guided velocity, whose
+    coefficients sum to 1, mixes the modulated tokens of its branches and projects once.
     """
 
     def __init__(self, layout: PaddedSets, background: np.ndarray, hidden: int) -> None:
@@ -116,8 +116,8 @@ class GeneHeads(nn.Module):
         self.starts: Tensor
         self.divisor: Tensor
 
-    def modulate(self, tokens: Tensor, outside: Tensor | None, c: Tensor) -> list[Tensor]:
-        """adaLN of the tokens (R, P, h) and of the background token (R, h), if there is one.
+    def modulate(self, tokens: Tensor, background: Tensor | None, c: Tensor) -> list[Tensor]:
+        """Apply adaLN to the tokens (R, P, h) and to the background token (R, h), if any.
 
         The condition is (S, h) with R = S * D: modulations are computed once per row of the
         condition, not per draw.
@@ -125,22 +125,22 @@ class GeneHeads(nn.Module):
         rows, p, h = tokens.shape
         shift, scale = self.ada(F.silu(c)).view(len(c), 1, p, 2 * h).chunk(2, dim=-1)
         normed = F.layer_norm(tokens, (h,), eps=1e-6).view(len(c), -1, p, h)
-        moved = [modulate(normed, shift, scale).view(rows, p, h)]
-        if self.background is not None and outside is not None:
-            moved.append(self.background.modulate(outside, c))
-        return moved
+        modulated = [modulate(normed, shift, scale).view(rows, p, h)]
+        if self.background is not None and background is not None:
+            modulated.append(self.background.modulate(background, c))
+        return modulated
 
-    def forward(self, moved: list[Tensor]) -> Tensor:
-        """Modulated tokens -> (R, G)."""
-        rows = len(moved[0])
-        columns = moved[0].permute(1, 2, 0)
+    def forward(self, modulated: list[Tensor]) -> Tensor:
+        """Project modulated tokens to genes (R, G)."""
+        rows = len(modulated[0])
+        columns = modulated[0].permute(1, 2, 0)
         parts = columns.split([n for n, _ in self.layout.shapes])
         cells = [
             torch.baddbmm(bias[:, :, None], weight, part).view(-1, rows)
             for bias, weight, part in zip(self.out_bias, self.out, parts, strict=True)
         ]
         if self.background is not None:
-            cells.append(self.background.fc(moved[1]).t())
+            cells.append(self.background.fc(modulated[1]).t())
         joined = torch.cat(cells)
         if joined.dtype == torch.bfloat16:
             joined = joined.float()

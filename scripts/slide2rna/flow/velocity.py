@@ -1,7 +1,7 @@
 """RNA-FM: the velocity of an expression profile, given the time and a slide's clusters.
 
-Sections 3.2 and 3.3 and appendix B of the paper. Pathways sit in the order of `Layout.order`
-inside; gene order is the caller's.
+Sections 3.2 and 3.3 and appendix B of the paper. Inside, pathways are in the order of
+`PaddedSets.order`; genes are in the order of the caller.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from slide2rna.core.config import Settings
+from slide2rna.core.settings import ModelSettings
 from slide2rna.flow.gene_scale import GeneScale
 from slide2rna.flow.layers import Block, ClusterTransformer, PathwayGraph, TimeEmbedder
 from slide2rna.flow.padded_sets import PaddedSets
@@ -26,10 +26,10 @@ DECAYED = {"weight", "first", "second", "out"}
 class ClusterEncoder(nn.Module):
     """Cluster means and sizes -> one vector per slide, the image's part of the condition.
 
-    With `weighted`, clusters are a weighted set: log sizes are added to the attention logits, which
-    makes attention over clusters equal attention over tiles that each carry their cluster's
-    mean, and pooling is weighted by size. Otherwise as published: index embedding and plain
-    mean. Padding (size 0) is attended by nobody and left out of the pooling in both.
+    With `weighted`, clusters are a weighted set. Log sizes are added to the attention logits, so
+    that attention over clusters equals attention over tiles that each carry their cluster's mean,
+    and pooling is weighted by size. Otherwise as published: index embedding and plain mean. In both
+    cases padding (size 0) is masked in attention and left out of the pooling.
 
     If d isn't a multiple of `heads`, a linear layer first projects to the next multiple.
     """
@@ -87,26 +87,27 @@ class RNAFM(GeneScale):
     Attributes
     ----------
     recompute
-        Keep no activations inside the blocks and compute them again in the backward pass.
+        Store no activations inside the blocks; recompute them in the backward pass.
 
     Notes
     -----
     `skip: gaussian`. A token of h numbers can't carry the noise of the thousands of genes that it
-    stands for, so -x0 can't be undone through tokens, and draws come out too wide. Here each gene
-    has its own velocity in closed form, v = k_g(t) x_t + c_g(t) F_g(x_t, t, y), with k and c from
+    represents, so -x0 can't be undone through tokens, and draws come out too wide. Here each gene
+    has a velocity in closed form, v = k_g(t) x_t + c_g(t) F_g(x_t, t, y), with k and c from
     `Path.gaussian` at a learned residual sd s_g = exp(theta_g). If x1 given y is N(m(y), s^2), the
-    exact velocity has F = m(y): what the network must learn is the conditional mean, without noise
-    and bounded for all t. At theta = 0 and F = 0 (the start) the draws are N(0, 1), the marginal
-    law of the standardised training genes; and x0 + v(x0, 0) = F for the linear path.
+    exact velocity has F = m(y): the network must learn the conditional mean, without noise and
+    bounded for all t. At theta = 0 and F = 0 (the start) the draws are N(0, 1), the marginal
+    distribution of the standardised training genes, and x0 + v(x0, 0) = F for the linear path.
 
-    `skip: ridge` adds a linear function of the bag's mean to F, which training starts from a ridge
-    (start.py): with few hundred slides a network alone finds less of m(y) than a ridge does.
+    `skip: ridge` adds a linear function of the bag's mean to F. Training initialises it with a
+    ridge (training/ridge_start.py): with a few hundred slides a network alone learns less of m(y)
+    than a ridge does.
 
     `factors`. The published flow starts from x0 ~ N(0, I), and all co-expression of the draws must
-    be learned. Here x0 ~ N(0, C) with the correlation C of the ridge's residuals (low rank and
-    diagonal, `color`): with S = diag(s) the Gaussian velocity then carries it to N(m, S C S), so
-    that draws have the residuals' co-expression from the start, exactly in any number of steps.
-    Each gene of x0 stays N(0, 1), x0 stays independent of x1 and y, and Eq. 10 to 14 stand.
+    be learned. Here x0 ~ N(0, C) with the correlation C of the ridge's residuals (low rank plus
+    diagonal, `color`). With S = diag(s) the Gaussian velocity transports it to N(m, S C S), so
+    draws have the residuals' co-expression from the start, exactly in any number of steps. Each
+    gene of x0 stays N(0, 1), x0 stays independent of x1 and y, and Eq. 10 to 14 still hold.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class RNAFM(GeneScale):
         pathways: Pathways,
         features: int,
         clusters: int,
-        settings: Settings,
+        settings: ModelSettings,
         interpolant: str = "linear",
     ) -> None:
         super().__init__()
@@ -160,30 +161,31 @@ class RNAFM(GeneScale):
 
     @property
     def noise_width(self) -> int:
-        """White numbers that a row of noise is made from: G and the shared factors."""
+        """Return the width of white noise per row: G plus the number of shared factors."""
         return self.pathways.n_genes + self.loadings.shape[1]
 
     def color(self, white: Tensor) -> Tensor:
-        """White noise (..., noise_width) -> the flow's start x0 (..., G), each gene N(0, 1).
+        """Colour white noise (..., noise_width) into the start x0 (..., G), each gene N(0, 1).
 
         x0 = sqrt(1 - |l_g|^2) e_g + l_g' f, with loadings l_g and shared factors f.
         """
         if not self.loadings.shape[1]:
             return white
-        own, shared = white.split([len(self.loadings), self.loadings.shape[1]], dim=-1)
+        independent, shared = white.split([len(self.loadings), self.loadings.shape[1]], dim=-1)
         share = self.loadings.square().sum(dim=1)
-        return (1 - share).sqrt() * own + shared @ self.loadings.T
+        return (1 - share).sqrt() * independent + shared @ self.loadings.T
 
     def residual_sd(self) -> Tensor:
-        """(G,) sd of the Gaussian part; ones without the skip."""
+        """Return the sd (G,) of the Gaussian part; ones without the skip."""
         if self.theta is None:
             return torch.ones_like(self.gene_sd)
         return self.theta.exp().clamp(*SD_RANGE)
 
     def encode_image(self, means: Tensor, sizes: Tensor) -> Tensor:
-        """Bags (S, K, d), sizes (S, K) -> condition; once per slide, never per draw or step.
+        """Encode bags (S, K, d) and sizes (S, K), once per slide, not per draw or step.
 
-        (S, h), with the linear mean (S, h + G): h numbers for the blocks, then a mean per gene.
+        Return (S, h), or (S, h + G) with the linear mean: h numbers for the blocks, then a mean per
+        gene.
         """
         encoded = self.condition(means, sizes)
         if self.linear is None:
@@ -193,10 +195,10 @@ class RNAFM(GeneScale):
         return torch.cat([encoded, self.linear(mean)], dim=1)
 
     def velocity(self, x: Tensor, t: Tensor, c_image: Tensor, guidance: float = 1.0) -> Tensor:
-        """Velocity in standardised units, guided (Eq. 14) if `guidance` isn't 1.
+        """Return the velocity in standardised units, guided (Eq. 14) if `guidance` isn't 1.
 
-        Tokens and graph don't depend on the condition and heads are affine: the null branch of a
-        guided evaluation costs the blocks alone.
+        Tokens and graph don't depend on the condition, and heads are affine. So the null branch of
+        a guided evaluation costs only the blocks.
 
         Parameters
         ----------
@@ -216,14 +218,14 @@ class RNAFM(GeneScale):
         """
         time = self.t_embedder(t.reshape(-1))
         h = time.shape[1]
-        tokens, outside = self.gene_embedder(x)
+        tokens, background = self.gene_embedder(x)
         if self.pathway_graph is not None:
             tokens = self.pathway_graph(tokens)
-        moved = self._branch(tokens, outside, time + c_image[:, :h])
+        modulated = self._apply_blocks(tokens, background, time + c_image[:, :h])
         if guidance != 1:
-            null = self._branch(tokens, outside, time + self.null)
-            moved = [torch.lerp(n, m, guidance) for n, m in zip(null, moved, strict=True)]
-        out = self.final_layer(moved)
+            null = self._apply_blocks(tokens, background, time + self.null)
+            modulated = [torch.lerp(n, m, guidance) for n, m in zip(null, modulated, strict=True)]
+        out = self.final_layer(modulated)
         if self.theta is None:
             return out
         k, gain = self.path.gaussian(t.expand(len(c_image))[:, None], self.residual_sd())
@@ -234,25 +236,25 @@ class RNAFM(GeneScale):
         skip = k.unsqueeze(1) * x.view(grouped) + gain.unsqueeze(1) * mean
         return skip.view(x.shape)
 
-    def _branch(self, tokens: Tensor, outside: Tensor | None, c: Tensor) -> list[Tensor]:
+    def _apply_blocks(self, tokens: Tensor, background: Tensor | None, c: Tensor) -> list[Tensor]:
         for block in self.blocks:
             if self.recompute and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, c, use_reentrant=False)
             else:
                 tokens = block(tokens, c)
-        return self.final_layer.modulate(tokens, outside, c)
+        return self.final_layer.modulate(tokens, background, c)
 
     forward = velocity
 
     def null_condition(self, rows: int) -> Tensor:
-        """(rows, h) copies of the learned null condition; its linear mean is 0."""
+        """Return the learned null condition (rows, h) in every row; its linear mean is 0."""
         null: Tensor = self.null
         if self.linear is not None:
             null = F.pad(null, (0, self.pathways.n_genes))
         return null.expand(rows, -1)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by treatment: `decay` (matrices), `plain` (biases, embeddings), `sd`."""
+        """Group parameters by treatment: `decay` (matrices), `plain` (biases, embeddings), `sd`."""
         groups: dict[str, list[nn.Parameter]] = {"decay": [], "plain": [], "sd": []}
         for name, parameter in self.named_parameters():
             kind = [part for part in name.split(".") if not part.isdigit()][-1]

@@ -1,83 +1,118 @@
-"""What is told of each map beside its picture: how far its name and its slide can be relied on."""
+"""Captions for expression maps: reliability of the gene or gene set, and of the slide."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from slide2rna.core.types import Array
 from slide2rna.maps.targets import Targets
 from slide2rna.package import training_slides
 from slide2rna.package.predictor import Predictor
+from slide2rna.package.training_slides import TrainingFacts
 from slide2rna.studies.shift import decision
 
-# Of the sd between training samples. A map that spans less is called flat, and its colours stand
-# for so much at least: stretched to its own range, any map looks as if it had structure.
+# Share of the sd between training samples. A map that spans less is called flat, and its colour
+# scale spans at least this much: stretched to its own range, any map seems to have structure.
 FLAT_SHARE = 0.25
 UNITS = {"gene": "log2(x + 1)", "pathway": "score"}
 
 
-def map_rows(
-    predictor: Predictor, targets: Targets, found: dict[str, NDArray[np.float64]]
-) -> list[dict[str, Any]]:
-    """What is known of each mapped gene and gene set, and the name of its picture.
+class MapRow(TypedDict):
+    """A mapped gene or gene set, as maps.json lists it.
 
-    `low` and `high` are the 1st and 99th percentile over tiles, `train_sd` the sd between the
-    training samples.
+    Attributes
+    ----------
+    kind : gene or pathway.
+    name, title : as in the model, and for display.
+    picture : file name.
+    r, r_low, r_high, reliability : on test patients; see `Predictor.gene_table`.
+    low, high : 1st and 99th percentile over tiles.
+    train_sd : sd between the training samples.
     """
-    taken: set[str] = set()
-    made = []
-    for place, (kind, name) in enumerate(targets.keys):
+
+    kind: str
+    name: str
+    title: str
+    picture: str
+    r: float | None
+    r_low: float | None
+    r_high: float | None
+    reliability: str
+    low: float
+    high: float
+    train_sd: float | None
+
+
+def map_rows(predictor: Predictor, targets: Targets, maps: dict[str, Array]) -> list[MapRow]:
+    """Return a row per mapped gene and gene set, with the file name of its picture.
+
+    Parameters
+    ----------
+    maps : from `window_predictions.combine`.
+    """
+    used: set[str] = set()
+    rows: list[MapRow] = []
+    for column, (kind, name) in enumerate(targets.keys):
         if kind == "gene":
             table = predictor.gene_table.filter(pl.col("gene") == name)
             table = table.with_columns(train_sd="sd")
         else:
             table = predictor.pathway_table.filter(pl.col("pathway") == name)
-        known = table.row(0, named=True)
+        test_row = table.row(0, named=True)
         file = re.sub(r"[^A-Za-z0-9.-]+", "_", name)
-        while file.casefold() in taken:
+        while file.casefold() in used:
             file += f"_{kind}"
-        taken.add(file.casefold())
-        own = found["mean"][found["n_windows"] > 0, place]
-        low, high = (float(end) for end in np.quantile(own, [0.01, 0.99]))
-        title = targets.titles[kind, name]
-        made.append(
-            {"kind": kind, "name": name, "title": title, "picture": f"{file}.png"}
-            | {field: known[field] for field in ("r", "r_low", "r_high", "reliability")}
-            | {"low": low, "high": high, "train_sd": known["train_sd"]}
+        used.add(file.casefold())
+        values = maps["mean"][maps["n_windows"] > 0, column]
+        low, high = (float(end) for end in np.quantile(values, [0.01, 0.99]))
+        rows.append(
+            {
+                "kind": kind,
+                "name": name,
+                "title": targets.titles[kind, name],
+                "picture": f"{file}.png",
+                "r": test_row["r"],
+                "r_low": test_row["r_low"],
+                "r_high": test_row["r_high"],
+                "reliability": test_row["reliability"],
+                "low": low,
+                "high": high,
+                "train_sd": test_row["train_sd"],
+            }
         )
-    return made
+    return rows
 
 
-def reliability(row: dict[str, Any]) -> str:
-    """What to think of a map: how well its name tells patients apart, and if it is flat."""
+def describe_reliability(row: MapRow) -> str:
+    """Describe a map's reliability: correlation between test patients, and whether it is flat."""
     if row["r"] is None:
-        told = "How well predictions tell patients apart isn't known"
+        text = "How well predictions tell patients apart isn't known"
     else:
-        told = f"Between test patients, predicted and measured values have r = {row['r']:.2f}"
+        text = f"Between test patients, predicted and measured values have r = {row['r']:.2f}"
         if row["r_low"] is not None:
-            told += f" (95 % interval {row['r_low']:.2f} to {row['r_high']:.2f})"
-        told += f"; reliability: {row['reliability']}"
+            text += f" (95 % interval {row['r_low']:.2f} to {row['r_high']:.2f})"
+        text += f"; reliability: {row['reliability']}"
     span = row["high"] - row["low"]
-    told += f". Places within a slide weren't tested. The map spans {span:.2g}"
-    told += " log2 units" if row["kind"] == "gene" else " of the score"
+    text += f". Places within a slide weren't tested. The map spans {span:.2g}"
+    text += " log2 units" if row["kind"] == "gene" else " of the score"
     if not row["train_sd"]:
-        return f"{told}."
+        return f"{text}."
     share = span / row["train_sd"]
-    told += f", {100 * share:.{0 if share >= 0.1 else 1}f} % of the sd between training samples"
-    return f"{told}: it is nearly flat." if share < FLAT_SHARE else f"{told}."
+    text += f", {100 * share:.{0 if share >= 0.1 else 1}f} % of the sd between training samples"
+    return f"{text}: it is nearly flat." if share < FLAT_SHARE else f"{text}."
 
 
-def caption(row: dict[str, Any], facts: dict[str, Any], shift: dict[str, Any], folds: int) -> str:
-    """The lines below a picture, which may be shown without all else."""
+def caption(row: MapRow, facts: TrainingFacts, shift: decision.ShiftDecision, folds: int) -> str:
+    """Return the lines below a picture; they are complete if the picture is shown alone."""
     lines = []
     if facts["trained_folds"] is not None:
         lines.append(
             training_slides.in_sample_note(facts["trained_folds"], folds, facts["trained_as"])
         )
     if shift["shifted"]:
-        lines.append(f"{decision.UNLIKE}: {decision.THEN}.")
-    return "\n".join([*lines, reliability(row)])
+        lines.append(f"{decision.UNLIKE}: {decision.ADVICE}.")
+    return "\n".join([*lines, describe_reliability(row)])

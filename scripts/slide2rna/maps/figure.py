@@ -1,4 +1,4 @@
-"""A map beside the tissue: H&E, mean and sd, with colour bars and a scale bar."""
+"""Figure of an expression map: H&E, mean and sd, with colour bars and a scale bar."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from numpy.typing import NDArray
 from PIL import Image
 
+from slide2rna.core.types import Mpp, Um
 from slide2rna.report.figures.style import INK, plt, styled
 from slide2rna.slides.reader import Slide
 from slide2rna.slides.tiles import Tiling
 
-PICTURE_PX = 1200  # of the longer edge; more isn't seen at 150 dpi
+PICTURE_PX = 1200  # longer edge; more isn't visible at 150 dpi
 READ_PX = 60_000_000
-BAR_SHARE = 0.28  # of the width at most
+BAR_SHARE = 0.28  # largest share of the width
 MARGIN_TILES = 1.5
-WIDE = 1.7  # from this width over height on, panels lie below each other
-# Inches: of the panels at most, of the figure at least, and of what stands around the panels.
+WIDE = 1.7  # from this width over height on, panels are stacked
+# Inches: largest panel, smallest figure, and the elements around the panels.
 PANEL_WIDTH, PANEL_HEIGHT, STACKED_WIDTH, LEAST_WIDTH = 3.7, 6.5, 7.6, 8.0
 PAD, PANEL_TITLE, BAR_WIDTH, BAR_ROOM = 0.15, 0.27, 0.2, 1.15
-# Of a letter of the title and the note, and of their lines, at 13 and 9 points.
+# Inches of a letter and a line of the title (13 points) and of the note (9 points).
 TITLE_LETTER, TITLE_LINE, LETTER, LINE = 0.125, 0.27, 0.074, 0.17
 
 
 @dataclass(frozen=True)
 class Picture:
-    """The part of a slide that its tiles lie in.
+    """Image of the part of a slide that has tiles.
 
     Attributes
     ----------
@@ -43,14 +44,14 @@ class Picture:
 
     rgb: NDArray[np.uint8]
     box: tuple[float, float, float, float]
-    mpp: float
+    mpp: Mpp
 
 
-def picture(slide: Slide, tiling: Tiling) -> Picture:
-    """Read the part of a slide in which its tiles lie, with a margin.
+def read_picture(slide: Slide, tiling: Tiling) -> Picture:
+    """Read the part of a slide that has tiles, with a margin.
 
-    From the coarsest level that shows enough, unless that is too large to be read; then from the
-    overview on which the tissue was found.
+    The coarsest level with enough resolution is read. If that is too large, the overview of the
+    tissue detection is used instead.
     """
     size = int(tiling.table["size"][0])
     margin = MARGIN_TILES * size
@@ -78,11 +79,11 @@ def picture(slide: Slide, tiling: Tiling) -> Picture:
     return Picture(np.asarray(image), box, slide.mpp)
 
 
-def bar_length(width_um: float) -> float:
-    """The longest of 1, 2, 5 times a power of ten mm that takes at most `BAR_SHARE` of a width."""
-    most = width_um * BAR_SHARE / 1000
-    power = 10.0 ** np.floor(np.log10(most))
-    return float(max(step * power for step in (1, 2, 5) if step * power <= most * (1 + 1e-9)))
+def bar_length(width_um: Um) -> float:
+    """Return the longest of 1, 2, 5 times a power of ten mm within `BAR_SHARE` of a width."""
+    longest = width_um * BAR_SHARE / 1000
+    power = 10.0 ** np.floor(np.log10(longest))
+    return float(max(step * power for step in (1, 2, 5) if step * power <= longest * (1 + 1e-9)))
 
 
 @styled
@@ -92,21 +93,21 @@ def draw(
     title: str,
     note: str,
     unit: str,
-    least: float = 0.0,
+    min_span: float = 0.0,
     sd_title: str = "sd",
 ) -> Figure:
-    """H&E, mean and sd of one gene or gene set, side by side or, for a wide slide, stacked.
+    """Draw H&E, mean and sd of one gene or gene set, side by side, or stacked for a wide slide.
 
     Parameters
     ----------
     tiles
-        x, y, size, mean, sd of one name; without a value a tile shows the faded tissue.
+        x, y, size, mean, sd of one gene or gene set; a tile without a value shows faded tissue.
     title, note
-        Above it all, and below; wrapped to the figure's width.
+        Above and below the panels; wrapped to the figure's width.
     unit
         Of the colour bars.
-    least
-        Width that the colours stand for at least, so that a flat map looks flat.
+    min_span
+        Smallest span of a colour scale, so that a flat map looks flat.
     """
     left, right, bottom, top = picture.box
     figure, panels, bars = _layout((right - left) / (bottom - top), title, note)
@@ -119,13 +120,13 @@ def draw(
     ):
         axis.imshow(faded(picture.rgb), extent=picture.box, interpolation="antialiased")
         grid, extent = raster(tiles, column)
-        low, high = limits(grid.compressed(), least)
-        shown = axis.imshow(
+        low, high = limits(grid.compressed(), min_span)
+        image = axis.imshow(
             grid, extent=extent, cmap=colours, vmin=low, vmax=high, interpolation="nearest"
         )
         axis.set(xlim=(left, right), ylim=(bottom, top))
         axis.set_title(name)
-        figure.colorbar(shown, cax=bar, label=unit)
+        figure.colorbar(image, cax=bar, label=unit)
     for axis in panels:
         axis.set_axis_off()
         axis.grid(False)
@@ -133,10 +134,10 @@ def draw(
 
 
 def _layout(ratio: float, title: str, note: str) -> tuple[Figure, list[Axes], list[Axes]]:
-    """A figure with three panels of one width over height, and bars beside the last two.
+    """Lay out a figure with three panels of one aspect ratio, and colour bars for the last two.
 
-    In inches throughout, so that there is room for what is there and no more: the library's own
-    layouts leave bands where a panel is narrower than its share.
+    All sizes are in inches, for a tight fit: matplotlib's layouts leave empty bands if a panel is
+    narrower than its share.
     """
     stacked = ratio > WIDE
     width = STACKED_WIDTH if stacked else min(PANEL_WIDTH, PANEL_HEIGHT * ratio)
@@ -152,7 +153,7 @@ def _layout(ratio: float, title: str, note: str) -> tuple[Figure, list[Axes], li
     figure = plt.figure(figsize=(full, tall), layout="none")
 
     def place(x: float, y: float, w: float, h: float) -> Axes:
-        """An axes by its left, top, width and height in inches from the figure's top left."""
+        """Add axes by left, top, width and height in inches from the figure's top left."""
         return figure.add_axes((x / full, 1 - (y + h) / tall, w / full, h / tall))
 
     panels, bars = [], []
@@ -177,7 +178,7 @@ def _wrapped(text: str, letters: int) -> list[str]:
 def raster(
     tiles: pl.DataFrame, column: str
 ) -> tuple[np.ma.MaskedArray, tuple[float, float, float, float]]:
-    """Tiles as a picture with a pixel each, masked where none is, and its extent (level-0 px)."""
+    """Return an image with a pixel per tile, masked between tiles, and its extent (level-0 px)."""
     size = int(tiles["size"][0])
     x, y = (tiles[axis].to_numpy() for axis in ("x", "y"))
     columns, rows = (np.round((values - values.min()) / size).astype(np.int64) for values in (x, y))
@@ -187,20 +188,20 @@ def raster(
     return np.ma.masked_invalid(grid), (float(x.min()), float(right), float(bottom), float(y.min()))
 
 
-def limits(values: NDArray[np.floating], least: float = 0.0) -> tuple[float, float]:
-    """Ends of a colour bar: the 1st and 99th percentile, so that one tile doesn't set it.
+def limits(values: NDArray[np.floating], min_span: float = 0.0) -> tuple[float, float]:
+    """Return the ends of a colour bar: 1st and 99th percentile, so that outliers don't set them.
 
-    They lie at least `least` apart, and further than rounding in any case.
+    They are at least `min_span` apart, and always farther than rounding errors.
     """
     if not len(values):
         return 0.0, 1.0
     low, high = (float(end) for end in np.quantile(values, [0.01, 0.99]))
-    lacking = max(least, 1e-3) - (high - low)
-    return (low - lacking / 2, high + lacking / 2) if lacking > 0 else (low, high)
+    missing = max(min_span, 1e-3) - (high - low)
+    return (low - missing / 2, high + missing / 2) if missing > 0 else (low, high)
 
 
 def faded(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Light grey tissue, on which the colours of a map stand out."""
+    """Return the tissue in light grey, a background on which a map's colours stand out."""
     grey = np.asarray(Image.fromarray(rgb).convert("L"), np.float64)
     return np.repeat((255 - 0.35 * (255 - grey))[..., None], 3, 2).astype(np.uint8)
 

@@ -1,8 +1,8 @@
-"""Tiles with their values as GeoJSON that QuPath 0.4 and later opens as tile objects.
+"""GeoJSON export of tiles and their values, which QuPath 0.4 and later opens as tile objects.
 
-The layout is the one that QuPath reads and writes itself: https://qupath.readthedocs.io (exporting
-annotations), class QuPathTypeAdapters of its source, and RFC 7946. Coordinates are level-0 px, y
-downwards, as QuPath has them.
+The layout is QuPath's: https://qupath.readthedocs.io (exporting annotations), class
+QuPathTypeAdapters of its source, and RFC 7946. Coordinates are level-0 px with y downwards, as in
+QuPath.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import polars as pl
 
 from slide2rna.core.files import atomic
 
-# Any fixed namespace does: ids must only be the same for the same tile.
+# Any fixed namespace works: the same tile must get the same id.
 NAMESPACE = uuid.UUID("6f1f2d0a-59b5-5a1c-9d0e-3f1f6b0c2a77")
 DIGITS = 5
 
@@ -30,7 +30,7 @@ def write(
     slide: str,
     origin: tuple[int, int] = (0, 0),
 ) -> int:
-    """Write a FeatureCollection with a Polygon per tile; returns how many there are.
+    """Write a FeatureCollection with a Polygon per tile; return the number of tiles.
 
     Parameters
     ----------
@@ -38,14 +38,14 @@ def write(
         x, y, size, n_windows, kind, name, mean, sd: a row per tile, kind and name. Tiles without
         a value are left out.
     labels
-        What QuPath shows for each kind and name.
+        Label in QuPath for each kind and name.
     slide
-        The slide's name, from which the ids of its tiles are made.
+        The slide's name, which enters the ids of its tiles.
     origin
-        What QuPath calls (0, 0), in level-0 px.
+        QuPath's (0, 0), in level-0 px.
     """
-    known = table.filter(pl.col("mean").is_not_null())
-    tiles = known.group_by("x", "y", "size", "n_windows", maintain_order=True).agg(
+    mapped = table.filter(pl.col("mean").is_not_null())
+    tiles = mapped.group_by("x", "y", "size", "n_windows", maintain_order=True).agg(
         "kind", "name", "mean", "sd"
     )
     with atomic(path) as partial, open(partial, "w", encoding="utf-8") as file:
@@ -67,7 +67,7 @@ def write(
 
 
 def _ring(row: dict[str, int], origin: tuple[int, int]) -> list[list[int]]:
-    """The square's corners, the first one again at the end (RFC 7946, 3.1.6)."""
+    """Return the square's corners, with the first one repeated at the end (RFC 7946, 3.1.6)."""
     left, top, size = row["x"] - origin[0], row["y"] - origin[1], row["size"]
     right, bottom = left + size, top + size
     return [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
@@ -87,10 +87,10 @@ def _measurements(
 
 
 def qupath_origin(path: str | Path) -> tuple[int, int]:
-    """Where QuPath has its (0, 0), in level-0 px.
+    """Return QuPath's (0, 0), in level-0 px.
 
-    QuPath crops a slide to the bounds that OpenSlide states (MIRAX does), unless it is opened with
-    --no-crop; a file without bounds, and a plain image, start at (0, 0).
+    QuPath crops a slide to OpenSlide's bounds (MIRAX has them), unless it is opened with --no-crop.
+    A file without bounds, and a plain image, start at (0, 0).
     """
     if openslide.OpenSlide.detect_format(path) is None:
         return 0, 0

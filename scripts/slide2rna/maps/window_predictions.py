@@ -1,19 +1,19 @@
-"""Maps of genes and gene sets over a slide, from a model of whole slides.
+"""Window predictions: maps of genes and gene sets over a slide, from a model of whole slides.
 
-A window of tiles is a bag like a slide's. Each of the F fold models gives a window w a law: its
-posterior mean m_fw, and the variance v_fw of its draws. A tile's law is the mixture, in equal
-shares, of the laws of all W windows over it and all fold models:
+A window of tiles is a bag like a slide's. Each of the F fold models predicts a distribution for a
+window w, with the posterior mean m_fw and the variance v_fw of its draws. A tile's distribution is
+the mixture, in equal shares, of those of all W windows over it and of all fold models:
 
     mean = average of m_fw,      sd^2 = average of v_fw + variance of the m_fw over f and w.
 
-The part of sd that stems from models that disagree is the sd over f of the averages over w.
+The part of sd from disagreement between models is the sd over f of the averages over w.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 import polars as pl
@@ -21,22 +21,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slide2rna.core.config import Settings
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import progress
+from slide2rna.core.settings import BagsSettings, SampleSettings
+from slide2rna.core.types import Array, Indices
 from slide2rna.flow import one_step
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.maps import windows as map_windows
 from slide2rna.maps.targets import Targets
-from slide2rna.maps.windows import Indices
 from slide2rna.models.regressor import REGRESSION_ROWS, Regressor
 from slide2rna.sampling import draw
 
-Array = NDArray[np.float64]
+
+class WindowSettings(TypedDict):
+    """Sections of the configuration for windows."""
+
+    bags: BagsSettings
+    sample: SampleSettings
 
 
 class FoldModelLike(Protocol):
-    """What is needed of a fold's model; `predictor.Member` is one."""
+    """A fold's model; `fold_models.FoldModel` is one."""
 
     @property
     def number(self) -> int: ...
@@ -48,7 +53,7 @@ class FoldModelLike(Protocol):
 
 @dataclass(frozen=True)
 class WindowMoments:
-    """One fold model's law in every window: mean and variance (W, T); variance 0 without draws."""
+    """A fold model's mean and variance (W, T) in every window; variance 0 without draws."""
 
     mean: Array
     variance: Array
@@ -59,14 +64,14 @@ def window_moments(
     features: NDArray[np.float32],
     windows: list[Indices],
     targets: Targets,
-    settings: dict[str, Settings],
+    settings: WindowSettings,
     seed: int,
     slide: str,
     draws: int,
 ) -> WindowMoments:
     """Predict the targets in every window with one fold's model.
 
-    The same noise is used in all windows, so that tiles differ by what is in them alone.
+    All windows share the same noise, so that tiles differ only by their content.
 
     Parameters
     ----------
@@ -75,10 +80,10 @@ def window_moments(
     windows
         Tiles of each window.
     settings
-        Sections bags and sample; guidance is 1 whatever it says, for only then are draws from
-        p(x given y).
+        Sections bags and sample. The configured guidance is replaced by 1, since only then are
+        draws from p(x given y).
     draws
-        Per window; 0 or 1 leave the variance 0.
+        Per window; with 0 or 1 the variance is 0.
 
     Raises
     ------
@@ -104,24 +109,24 @@ def window_moments(
     else:
         block = REGRESSION_ROWS
 
-    def of(profiles: Tensor) -> NDArray[np.float32]:
+    def target_values(profiles: Tensor) -> NDArray[np.float32]:
         return targets.values(profiles.cpu().numpy())
 
-    what = f"fold {member.number}: blocks of {block} windows"
+    label = f"fold {member.number}: blocks of {block} windows"
     blocks = map_windows.bag_blocks(features, windows, settings["bags"], seed, block)
-    for where, means, sizes in progress(blocks, what, -(-len(windows) // block)):
+    for rows, means, sizes in progress(blocks, label, -(-len(windows) // block)):
         bag = (torch.from_numpy(means).to(device), torch.from_numpy(sizes).to(device))
         with torch.inference_mode():
             if isinstance(model, RNAFM):
                 image = model.encode_image(*bag)
-                mean[where] = of(points(model, image, white_mean))
+                mean[rows] = target_values(points(model, image, white_mean))
                 if draws > 1:
                     copies = white.expand(len(image), *white.shape)
                     z = draw.draw(model, image, copies, sampling, limit)
-                    found = of(model.restore(z))
-                    variance[where] = found.var(axis=1, ddof=1, dtype=np.float64)
+                    values = target_values(model.restore(z))
+                    variance[rows] = values.var(axis=1, ddof=1, dtype=np.float64)
             else:
-                mean[where] = of(model.restore(model(*bag)))
+                mean[rows] = target_values(model.restore(model(*bag)))
     if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
         cause = f"predictions of fold {member.number} aren't finite"
         raise StageError(slide, cause, "train again with a lower learning_rate")
@@ -129,9 +134,9 @@ def window_moments(
 
 
 def points(model: RNAFM, image: Tensor, white: Tensor) -> Tensor:
-    """One-step posterior means (S, G) of S bags in log2(x+1) units, from the same noise.
+    """Return one-step posterior means (S, G) of S bags in log2(x+1) units, from the same noise.
 
-    As `flow.posterior_mean`, where the noise cancels between its two signs.
+    Like `solvers.posterior_mean`, where noise of opposite signs cancels.
 
     Parameters
     ----------
@@ -141,26 +146,34 @@ def points(model: RNAFM, image: Tensor, white: Tensor) -> Tensor:
         (m, noise_width).
     """
     x0 = model.color(white) * model.active
-    both = torch.cat([x0, -x0])
+    pairs = torch.cat([x0, -x0])
     zero = torch.zeros((), dtype=x0.dtype, device=x0.device)
-    field = model(both.repeat(len(image), 1), zero, image, 1) * model.active
-    mean = field.view(len(image), len(both), -1).mean(dim=1)
+    field = model(pairs.repeat(len(image), 1), zero, image, 1) * model.active
+    mean = field.view(len(image), len(pairs), -1).mean(dim=1)
     return model.restore(mean / model.path.d_alpha(zero))
 
 
-def combine(laws: Iterable[WindowMoments], windows: list[Indices], tiles: int) -> dict[str, Array]:
-    """The tiles' laws: mean, sd, sd_models (n, T) and n_windows (n,); NaN where no window is."""
+def combine(
+    fold_moments: Iterable[WindowMoments], windows: list[Indices], tiles: int
+) -> dict[str, Array]:
+    """Mix windows and fold models per tile.
+
+    Returns
+    -------
+    dict
+        mean, sd, sd_models (n, T) and n_windows (n,); NaN for tiles outside all windows.
+    """
     over = map_windows.cover(windows, tiles)
     count = np.asarray(over.sum(axis=1)).ravel()
     with np.errstate(invalid="ignore", divide="ignore"):
         share = 1 / np.where(count > 0, count, np.nan)
     total = square = square_of_means = 0.0
     models = 0
-    for law in laws:
-        mean = over @ law.mean * share[:, None]
+    for moments in fold_moments:
+        mean = over @ moments.mean * share[:, None]
         total = total + mean
         square_of_means = square_of_means + mean**2
-        square = square + over @ (law.variance + law.mean**2) * share[:, None]
+        square = square + over @ (moments.variance + moments.mean**2) * share[:, None]
         models += 1
     mean = np.asarray(total / models)
     return {
@@ -171,13 +184,15 @@ def combine(laws: Iterable[WindowMoments], windows: list[Indices], tiles: int) -
     }
 
 
-def table(tiles: pl.DataFrame, found: dict[str, Array], targets: Targets) -> pl.DataFrame:
-    """One row per tile and target, tile by tile; null where no window lies over the tile.
+def table(tiles: pl.DataFrame, maps: dict[str, Array], targets: Targets) -> pl.DataFrame:
+    """Return a row per tile and target, tile by tile; null for tiles outside all windows.
 
     Parameters
     ----------
     tiles
         x, y, size in level-0 px.
+    maps
+        From `combine`.
 
     Returns
     -------
@@ -186,11 +201,11 @@ def table(tiles: pl.DataFrame, found: dict[str, Array], targets: Targets) -> pl.
     """
     count, width = len(tiles), len(targets.names)
     keys = tiles.select("x", "y", "size").with_columns(
-        pl.Series("n_windows", found["n_windows"].astype(np.int64))
+        pl.Series("n_windows", maps["n_windows"].astype(np.int64))
     )
     rows = np.repeat(np.arange(count), width)
     values = {
-        name: pl.Series(name, found[name].ravel().astype(np.float32)).fill_nan(None)
+        name: pl.Series(name, maps[name].ravel().astype(np.float32)).fill_nan(None)
         for name in ("mean", "sd", "sd_models")
     }
     return keys[rows].with_columns(

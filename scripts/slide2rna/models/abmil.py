@@ -1,14 +1,14 @@
-"""ABMIL: a slide as the mean of its clusters, weighted by gated attention.
+"""ABMIL: gated attention pooling over clusters.
 
 Ilse, Tomczak and Welling, ICML 2018, arXiv:1802.04712, with the published settings for histology:
 instances of 512 numbers after ReLU, gated attention of 128, Adam at 1e-4 with weight decay 5e-4.
 
-What differs here: one linear map of the features instead of a convolutional network that learns
-them; all genes from the one weighted mean, instead of one probability; squared error; batches of
-16 slides, where the original takes one, since bags are padded to one length; a dropout of 0.25,
-usual in pathology; padding is masked; features and genes are standardised by the train part.
-Clusters count alike, whatever their size, until attention weights them; with `cluster_weights` the
-log of a cluster's size is added to its score, as if each of its tiles stood there.
+Differences here: one linear map of the features instead of a learned convolutional network; all
+genes from the weighted mean instead of one probability; squared error; batches of 16 slides instead
+of one, since bags are padded to one length; a dropout of 0.25, usual in pathology; padding is
+masked; features and genes are standardised by the train part. Before attention, clusters have equal
+weight whatever their size. With `cluster_weights` the log of a cluster's size is added to its
+score, as if each of its tiles were present.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from slide2rna.core.config import Settings
+from slide2rna.core.settings import AbmilSettings
 from slide2rna.models import pooling
 
 
@@ -26,12 +26,12 @@ class ABMIL(nn.Module):
     Parameters
     ----------
     features, clusters, genes
-        d, K (unused: any number of clusters will do) and G.
+        d, K (unused: any number of clusters works) and G.
     settings
         Section `baselines.abmil` of the config: hidden, attention, dropout, cluster_weights.
     """
 
-    def __init__(self, features: int, clusters: int, genes: int, settings: Settings) -> None:
+    def __init__(self, features: int, clusters: int, genes: int, settings: AbmilSettings) -> None:
         super().__init__()
         hidden, attention = settings["hidden"], settings["attention"]
         self.weighted = settings["cluster_weights"]
@@ -40,12 +40,12 @@ class ABMIL(nn.Module):
         )
         self.value = nn.Linear(hidden, attention)
         self.gate = nn.Linear(hidden, attention)
-        # Without a bias, which a softmax takes no notice of.
+        # No bias: the softmax is invariant to it.
         self.score = nn.Linear(attention, 1, bias=False)
         self.head = nn.Linear(hidden, genes)
 
     def forward(self, means: Tensor, sizes: Tensor) -> Tensor:
-        """Bags (B, K, d), sizes (B, K) -> standardised expression (B, G)."""
+        """Map bags (B, K, d) and sizes (B, K) to standardised expression (B, G)."""
         means, mask = pooling.present(means, sizes)
         h = self.embed(means)
         score = self.score(self.value(h).tanh() * self.gate(h).sigmoid()).squeeze(2)

@@ -1,4 +1,4 @@
-"""What every closed-form model gives back."""
+"""Closed-form models: their common result, and the error of one that is unavailable."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from slide2rna.data.patients import Part
 
 
 class Unavailable(Exception):
-    """A model can't be had from these slides; the message says why, for the table."""
+    """A model can't be fitted to or applied to these slides; the table shows the message."""
 
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A model fitted on one fold's train, its choices made on val.
+    """A model fitted on a fold's train part and tuned on val.
 
     Attributes
     ----------
-    note : how it was fitted, for the table.
-    predict : a part's slides (S of them, of any cohort with the same genes) to (S, G) float32
-        log2(x+1). It raises Unavailable where the part lacks what the model looks at.
+    note : details of the fit, for the table.
+    predict : maps S slides of a part (of any cohort with the same genes) to (S, G) float32
+        log2(x+1). It raises Unavailable where the part lacks the model's input.
     """
 
     note: str

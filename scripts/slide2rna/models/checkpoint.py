@@ -1,7 +1,4 @@
-"""A trained model's folder, and the state from which an interrupted training goes on.
-
-Safetensors and JSON only; nothing is unpickled.
-"""
+"""Model folders and training states, in safetensors and JSON; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -21,16 +18,16 @@ from slide2rna.flow.velocity import RNAFM
 from slide2rna.models.regressor import Regressor
 from slide2rna.pathways.membership import Pathways
 
-# What a weights file may take of memory beside the network that it fills.
+# Memory that reading a weights file may need in addition to the network.
 PIECE_BYTES = 2**26
 FORMAT = 3
 
 
 def save_model(folder: str | Path, model: RNAFM | Regressor, meta: dict[str, Any]) -> None:
-    """Write model.safetensors, then model.json; the folder needs nothing else.
+    """Write model.safetensors, then model.json, the two files of a model folder.
 
-    `meta` must have the keys model (its name), genes, features, clusters, settings (with the
-    section `model`) and interpolant; the gene sets of a flow are added here.
+    `meta` needs the keys model (its name), genes, features, clusters, settings (with the section
+    `model`) and interpolant. The gene sets of a flow are added here.
     """
     folder = Path(folder)
     weights = {
@@ -55,7 +52,7 @@ def save_model(folder: str | Path, model: RNAFM | Regressor, meta: dict[str, Any
 def load_model(
     folder: str | Path, device: torch.device | str = "cpu"
 ) -> tuple[RNAFM | Regressor, dict[str, Any]]:
-    """Read a model's folder.
+    """Read a model folder.
 
     Returns
     -------
@@ -67,41 +64,43 @@ def load_model(
     Raises
     ------
     WeightsError
-        A file is missing, of another format, or doesn't fit the other.
+        A file is missing or of another format, or the two don't match.
     """
     folder = Path(folder)
     try:
         meta = files.read_json(folder / "model.json")
-        shapes = _shapes(folder / "model.safetensors")
+        shapes = _read_shapes(folder / "model.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         raise WeightsError(folder, f"no model to read ({error})", "train it first") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise WeightsError(folder / "model.json", "not this version's format", "train it again")
-    model = _network(meta)
+    model = _build_network(meta)
     state = model.state_dict()
-    wrong = state.keys() ^ shapes.keys()
-    wrong |= {name for name in state if name not in wrong and shapes[name] != state[name].shape}
-    if wrong:
-        name = min(wrong)
+    mismatched = state.keys() ^ shapes.keys()
+    mismatched |= {
+        name for name in state if name not in mismatched and shapes[name] != state[name].shape
+    }
+    if mismatched:
+        name = min(mismatched)
         stored = list(shapes[name]) if name in shapes else "missing"
-        wanted = list(state[name].shape) if name in state else "unknown"
-        cause = f"{name} is {stored} there and {wanted} here"
+        expected = list(state[name].shape) if name in state else "unknown"
+        cause = f"{name} is {stored} there and {expected} here"
         raise WeightsError(folder, f"weights don't fit model.json ({cause})", "train it again")
     for name, value in state.items():
         _fill(value, folder / "model.safetensors", name)
     return model.to(device).eval(), meta
 
 
-def _shapes(path: Path) -> dict[str, torch.Size]:
+def _read_shapes(path: Path) -> dict[str, torch.Size]:
     with safe_open(path, framework="pt") as file:
         return {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
 def _fill(value: Tensor, path: Path, name: str) -> None:
-    """Read one array into its place, so that the weights are in memory once.
+    """Read one array in place, so that the weights are in memory once.
 
-    What was read of an open file stays mapped and counts as memory, so a large array is read in
-    pieces, each from the file opened anew.
+    Data read from an open file stays mapped and counts as memory. So a large array is read in
+    pieces, and the file is reopened for each.
     """
     rows = len(value) if value.ndim else 0
     step = max(1, PIECE_BYTES * rows // max(1, value.nbytes))
@@ -114,7 +113,7 @@ def _fill(value: Tensor, path: Path, name: str) -> None:
             value[start : start + step].copy_(file.get_slice(name)[start : start + step])
 
 
-def _network(meta: dict[str, Any]) -> RNAFM | Regressor:
+def _build_network(meta: dict[str, Any]) -> RNAFM | Regressor:
     genes, settings = len(meta["genes"]), meta["settings"]["model"]
     if meta["model"] != "flow":
         return Regressor(meta["model"], meta["features"], meta["clusters"], genes, settings)
@@ -130,14 +129,14 @@ def _network(meta: dict[str, Any]) -> RNAFM | Regressor:
 
 
 def save_state(path: str | Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write a training state as one file, so that it is whole or not there."""
+    """Write a training state as one file, atomically."""
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with files.atomic(path) as partial:
         save_file(plain, partial, metadata={"state": json.dumps(state)})
 
 
 def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Read a training state; None where there is none."""
+    """Read a training state; None if the file is missing."""
     if not Path(path).is_file():
         return None
     try:

@@ -1,8 +1,8 @@
-"""Models by name. To add one: a file of its own, and a line in a registry below.
+"""Model registry. A new model needs a file of its own and a line in a registry below.
 
 Closed-form models are fitted in seconds inside the evaluation, by `fit(train, val, seed, fold)`.
-Networks are classes that the stage train fits, one job per fold. The registries name them, so
-that listing models imports none of them.
+Networks are classes that the stage train fits, one job per fold. The registries refer to models by
+name, so that listing models imports none of them.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ NETWORKS = {
     "abmil": "slide2rna.models.abmil:ABMIL",
 }
 
-# What stands beside every evaluated model; the memoriser belongs to the leak audit alone.
+# Models evaluated together with every network; only the leak audit uses the memoriser.
 BASELINES = ("constant", "site-mean", "color-ridge", "ridge", "permuted")
-# Of these, what uses no morphology: a model that doesn't beat them has learned nothing.
+# Those that use no morphology: a model that doesn't beat them has learned nothing.
 NULLS = ("constant", "site-mean", "color-ridge", "permuted")
 
 
 def load(target: str) -> Any:
-    """The object that `module:attribute` names."""
+    """Import the object that `module:attribute` names."""
     module, attribute = target.split(":")
     return getattr(import_module(module), attribute)
 
 
 def fit(name: str, train: Part, val: Part, seed: int, fold: int) -> FittedModel:
-    """Fit a closed-form model on train; val picks its penalty, if it has one.
+    """Fit a closed-form model on train; val chooses its penalty, if it has one.
 
     Raises
     ------
     KeyError
         No closed-form model has this name.
     Unavailable
-        It can't be had from these slides.
+        It can't be fitted to these slides.
     """
-    found: FittedModel = load(CLOSED_FORM[name])(train, val, seed, fold)
-    return found
+    fitted: FittedModel = load(CLOSED_FORM[name])(train, val, seed, fold)
+    return fitted

@@ -1,4 +1,4 @@
-"""A network that predicts one profile per slide, with the statistics that its data need."""
+"""Regression networks: one profile per slide, with the statistics of the train part."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from slide2rna.models import registry
 
 
 class Regressor(GeneScale):
-    """A network of `models.NETWORKS` between standardised bags and standardised profiles.
+    """A network of `registry.NETWORKS` from standardised bags to standardised profiles.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ class Regressor(GeneScale):
         self.register_genes(genes)
 
     def forward(self, means: Tensor, sizes: Tensor) -> Tensor:
-        """Bags (B, K, d), sizes (B, K) -> z (B, G); genes without variance in train are 0."""
+        """Map bags (B, K, d) and sizes (B, K) to z (B, G), 0 for genes without train variance."""
         features = (means - self.feature_mean) / self.feature_scale
-        # Padding must not carry what standardising made of it.
+        # Standardising makes padding nonzero.
         features = features * (sizes > 0)[..., None]
         return self.network(features, sizes) * self.active
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by treatment: `decay` (matrices), `plain` (biases, norms, tokens)."""
+        """Group parameters by treatment: `decay` (matrices), `plain` (biases, norms, tokens)."""
         groups: dict[str, list[nn.Parameter]] = {"decay": [], "plain": []}
         for name, parameter in self.named_parameters():
             matrix = parameter.ndim >= 2 and name.endswith("weight")
@@ -54,5 +54,5 @@ class Regressor(GeneScale):
         return groups
 
 
-# Networks that score every cluster take 40 MB a slide at 100 clusters and 20,820 genes.
+# Networks that score every cluster need 40 MB per slide at 100 clusters and 20,820 genes.
 REGRESSION_ROWS = 16

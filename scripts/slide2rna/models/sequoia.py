@@ -1,15 +1,15 @@
-"""SEQUOIA: a transformer of linear cost over clusters.
+"""SEQUOIA: a transformer over clusters with linear cost.
 
 Pizurica et al., Nature Communications 2024, doi:10.1038/s41467-024-54182-5. Its linearised
 attention is SummaryMixing (Parcollet et al. 2023, arXiv:2307.07421): each cluster is mixed with
 one mean over all clusters, instead of being compared with each. As published: the network is as
-wide as the features, 6 layers of 16 heads whose three maps have 64 numbers each, a learned
+wide as the features, 6 layers of 16 heads whose three maps have 64 outputs each, a learned
 embedding of the cluster's index, the plain mean over clusters, LayerNorm and one linear map to the
 genes; AdamW at 1e-3 without weight decay, batches of 16.
 
-What differs here: no pre-training on GTEx, which no other model here gets; clusters come in the
-order of falling size, so that the index means something; padding is left out of both means;
-features and genes are standardised by the train part.
+Differences here: no pre-training on GTEx, since no other model has it; clusters are sorted by
+descending size, which gives the index a meaning; padding is left out of both means; features and
+genes are standardised by the train part.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from slide2rna.core.config import Settings
+from slide2rna.core.settings import SequoiaSettings
 from slide2rna.flow.layers import FeedForward
 from slide2rna.models import pooling
 
 
 class HeadNorm(nn.Module):
-    """LayerNorm of each head by itself: (..., heads, n)."""
+    """Separate LayerNorm for each head: (..., heads, n)."""
 
     def __init__(self, heads: int, size: int) -> None:
         super().__init__()
@@ -40,9 +40,9 @@ class HeadNorm(nn.Module):
 class SummaryMixing(nn.Module):
     """Multi-head mixing of each cluster with a summary of all: (B, K, w) -> (B, K, w).
 
-    Head by head, y_i = GELU(C [GELU(norm(F x_i)), GELU(norm(mean_j S x_j))]); the heads' y are
-    joined and mapped back to w. C acts on the two halves apart, so that its half for the summary is
-    computed once a slide and not once a cluster.
+    For each head, y_i = GELU(C [GELU(norm(F x_i)), GELU(norm(mean_j S x_j))]); the heads' y are
+    joined and mapped back to w. C acts on the two halves separately, so its half for the summary is
+    computed once per slide, not once per cluster.
     """
 
     def __init__(self, width: int, heads: int, size: int) -> None:
@@ -80,7 +80,7 @@ class SEQUOIA(nn.Module):
         features are first mapped to it. Without `position` the order of clusters doesn't matter.
     """
 
-    def __init__(self, features: int, clusters: int, genes: int, settings: Settings) -> None:
+    def __init__(self, features: int, clusters: int, genes: int, settings: SequoiaSettings) -> None:
         super().__init__()
         width = settings["width"] or features
         self.project = nn.Linear(features, width) if width != features else None
@@ -99,7 +99,7 @@ class SEQUOIA(nn.Module):
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, genes))
 
     def forward(self, means: Tensor, sizes: Tensor) -> Tensor:
-        """Bags (B, K, d), sizes (B, K) -> standardised expression (B, G)."""
+        """Map bags (B, K, d) and sizes (B, K) to standardised expression (B, G)."""
         x, mask = pooling.present(means, sizes)
         if self.project is not None:
             x = self.project(x)

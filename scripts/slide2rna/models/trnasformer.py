@@ -5,15 +5,15 @@ Alsaafin et al., Communications Biology 2023, doi:10.1038/s42003-023-04583-x: ti
 Genes are predicted from the tile tokens: dropout 0.25, one linear map shared by all
 tokens, and HE2RNA's mean of the k highest scores. AdamW at 3e-4, weight decay 0.01, batches of 64.
 
-Left out is the second task: the class token's head that tells the three kinds of kidney cancer
-which that model was trained on, and its cross-entropy. A cohort here is one cancer and has no such
-label. The class token itself stays, as a place that the clusters read from and write to.
+The second task is left out: the class token's head that distinguishes the three types of kidney
+cancer of the original training, and its cross-entropy. A cohort here is one cancer and has no such
+label. The class token itself stays; clusters exchange information through it.
 
-What differs besides: 100 clusters of features, in the order of falling size, instead of one tile
-from each of 49 clusters of places, drawn anew 100 times a slide; k up to 100 instead of 49;
-width and heads are those of the smallest common vision transformer (384 and 6) and the
-depth, which the authors varied, is 4; no halving of the learning rate; padding is masked; features
-and genes are standardised by the train part.
+Other differences: 100 clusters of features, sorted by descending size, instead of one tile from
+each of 49 spatial clusters, redrawn 100 times per slide; k up to 100 instead of 49; width and heads
+are those of the smallest common vision transformer (384 and 6), and the depth, which the authors
+varied, is 4; no halving of the learning rate; padding is masked; features and genes are
+standardised by the train part.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from slide2rna.core.config import Settings
 from slide2rna.core.errors import ConfigError
+from slide2rna.core.settings import TrnasformerSettings
 from slide2rna.flow.layers import Attention, FeedForward
 from slide2rna.models import pooling
 
@@ -59,7 +59,9 @@ class TRNAsformer(nn.Module):
         The heads don't divide the width.
     """
 
-    def __init__(self, features: int, clusters: int, genes: int, settings: Settings) -> None:
+    def __init__(
+        self, features: int, clusters: int, genes: int, settings: TrnasformerSettings
+    ) -> None:
         super().__init__()
         hidden, heads = settings["hidden"], settings["heads"]
         if hidden % heads:
@@ -80,17 +82,17 @@ class TRNAsformer(nn.Module):
         self.norm = nn.LayerNorm(hidden)
         self.drop = nn.Dropout(settings["dropout"])
         self.head = nn.Linear(hidden, genes)
-        self.ks = pooling.usable(settings["ks"], clusters)
+        self.ks = pooling.clip_ks(settings["ks"], clusters)
 
     def forward(self, means: Tensor, sizes: Tensor) -> Tensor:
-        """Bags (B, K, d), sizes (B, K) -> standardised expression (B, G)."""
+        """Map bags (B, K, d) and sizes (B, K) to standardised expression (B, G)."""
         means, mask = pooling.present(means, sizes)
         x = self.embed(means)
         if self.position is not None:
             x = x + self.position
         x = torch.cat([self.token.expand(len(x), 1, -1), x], dim=1)
-        seen = F.pad(mask, (1, 0), value=True)[:, None, None, :]
+        attended = F.pad(mask, (1, 0), value=True)[:, None, None, :]
         for block in self.blocks:
-            x = block(x, seen)
-        ks = [pooling.draw(self.ks)] if self.training else self.ks
+            x = block(x, attended)
+        ks = [pooling.draw_k(self.ks)] if self.training else self.ks
         return pooling.top_mean(self.head(self.drop(self.norm(x[:, 1:]))), mask, ks)

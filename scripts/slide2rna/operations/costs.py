@@ -1,16 +1,16 @@
-"""What a run has cost, stage by stage, and what it would cost with more slides.
+"""Costs of a run by stage, as measured and extrapolated to more slides.
 
-Reads the benchmark file that Snakemake leaves of every job, its log, and the sizes of folders. Of n
-slides with t tiles measured in J jobs, N slides with T tiles are taken to cost
+The measurements are Snakemake's benchmark file and log of each job, and the sizes of folders. From
+n slides with t tiles measured in J jobs, the formula estimates for N slides with T tiles
 
-    CPU hours    measured                               of what is done once
-                 J' s + (measured - J s) N / n          of what grows with the slides
-                 J' s + (measured - J s) N T / (n t)    of what grows with their tiles
+    CPU hours    measured                               for stages that run once
+                 J' s + (measured - J s) N / n          for stages that grow with the slides
+                 J' s + (measured - J s) N T / (n t)    for stages that grow with the tiles
     GPU, disk    the same with s = 0
-    memory       measured + (N - n)(b k d + p g) 4 B    of a job with b bags, p profiles of a slide
+    memory       measured + (N - n)(b k d + p g) 4 B    for a job with b bags, p profiles per slide
 
-where s is what a job takes to start; J' is J, or N / 64 for jobs of shards; k clusters of d
-features make a bag, g genes a profile. Settings (network, epochs, draws, folds) are those measured.
+where s is a job's start-up time; J' is J, or N / 64 for jobs of shards; k clusters of d features
+make a bag, g genes a profile. Settings (network, epochs, draws, folds) are those measured.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from slide2rna.core.errors import StageError
 from slide2rna.slides import failures
 
 ONCE, SLIDES, TILES = "once", "slides", "tiles"
-# In the order of the flow: what a stage's hours grow with; its folders, and what those grow with.
+# Stages in workflow order: the growth law of a stage's hours, and of each of its folders.
 STAGES: dict[str, tuple[str, dict[str, str]]] = {
     "cohort": (SLIDES, {"slides.parquet": SLIDES, "expression.parquet": SLIDES, "star": SLIDES}),
     "download": (SLIDES, {"slides": SLIDES}),
@@ -54,16 +54,16 @@ STAGES: dict[str, tuple[str, dict[str, str]]] = {
     "export": (SLIDES, {"export": SLIDES}),
     "report": (ONCE, {"report": ONCE}),
 }
-# Bags and profiles per slide in a job's memory: as benchmarks/costs.py measures them, of cohort and
-# bags as their code has them. The other stages read them slide by slide, or not at all.
-HELD = {
+# Bags and profiles per slide in a job's memory, measured by benchmarks/costs.py; the numbers of
+# cohort and bags come from their code. Other stages read slide by slide, or read neither.
+MEMORY_SHARES = {
     "cohort": (0.0, 2.0),
     "bags": (1.0, 0.0),
     "train": (3.0, 13.5),
     "evaluate": (3.4, 8.0),
     "shift": (2.4, 4.6),
 }
-# CPU seconds that a job takes before it does anything (imports, loading lite0), as measured.
+# Measured start-up time of a job in CPU seconds (imports, loading lite0).
 START_S = {
     "download": 0.6,
     "split": 0.7,
@@ -87,7 +87,7 @@ GB, HOUR, MIB, FLOAT = 1e9, 3600.0, 2**20, 4
 
 @dataclass
 class StageCosts:
-    """What one stage took: CPU and GPU hours of all its jobs, GB of the largest, GB on disk."""
+    """Costs of one stage: CPU and GPU hours of all jobs, GB of the largest job, GB on disk."""
 
     jobs: int = 0
     cpu: float = 0.0
@@ -98,20 +98,20 @@ class StageCosts:
 
 @dataclass(frozen=True)
 class MeasuredRun:
-    """A run as it was: slides, tiles of a slide on average, GB of its bag and profile, stages."""
+    """A measured run: slides, mean tiles per slide, GB of one bag and one profile, stages."""
 
     slides: int
     tiles: float
-    bag: float
-    profile: float
+    bag_gb: float
+    profile_gb: float
     stages: dict[str, StageCosts]
 
 
 def measure(cohort: str | Path) -> MeasuredRun:
-    """Read what a run of `results/<cohort>` has cost.
+    """Read the costs of a run from `results/<cohort>`.
 
-    A job that was killed and went on counts from its last start. A job was on a GPU if its log says
-    so; its GPU hours are wall-clock time.
+    A job that was killed and resumed counts from its last start. A job's log says whether it used
+    a GPU; its GPU hours are wall-clock time.
 
     Raises
     ------
@@ -126,60 +126,60 @@ def measure(cohort: str | Path) -> MeasuredRun:
     for path in sorted((cohort / "benchmarks").glob("*.tsv")):
         name = path.stem.partition("-")[0]
         if name not in STAGES:
-            continue  # the generator's, which no cohort of one's own has
+            continue  # the demo generator's job, which a user's cohort doesn't have
         row = pl.read_csv(path, separator="\t", infer_schema=False).row(-1, named=True)
-        seconds, rss, cpu = (_number(row[key]) for key in ("s", "max_rss", "cpu_time"))
+        seconds, rss, cpu = (_parse_number(row[key]) for key in ("s", "max_rss", "cpu_time"))
         stage = stages.setdefault(name, StageCosts())
         stage.jobs += 1
         stage.cpu += cpu / HOUR
-        stage.gpu += seconds / HOUR * _on_gpu(cohort / "logs" / f"{path.stem}.log")
+        stage.gpu += seconds / HOUR * _ran_on_gpu(cohort / "logs" / f"{path.stem}.log")
         stage.memory = max(stage.memory, rss * MIB / GB)
     if not stages:
         raise StageError(cohort, "no benchmark files", "run the cohort first")
     for name, (_, folders) in STAGES.items():
-        sizes = {folder: _size(cohort / folder) / GB for folder in folders}
+        sizes = {folder: _bytes_on_disk(cohort / folder) / GB for folder in folders}
         if any(sizes.values()):
             stages.setdefault(name, StageCosts()).disk = sizes
-    tiles = _tiles(cohort) / max(1, slides)
-    return MeasuredRun(slides, tiles, _bag(cohort), _profile(cohort), stages)
+    tiles = _count_tiles(cohort) / max(1, slides)
+    return MeasuredRun(slides, tiles, _bag_gb(cohort), _profile_gb(cohort), stages)
 
 
-def _number(text: str) -> float:
-    """A cell; jobs of less than half a second have NA or -."""
+def _parse_number(text: str) -> float:
+    """Read a cell; jobs of less than half a second have NA or -, which counts as 0."""
     try:
         return float(text)
     except ValueError:
         return 0.0
 
 
-def _on_gpu(log: Path) -> bool:
-    # As `devices.choose` writes it.
+def _ran_on_gpu(log: Path) -> bool:
+    # `devices.choose_device` writes this line.
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     return "device: cuda (" in text
 
 
-def _size(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder."""
+def _bytes_on_disk(path: Path) -> int:
+    """Return the bytes of a file, or of all files below a folder."""
     if path.is_dir():
-        return sum(inside.stat().st_size for inside in path.rglob("*") if inside.is_file())
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return path.stat().st_size if path.is_file() else 0
 
 
-def _tiles(cohort: Path) -> int:
-    """Tiles that were encoded, of the encoder that has most slides."""
+def _count_tiles(cohort: Path) -> int:
+    """Return the number of encoded tiles, including rejected ones, of the encoder with most."""
     counts = [0]
     for folder in sorted((cohort / "features").glob("*")):
         tables = [pl.read_parquet(path) for path in failures.manifests(folder)]
         if tables:
-            # Where a cohort had more shards before, slides are in two; the lower number is today's.
+            # If the cohort once had more shards, a slide may be in two; the lower one is current.
             slides = pl.concat(tables).unique("slide_id", keep="first")
-            found = slides.select("n_tiles", "n_rejected").sum().row(0)
-            counts.append(sum(n or 0 for n in found))
+            accepted_rejected = slides.select("n_tiles", "n_rejected").sum().row(0)
+            counts.append(sum(n or 0 for n in accepted_rejected))
     return max(counts)
 
 
-def _bag(cohort: Path) -> float:
-    """GB of one slide's bag, of the widest encoder."""
+def _bag_gb(cohort: Path) -> float:
+    """Return the GB of one slide's bag, for the encoder with the largest."""
     widths = [0]
     for path in sorted((cohort / "bags").glob("*.safetensors")):
         with safe_open(path, "numpy") as file:
@@ -188,50 +188,54 @@ def _bag(cohort: Path) -> float:
     return max(widths) * FLOAT / GB
 
 
-def _profile(cohort: Path) -> float:
-    """GB of one sample's expression."""
+def _profile_gb(cohort: Path) -> float:
+    """Return the GB of one sample's expression."""
     path = cohort / "expression.parquet"
     genes = len(pl.read_parquet_schema(path)) - 1 if path.is_file() else 0
     return genes * FLOAT / GB
 
 
 def extrapolate(
-    found: MeasuredRun, slides: int, tiles: float | None = None
+    measured: MeasuredRun, slides: int, tiles: float | None = None
 ) -> dict[str, StageCosts]:
-    """The stages with `slides` slides of `tiles` tiles (default: as measured), by the formula."""
-    tiles = found.tiles if tiles is None else tiles
-    more = slides / found.slides
-    grown = {ONCE: 1.0, SLIDES: more, TILES: more * tiles / found.tiles if found.tiles else more}
-    made = {}
-    for name, stage in found.stages.items():
+    """Estimate the stages' costs for `slides` slides of `tiles` tiles (default: as measured)."""
+    tiles = measured.tiles if tiles is None else tiles
+    more_slides = slides / measured.slides
+    more_tiles = more_slides * tiles / measured.tiles if measured.tiles else more_slides
+    growth = {ONCE: 1.0, SLIDES: more_slides, TILES: more_tiles}
+    stages = {}
+    for name, stage in measured.stages.items():
         law, folders = STAGES[name]
-        bags, profiles = HELD.get(name, (0.0, 0.0))
-        held = (slides - found.slides) * (bags * found.bag + profiles * found.profile)
+        bags, profiles = MEMORY_SHARES.get(name, (0.0, 0.0))
+        per_slide = bags * measured.bag_gb + profiles * measured.profile_gb
+        extra_memory = (slides - measured.slides) * per_slide
         jobs = -(-slides // SLIDES_PER_SHARD) if name in SHARDED else stage.jobs
         start = START_S.get(name, 0.0) / HOUR if law != ONCE else 0.0
         work = max(0.0, stage.cpu - stage.jobs * start)
-        made[name] = StageCosts(
+        stages[name] = StageCosts(
             jobs,
-            jobs * start + work * grown[law],
-            stage.gpu * grown[law],
-            stage.memory + max(0.0, held),
-            {folder: size * grown[folders[folder]] for folder, size in stage.disk.items()},
+            jobs * start + work * growth[law],
+            stage.gpu * growth[law],
+            stage.memory + max(0.0, extra_memory),
+            {folder: size * growth[folders[folder]] for folder, size in stage.disk.items()},
         )
-    return made
+    return stages
 
 
-def value(stage: StageCosts, quantity: str) -> float:
-    """One of `QUANTITIES`."""
+def cost(stage: StageCosts, quantity: str) -> float:
+    """Return one of a stage's `QUANTITIES`."""
     return sum(stage.disk.values()) if quantity == "disk" else float(getattr(stage, quantity))
 
 
-def table(found: MeasuredRun, sizes: Sequence[int], tiles: float | None = None) -> pl.DataFrame:
-    """Tidy: stage, grows_with, slides, tiles, quantity, value; first for the measured size."""
-    plans = [(found.slides, found.tiles, found.stages)]
-    plans += [(n, tiles or found.tiles, extrapolate(found, n, tiles)) for n in sizes]
+def cost_table(
+    measured: MeasuredRun, sizes: Sequence[int], tiles: float | None = None
+) -> pl.DataFrame:
+    """Return stage, grows_with, slides, tiles, quantity, value, tidy; the measured size first."""
+    plans = [(measured.slides, measured.tiles, measured.stages)]
+    plans += [(n, tiles or measured.tiles, extrapolate(measured, n, tiles)) for n in sizes]
     rows = [
-        (name, STAGES[name][0], slides, own, quantity, value(stages[name], quantity))
-        for slides, own, stages in plans
+        (name, STAGES[name][0], slides, slide_tiles, quantity, cost(stages[name], quantity))
+        for slides, slide_tiles, stages in plans
         for name in STAGES
         if name in stages
         for quantity in QUANTITIES
@@ -240,38 +244,37 @@ def table(found: MeasuredRun, sizes: Sequence[int], tiles: float | None = None) 
     return pl.DataFrame(rows, schema=columns, orient="row")
 
 
-def text(cohort: Path, found: MeasuredRun, made: pl.DataFrame) -> str:
-    """The tables as they are printed: one per quantity, a column per number of slides."""
-    tiles = made["tiles"][-1]
-    more = f"; extrapolated to {tiles:,.0f}" if tiles != found.tiles else ""
-    parts = [f"{cohort}: {found.slides:,} slides of {found.tiles:,.0f} tiles{more}"]
+def format_costs(cohort: Path, measured: MeasuredRun, costs: pl.DataFrame) -> str:
+    """Format the costs for printing: a table per quantity, a column per number of slides."""
+    tiles = costs["tiles"][-1]
+    more = f"; extrapolated to {tiles:,.0f}" if tiles != measured.tiles else ""
+    parts = [f"{cohort}: {measured.slides:,} slides of {measured.tiles:,.0f} tiles{more}"]
     for quantity, title in QUANTITIES.items():
-        own = made.filter(pl.col("quantity") == quantity)
-        if not own["value"].max():
+        values = costs.filter(pl.col("quantity") == quantity)
+        if not values["value"].max():
             parts.append(f"{title}: none")
             continue
-        sizes = own["slides"].unique(maintain_order=True).to_list()
+        sizes = values["slides"].unique(maintain_order=True).to_list()
         head = ["stage", "grows with", f"{sizes[0]:,} (measured)", *(f"{n:,}" for n in sizes[1:])]
         rows = [
-            [name, law, *(_shown(value) for value in part["value"])]
-            for (name, law), part in own.group_by("stage", "grows_with", maintain_order=True)
+            [name, law, *(_format_number(value) for value in part["value"])]
+            for (name, law), part in values.group_by("stage", "grows_with", maintain_order=True)
             if part["value"].max()
         ]
-        whole = own.group_by("slides", maintain_order=True).agg(pl.col("value"))["value"]
+        by_size = values.group_by("slides", maintain_order=True).agg(pl.col("value"))["value"]
         total = max if quantity == "memory" else sum
-        rows.append(
-            ["together" if total is sum else "largest", "", *(_shown(total(v)) for v in whole)]
-        )
-        parts.append(_table(title, head, rows))
+        label = "together" if total is sum else "largest"
+        rows.append([label, "", *(_format_number(total(v)) for v in by_size)])
+        parts.append(_format_table(title, head, rows))
     return "\n\n".join(parts)
 
 
-def _shown(number: float) -> str:
-    """Two significant digits, more where there are more before the point."""
+def _format_number(number: float) -> str:
+    """Round to two significant digits, but keep all digits before the decimal point."""
     return f"{number:,.0f}" if number >= 10 else f"{number:.2g}" if number < 1 else f"{number:.1f}"
 
 
-def _table(title: str, head: list[str], rows: list[list[str]]) -> str:
+def _format_table(title: str, head: list[str], rows: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [
         "  ".join(

@@ -1,6 +1,6 @@
-"""Preflight: is this machine ready? One line per thing, each with its remedy.
+"""Preflight checks of this machine: one line per check, each with its remedy.
 
-Every stage checks what it needs by itself; this asks all of it before the first hour is spent.
+Every stage checks its own needs; the preflight checks all of them before the run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PYTHON = (3, 11)
 JPEG_ERROR = 8  # grey values; a wrong library gives black
 MIN_DISK_GB, MIN_MEMORY_GB = 10.0, 4.0
 # Packages whose import shows whether their native library loads; for the others the version
-# is enough. torch is tried with the device.
+# suffices. `check_device` imports torch.
 NATIVE = {
     "faiss-cpu": "faiss",
     "h5py": "h5py",
@@ -40,19 +40,19 @@ NATIVE = {
 
 
 def check_python() -> Finding:
-    """Python 3.11 is what is pinned and tested."""
-    found = platform.python_version()
+    """Check for Python 3.11, the pinned and tested version."""
+    version = platform.python_version()
     status = "ok" if sys.version_info[:2] == PYTHON else "fail"
-    return Finding(status, "Python", found, "make the environment with Python 3.11")
+    return Finding(status, "Python", version, "make the environment with Python 3.11")
 
 
 def check_packages() -> list[Finding]:
-    """Each dependency of pyproject.toml: installed, new enough, native libraries load."""
+    """Check each dependency of pyproject.toml: installed, new enough, native libraries load."""
     remedy = "run `make .venv/.ready` again, or `pip install -r requirements.lock`"
-    wanted = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["dependencies"]
-    found: list[str] = []
+    required = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["dependencies"]
+    installed: list[str] = []
     bad = []
-    for requirement in wanted:
+    for requirement in required:
         name, *bounds = re.split(r"(?=[<>=~!])", requirement, maxsplit=1)
         name = name.split("[")[0].strip()
         try:
@@ -60,9 +60,9 @@ def check_packages() -> list[Finding]:
         except metadata.PackageNotFoundError:
             bad.append(Finding("fail", f"package {name}", "not installed", remedy))
             continue
-        low = re.search(r">=\s*([\d.]+)", bounds[0]) if bounds else None
-        if low and _numbers(version) < _numbers(low.group(1)):
-            detail = f"{version} is older than {low.group(1)}"
+        minimum = re.search(r">=\s*([\d.]+)", bounds[0]) if bounds else None
+        if minimum and _version_parts(version) < _version_parts(minimum.group(1)):
+            detail = f"{version} is older than {minimum.group(1)}"
             bad.append(Finding("fail", f"package {name}", detail, remedy))
             continue
         try:
@@ -71,20 +71,21 @@ def check_packages() -> list[Finding]:
         except (ImportError, OSError, RuntimeError) as error:
             bad.append(Finding("fail", f"package {name}", _first_line(error), remedy))
             continue
-        found.append(name)
-    return [Finding("ok", "packages", f"{len(found)} of {len(wanted)} as they should be"), *bad]
+        installed.append(name)
+    detail = f"{len(installed)} of {len(required)} as they should be"
+    return [Finding("ok", "packages", detail), *bad]
 
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def _version_parts(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3])
 
 
 def check_openslide() -> Finding:
-    """OpenSlide opens a slide made on the spot and gives back the pixels that went in."""
+    """Check that OpenSlide opens a freshly written slide and returns its pixels."""
     remedy = "pip install openslide-bin openslide-python (old system pixman gives black tiles)"
     try:
         import numpy as np
@@ -105,8 +106,8 @@ def check_openslide() -> Finding:
     return Finding("ok", "OpenSlide", openslide.__library_version__)
 
 
-def check_device(wanted: str = "auto") -> Finding:
-    """The device that torch would use; cuda without a GPU fails."""
+def check_device(requested: str = "auto") -> Finding:
+    """Check the device that torch would use; cuda without a GPU fails."""
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -115,12 +116,12 @@ def check_device(wanted: str = "auto") -> Finding:
         free, total = torch.cuda.mem_get_info()
         name = torch.cuda.get_device_name()
         gib = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
-        if wanted == "auto" and not shutil.which("nvidia-smi"):
+        if requested == "auto" and not shutil.which("nvidia-smi"):
             detail = f"torch sees {name}, but nvidia-smi isn't found: with auto, jobs take the CPU"
             return Finding("warn", "device", detail, "set device: cuda, or put nvidia-smi on PATH")
         return Finding("ok", "device", f"torch {torch.__version__}, {name}, {gib}")
     detail = f"torch {torch.__version__} sees no GPU"
-    if wanted == "cuda":
+    if requested == "cuda":
         remedy = (
             "set device: auto, or install a CUDA build of torch and its driver (on a login node "
             "that is as it should be: ask a node that has a GPU)"
@@ -130,7 +131,7 @@ def check_device(wanted: str = "auto") -> Finding:
 
 
 def check_weights() -> Finding:
-    """The weights of the default encoder lie in their package."""
+    """Check that the default encoder's weights are in their package."""
     try:
         from slide2rna.features.lite0 import weights_path
 
@@ -145,17 +146,17 @@ def check_weights() -> Finding:
 
 
 def check_disk(folder: str | Path = ".") -> Finding:
-    """Room for results; the folder needn't be there yet."""
-    place = Path(folder).absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free / 1e9
+    """Check the disk space for results; the folder need not exist yet."""
+    existing = Path(folder).absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free / 1e9
     remedy = "free some, or set results: to a larger disk (slides need about 1 GB each)"
     return Finding("ok" if free >= MIN_DISK_GB else "warn", "disk", f"{free:.0f} GB free", remedy)
 
 
 def check_memory() -> Finding:
-    """Memory that is free now."""
+    """Check the free memory."""
     import psutil
 
     free = psutil.virtual_memory().available / 1e9
@@ -164,7 +165,7 @@ def check_memory() -> Finding:
 
 
 def check_snakemake() -> Finding:
-    """Snakemake is installed beside this Python and can be called."""
+    """Check that Snakemake is installed with this Python and has its command."""
     remedy = "call it from the project's environment: `.venv/bin/snakemake`"
     try:
         version = metadata.version("snakemake")
@@ -176,14 +177,14 @@ def check_snakemake() -> Finding:
 
 
 def examine(config_path: str | Path | None, device: str | None = None) -> Iterator[Finding]:
-    """Run all checks, the quick ones first.
+    """Run all checks, quick ones first.
 
     Parameters
     ----------
     config_path
-        Configuration to check too; None leaves it out.
+        Configuration to check as well; None skips it.
     device
-        auto, cpu or cuda; None takes the configuration's.
+        auto, cpu or cuda; None uses the configuration's.
     """
     results: str | Path = "."
     settings = None
@@ -208,7 +209,7 @@ def examine(config_path: str | Path | None, device: str | None = None) -> Iterat
 def run_checks(
     config_path: str | Path | None, device: str | None = None, show: Callable[[str], None] = print
 ) -> int:
-    """Show a line per finding; 1 if anything failed, else 0."""
+    """Show a line per finding; return 1 if a check failed, else 0."""
     failed = 0
     for finding in examine(config_path, device):
         show(finding.line())

@@ -1,4 +1,4 @@
-"""What the preflight asks of a configuration: its files, the size of its jobs, its servers."""
+"""Preflight checks of a configuration: its files, the size of its jobs, its servers."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ GDC, HUB = "https://api.gdc.cancer.gov", "https://huggingface.co"
 
 
 class Finding(NamedTuple):
-    """What one check found: `status` is ok, warn or fail."""
+    """The result of one check: `status` is ok, warn or fail."""
 
     status: str
-    what: str
+    subject: str
     detail: str
     remedy: str = ""
 
     def line(self) -> str:
+        """Return the finding as a line, with its remedy unless it is ok."""
         remedy = f" -> {self.remedy}" if self.remedy and self.status != "ok" else ""
-        return f"{self.status:4}  {self.what}: {self.detail}{remedy}"
+        return f"{self.status:4}  {self.subject}: {self.detail}{remedy}"
 
 
 def check_config(path: str | Path) -> Finding:
-    """The configuration is valid and the files that it names are there."""
+    """Check that the configuration is valid and that the files it names exist."""
     try:
         settings = config.load(path)
     except UserError as error:
@@ -45,27 +46,28 @@ def check_config(path: str | Path) -> Finding:
 
 
 def check_shards(settings: config.Settings) -> list[Finding]:
-    """How many slides each cohort has, where a table says so, and in how many jobs they go."""
-    found = []
+    """Compare each cohort's number of shards with its slides, if a table lists them."""
+    findings = []
     for name, cohort in settings["cohorts"].items():
         table = Path(cohort.get("sheet") or cohort.get("manifest") or f"manifests/{name}.tsv")
         if cohort["source"] not in ("sheet", "gdc") or not table.is_file():
             continue
         try:
-            slides = _count(table)
+            slides = _count_slides(table)
         except UserError as error:
-            found.append(Finding("fail", f"slides of {name}", str(error)))
+            findings.append(Finding("fail", f"slides of {name}", str(error)))
             continue
-        shards, wanted = cohort["shards"], -(-slides // SLIDES_PER_SHARD)
+        shards, suggested = cohort["shards"], -(-slides // SLIDES_PER_SHARD)
         detail = f"{slides} in {shards} shard{'s' if shards > 1 else ''}"
-        good = wanted / 2 <= shards <= slides
-        remedy = f"set cohorts.{name}.shards: {wanted} (about {SLIDES_PER_SHARD} slides a job)"
-        found.append(Finding("ok" if good else "warn", f"slides of {name}", detail, remedy))
-    return found
+        good = suggested / 2 <= shards <= slides
+        remedy = f"set cohorts.{name}.shards: {suggested} (about {SLIDES_PER_SHARD} slides a job)"
+        status = "ok" if good else "warn"
+        findings.append(Finding(status, f"slides of {name}", detail, remedy))
+    return findings
 
 
-def _count(table: Path) -> int:
-    """Slides in a sample sheet, or in a frozen manifest those that are kept."""
+def _count_slides(table: Path) -> int:
+    """Count the slides of a sample sheet, or the included slides of a frozen manifest."""
     from slide2rna.core.delimited import MISSING, read_table
 
     rows = read_table(table)
@@ -75,12 +77,12 @@ def _count(table: Path) -> int:
 
 
 def check_network(settings: config.Settings | None) -> Finding:
-    """Whether the servers that a configuration needs answer, in three seconds; a warning at most.
+    """Check that the servers of a configuration answer within three seconds; at most warn.
 
-    Any answer counts, a refusal too: what is asked here is whether there is a way to them.
+    Any answer counts, even a refusal: this check is only about the connection.
     """
-    wanted = _servers(settings)
-    if not wanted:
+    purposes = _server_purposes(settings)
+    if not purposes:
         return Finding("ok", "network", "nothing in this configuration needs it")
     import requests
 
@@ -93,32 +95,32 @@ def check_network(settings: config.Settings | None) -> Finding:
         except (requests.RequestException, OSError):
             answers[url] = False
 
-    # Looking a name up has no time-out of its own, so nobody waits for the threads to end.
-    asking = [threading.Thread(target=ask, args=(url,), daemon=True) for url in wanted]
-    for thread in asking:
+    # A DNS lookup has no time-out, so nothing waits for the threads to end.
+    threads = [threading.Thread(target=ask, args=(url,), daemon=True) for url in purposes]
+    for thread in threads:
         thread.start()
     end = time.monotonic() + NETWORK_S
-    for thread in asking:
+    for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
-    silent = [f"{url} ({what})" for url, what in wanted.items() if not answers.get(url)]
+    silent = [f"{url} ({purpose})" for url, purpose in purposes.items() if not answers.get(url)]
     if not silent:
-        return Finding("ok", "network", f"{', '.join(wanted)} answer")
+        return Finding("ok", "network", f"{', '.join(purposes)} answer")
     remedy = "set HTTPS_PROXY if there is one, or see docs/how-to/offline.md"
     return Finding("warn", "network", f"no answer from {', '.join(silent)}", remedy)
 
 
-def _servers(settings: config.Settings | None) -> dict[str, str]:
-    """The servers that a run would ask, and for what; without a configuration the usual two."""
+def _server_purposes(settings: config.Settings | None) -> dict[str, str]:
+    """Return the purpose of each server of a run; without a configuration, of the usual two."""
     if settings is None:
         return {GDC: "TCGA cohorts", HUB: "weights of encoders"}
-    found = {}
+    purposes = {}
     for name, cohort in settings["cohorts"].items():
         if cohort["source"] == "gdc":
-            found[cohort["api"]] = f"cohort {name}"
+            purposes[cohort["api"]] = f"cohort {name}"
             if "collection" in cohort:
-                found[cohort["pathdb"]] = f"slides of {name}"
+                purposes[cohort["pathdb"]] = f"slides of {name}"
         features = config.for_cohort(settings, name)["features"]
-        own = cohort["source"] == "law" or features["weights"] is not None
-        if features["encoder"] not in ("lite0", "color", "files") and not own:
-            found[HUB] = f"weights of {features['encoder']}"
-    return found
+        local = cohort["source"] == "law" or features["weights"] is not None
+        if features["encoder"] not in ("lite0", "color", "files") and not local:
+            purposes[HUB] = f"weights of {features['encoder']}"
+    return purposes

@@ -1,4 +1,4 @@
-"""What can be known of fold models that come alone: converted, or not packaged."""
+"""Facts and tables of bare fold models: converted, or trained and not packaged."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from slide2rna.flow.one_step import ONE_STEP
 from slide2rna.package.fold_models import FoldModels, train_statistics
 from slide2rna.package.reliability import UNKNOWN
 
-NUMBERS = ("r", "r_low", "r_high")
+CORRELATIONS = ("r", "r_low", "r_high")
 
 
 def describe_bare_models(
     members: FoldModels, folder: Path
 ) -> tuple[dict[str, Any], pl.DataFrame, pl.DataFrame]:
-    """What predictor.json, genes.parquet and pathways.parquet would say, as far as it is known.
+    """Return predictor.json, genes.parquet and pathways.parquet, as far as the folds give them.
 
     Raises
     ------
@@ -33,36 +33,38 @@ def describe_bare_models(
     for path, meta in zip(members.folders, metas, strict=True):
         if meta["genes"] != genes:
             raise StageError(path, "its genes differ from those of the first fold", "convert anew")
-    return _about(first, members, folder), _genes(genes, members), _pathways(genes, first)
+    facts = _model_facts(first, members, folder)
+    return facts, _gene_table(genes, members), _pathway_table(genes, first)
 
 
-def _genes(genes: list[str], members: FoldModels) -> pl.DataFrame:
+def _gene_table(genes: list[str], members: FoldModels) -> pl.DataFrame:
     mean, sd = train_statistics(members.folders)
-    return _unscored(pl.DataFrame({"gene": genes, "mean": mean, "sd": sd}))
+    return _without_scores(pl.DataFrame({"gene": genes, "mean": mean, "sd": sd}))
 
 
-def _pathways(genes: list[str], meta: dict[str, Any]) -> pl.DataFrame:
+def _pathway_table(genes: list[str], meta: dict[str, Any]) -> pl.DataFrame:
     sets = meta.get("pathways", {"names": [], "index": []})
     names = pl.Series("pathway", sets["names"], dtype=pl.String)
-    lists = [[genes[i] for i in own] for own in sets["index"]]
+    lists = [[genes[i] for i in columns] for columns in sets["index"]]
     table = pl.DataFrame(
         {
             "pathway": names,
             "name": names,
             "genes": pl.Series(lists, dtype=pl.List(pl.String)),
-            "n_genes": pl.Series([len(own) for own in lists], dtype=pl.Int64),
+            "n_genes": pl.Series([len(symbols) for symbols in lists], dtype=pl.Int64),
         }
     )
-    placed = (pl.lit(None, dtype=pl.Float64).alias(name) for name in ("train_mean", "train_sd"))
-    return _unscored(table.with_columns(*placed))
+    nulls = (pl.lit(None, dtype=pl.Float64).alias(name) for name in ("train_mean", "train_sd"))
+    return _without_scores(table.with_columns(*nulls))
 
 
-def _unscored(table: pl.DataFrame) -> pl.DataFrame:
-    nothing = (pl.lit(None, dtype=pl.Float64).alias(name) for name in NUMBERS)
-    return table.with_columns(*nothing, pl.lit(UNKNOWN).alias("reliability"))
+def _without_scores(table: pl.DataFrame) -> pl.DataFrame:
+    """Add null correlations and unknown reliability."""
+    nulls = (pl.lit(None, dtype=pl.Float64).alias(name) for name in CORRELATIONS)
+    return table.with_columns(*nulls, pl.lit(UNKNOWN).alias("reliability"))
 
 
-def _about(first: dict[str, Any], members: FoldModels, folder: Path) -> dict[str, Any]:
+def _model_facts(first: dict[str, Any], members: FoldModels, folder: Path) -> dict[str, Any]:
     return {
         "format": 1,
         "packaged": False,

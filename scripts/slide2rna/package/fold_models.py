@@ -1,4 +1,4 @@
-"""The fold models of a run, each read when it is asked for."""
+"""Fold models of a run, each loaded on first access."""
 
 from __future__ import annotations
 
@@ -20,26 +20,25 @@ from slide2rna.models.regressor import Regressor
 from slide2rna.studies.shift import reference
 from slide2rna.studies.shift.reference import TrainingReference
 
-# Fold models stay in memory while together they are smaller; otherwise one is there at a time.
-KEEP_BYTES = 2 * 2**30
+# Up to this total size all fold models stay in memory; above it, one at a time.
+CACHE_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True)
 class FoldModel:
-    """A fold's model, and what judges a slide by its train part (None where that isn't known)."""
+    """A fold's model, and the reference for out-of-distribution tests (None for a bare model)."""
 
     number: int
     model: RNAFM | Regressor
     meta: dict[str, Any]
-    familiar: TrainingReference | None
+    reference: TrainingReference | None
 
 
 class FoldModels(Sequence[FoldModel]):
-    """The fold models, each read when it is asked for.
+    """Fold models of a run, each loaded on first access.
 
-    Those of a packaged model are compared with the digests that its tables were made for. Large
-    ones aren't kept; whoever goes through them drops one (`del`) before asking for the next,
-    or two are in memory.
+    Weights of a packaged model are compared with the digests that belong to its tables. Large
+    models aren't cached: a loop drops one (`del`) before it loads the next, or two are in memory.
     """
 
     def __init__(
@@ -51,9 +50,10 @@ class FoldModels(Sequence[FoldModel]):
     ) -> None:
         self.folder, self.numbers, self.device = folder, list(numbers), device
         files = [path / "model.safetensors" for path in self.folders]
-        self._keep = sum(path.stat().st_size for path in files if path.is_file()) <= KEEP_BYTES
-        self._kept: dict[int, FoldModel] = {}
-        self._digests = dict(digests or {})  # of those that weren't compared yet
+        size = sum(path.stat().st_size for path in files if path.is_file())
+        self._use_cache = size <= CACHE_BYTES
+        self._cache: dict[int, FoldModel] = {}
+        self._unchecked_digests = dict(digests or {})
 
     @property
     def folders(self) -> list[Path]:
@@ -63,44 +63,46 @@ class FoldModels(Sequence[FoldModel]):
         return len(self.numbers)
 
     @overload
-    def __getitem__(self, place: int) -> FoldModel: ...
+    def __getitem__(self, index: int) -> FoldModel: ...
     @overload
-    def __getitem__(self, place: slice) -> list[FoldModel]: ...
-    def __getitem__(self, place: int | slice) -> FoldModel | list[FoldModel]:
-        if isinstance(place, slice):
-            return [self[index] for index in range(*place.indices(len(self)))]
-        number = self.numbers[place]
-        if number in self._kept:
-            return self._kept[number]
-        self._compare(number)
+    def __getitem__(self, index: slice) -> list[FoldModel]: ...
+    def __getitem__(self, index: int | slice) -> FoldModel | list[FoldModel]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number = self.numbers[index]
+        if number in self._cache:
+            return self._cache[number]
+        self._check_digest(number)
         model, meta = checkpoint.load_model(self.folder / f"fold-{number}", self.device)
-        path = self._familiar(number)
-        found = FoldModel(number, model, meta, reference.load(path) if path.is_file() else None)
-        if self._keep:
-            self._kept[number] = found
-        return found
+        path = self._reference_path(number)
+        fold_model = FoldModel(
+            number, model, meta, reference.load(path) if path.is_file() else None
+        )
+        if self._use_cache:
+            self._cache[number] = fold_model
+        return fold_model
 
-    def _familiar(self, number: int) -> Path:
+    def _reference_path(self, number: int) -> Path:
         return self.folder / "familiar" / f"fold-{number}.safetensors"
 
-    def _compare(self, number: int) -> None:
+    def _check_digest(self, number: int) -> None:
         name = f"fold-{number}"
         path = self.folder / name / "model.safetensors"
-        if name in self._digests and path.is_file():
-            if sha256sum(path) != self._digests[name]:
+        if name in self._unchecked_digests and path.is_file():
+            if sha256sum(path) != self._unchecked_digests[name]:
                 cause = "these weights aren't those that its intervals and tables were made for"
                 raise StageError(path, cause, "package the run again, or copy the whole folder")
-            del self._digests[name]
+            del self._unchecked_digests[name]
 
-    def check_familiar(self) -> None:
-        """See that what judges slides is there for every fold, and whole.
+    def check_references(self) -> None:
+        """Check that every fold has a complete training reference.
 
         Raises
         ------
         WeightsError
             A file is missing or broken.
         """
-        for path in map(self._familiar, self.numbers):
+        for path in map(self._reference_path, self.numbers):
             try:
                 with safe_open(path, "numpy") as file:
                     if "about" in (file.metadata() or {}):
@@ -111,22 +113,22 @@ class FoldModels(Sequence[FoldModel]):
             raise WeightsError(path, cause, "copy the whole folder")
 
     def __iter__(self) -> Iterator[FoldModel]:
-        return (self[place] for place in range(len(self)))
+        return (self[index] for index in range(len(self)))
 
 
 def train_statistics(
     folders: Sequence[Path],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and sd (G,) of the train samples in log2 units, both averaged over the fold models."""
-    found = []
+    """Return mean and sd (G,) of the train samples in log2 units, averaged over fold models."""
+    moments = []
     for folder in folders:
         with safe_open(folder / "model.safetensors", "numpy") as file:
-            found.append([file.get_tensor(name) for name in ("gene_mean", "gene_sd")])
-    mean, sd = np.mean(np.array(found, dtype=np.float64), axis=0)
+            moments.append([file.get_tensor(name) for name in ("gene_mean", "gene_sd")])
+    mean, sd = np.mean(np.array(moments, dtype=np.float64), axis=0)
     return mean, sd
 
 
 def fold_numbers(folder: Path) -> list[int]:
-    """The folds that a folder has models of."""
-    found = [path.parent.name.removeprefix("fold-") for path in folder.glob("fold-*/model.json")]
-    return sorted(int(number) for number in found if number.isdigit())
+    """Return the folds that have a model in a folder."""
+    names = [path.parent.name.removeprefix("fold-") for path in folder.glob("fold-*/model.json")]
+    return sorted(int(name) for name in names if name.isdigit())

@@ -1,12 +1,13 @@
-"""The README of a packaged model: what it was made of, how good it is, what it isn't for."""
+"""Model card: the README of a packaged model, with data, performance, limits and licences."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import polars as pl
 
+from slide2rna.core.types import Row
 from slide2rna.evaluation.scoring import labels
 from slide2rna.package import reliability
 from slide2rna.pages import html, numbers
@@ -39,9 +40,25 @@ LICENCES = {
 LEVELS = (0.5, 0.8, 0.9)
 
 
+class EncoderLicence(TypedDict):
+    """Licence of an encoder's weights, a note on them, and the page that states it."""
+
+    licence: str
+    note: str
+    url: str | None
+
+
+class LevelCoverage(TypedDict):
+    """Rows of the calibration and the conformal table at one level; None if missing."""
+
+    level: float
+    draws: Row | None
+    conformal: Row | None
+
+
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card is written from.
+    """Tables and metadata that a card is written from.
 
     Attributes
     ----------
@@ -62,18 +79,18 @@ class CardFacts:
 
 
 def text(facts: CardFacts) -> str:
-    """The card as Markdown with the YAML header that model hubs read."""
+    """Return the card as Markdown with the YAML header that model hubs read."""
     environment = html.environment().overlay(autoescape=False)
     return environment.get_template("pages/model_card.md.j2").render(**context(facts))
 
 
 def context(facts: CardFacts) -> dict[str, Any]:
-    """What the template shows; numbers as they are in the tables."""
-    about, summary = facts.about, labels.clean(facts.summary)
+    """Return the template's context, with numbers as they are in the tables."""
+    about, summary = facts.about, labels.clean_rows(facts.summary)
     sets = labels.shown_sets(labels.gene_sets(summary))
     pcc = summary.filter(pl.col("metric") == "pcc")
-    models = labels.order(summary, about["model"])
-    own = pcc.filter(model=about["model"], gene_set="all")
+    models = labels.ordered_models(summary, about["model"])
+    main_pcc = pcc.filter(model=about["model"], gene_set="all")
     return {
         "about": about,
         "encoder": encoder_licence(about["encoder"], about.get("made_by")),
@@ -81,29 +98,29 @@ def context(facts: CardFacts) -> dict[str, Any]:
         "models": [
             {
                 "name": model,
-                "words": labels.description(model),
-                "kind": labels.kind(model, about["model"]),
-                "scores": [_row(pcc.filter(model=model, gene_set=name)) for name in sets],
+                "words": labels.model_description(model),
+                "kind": labels.model_kind(model, about["model"]),
+                "scores": [_first_row(pcc.filter(model=model, gene_set=name)) for name in sets],
             }
             for model in models
         ],
         "verdict": verdict.sentences(summary, facts.calibration, about["model"]),
-        "caution": own["note"][0] if own.height else None,
+        "caution": main_pcc["note"][0] if main_pcc.height else None,
         "coverage": coverage(facts),
         "words": {
-            "genes": _counts(facts.genes),
-            "pathways": _counts(facts.pathways),
+            "genes": _reliability_counts(facts.genes),
+            "pathways": _reliability_counts(facts.pathways),
         },
         "n_test": facts.samples["patient_id"].n_unique(),
-        "n_cal": _calibrated(facts),
-        "fitted": _fitted(facts.metas),
-        "genes_word": lambda count: f"{numbers.count(count)} genes",
+        "n_cal": _calibration_range(facts),
+        "fitted": _training_facts(facts.metas),
+        "genes_word": lambda count: f"{numbers.format_count(count)} genes",
         "percent": percent,
     }
 
 
-def encoder_licence(name: str, made_by: str | None = None) -> dict[str, str | None]:
-    """Licence of an encoder's weights, what to know about it, and where it is stated.
+def encoder_licence(name: str, made_by: str | None = None) -> EncoderLicence:
+    """Return the licence of an encoder's weights, a note on them, and the page that states it.
 
     Parameters
     ----------
@@ -111,29 +128,31 @@ def encoder_licence(name: str, made_by: str | None = None) -> dict[str, str | No
     """
     unknown = "unknown"
     if name == "files":
-        own = "their encoder isn't recorded" if made_by is None else f"{made_by} made them"
+        origin = "their encoder isn't recorded" if made_by is None else f"{made_by} made them"
         licence, _, url = LICENCES.get(made_by or name, (unknown, "", None))
-        return {"licence": licence, "note": f"the features came from files; {own}", "url": url}
+        return {"licence": licence, "note": f"the features came from files; {origin}", "url": url}
     page_of = (unknown, "see its page", f"https://huggingface.co/timm/{name}")
     licence, note, url = LICENCES.get(name, page_of)
     return {"licence": licence, "note": note, "url": url}
 
 
-def coverage(facts: CardFacts) -> list[dict[str, Any]]:
-    """Per level: what the draws' and the conformal intervals covered on test, over all genes."""
-    drawn = facts.calibration.filter(quantity="coverage", kind="draws", within="pooled")
-    exact = facts.conformal.filter(kind="conformal", within="pooled", gene_set="all")
-    rows = []
+def coverage(facts: CardFacts) -> list[LevelCoverage]:
+    """Return test coverage of the draws' and the conformal intervals per level, over all genes."""
+    draws = facts.calibration.filter(quantity="coverage", kind="draws", within="pooled")
+    conformal = facts.conformal.filter(kind="conformal", within="pooled", gene_set="all")
+    rows: list[LevelCoverage] = []
     for level in LEVELS:
-        of_draws = _row(drawn.filter(pl.col("gene_set") == "all", pl.col("interval") == level))
-        of_cal = _row(exact.filter(pl.col("level") == level))
-        if of_draws or of_cal:
-            rows.append({"level": level, "draws": of_draws, "conformal": of_cal})
+        draws_row = _first_row(
+            draws.filter(pl.col("gene_set") == "all", pl.col("interval") == level)
+        )
+        conformal_row = _first_row(conformal.filter(pl.col("level") == level))
+        if draws_row or conformal_row:
+            rows.append({"level": level, "draws": draws_row, "conformal": conformal_row})
     return rows
 
 
-def percent(row: dict[str, Any] | None) -> str:
-    """Share covered with its interval; why there is none if it was refused."""
+def percent(row: Row | None) -> str:
+    """Return the covered share with its interval, or the word for a refused one."""
     if row is None:
         return "–"
     if row["covered"] is None:
@@ -142,25 +161,25 @@ def percent(row: dict[str, Any] | None) -> str:
     return f"{100 * row['covered']:.1f} %{ends}"
 
 
-def _row(table: pl.DataFrame) -> dict[str, Any] | None:
+def _first_row(table: pl.DataFrame) -> Row | None:
     return table.row(0, named=True) if table.height else None
 
 
-def _counts(table: pl.DataFrame) -> dict[str, int]:
-    """How many genes or pathways each word of reliability is given to."""
+def _reliability_counts(table: pl.DataFrame) -> dict[str, int]:
+    """Count genes or pathways per word of reliability."""
     counts = dict(table["reliability"].value_counts().iter_rows())
     words = (reliability.GOOD, reliability.WEAK, reliability.NONE, reliability.UNKNOWN)
     return {word: int(counts.get(word, 0)) for word in words}
 
 
-def _calibrated(facts: CardFacts) -> tuple[int, int] | None:
-    """Calibration patients of the smallest and the largest fold."""
-    known = facts.conformal["n_cal"].drop_nulls()
-    return (int(known.min()), int(known.max())) if len(known) else None  # type: ignore[arg-type]
+def _calibration_range(facts: CardFacts) -> tuple[int, int] | None:
+    """Return the calibration patients of the smallest and the largest fold."""
+    counts = facts.conformal["n_cal"].drop_nulls()
+    return (int(counts.min()), int(counts.max())) if len(counts) else None  # type: ignore[arg-type]
 
 
-def _fitted(metas: list[dict[str, Any]]) -> dict[str, Any]:
-    """What training says of the fold models."""
+def _training_facts(metas: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return parameter counts, train samples and best epochs from the folds' model.json."""
     first = metas[0]
     samples = [meta.get("samples", {}).get("train") for meta in metas]
     return {

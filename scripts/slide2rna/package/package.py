@@ -1,16 +1,24 @@
-"""All that a new slide needs of a finished run, gathered beside its fold models."""
+"""Packaging: tables, metadata and model card of a finished run, written next to its fold models."""
 
 from __future__ import annotations
 
 import shutil
-from typing import Any
+from typing import Any, TypedDict
 
 import polars as pl
 
 from slide2rna import __version__
 from slide2rna.core import files
-from slide2rna.core.config import Settings
 from slide2rna.core.errors import WeightsError
+from slide2rna.core.settings import (
+    BagsSettings,
+    EvaluateSettings,
+    FeaturesSettings,
+    SampleSettings,
+    ShiftSettings,
+    TilesSettings,
+)
+from slide2rna.core.types import Row
 from slide2rna.features import bag_file, feature_file, registry
 from slide2rna.package import fold_models, model_card, predictor, reliability, training_slides
 from slide2rna.package.package_tables import FinishedRun, fewest_patients, gene_table, pathway_table
@@ -22,12 +30,22 @@ DATA = (
 )
 
 
-def package_run(source: FinishedRun, settings: dict[str, Settings], seed: int) -> None:
-    """Write the model's tables, predictor.json and its card beside the folds.
+class PackageSettings(TypedDict):
+    """Sections of the run's configuration; see `SECTIONS`."""
+
+    tiles: TilesSettings
+    features: FeaturesSettings
+    bags: BagsSettings
+    sample: SampleSettings
+    evaluate: EvaluateSettings
+    shift: ShiftSettings
+
+
+def package_run(source: FinishedRun, settings: PackageSettings, seed: int) -> None:
+    """Write the model's tables, predictor.json and model card next to the folds.
 
     Parameters
     ----------
-    settings : the sections `SECTIONS` of the run's configuration.
     seed : of the run's draws.
 
     Raises
@@ -41,24 +59,24 @@ def package_run(source: FinishedRun, settings: dict[str, Settings], seed: int) -
     genes = list(metas[0]["genes"])
     mean, sd = fold_models.train_statistics(folders)
     fewest = fewest_patients(source.table("samples"))
-    of_genes = gene_table(source.table("genes"), genes, mean, sd, fewest)
-    stated = features_stated(source)
-    name = settings["evaluate"]["pathway_score"]
-    of_pathways = pathway_table(source, genes, mean, sd, name, fewest)
+    packaged_genes = gene_table(source.table("genes"), genes, mean, sd, fewest)
+    feature_source = read_feature_source(source)
+    score = settings["evaluate"]["pathway_score"]
+    packaged_pathways = pathway_table(source, genes, mean, sd, score, fewest)
     factors = source.table("conformal_factors").filter(pl.col("site").is_null())
     out = source.model
-    files.write_parquet(of_genes, out / predictor.GENES)
-    files.write_parquet(of_pathways, out / predictor.PATHWAYS)
-    known = training_slides.training_table(
+    files.write_parquet(packaged_genes, out / predictor.GENES)
+    files.write_parquet(packaged_pathways, out / predictor.PATHWAYS)
+    cohort_slides = training_slides.training_table(
         source.bags, source.folder / "slides.parquet", source.folder / "splits.tsv", source.folds
     )
-    files.write_parquet(known, out / training_slides.FILE)
-    kept = factors.select(list(predictor.CONFORMAL_SCHEMA))
-    files.write_parquet(kept, out / predictor.CONFORMAL)
+    files.write_parquet(cohort_slides, out / training_slides.FILE)
+    factors = factors.select(list(predictor.CONFORMAL_SCHEMA))
+    files.write_parquet(factors, out / predictor.CONFORMAL)
     for fold in source.folds:
         with files.atomic(out / "familiar" / f"fold-{fold}.safetensors") as partial:
             shutil.copyfile(source.shift(fold), partial)
-    own = settings["features"]["encoder"] == "files"
+    from_files = settings["features"]["encoder"] == "files"
     about = {
         "format": predictor.FORMAT,
         "packaged": True,
@@ -66,14 +84,14 @@ def package_run(source: FinishedRun, settings: dict[str, Settings], seed: int) -
         "run": source.run,
         "model": metas[0]["model"],
         "encoder": settings["features"]["encoder"],
-        "encoder_identity": identity(settings["features"]),
-        # Where files lie on one machine says nothing on another.
+        "encoder_identity": encoder_identity(settings["features"]),
+        # Paths of this machine mean nothing on another.
         "features": settings["features"] | {"path": None, "weights": None},
         "dim": metas[0]["features"],
-        # Own features were made by tiles that this configuration says nothing of.
-        "tiles": None if own else settings["tiles"],
-        "made_by": stated["made_by"] if own else None,
-        "tile_mpp": stated["mpp"] if own else settings["tiles"]["mpp"],
+        # The configuration doesn't describe the tiles of features from files.
+        "tiles": None if from_files else settings["tiles"],
+        "made_by": feature_source["made_by"] if from_files else None,
+        "tile_mpp": feature_source["mpp"] if from_files else settings["tiles"]["mpp"],
         "bags": settings["bags"],
         "sample": settings["sample"],
         "seed": seed,
@@ -81,7 +99,7 @@ def package_run(source: FinishedRun, settings: dict[str, Settings], seed: int) -
         "weights": {
             folder.name: files.sha256sum(folder / "model.safetensors") for folder in folders
         },
-        "pathway_score": name,
+        "pathway_score": score,
         "alpha": settings["shift"]["alpha"],
         "levels": sorted(settings["evaluate"]["levels"]),
         "caveat": info.get("caveat"),
@@ -90,42 +108,42 @@ def package_run(source: FinishedRun, settings: dict[str, Settings], seed: int) -
             "pathways": reliability.PATHWAY_RULE,
             "patients_of_smallest_fold": fewest,
         },
-        "data": {key: info.get(key) for key in DATA} | of_bags(source),
-        "pcc": pcc(source.table("summary"), metas[0]["model"]),
+        "data": {key: info.get(key) for key in DATA} | bag_counts(source),
+        "pcc": mean_correlation(source.table("summary"), metas[0]["model"]),
         "version": __version__,
     }
     facts = model_card.CardFacts(
         about,
         metas,
-        of_genes,
-        of_pathways,
+        packaged_genes,
+        packaged_pathways,
         *(source.table(name) for name in ("summary", "calibration", "conformal", "samples")),
     )
     files.write_text(model_card.text(facts), out / "README.md")
-    files.write_json(about, out / predictor.ABOUT)  # last: it vouches for the others
+    files.write_json(about, out / predictor.ABOUT)  # last: it marks the package as complete
 
 
-def features_stated(source: FinishedRun) -> dict[str, Any]:
-    """What the features files of the training say: made_by (encoder) and mpp, of their tiles.
+def read_feature_source(source: FinishedRun) -> dict[str, Any]:
+    """Read made_by (encoder) and mpp (of the tiles) from the training's feature files.
 
-    None where no file says it, or they differ.
+    None where no file states it, or the files differ.
     """
     paths = sorted((source.folder / "features" / source.encoder).glob("*.h5"))
-    said = [feature_file.attributes_of(path) for path in paths]
-    found: dict[str, Any] = {}
+    attributes = [feature_file.read_attributes(path) for path in paths]
+    common: dict[str, Any] = {}
     for name, kind in (("made_by", str), ("mpp", float)):
-        values = {known.get(name) for known in said}
-        (only,) = values if len(values) == 1 else (None,)
-        found[name] = None if only is None else kind(only)
-    return found
+        values = {attribute.get(name) for attribute in attributes}
+        (value,) = values if len(values) == 1 else (None,)
+        common[name] = None if value is None else kind(value)
+    return common
 
 
-def of_bags(source: FinishedRun) -> dict[str, int]:
-    """Slides and patients that the bags hold, and patients with more slides than one.
+def bag_counts(source: FinishedRun) -> dict[str, int]:
+    """Count slides and patients in the bags, and patients with several slides.
 
-    Slides that failed aren't among them; intervals are of the mean over a patient's slides.
+    Failed slides have no bag. Intervals are for the mean over a patient's slides.
     """
-    ids, _, _ = bag_file.stored(source.bags)
+    ids, _, _ = bag_file.open_bags(source.bags)
     slides = pl.read_parquet(source.folder / "slides.parquet", columns=["slide_id", "patient_id"])
     counts = slides.filter(pl.col("slide_id").is_in(ids)).group_by("patient_id").len()
     several = counts.filter(pl.col("len") > 1).height
@@ -136,15 +154,15 @@ def of_bags(source: FinishedRun) -> dict[str, int]:
     }
 
 
-def pcc(summary: pl.DataFrame, model: str) -> dict[str, Any] | None:
-    """What the report says first: mean correlation over all genes, and its interval."""
-    found = summary.filter(protocol="clean", model=model, gene_set="all", metric="pcc")
-    rows = found.select("value", "low", "high", "n_genes").to_dicts()
+def mean_correlation(summary: pl.DataFrame, model: str) -> Row | None:
+    """Return the report's headline: mean correlation over all genes, and its interval."""
+    table = summary.filter(protocol="clean", model=model, gene_set="all", metric="pcc")
+    rows = table.select("value", "low", "high", "n_genes").to_dicts()
     return rows[0] if rows else None
 
 
-def identity(features: Settings) -> str | None:
-    """`encoders.identity`, or None where the weights' file isn't there any more."""
+def encoder_identity(features: FeaturesSettings) -> str | None:
+    """Return `registry.identity`, or None if the weights' file is gone."""
     try:
         return registry.identity(features)
     except WeightsError:

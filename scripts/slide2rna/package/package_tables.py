@@ -1,4 +1,4 @@
-"""What is kept of a run's genes and pathways for slides to come."""
+"""Tables of a packaged model: genes and pathways with their train statistics and reliability."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FinishedRun:
         return self.folder / "bags" / f"{self.encoder}.safetensors"
 
     def table(self, name: str) -> pl.DataFrame:
-        """A table of the run's evaluation.
+        """Read a table of the run's evaluation.
 
         Raises
         ------
@@ -62,7 +62,7 @@ class FinishedRun:
 
 
 def fewest_patients(samples: pl.DataFrame) -> int:
-    """Test patients of the smallest fold, from evaluation's samples.parquet."""
+    """Count the test patients of the smallest fold, from evaluation's samples.parquet."""
     return int(samples.group_by("fold").agg(pl.col("patient_id").n_unique())["patient_id"].min())  # type: ignore[arg-type]
 
 
@@ -73,7 +73,7 @@ def gene_table(
     sd: NDArray[np.float64],
     fewest: int,
 ) -> pl.DataFrame:
-    """A row per gene in the model's order: train mean and sd, what test patients say, one word.
+    """Return a row per gene in the model's order: train mean and sd, test scores, reliability.
 
     Parameters
     ----------
@@ -88,13 +88,13 @@ def gene_table(
     """
     if evaluated["gene"].to_list() != genes:
         raise StageError("genes.parquet", "its genes aren't the models'", "run evaluate again")
-    wanted = ["r", "r_low", "r_high", "p", "fdr", "rmse", "rmse_ratio", "crps"]
-    wanted += ["covered90", "width90", "constant_in_train", "n_samples"]
-    wanted += [f"r_{name}" for name in reliability.nulls_of(evaluated)]
-    wanted += [name for name in evaluated.columns if name.startswith(("fdr_minus_", "in_T"))]
+    columns = ["r", "r_low", "r_high", "p", "fdr", "rmse", "rmse_ratio", "crps"]
+    columns += ["covered90", "width90", "constant_in_train", "n_samples"]
+    columns += [f"r_{name}" for name in reliability.null_models(evaluated)]
+    columns += [name for name in evaluated.columns if name.startswith(("fdr_minus_", "in_T"))]
     return pl.DataFrame({"gene": genes, "mean": mean, "sd": sd}).hstack(
-        evaluated.select(wanted).with_columns(
-            reliability.of_genes(evaluated, fewest).alias("reliability")
+        evaluated.select(columns).with_columns(
+            reliability.rate_genes(evaluated, fewest).alias("reliability")
         )
     )
 
@@ -107,10 +107,10 @@ def pathway_table(
     score: str,
     fewest: int,
 ) -> pl.DataFrame:
-    """A row per pathway: its genes, its measured score in train, what test patients say, one word.
+    """Return a row per pathway: genes, measured train score, test scores, reliability.
 
-    The score is made with the mean over folds of the train statistics, as that of a new slide is;
-    train_mean and train_sd are those of the train samples of a fold, averaged over folds.
+    Scores use the mean over folds of the train statistics, as for a new slide. train_mean and
+    train_sd are those of a fold's train samples, averaged over folds.
     """
     names, sets = load_members(source.folder / "pathways" / f"{source.sets}.parquet", genes)
     method = activity.scoring_method(score, mean, sd, sd > 0, sets)
@@ -120,45 +120,47 @@ def pathway_table(
         for start, stop in zip(sets.indptr[:-1], sets.indptr[1:], strict=True)
     ]
     evaluated = source.table("pathways")
-    own = [
+    columns = [
         *("r", "r_low", "r_high", "rmse", "rmse_constant", "crps", "covered90"),
-        *(f"r_{name}" for name in reliability.nulls_of(evaluated)),
+        *(f"r_{name}" for name in reliability.null_models(evaluated)),
     ]
-    marked = evaluated.select("pathway", *own).with_columns(
-        reliability.of_pathways(evaluated, fewest).alias("reliability")
+    rated = evaluated.select("pathway", *columns).with_columns(
+        reliability.rate_pathways(evaluated, fewest).alias("reliability")
     )
-    known = np.where(method.known, 1.0, np.nan)
+    scorable = np.where(method.scorable, 1.0, np.nan)
     table = names.with_columns(
         pl.Series("genes", lists, dtype=pl.List(pl.String)),
-        pl.Series("train_mean", middle * known).fill_nan(None),
-        pl.Series("train_sd", spread * known).fill_nan(None),
+        pl.Series("train_mean", middle * scorable).fill_nan(None),
+        pl.Series("train_sd", spread * scorable).fill_nan(None),
     )
-    return table.join(marked, on="pathway", how="left", maintain_order="left").with_columns(
+    return table.join(rated, on="pathway", how="left", maintain_order="left").with_columns(
         pl.col("reliability").fill_null(reliability.UNKNOWN)
     )
 
 
 def _train_scores(
-    source: FinishedRun, genes: list[str], method: activity.Method
+    source: FinishedRun, genes: list[str], method: activity.ScoringMethod
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and sd (P,) of the measured scores of a fold's train samples, averaged over folds."""
-    ids, _, _ = bag_file.stored(source.bags)
+    """Return mean and sd (P,) of a fold's measured train scores, averaged over folds."""
+    ids, _, _ = bag_file.open_bags(source.bags)
     expression = source.folder / "expression.parquet"
     columns = fold_rows.gene_names(expression)
-    place = {gene: index for index, gene in enumerate(columns)}
+    gene_index = {gene: index for index, gene in enumerate(columns)}
     parts = []
     for fold in source.folds:
-        rows = fold_rows.fold_rows(
+        rows = fold_rows.read_fold_rows(
             ids, source.folder / "slides.parquet", source.folder / "splits.tsv", fold
         )
         parts.append(sorted(set(rows.of("train").sample_ids)))
     samples = sorted(set().union(*parts))
-    where = {name: row for row, name in enumerate(samples)}
-    values = fold_rows.expression(expression, samples)[:, [place[gene] for gene in genes]]
+    sample_row = {name: row for row, name in enumerate(samples)}
+    values = fold_rows.read_expression_matrix(expression, samples)[
+        :, [gene_index[gene] for gene in genes]
+    ]
     scores = np.asarray(method.score(values.T))
-    found = []
+    moments = []
     for part in parts:
-        own = scores[:, [where[name] for name in part]]
-        found.append([own.mean(axis=1), own.std(axis=1, ddof=1)])
-    middle, spread = np.mean(np.array(found, dtype=np.float64), axis=0)
+        part_scores = scores[:, [sample_row[name] for name in part]]
+        moments.append([part_scores.mean(axis=1), part_scores.std(axis=1, ddof=1)])
+    middle, spread = np.mean(np.array(moments, dtype=np.float64), axis=0)
     return middle, spread

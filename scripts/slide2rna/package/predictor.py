@@ -1,4 +1,4 @@
-"""A trained run as one folder that can be copied anywhere, read for slides to come."""
+"""Predictor: a trained run as one portable folder, loaded to predict new slides."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from slide2rna.core import devices, files
-from slide2rna.core.errors import ConfigError, StageError, WeightsError, listing
+from slide2rna.core.errors import ConfigError, StageError, WeightsError, list_names
 from slide2rna.features.registry import Encoder
 from slide2rna.features.registry import load as load_encoder
 from slide2rna.package import bare_models, training_slides
 from slide2rna.package.fold_models import FoldModels, fold_numbers
 from slide2rna.pathways import activity
-from slide2rna.pathways.activity import Method
+from slide2rna.pathways.activity import ScoringMethod
 
 FORMAT = 1
 ABOUT, GENES = "predictor.json", "genes.parquet"
@@ -45,113 +45,112 @@ CONFORMAL_SCHEMA = pl.Schema(
 
 @dataclass(frozen=True)
 class Predictor:
-    """All that a new slide needs.
+    """Everything needed to predict a new slide.
 
     Attributes
     ----------
     folder : where it was read from.
     about : the content of predictor.json.
-    members : the fold models, read one after the other as they are asked for.
+    fold_models : the fold models, each loaded on first access.
     genes : (G,) names, in the order of every array of genes.
     gene_table : a row per gene in that order, with mean and sd of the train samples in log2
         units, how well the gene was predicted on test patients, and `reliability`.
-    pathway_table : a row per gene set, with its genes and the same of its score.
+    pathway_table : a row per gene set, with its genes and the same columns for its score.
     conformal : a row per fold, level and gene; see `conformal.factor_table`.
     device : of the fold models.
-    known : a row per slide of the cohort; see `known_slides.table`.
+    cohort_slides : a row per slide of the cohort; see `training_slides.training_table`.
     """
 
     folder: Path
     about: dict[str, Any]
-    members: FoldModels
+    fold_models: FoldModels
     genes: list[str]
     gene_table: pl.DataFrame
     pathway_table: pl.DataFrame
     conformal: pl.DataFrame
     device: torch.device
-    known: pl.DataFrame = field(default_factory=training_slides.empty_table)
+    cohort_slides: pl.DataFrame = field(default_factory=training_slides.empty_table)
 
     @property
-    def clusters(self) -> int:
+    def n_clusters(self) -> int:
         """K, the length of a bag."""
         return int(self.about["bags"]["k"])
 
     @property
-    def features(self) -> int:
+    def feature_dim(self) -> int:
         """d, numbers per tile."""
         return int(self.about["dim"])
 
     def check_slides(self) -> None:
-        """Whether slides can be read as those of the training were.
+        """Check that slides can be tiled and encoded as those of the training were.
 
         Raises
         ------
         ConfigError
-            The training's tiles and encoder aren't known, or it had features of its own.
+            The training's tiles and encoder aren't recorded, or its features came from files.
         """
-        own = (self.about["features"] or {}).get("encoder") == "files"
-        if own or self.about["features"] is None or self.about["tiles"] is None:
-            cause = "it was trained on features from files" if own else NO_TILES
+        from_files = (self.about["features"] or {}).get("encoder") == "files"
+        if from_files or self.about["features"] is None or self.about["tiles"] is None:
+            cause = "it was trained on features from files" if from_files else NO_TILES
             remedy = "give .h5 features made as those of its training were"
             raise ConfigError(self.folder, f"slides can't be read for this model: {cause}", remedy)
 
     def encoder(self, threads: int, weights: str | Path | None = None) -> Encoder:
-        """The encoder that made the features of the training.
+        """Load the encoder that made the features of the training.
 
         Parameters
         ----------
         threads : of the encoder.
-        weights : a local file, where the encoder's weights come neither with the package nor
-            from the hub.
+        weights : a local file, for weights that come neither with the package nor from the hub.
 
         Raises
         ------
         ConfigError, WeightsError
-            The encoder isn't known, its weights can't be had, or they are others than those of
-            the training.
+            The encoder isn't recorded, its weights are missing, or they differ from those of the
+            training.
         """
         self.check_slides()
         settings = self.about["features"] | {"weights": None if weights is None else str(weights)}
-        made = load_encoder(settings, self.device.type, threads, self.about["tiles"]["tile_px"])
-        known = self.about.get("encoder_identity")
+        encoder = load_encoder(settings, self.device.type, threads, self.about["tiles"]["tile_px"])
+        expected = self.about.get("encoder_identity")
         # "<name> hub <repository>" or "<name> <digest>": only two of a kind can be compared.
-        alike = known and (" hub " in known) == (" hub " in made.identity)
-        if alike and known != made.identity:
-            cause = f"the weights are {made.identity}, those of the training were {known}"
+        comparable = expected and (" hub " in expected) == (" hub " in encoder.identity)
+        if comparable and expected != encoder.identity:
+            cause = f"the weights are {encoder.identity}, those of the training were {expected}"
             raise WeightsError(weights or settings["encoder"], cause, "give the same weights")
-        return made
+        return encoder
 
     @property
     def made_by(self) -> str | None:
-        """The encoder of the training's features; None where nobody said."""
-        own = self.about["encoder"]
-        return self.about.get("made_by") if own == "files" else own
+        """The encoder of the training's features; None if it isn't recorded."""
+        encoder = self.about["encoder"]
+        return self.about.get("made_by") if encoder == "files" else encoder
 
-    def encoder_note(self, said: str | None) -> str | None:
-        """Why the encoder of features can't be compared with the training's; None where it can.
+    def encoder_note(self, encoder: str | None) -> str | None:
+        """Return why a file's encoder can't be compared with the training's; None if it can.
 
         Parameters
         ----------
-        said : the encoder that the features name.
+        encoder : named by the feature file.
         """
         if self.made_by is None:
             return "Which encoder made the training's features isn't known: yours must be the same"
-        if said is None:
+        if encoder is None:
             return f"Its file names no encoder; the training's features were made by {self.made_by}"
         return None
 
     def weights_note(self, weights: str | Path | None) -> str | None:
-        """Why the encoder's weights can't be compared with the training's; None where they can.
+        """Return why the encoder's weights can't be compared with the training's; None if they can.
 
         Parameters
         ----------
         weights : a local file, or None for those of the package or the hub.
         """
-        known, name = self.about.get("encoder_identity"), self.about["encoder"]
-        if known is None:
+        expected, name = self.about.get("encoder_identity"), self.about["encoder"]
+        if expected is None:
             return f"With which weights of {name} the training's features were made isn't known"
         local = weights is not None or name in BUNDLED
-        if local == (" hub " not in known):
+        if local == (" hub " not in expected):
             return None
         ours, theirs = ("a local file", "the hub") if local else ("the hub", "a local file")
         return (
@@ -159,13 +158,13 @@ class Predictor:
             "whether they are the same can't be told"
         )
 
-    def seen(self, name: str) -> int:
-        """Fold models that were trained on the slide of this name; 0, too, if that isn't known."""
-        return training_slides.match_by_name(self.known, name) or 0
+    def trained_folds(self, name: str) -> int:
+        """Count fold models trained on the slide of this name; 0 if it isn't in the cohort."""
+        return training_slides.match_by_name(self.cohort_slides, name) or 0
 
     @cached_property
-    def method(self) -> Method:
-        """What scores the pathways of a profile, by the train statistics of `gene_table`."""
+    def method(self) -> ScoringMethod:
+        """Pathway scorer for profiles, with the train statistics of `gene_table`."""
         mean, sd = (self.gene_table[name].to_numpy() for name in ("mean", "sd"))
         name = self.about["pathway_score"]
         return activity.scoring_method(name, mean, sd, sd > 0, self.sets, np.float32)
@@ -173,9 +172,9 @@ class Predictor:
     @cached_property
     def sets(self) -> sparse.csr_matrix:
         """Membership (P, G); rows sum to 1 over the genes of a set."""
-        position = {gene: index for index, gene in enumerate(self.genes)}
+        gene_index = {gene: index for index, gene in enumerate(self.genes)}
         lists = self.pathway_table["genes"].to_list()
-        columns = np.array([position[gene] for genes in lists for gene in genes], dtype=np.int64)
+        columns = np.array([gene_index[gene] for genes in lists for gene in genes], dtype=np.int64)
         lengths = np.array([len(genes) for genes in lists], dtype=np.int64)
         rows = np.repeat(np.arange(len(lists)), lengths)
         values = (1.0 / lengths[rows]).astype(np.float32)
@@ -183,23 +182,24 @@ class Predictor:
 
     @cached_property
     def factors(self) -> dict[int, dict[float, NDArray[np.float64]]]:
-        """Per fold and level that isn't refused: factor and least sd of each gene (2, G)."""
-        found: dict[int, dict[float, NDArray[np.float64]]] = {}
-        given = self.conformal.filter(pl.col("gene").is_not_null())
-        for (fold, level), own in given.group_by("fold", "level", maintain_order=True):
-            if own["gene"].to_list() != self.genes:
+        """Conformal factor and minimum sd of each gene (2, G), by fold and attainable level."""
+        factors: dict[int, dict[float, NDArray[np.float64]]] = {}
+        attainable = self.conformal.filter(pl.col("gene").is_not_null())
+        for (fold, level), table in attainable.group_by("fold", "level", maintain_order=True):
+            if table["gene"].to_list() != self.genes:
                 cause = f"genes of fold {fold} differ from those of {GENES}"
                 raise StageError(self.folder / CONFORMAL, cause, "package the run again")
-            found.setdefault(int(str(fold)), {})[float(str(level))] = np.stack(
-                [own["factor"].to_numpy(), own["sd_floor"].to_numpy()]
+            factors.setdefault(int(str(fold)), {})[float(str(level))] = np.stack(
+                [table["factor"].to_numpy(), table["sd_floor"].to_numpy()]
             )
-        return found
+        return factors
 
     @cached_property
     def key(self) -> str:
-        """Digest of all that predictions depend on; fold models enter by their own digests."""
+        """Digest of everything that predictions depend on; fold models enter by their digests."""
         weights = self.about.get("weights") or {
-            path.name: files.sha256sum(path / "model.safetensors") for path in self.members.folders
+            path.name: files.sha256sum(path / "model.safetensors")
+            for path in self.fold_models.folders
         }
         others = sorted([*self.folder.glob("*.parquet"), *self.folder.glob("familiar/*")])
         content = [self.about, weights, [files.sha256sum(path) for path in others]]
@@ -207,12 +207,12 @@ class Predictor:
 
 
 def find(path: str | Path) -> Path:
-    """The model's folder: the path itself, or the only run below results/<cohort>.
+    """Return a model's folder: the path itself, or the only run below results/<cohort>.
 
     Raises
     ------
     ConfigError
-        There is none, or there are several.
+        There is no model, or there are several.
     """
     path = Path(path)
     if path.is_file():
@@ -220,19 +220,19 @@ def find(path: str | Path) -> Path:
     if (path / ABOUT).is_file():
         return path
     for base in (path / "models", path):
-        found = sorted(item.parent for item in base.glob(f"*/{ABOUT}"))
-        if len(found) == 1:
-            return found[0]
-        if found:
-            names = listing([folder.name for folder in found], 10)
-            cause = f"it has {len(found)} models: {names}"
-            raise ConfigError(path, cause, f"name one, such as {found[0]}")
+        folders = sorted(item.parent for item in base.glob(f"*/{ABOUT}"))
+        if len(folders) == 1:
+            return folders[0]
+        if folders:
+            names = list_names([folder.name for folder in folders], 10)
+            cause = f"it has {len(folders)} models: {names}"
+            raise ConfigError(path, cause, f"name one, such as {folders[0]}")
     if (path / "model.json").is_file():
         path = path.parent
     if fold_numbers(path):
         return path
-    if bare := [item.name for base in (path / "models", path) for item in _unpackaged(base)]:
-        cause = f"no model is packaged there, only trained: {listing(bare, 10)}"
+    if bare := [item.name for base in (path / "models", path) for item in _trained_runs(base)]:
+        cause = f"no model is packaged there, only trained: {list_names(bare, 10)}"
         remedy = "let snakemake finish the cohort, or name a run for its predictions alone"
         raise ConfigError(path, cause, remedy)
     cause = "there is no model" if path.is_dir() else "no such folder"
@@ -240,37 +240,37 @@ def find(path: str | Path) -> Path:
     raise ConfigError(path, cause, remedy)
 
 
-def _unpackaged(folder: Path) -> list[Path]:
+def _trained_runs(folder: Path) -> list[Path]:
     return sorted({path.parent.parent for path in folder.glob("*/fold-*/model.json")})
 
 
 def load(folder: str | Path, device: str = "auto") -> Predictor:
-    """Read a model's folder; see `find` for what may be given.
+    """Load a predictor from a path that `find` accepts.
 
     A folder without predictor.json (a converted checkpoint, or a run that wasn't packaged) gives
-    predictions alone: no conformal intervals, no reliability, no judgement of shift.
+    predictions only: no conformal intervals, no reliability, no out-of-distribution test.
 
     Raises
     ------
     ConfigError
-        No model is there.
+        There is no model.
     WeightsError, StageError
         Files are missing, or don't belong together.
     """
     folder = find(folder)
-    chosen = devices.choose(device)
+    chosen = devices.choose_device(device)
     if not (folder / ABOUT).is_file():
         members = FoldModels(folder, fold_numbers(folder), chosen)
         about, genes, pathways = bare_models.describe_bare_models(members, folder)
-        nothing = pl.DataFrame(schema=CONFORMAL_SCHEMA)
+        no_factors = pl.DataFrame(schema=CONFORMAL_SCHEMA)
         names = genes["gene"].to_list()
-        return Predictor(folder, about, members, names, genes, pathways, nothing, chosen)
+        return Predictor(folder, about, members, names, genes, pathways, no_factors, chosen)
     try:
         about = files.read_json(folder / ABOUT)
         genes, pathways, conformal = (
             pl.read_parquet(folder / name) for name in (GENES, PATHWAYS, CONFORMAL)
         )
-        known = training_slides.read_table(folder)
+        cohort_slides = training_slides.read_table(folder)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise StageError(
             folder, f"not a whole model ({error})", "package or copy it again"
@@ -278,9 +278,11 @@ def load(folder: str | Path, device: str = "auto") -> Predictor:
     if about.get("format") != FORMAT:
         raise StageError(folder / ABOUT, "not this version's format", "package the run again")
     members = FoldModels(folder, about["folds"], chosen, about.get("weights"))
-    lost = [path for path in members.folders if not (path / "model.safetensors").is_file()]
-    if lost:
-        raise WeightsError(lost[0], "the fold's model is missing", "copy the whole folder")
-    members.check_familiar()
+    missing = [path for path in members.folders if not (path / "model.safetensors").is_file()]
+    if missing:
+        raise WeightsError(missing[0], "the fold's model is missing", "copy the whole folder")
+    members.check_references()
     names = genes["gene"].to_list()
-    return Predictor(folder, about, members, names, genes, pathways, conformal, chosen, known)
+    return Predictor(
+        folder, about, members, names, genes, pathways, conformal, chosen, cohort_slides
+    )

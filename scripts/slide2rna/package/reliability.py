@@ -1,4 +1,4 @@
-"""How far the prediction of a gene or pathway can be relied on: one word, by a fixed rule."""
+"""Reliability of a predicted gene or pathway: one word, by a fixed rule."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import polars as pl
 from slide2rna.evaluation.scoring.labels import NULLS
 
 GOOD, WEAK, NONE, UNKNOWN = "good", "weak", "none", "unknown"
-# Below, a fold's test patients are too few for claims about a single gene; nothing is called good.
+# With fewer test patients in a fold, claims about a single gene aren't safe; nothing is good.
 FEWEST_PATIENTS = 20
 ALPHA = 0.05
 
@@ -28,44 +28,49 @@ PATHWAY_RULE = (
 )
 
 
-def nulls_of(table: pl.DataFrame) -> list[str]:
-    """The nulls that a table has correlations of; a constant has none."""
+def null_models(table: pl.DataFrame) -> list[str]:
+    """Return the nulls with correlations in a table; a constant has no correlation."""
     return [name for name in NULLS if f"r_{name}" in table.columns and name != "constant"]
 
 
-def of_genes(table: pl.DataFrame, fewest: int) -> pl.Series:
-    """A word per gene, from the columns of evaluation's genes.parquet; `GENE_RULE` says how.
+def rate_genes(table: pl.DataFrame, fewest: int) -> pl.Series:
+    """Return a word per gene from the columns of evaluation's genes.parquet, by `GENE_RULE`.
 
     Parameters
     ----------
     table : r_low, fdr, and fdr_minus_<null> of the nulls that were fitted.
     fewest : test patients of the smallest fold.
     """
-    beaten = [pl.lit(True)]
-    for name in nulls_of(table):
+    beats_null = [pl.lit(True)]
+    for name in null_models(table):
         column = f"fdr_minus_{name}"
-        beaten.append(pl.col(column) < ALPHA if column in table.columns else pl.lit(False))
-    some = (pl.col("r_low") > 0) & (pl.col("fdr") < ALPHA)
-    return _words(table, some.fill_null(False), pl.all_horizontal(beaten), ("r", "fdr"), fewest)
+        beats_null.append(pl.col(column) < ALPHA if column in table.columns else pl.lit(False))
+    positive = (pl.col("r_low") > 0) & (pl.col("fdr") < ALPHA)
+    beats_all = pl.all_horizontal(beats_null)
+    return _rate(table, positive.fill_null(False), beats_all, ("r", "fdr"), fewest)
 
 
-def of_pathways(table: pl.DataFrame, fewest: int) -> pl.Series:
-    """A word per pathway, from the columns of evaluation's pathways.parquet; see `PATHWAY_RULE`."""
-    beaten = [pl.col("r_low") > pl.col(f"r_{name}") for name in nulls_of(table)]
-    some = (pl.col("r_low") > 0).fill_null(False)
-    return _words(table, some, pl.all_horizontal(pl.lit(True), *beaten), ("r",), fewest)
+def rate_pathways(table: pl.DataFrame, fewest: int) -> pl.Series:
+    """Return a word per pathway from evaluation's pathways.parquet, by `PATHWAY_RULE`."""
+    beats_null = [pl.col("r_low") > pl.col(f"r_{name}") for name in null_models(table)]
+    positive = (pl.col("r_low") > 0).fill_null(False)
+    return _rate(table, positive, pl.all_horizontal(pl.lit(True), *beats_null), ("r",), fewest)
 
 
-def _words(
-    table: pl.DataFrame, some: pl.Expr, beaten: pl.Expr, needed: Sequence[str], fewest: int
+def _rate(
+    table: pl.DataFrame,
+    positive: pl.Expr,
+    beats_all: pl.Expr,
+    needed: Sequence[str],
+    fewest: int,
 ) -> pl.Series:
     enough = pl.lit(fewest >= FEWEST_PATIENTS)
     word = (
         pl.when(pl.any_horizontal(pl.col(needed).fill_nan(None).is_null()))
         .then(pl.lit(UNKNOWN))
-        .when(some & beaten.fill_null(False) & enough)
+        .when(positive & beats_all.fill_null(False) & enough)
         .then(pl.lit(GOOD))
-        .when(some)
+        .when(positive)
         .then(pl.lit(WEAK))
         .otherwise(pl.lit(NONE))
     )

@@ -1,11 +1,11 @@
-"""The slides that a model was made from: a slide among them isn't predicted, but fitted."""
+"""Training slides of a model: a new slide that matches one, by name or tiles, is in-sample."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import polars as pl
@@ -21,21 +21,34 @@ SCHEMA: Any = {
     "n_tiles": pl.Int64,
     "mean": pl.List(pl.Float32),
 }
-# So many numbers of a slide's mean tile tell it from any other.
-NUMBERS = 32
-# Of the spread between slides: wider than what threads, devices or half precision change.
+# This many features of a slide's mean tile identify it.
+FINGERPRINT_FEATURES = 32
+# Share of the sd between slides; wider than the effect of threads, devices or half precision.
 TOLERANCE = 0.01
 
 
+class TrainingFacts(TypedDict):
+    """A slide's match among the slides of the cohort.
+
+    Attributes
+    ----------
+    trained_folds : fold models that were trained on it; None for a new slide.
+    trained_as : tiles (its tiles match), name (only its name does), or None.
+    """
+
+    trained_folds: int | None
+    trained_as: str | None
+
+
 def digest(name: str) -> str:
-    """What stands for a slide's name, which may say more of a patient than should be passed on."""
+    """Return a hash of a slide's name, which may identify the patient and isn't shared."""
     return hashlib.sha256(f"slide {name}".encode()).hexdigest()[:24]
 
 
 def fingerprint(means: ArrayLike, sizes: ArrayLike) -> tuple[int, NDArray[np.float32]]:
-    """Tiles of a bag, and the first `NUMBERS` features of their mean (m,).
+    """Return the tile count of a bag and the first `FINGERPRINT_FEATURES` of its mean tile (m,).
 
-    They are the same however the tiles were clustered, so that a slide under another name has them.
+    Both are independent of the clustering, so a renamed slide has the same.
 
     Parameters
     ----------
@@ -43,22 +56,22 @@ def fingerprint(means: ArrayLike, sizes: ArrayLike) -> tuple[int, NDArray[np.flo
     """
     weight = np.asarray(sizes, np.float64)
     count = float(weight.sum())
-    first = np.asarray(means, np.float64)[:, :NUMBERS]
+    first = np.asarray(means, np.float64)[:, :FINGERPRINT_FEATURES]
     return round(count), (weight @ first / max(count, 1.0)).astype(np.float32)
 
 
 def training_table(bags: Path, slides: Path, splits: Path, folds: Sequence[int]) -> pl.DataFrame:
-    """A row per slide of the cohort.
+    """Return a row per slide of the cohort.
 
     Returns
     -------
     name (a digest of the slide's), train (folds that were trained on it), n_tiles, mean (of the
     first features of its tiles).
     """
-    ids, means, sizes = bag_file.stored(bags)
+    ids, means, sizes = bag_file.open_bags(bags)
     trained: dict[int, list[int]] = {row: [] for row in range(len(ids))}
     for fold in folds:
-        for row in fold_rows.fold_rows(ids, slides, splits, fold).of("train").bag:
+        for row in fold_rows.read_fold_rows(ids, slides, splits, fold).of("train").bag:
             trained[int(row)].append(fold)
     rows = []
     for row, name in enumerate(ids):
@@ -69,64 +82,67 @@ def training_table(bags: Path, slides: Path, splits: Path, folds: Sequence[int])
     return pl.DataFrame(rows, schema=SCHEMA).sort("name")
 
 
-def match_by_name(known: pl.DataFrame, name: str) -> int | None:
-    """Fold models that were trained on the slide of this name; None if it isn't of the cohort."""
-    found = known.filter(pl.col("name") == digest(name))
-    return len(found["train"][0]) if found.height else None
+def match_by_name(cohort_slides: pl.DataFrame, name: str) -> int | None:
+    """Count fold models trained on the slide of this name; None if it isn't in the cohort."""
+    match = cohort_slides.filter(pl.col("name") == digest(name))
+    return len(match["train"][0]) if match.height else None
 
 
-def match_by_tiles(known: pl.DataFrame, means: ArrayLike, sizes: ArrayLike) -> int | None:
-    """Fold models that were trained on a slide with these tiles, whatever its name; or None.
+def match_by_tiles(cohort_slides: pl.DataFrame, means: ArrayLike, sizes: ArrayLike) -> int | None:
+    """Count fold models trained on a slide with these tiles, whatever its name; None for no match.
 
-    A slide of which training took a random part of the tiles isn't recognised under another name.
+    If training used a random part of a slide's tiles, a renamed copy isn't recognised.
     """
-    if known.is_empty():
+    if cohort_slides.is_empty():
         return None
     count, mean = fingerprint(means, sizes)
-    stored = np.array(known["mean"].to_list(), dtype=np.float64)
+    stored = np.array(cohort_slides["mean"].to_list(), dtype=np.float64)
     scale = TOLERANCE * stored.std(axis=0) + 1e-6 * np.abs(stored).max(axis=0) + 1e-12
-    alike = (np.abs(stored - mean) <= scale).all(axis=1) & (known["n_tiles"].to_numpy() == count)
-    if len(known) < 2 or not alike.any():
+    same_count = cohort_slides["n_tiles"].to_numpy() == count
+    match = (np.abs(stored - mean) <= scale).all(axis=1) & same_count
+    if len(cohort_slides) < 2 or not match.any():
         return None
-    return max(len(folds) for folds in known.filter(pl.Series(alike))["train"])
+    return max(len(folds) for folds in cohort_slides.filter(pl.Series(match))["train"])
 
 
 def empty_table() -> pl.DataFrame:
-    """Of a model that came without the list."""
+    """Return the table of a model that came without one."""
     return pl.DataFrame(schema=SCHEMA)
 
 
 def read_table(folder: Path) -> pl.DataFrame:
-    """The list of a model's folder; empty where an older version packaged it."""
+    """Read the table from a model's folder; empty if an older version packaged it."""
     path = folder / FILE
     return pl.read_parquet(path) if path.is_file() else empty_table()
 
 
 def training_facts(
-    known: pl.DataFrame, name: str, means: ArrayLike, sizes: ArrayLike
-) -> dict[str, int | str | None]:
-    """What is known of a slide, for the facts of its prediction.
-
-    Returns
-    -------
-    trained_folds (fold models that were trained on it; None for a new slide), trained_as (tiles:
-    it is that slide; name: its name is the same, its tiles aren't; None).
-    """
-    by_tiles, by_name = match_by_tiles(known, means, sizes), match_by_name(known, name)
+    cohort_slides: pl.DataFrame, name: str, means: ArrayLike, sizes: ArrayLike
+) -> TrainingFacts:
+    """Match a slide with the slides of the cohort, for the facts of its prediction."""
+    by_tiles = match_by_tiles(cohort_slides, means, sizes)
+    by_name = match_by_name(cohort_slides, name)
     if by_tiles is not None:
         return {"trained_folds": by_tiles, "trained_as": "tiles"}
     return {"trained_folds": by_name, "trained_as": None if by_name is None else "name"}
 
 
 def in_sample_note(trained: int, folds: int, by: str | None = "tiles") -> str:
-    """What is to be said of such a slide before all else; `by` as `told` gives it."""
-    which = "A slide of this name" if by == "name" else "This slide"
+    """Return the first warning for a slide of the cohort.
+
+    Parameters
+    ----------
+    trained : fold models that were trained on it.
+    folds : fold models.
+    by : tiles or name, as `TrainingFacts` has it.
+    """
+    subject = "A slide of this name" if by == "name" else "This slide"
     if not trained:
         return (
-            f"{which} is of the cohort that the model was made from; no fold model was trained on "
-            "it, but calibration or the choice of the best epoch may have used it."
+            f"{subject} is of the cohort that the model was made from; no fold model was trained "
+            "on it, but calibration or the choice of the best epoch may have used it."
         )
-    what = f"{which} was in the training of {trained} of {folds} fold models"
+    fact = f"{subject} was in the training of {trained} of {folds} fold models"
     if by == "name":
-        return f"{what}: if it is this one, the numbers are fitted, not predicted."
-    return f"{what}: its numbers are fitted, not predicted; p-values and intervals don't hold."
+        return f"{fact}: if it is this one, the numbers are fitted, not predicted."
+    return f"{fact}: its numbers are fitted, not predicted; p-values and intervals don't hold."

@@ -1,4 +1,4 @@
-"""The words that a reader of a page may not know, for pathologists as for statisticians."""
+"""Glossary of the HTML pages, for pathologists and statisticians."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 
 class Term(NamedTuple):
-    """A word as it is written on the page, and what it means there."""
+    """A word as written on the page, and its meaning there."""
 
     word: str
     text: str
 
 
-# In the order of the page: from the slide to the numbers.
+# In page order: from the slide to the numbers.
 TERMS = {
     "tile": Term(
         "tile",

@@ -1,4 +1,4 @@
-"""What turns numbers and pictures into HTML."""
+"""HTML rendering: templates, glossary links, and pictures as data URIs."""
 
 from __future__ import annotations
 
@@ -7,29 +7,44 @@ import io as bytes_io
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jinja2
 from markupsafe import Markup, escape
 from PIL import Image
 
+from slide2rna.core.types import Px
 from slide2rna.pages import glossary
-from slide2rna.pages.numbers import count, number, seconds, span, tiny
+from slide2rna.pages.numbers import (
+    format_count,
+    format_duration,
+    format_interval,
+    format_number,
+    format_probability,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 THUMBNAIL_PX = 560
 
 
+class EmbeddedPicture(TypedDict):
+    """A picture as a data URI, with its size in CSS pixels."""
+
+    uri: str
+    width: int
+    height: int
+
+
 def render(template: str, context: dict[str, Any]) -> str:
-    """The page; figures are numbered, and terms linked, in the order in which they appear."""
+    """Render a template; number figures and link terms in order of appearance."""
     numbers = itertools.count(1)
-    none = {"figure": {}, "chart": {}, "library": ""}
-    given = none | {"counted": lambda: next(numbers), "term": linker(), "glossary": glossary.TERMS}
-    return environment().get_template(template).render(**(given | context))
+    empty = {"figure": {}, "chart": {}, "library": ""}
+    helpers = {"counted": lambda: next(numbers), "term": linker(), "glossary": glossary.TERMS}
+    return environment().get_template(template).render(**(empty | helpers | context))
 
 
 def linker() -> Callable[..., Markup]:
-    """A function that links a term to the glossary where it first comes, and then no more."""
+    """Return a function that links a term to the glossary at its first use only."""
     seen: set[str] = set()
 
     def term(key: str, words: str | None = None) -> Markup:
@@ -43,26 +58,26 @@ def linker() -> Callable[..., Markup]:
 
 
 def environment() -> jinja2.Environment:
-    """Jinja with the report's filters; a name that is not there is an error."""
-    made = jinja2.Environment(
+    """Return Jinja's environment with the report's filters; an undefined name is an error."""
+    templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["num"] = number
-    made.filters["span"] = span
-    made.filters["count"] = count
-    made.filters["tiny"] = tiny
-    made.filters["seconds"] = seconds
-    return made
+    templates.filters["num"] = format_number
+    templates.filters["span"] = format_interval
+    templates.filters["count"] = format_count
+    templates.filters["tiny"] = format_probability
+    templates.filters["seconds"] = format_duration
+    return templates
 
 
-def picture(path: Path) -> dict[str, Any]:
-    """A figure as a data URI, with its size in CSS pixels (150 dpi, shown at 100).
+def picture(path: Path) -> EmbeddedPicture:
+    """Return a figure as a data URI, with its size in CSS pixels (150 dpi, displayed at 100).
 
-    WebP without loss: the same pixels in a third of the PNG's bytes.
+    Lossless WebP needs a third of the PNG's bytes for the same pixels.
     """
     with Image.open(path) as image:
         size = (round(image.width / 1.5), round(image.height / 1.5))
@@ -70,17 +85,17 @@ def picture(path: Path) -> dict[str, Any]:
     return {"uri": uri, "width": size[0], "height": size[1]}
 
 
-def thumbnail(path: Path, size_px: int = THUMBNAIL_PX) -> str:
-    """A slide's overview, at most so many pixels a side, as a data URI.
+def thumbnail(path: Path, size_px: Px = THUMBNAIL_PX) -> str:
+    """Return a slide's overview, at most `size_px` pixels a side, as a data URI.
 
-    JPEG, which a printer's PDF takes as it is; anything else would be unpacked there.
+    A printed PDF embeds JPEG unchanged but decompresses other formats.
     """
     with Image.open(path) as image:
         image.thumbnail((size_px, size_px))
         return _uri(image.convert("RGB"), "jpeg", quality=66, optimize=True)
 
 
-def _uri(image: Image.Image, kind: str, **how: Any) -> str:
+def _uri(image: Image.Image, kind: str, **options: Any) -> str:
     buffer = bytes_io.BytesIO()
-    image.save(buffer, kind, **how)
+    image.save(buffer, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""What turns numbers and pictures into HTML."""
+"""Number formats of the HTML pages."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 
-def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
-    """A number with a true minus sign; a dash where there is none."""
+def format_number(value: float | None, digits: int = 3, signed: bool = False) -> str:
+    """Format a number with a true minus sign; a dash if it is missing or not finite."""
     if value is None or not math.isfinite(value):
         return "–"
     value = round(value, digits) + 0.0  # -0.0001 is 0.000, not -0.000
@@ -15,27 +15,27 @@ def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
     return text.replace("-", "−")
 
 
-def span(row: dict[str, Any] | None, digits: int = 3) -> str:
-    """The interval of a row."""
+def format_interval(row: dict[str, Any] | None, digits: int = 3) -> str:
+    """Format a row's interval; empty if it is missing or has no width."""
     if row is None or row.get("low") is None or row.get("high") is None:
         return ""
     if row["low"] == row["high"]:
         return ""
-    return f"{number(row['low'], digits)} to {number(row['high'], digits)}"
+    return f"{format_number(row['low'], digits)} to {format_number(row['high'], digits)}"
 
 
-def count(value: float | None) -> str:
-    """A whole number with separators."""
+def format_count(value: float | None) -> str:
+    """Format a whole number with separators."""
     return "–" if value is None else f"{value:,.0f}"
 
 
-def tiny(value: float | None) -> str:
-    """A probability to two digits, however small."""
+def format_probability(value: float | None) -> str:
+    """Format a probability with two digits, however small."""
     return "–" if value is None else f"{value:.2g}"
 
 
-def seconds(value: float | None) -> str:
-    """A duration in the unit in which it reads best."""
+def format_duration(value: float | None) -> str:
+    """Format a duration in seconds as h, min or s."""
     if value is None:
         return "–"
     for unit, size in (("h", 3600), ("min", 60)):

@@ -1,1 +1,1 @@
-"""Gene sets: sources, filtering, the overlap graph, and pathway activity scores."""
+"""Pathways: gene-set sources, filtering, the overlap graph, and activity scores."""

@@ -1,4 +1,4 @@
-"""Activity of a pathway in a profile: the combined z score, or ssGSEA."""
+"""Pathway activity of a profile: combined z score or ssGSEA."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from scipy import sparse
 
 from slide2rna.core.types import Array
 
-# 100 draws of so many genes take 0.8 MB, which stays in a core's cache.
+# 100 draws of 2,048 genes take 0.8 MB, which fits a core's cache.
 BLOCK = 2048
-# The weight of ranks in Barbie's statistic.
+# Exponent of the ranks in Barbie's statistic.
 ALPHA = 0.25
 
 
 @dataclass(frozen=True)
 class ZScore:
-    """The mean of the members' z values.
+    """Mean of the members' z values.
 
-    Times the root of the set's size this is the combined z score of Lee et al. (2008),
-    doi:10.1371/journal.pcbi.1000217; the factor is the same for all profiles, so correlations,
-    coverage and ranks over patients are too.
+    Times the square root of the set's size, this is the combined z score of Lee et al. (2008),
+    doi:10.1371/journal.pcbi.1000217; the factor is the same for all profiles, so it changes no
+    correlation, coverage or rank over patients.
 
     Attributes
     ----------
@@ -44,23 +44,23 @@ class ZScore:
         members: sparse.csr_matrix,
         dtype: type[np.floating] = np.float64,
     ) -> ZScore:
-        """From a train part's mean and sd; genes that aren't eligible weigh nothing."""
+        """Fit to a train part's mean and sd; genes that aren't eligible have weight 0."""
         scale = np.where(eligible, 1.0 / np.where(eligible, sd, 1.0), 0.0)
         return cls(mean.astype(dtype), scale.astype(dtype), members)
 
     @cached_property
-    def known(self) -> NDArray[np.bool_]:
-        """Pathways (P,) with a gene that varies; any other has the score 0 everywhere."""
+    def scorable(self) -> NDArray[np.bool_]:
+        """Mask (P,) of pathways with a gene that varies; all others score 0 everywhere."""
         return np.asarray(abs(self.members) @ (self.scale > 0)) > 0
 
     @cached_property
     def blocks(self) -> list[sparse.csr_matrix]:
-        """The members of each block of genes."""
+        """Members of each block of genes."""
         columns = self.members.tocsc()
         return [columns[:, block].tocsr() for block in gene_blocks(len(self.mean))]
 
     def score(self, expression: Array) -> Array:
-        """Scores (P, n) of expression (G, n), or (P,) of one profile."""
+        """Return scores (P, n) of expression (G, n), or (P,) of one profile."""
         shape = (-1,) + (1,) * (expression.ndim - 1)
         z = (expression - self.mean.reshape(shape)) * self.scale.reshape(shape)
         return self.members @ z
@@ -76,11 +76,11 @@ class SsGsea:
         sum_S r^(1 + a) / sum_S r^a  -  (G (G + 1) / 2 - sum_S r) / (G - m),   a = 0.25,
 
     since a gene counts in as many positions as its rank. It is divided by G, so that it lies
-    between -1 and 1 whatever the number of genes. No other profile and no train part enters.
+    between -1 and 1 for any number of genes. It uses no other profile and no train part.
 
     Attributes
     ----------
-    members : (P, G) sparse; whatever isn't zero belongs to the set.
+    members : (P, G) sparse; nonzero entries belong to the set.
     """
 
     members: sparse.csr_matrix
@@ -93,12 +93,12 @@ class SsGsea:
         return ones
 
     @property
-    def known(self) -> NDArray[np.bool_]:
-        """All pathways (P,): ranks among all genes say something of silent ones too."""
+    def scorable(self) -> NDArray[np.bool_]:
+        """Mask (P,) of all pathways: genes without variance also have ranks among all genes."""
         return np.ones(self.members.shape[0], dtype=bool)
 
     def score(self, expression: Array) -> Array:
-        """Scores (P, n) of expression (G, n), or (P,) of one profile."""
+        """Return scores (P, n) of expression (G, n), or (P,) of one profile."""
         profiles = np.atleast_2d(expression.T)
         genes = profiles.shape[1]
         sizes = np.asarray(self.inside.sum(axis=1)).ravel()
@@ -107,11 +107,11 @@ class SsGsea:
         within = self.inside @ (rank * weight) / np.maximum(self.inside @ weight, 1e-9)
         rest = genes * (genes + 1) / 2 - self.inside @ rank
         outside = rest / np.maximum(genes - sizes, 1)[:, None]
-        found = np.asarray((within - outside) / genes)
-        return found if expression.ndim > 1 else found[:, 0]
+        scores = np.asarray((within - outside) / genes)
+        return scores if expression.ndim > 1 else scores[:, 0]
 
 
-Method = ZScore | SsGsea
+ScoringMethod = ZScore | SsGsea
 
 
 def scoring_method(
@@ -121,22 +121,22 @@ def scoring_method(
     eligible: NDArray[np.bool_],
     members: sparse.csr_matrix,
     dtype: type[np.floating] = np.float64,
-) -> Method:
-    """The method of `evaluate.pathway_score`: zscore, fitted to a train part, or ssgsea."""
+) -> ScoringMethod:
+    """Return the method of `evaluate.pathway_score`: zscore, fitted to a train part, or ssgsea."""
     if name == "ssgsea":
         return SsGsea(members)
     return ZScore.of(mean, sd, eligible, members, dtype)
 
 
 def gene_blocks(genes: int) -> list[slice]:
-    """Slices of at most BLOCK genes."""
+    """Return slices of at most BLOCK genes."""
     return [slice(start, min(start + BLOCK, genes)) for start in range(0, genes, BLOCK)]
 
 
 def average_ranks(rows: Array) -> NDArray[np.float32]:
-    """Ranks within each row, from 1, ties averaged.
+    """Return ranks within each row, from 1, ties averaged.
 
-    Draws are kept in float16 and clipped at 0, so ties are many, and their order in the file
+    Draws are stored in float16 and clipped at 0, so ties are common, and their order in the file
     must not matter.
     """
     count, width = rows.shape

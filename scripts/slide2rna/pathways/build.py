@@ -1,4 +1,4 @@
-"""Gene sets: read or propagated from GO, filtered, and turned into an overlap graph.
+"""Pathway construction: gene sets read or propagated from GO, filtered, and linked by overlap.
 
 Section 3.2 of the paper: pathways P_i as index sets of genes, the background set B of
 genes that no pathway covers, and the adjacency A_ij = 1 where two sets share a gene.
@@ -7,30 +7,47 @@ genes that no pathway covers, and the adjacency A_ij = 1 where two sets share a 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import polars as pl
 
-from slide2rna.core.config import Settings
 from slide2rna.core.errors import PathwayError
+from slide2rna.core.settings import PathwaysSettings
 from slide2rna.pathways import sources
-from slide2rna.pathways.membership import DENSE, Pathways, _membership
+from slide2rna.pathways.membership import DENSE, Pathways, membership_matrix
 from slide2rna.pathways.sources import GeneSets
 
 ADJACENT_GENES = 10
 
 
-def build(
-    settings: Settings, genes: list[str], go: str | Path
-) -> tuple[Pathways, list[str], dict[str, Any]]:
-    """Gene sets for a gene list, as the section `pathways` of the config asks for.
+class PathwaysReport(TypedDict):
+    """Counts of the gene sets, written next to the table as JSON."""
+
+    source: str
+    release: str
+    P: int
+    G: int
+    memberships: int
+    edges: int
+    edge_density: float
+    background: int
+    smallest: int
+    largest: int
+    dropped: dict[str, int]
+    warning: NotRequired[str]
+
+
+def build_pathways(
+    settings: PathwaysSettings, genes: list[str], go: str | Path
+) -> tuple[Pathways, list[str], PathwaysReport]:
+    """Build the gene sets of a gene list by the section `pathways` of the config.
 
     Parameters
     ----------
     settings
         source, min_genes, max_genes, max_jaccard, max_sets. The limits apply to the number of
-        a set's genes in `genes`, after propagation. `adjacent` takes no limits: its sets are
+        a set's genes in `genes`, after propagation. `adjacent` ignores the limits: its sets are
         a partition.
     genes
         The gene list of the expression table.
@@ -42,21 +59,21 @@ def build(
     pathways, descriptions
         One description per set.
     report
-        Counts for the JSON beside the table; has a key `warning` if more than half of all pairs
+        Counts for the JSON next to the table; has a key `warning` if more than half of all pairs
         of sets are connected, because the attention mask then does little.
 
     Raises
     ------
     PathwayError
-        The source can't be read, or no set is left.
+        The source can't be read, or no set remains.
     """
     source = str(settings["source"])
     if source == "adjacent":
-        sets = _adjacent(genes)
+        sets = _adjacent_sets(genes)
         dropped: dict[str, int] = {}
     else:
-        sets = _read(source, genes, Path(go))
-        sets, dropped = _filter(sets, len(genes), settings)
+        sets = _read_source(source, genes, Path(go))
+        sets, dropped = _filter_sets(sets, len(genes), settings)
     if not sets.index:
         raise PathwayError(
             source,
@@ -64,7 +81,7 @@ def build(
             "check the gene names, or lower pathways.min_genes",
         )
     pathways = Pathways(sets.names, sets.index, len(genes))
-    report: dict[str, Any] = {
+    report: PathwaysReport = {
         "source": source,
         "release": sets.release,
         "P": len(sets.index),
@@ -85,7 +102,8 @@ def build(
     return pathways, sets.descriptions, report
 
 
-def _read(source: str, genes: list[str], go: Path) -> GeneSets:
+def _read_source(source: str, genes: list[str], go: Path) -> GeneSets:
+    """Read gene sets from the GO snapshot, a JSON file or a GMT file."""
     if source in sources.ASPECTS:
         return sources.gene_ontology(go, genes, source)
     path = Path(source)
@@ -93,11 +111,15 @@ def _read(source: str, genes: list[str], go: Path) -> GeneSets:
         raise PathwayError(
             path, "no such file", "pathways.source is go-bp, go-mf, adjacent, a GMT or a JSON file"
         )
-    return sources.index_json(path, genes) if path.suffix == ".json" else sources.gmt(path, genes)
+    return (
+        sources.read_index_json(path, genes)
+        if path.suffix == ".json"
+        else sources.read_gmt(path, genes)
+    )
 
 
-def _adjacent(genes: list[str]) -> GeneSets:
-    """Sets of 10 alphabetically adjacent genes: the paper's ablation without pathways (4.6)."""
+def _adjacent_sets(genes: list[str]) -> GeneSets:
+    """Return sets of 10 alphabetically adjacent genes: the paper's ablation of pathways (4.6)."""
     order = np.argsort(np.array(genes), kind="stable")
     index = [
         np.sort(order[start : start + ADJACENT_GENES])
@@ -107,50 +129,54 @@ def _adjacent(genes: list[str]) -> GeneSets:
     return GeneSets(names, names, index, "none")
 
 
-def _filter(sets: GeneSets, n_genes: int, settings: Settings) -> tuple[GeneSets, dict[str, int]]:
+def _filter_sets(
+    sets: GeneSets, n_genes: int, settings: PathwaysSettings
+) -> tuple[GeneSets, dict[str, int]]:
     sizes = np.array([len(index) for index in sets.index], dtype=np.int64)
     small, large = sizes < settings["min_genes"], sizes > settings["max_genes"]
-    kept = sets.take(np.flatnonzero(~(small | large)))
-    different = prune(kept.index, n_genes, settings["max_jaccard"])
-    pruned = kept.take(different)
+    sized = sets.take(np.flatnonzero(~(small | large)))
+    distinct = prune(sized.index, n_genes, settings["max_jaccard"])
+    pruned = sized.take(distinct)
     chosen = pruned
     if settings["max_sets"] is not None:
         chosen = pruned.take(cover(pruned.index, n_genes, settings["max_sets"]))
     return chosen, {
         "too_small": int(small.sum()),
         "too_large": int(large.sum()),
-        "redundant": len(kept.index) - len(pruned.index),
+        "redundant": len(sized.index) - len(pruned.index),
         "beyond_max_sets": len(pruned.index) - len(chosen.index),
     }
 
 
 def prune(index: list[np.ndarray], n_genes: int, max_jaccard: float) -> np.ndarray:
-    """Positions of the sets that stay when the larger of two near-copies goes.
+    """Return the positions of the sets left after dropping the larger of two near-copies.
 
-    Sets are taken from the smallest up (ties in the given order, so of identical sets the first
-    stays); one whose Jaccard overlap with a set already kept is above `max_jaccard` is dropped.
+    Sets are visited from the smallest up (ties in input order, so the first of identical sets
+    stays); a set whose Jaccard overlap with a retained set is above `max_jaccard` is dropped.
     """
-    member = _membership(index, n_genes)
+    member = membership_matrix(index, n_genes)
     sizes = np.array([len(genes) for genes in index], dtype=np.int64)
     shared = (member @ member.T).tocoo()
     jaccard = shared.data / (sizes[shared.row] + sizes[shared.col] - shared.data)
-    close = (jaccard > max_jaccard) & (shared.row != shared.col)
+    near_copies = (jaccard > max_jaccard) & (shared.row != shared.col)
     neighbours: dict[int, list[int]] = {}
-    for one, other in zip(shared.row[close].tolist(), shared.col[close].tolist(), strict=True):
-        neighbours.setdefault(one, []).append(other)
-    kept = np.zeros(len(index), dtype=bool)
+    for first, second in zip(
+        shared.row[near_copies].tolist(), shared.col[near_copies].tolist(), strict=True
+    ):
+        neighbours.setdefault(first, []).append(second)
+    retained = np.zeros(len(index), dtype=bool)
     for position in np.argsort(sizes, kind="stable").tolist():
-        kept[position] = not any(kept[other] for other in neighbours.get(position, ()))
-    return np.flatnonzero(kept)
+        retained[position] = not any(retained[other] for other in neighbours.get(position, ()))
+    return np.flatnonzero(retained)
 
 
 def cover(index: list[np.ndarray], n_genes: int, max_sets: int) -> np.ndarray:
-    """Positions of at most `max_sets` sets, chosen greedily by the genes they newly cover.
+    """Return the positions of at most `max_sets` sets, chosen greedily by newly covered genes.
 
-    Ties go to the smaller set, then to the earlier one. When every gene that can be is covered,
-    the count starts afresh, so that further sets again spread over all genes.
+    Ties go to the smaller set, then to the earlier one. Once all coverable genes are covered, the
+    coverage is reset, so that further sets again spread over all genes.
     """
-    member = _membership(index, n_genes)
+    member = membership_matrix(index, n_genes)
     sizes = np.array([len(genes) for genes in index], dtype=np.int64)
     free = np.ones(len(index), dtype=bool)
     uncovered = np.ones(n_genes, dtype=np.int64)
@@ -166,8 +192,8 @@ def cover(index: list[np.ndarray], n_genes: int, max_sets: int) -> np.ndarray:
     return np.flatnonzero(~free)
 
 
-def table(pathways: Pathways, descriptions: list[str], genes: list[str]) -> pl.DataFrame:
-    """Long table pathway, name, gene: one row per membership, sets in their order."""
+def pathways_table(pathways: Pathways, descriptions: list[str], genes: list[str]) -> pl.DataFrame:
+    """Return a long table of pathway, name and gene: one row per membership, sets in order."""
     sizes = pathways.sizes
     return pl.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""Gene sets: read or propagated from GO, filtered, and turned into an overlap graph.
+"""Pathway membership: gene sets over one gene list, their background and overlap graph.
 
 Section 3.2 of the paper: pathways P_i as index sets of genes, the background set B of
 genes that no pathway covers, and the adjacency A_ij = 1 where two sets share a gene.
@@ -28,11 +28,11 @@ class Pathways:
     names
         One name per set.
     index
-        Per set its gene indices, sorted, int64.
+        Gene indices of each set, sorted, int64.
     n_genes
         Length G of the gene list.
     outside
-        Genes of the background, sorted, where they aren't just those in no set: a published
+        Genes of the background, sorted, if they differ from the genes in no set: a published
         model's background may share genes with its sets.
     """
 
@@ -49,7 +49,7 @@ class Pathways:
     @cached_property
     def membership(self) -> sparse.csr_array:
         """(P, G) 0/1 matrix."""
-        return _membership(self.index, self.n_genes)
+        return membership_matrix(self.index, self.n_genes)
 
     @cached_property
     def background(self) -> np.ndarray:
@@ -67,25 +67,26 @@ class Pathways:
 
     @property
     def edge_density(self) -> float:
-        """Share of the pairs of different sets that have a gene in common; 0 for one set."""
+        """Share of pairs of different sets with a common gene; 0 for a single set."""
         p = len(self.index)
         return float((self.adjacency.sum() - p) / (p * (p - 1))) if p > 1 else 0.0
 
 
-def _membership(index: list[np.ndarray], n_genes: int) -> sparse.csr_array:
+def membership_matrix(index: list[np.ndarray], n_genes: int) -> sparse.csr_array:
+    """Return the (P, G) 0/1 matrix of index sets."""
     counts = np.array([0, *(len(genes) for genes in index)])
     columns = np.concatenate(index) if index else np.zeros(0, dtype=np.int64)
     data = np.ones(len(columns), dtype=np.int32)
     return sparse.csr_array((data, columns, np.cumsum(counts)), shape=(len(index), n_genes))
 
 
-def load(path: str | Path, genes: list[str]) -> Pathways:
-    """Read the table that `scripts/pathways.py` left and index it by a gene list.
+def read_pathways(path: str | Path, genes: list[str]) -> Pathways:
+    """Read the table written by `scripts/pathways.py` and index it by a gene list.
 
     Raises
     ------
     PathwayError
-        The table isn't there, or holds genes that the list lacks.
+        The table can't be read, or has genes that the list lacks.
     """
     try:
         frame = pl.read_parquet(path, columns=["pathway", "gene"])

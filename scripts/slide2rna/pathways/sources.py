@@ -1,4 +1,4 @@
-"""Where gene sets come from: the pinned GO snapshot, a GMT file, or an index JSON."""
+"""Gene-set sources: the pinned GO snapshot, a GMT file, or an index JSON."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ ASPECTS = {
     "go-bp": ("human_gene2go_bp_direct.tsv.gz", "biological_process"),
     "go-mf": ("human_gene2go_mf_direct.tsv.gz", "molecular_function"),
 }
-# sha256 of the sorted 20,820 names, one a line: the list that the published indices refer to.
+# sha256 of the sorted 20,820 names, one per line: the list of the published indices.
 PUBLISHED_SHA256 = "de9c397d6ed4201a26234207ea17058df4a4b7e7c262bc32c5e3d037ba802e34"
-# Entries of a published index file that together are the background and no sets.
+# Entries of a published index file that form the background and are not sets.
 BACKGROUND = ("UNMAPPED", "UNCLASSIFIED")
 
 
 @dataclass(frozen=True)
 class GeneSets:
-    """Named sets of gene indices (sorted, int64) and the release that they come from."""
+    """Named sets of gene indices (sorted, int64) and their release."""
 
     names: list[str]
     descriptions: list[str]
@@ -42,7 +42,7 @@ class GeneSets:
     release: str
 
     def take(self, positions: np.ndarray) -> GeneSets:
-        """The sets at these positions, in the order given."""
+        """Return the sets at these positions, in this order."""
         return GeneSets(
             [self.names[i] for i in positions],
             [self.descriptions[i] for i in positions],
@@ -52,18 +52,18 @@ class GeneSets:
 
 
 def gene_ontology(folder: Path, genes: Sequence[str], source: str) -> GeneSets:
-    """GO terms of one aspect (a key of ASPECTS) with their genes, propagated up all relations.
+    """Read GO terms of one aspect (a key of ASPECTS), with genes propagated up all relations.
 
     Direct annotations (symbol, GO id, evidence) go up along is_a, part_of and the three
-    regulates relations (goatools `get_all_upper`); evidence ND (no data) is left out, and so is
-    the root. Genes may be symbols or Ensembl ids, with or without a version.
+    regulates relations (goatools `get_all_upper`); evidence ND (no data) and the root are
+    dropped. Genes may be symbols or Ensembl ids, with or without a version.
 
     Raises
     ------
     PathwayError
         A file of the snapshot is missing or can't be read.
     """
-    # goatools takes a quarter of a second to import, and only GO needs it.
+    # Importing goatools takes a quarter of a second, and only GO needs it.
     from goatools.obo_parser import GODag
 
     annotations, namespace = ASPECTS[source]
@@ -72,8 +72,8 @@ def gene_ontology(folder: Path, genes: Sequence[str], source: str) -> GeneSets:
             plain.write(lzma.decompress((folder / OBO).read_bytes()))
             plain.flush()
             dag = GODag(plain.name, optional_attrs={"relationship"}, prt=None)
-        direct = _annotations(folder / annotations)
-        symbols = _symbols(folder / SYMBOLS, genes)
+        direct = _read_annotations(folder / annotations)
+        symbols = _to_symbols(folder / SYMBOLS, genes)
     except (OSError, lzma.LZMAError, EOFError) as error:
         raise PathwayError(
             folder, f"the GO snapshot can't be read ({error})", "restore resources/go"
@@ -85,24 +85,30 @@ def gene_ontology(folder: Path, genes: Sequence[str], source: str) -> GeneSets:
         for term in set().union(*upper.values())
         if dag[term].namespace == namespace and dag[term].level > 0
     )
-    column = {term: i for i, term in enumerate(targets)}
-    up = _binary([[column[t] for t in upper[term] if t in column] for term in terms], len(targets))
-    row = {term: i for i, term in enumerate(terms)}
-    own = _binary(
-        [[row[t] for t in direct.get(symbol, ()) if t in row] for symbol in symbols], len(terms)
+    target_column = {term: i for i, term in enumerate(targets)}
+    ancestors = _binary_matrix(
+        [[target_column[t] for t in upper[term] if t in target_column] for term in terms],
+        len(targets),
     )
-    genes_of = (own @ up).T.tocsr()
-    genes_of.sort_indices()
-    index = [part.astype(np.int64) for part in np.split(genes_of.indices, genes_of.indptr[1:-1])]
-    return GeneSets(targets, [dag[t].name for t in targets], index, _release(str(dag.version)))
+    term_row = {term: i for i, term in enumerate(terms)}
+    direct_matrix = _binary_matrix(
+        [[term_row[t] for t in direct.get(symbol, ()) if t in term_row] for symbol in symbols],
+        len(terms),
+    )
+    members = (direct_matrix @ ancestors).T.tocsr()
+    members.sort_indices()
+    index = [part.astype(np.int64) for part in np.split(members.indices, members.indptr[1:-1])]
+    return GeneSets(targets, [dag[t].name for t in targets], index, _release_name(str(dag.version)))
 
 
-def _release(version: str) -> str:
-    found = re.search(r"rel\(([^)]*)\)", version)
-    return f"GO {found[1]}" if found else OBO
+def _release_name(version: str) -> str:
+    """Return the release in an OBO version, or the file name if it has none."""
+    match = re.search(r"rel\(([^)]*)\)", version)
+    return f"GO {match[1]}" if match else OBO
 
 
-def _binary(rows: Iterable[list[int]], width: int) -> sparse.csr_array:
+def _binary_matrix(rows: Iterable[list[int]], width: int) -> sparse.csr_array:
+    """Return a 0/1 matrix with ones in these columns of each row."""
     lists = list(rows)
     pointer = np.cumsum([0, *map(len, lists)])
     columns = np.array([i for row in lists for i in row], dtype=np.int64)
@@ -110,7 +116,8 @@ def _binary(rows: Iterable[list[int]], width: int) -> sparse.csr_array:
     return sparse.csr_array((ones, columns, pointer), shape=(len(lists), width))
 
 
-def _annotations(path: Path) -> dict[str, set[str]]:
+def _read_annotations(path: Path) -> dict[str, set[str]]:
+    """Read the GO ids of each gene symbol, without evidence ND."""
     with gzip.open(path, "rt", encoding="utf-8") as handle:
         direct: dict[str, set[str]] = {}
         for row in csv.DictReader(handle, delimiter="\t"):
@@ -119,8 +126,8 @@ def _annotations(path: Path) -> dict[str, set[str]]:
     return direct
 
 
-def _symbols(path: Path, genes: Sequence[str]) -> list[str]:
-    """Gene symbols; names like ENSG00000141510.16 are looked up, others are kept."""
+def _to_symbols(path: Path, genes: Sequence[str]) -> list[str]:
+    """Return gene symbols; look up names like ENSG00000141510.16, leave others unchanged."""
     if not any(gene.startswith("ENSG") for gene in genes):
         return list(genes)
     with gzip.open(path, "rt", encoding="utf-8") as handle:
@@ -128,27 +135,28 @@ def _symbols(path: Path, genes: Sequence[str]) -> list[str]:
     return [table.get(gene.split(".")[0], gene) for gene in genes]
 
 
-def gmt(path: Path, genes: Sequence[str]) -> GeneSets:
-    """Sets of a GMT file over these genes."""
+def read_gmt(path: Path, genes: Sequence[str]) -> GeneSets:
+    """Read the sets of a GMT file over these genes."""
     position = {gene: i for i, gene in enumerate(genes)}
-    names, descriptions, listed = gmt_lists(path)
+    names, descriptions, gene_lists = read_gmt_lists(path)
     index = [
-        np.array(sorted({position[g] for g in line if g in position}), "int64") for line in listed
+        np.array(sorted({position[g] for g in line if g in position}), "int64")
+        for line in gene_lists
     ]
     return GeneSets(names, descriptions, index, f"sha256:{files.sha256sum(path)[:16]}")
 
 
-def gmt_lists(path: Path) -> tuple[list[str], list[str], list[list[str]]]:
-    """Names, descriptions and gene symbols of a GMT file, as its lines have them.
+def read_gmt_lists(path: Path) -> tuple[list[str], list[str], list[list[str]]]:
+    """Read names, descriptions and gene symbols of a GMT file, line by line.
 
     Raises
     ------
     PathwayError
-        A line with fewer than three fields separated by tabs, or a second set of one name.
+        A line has fewer than three fields separated by tabs, or repeats a set's name.
     """
     names: list[str] = []
     descriptions: list[str] = []
-    listed: list[list[str]] = []
+    gene_lists: list[list[str]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
@@ -165,12 +173,12 @@ def gmt_lists(path: Path) -> tuple[list[str], list[str], list[list[str]]]:
             )
         names.append(fields[0])
         descriptions.append(fields[1])
-        listed.append(fields[2:])
-    return names, descriptions, listed
+        gene_lists.append(fields[2:])
+    return names, descriptions, gene_lists
 
 
-def json_lists(path: Path) -> dict[str, list[Any]]:
-    """The lists of an index file, {name: [gene index or name, ...]}.
+def read_index_lists(path: Path) -> dict[str, list[Any]]:
+    """Read the lists of an index file, {name: [gene index or name, ...]}.
 
     Raises
     ------
@@ -185,20 +193,20 @@ def json_lists(path: Path) -> dict[str, list[Any]]:
     return content
 
 
-def index_json(path: Path, genes: Sequence[str]) -> GeneSets:
-    """Sets of the published index file: {name: [gene index, ...]}, or gene names in the lists.
+def read_index_json(path: Path, genes: Sequence[str]) -> GeneSets:
+    """Read the sets of a published index file: {name: [gene index or name, ...]}.
 
     Indices are positions in the 20,820-gene list of the published code (sorted by name), so they
     need an expression table with exactly those genes. The entries UNMAPPED and UNCLASSIFIED are
-    the background and no sets.
+    the background, not sets.
 
     Raises
     ------
     PathwayError
-        Not such a file, or indices with another gene list.
+        Not an index file, or its indices belong to another gene list.
     """
     try:
-        content = json_lists(path)
+        content = read_index_lists(path)
     except ValueError as error:
         raise PathwayError(path, str(error), "give a JSON object of gene lists") from error
     position = {gene: i for i, gene in enumerate(genes)}

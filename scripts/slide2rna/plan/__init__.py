@@ -1,1 +1,1 @@
-"""The runs of a cohort, decided while the Snakefile is parsed: no torch, no network."""
+"""Planned runs of a cohort, listed while the Snakefile is parsed: no torch, no internet."""

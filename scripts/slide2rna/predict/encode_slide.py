@@ -1,4 +1,4 @@
-"""A slide as a trained model sees it: tiles, their features, and the bag of their clusters."""
+"""Encoding of a new slide for a trained model: tiles, their features, and the bag of clusters."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import polars as pl
 
 from slide2rna import STEP_VERSIONS
 from slide2rna.core.errors import SlideError
 from slide2rna.core.seeds import seed_for
-from slide2rna.core.types import Array
+from slide2rna.core.types import Array, Mpp, Px
 from slide2rna.features import clusters, encoder_weights
 from slide2rna.features.encode import extract
-from slide2rna.features.feature_file import Features, attributes_of, read, write
+from slide2rna.features.feature_file import Features, read, read_attributes, write
 from slide2rna.features.registry import Encoder
 from slide2rna.package.predictor import Predictor
 from slide2rna.slides import tiles
@@ -25,50 +25,80 @@ from slide2rna.slides.tiles import Tiling
 
 FEATURE_SUFFIXES = (".h5", ".hdf5")
 ENDS_BYTES = 2**20
-KEPT = "features"  # stem of the features that a prediction keeps
+FEATURES_STEM = "features"  # of the feature file in a prediction's folder
+
+
+class EncodingFacts(TypedDict, total=False):
+    """Facts of an encoded slide.
+
+    Attributes
+    ----------
+    source : slide or features.
+    n_tiles, n_rejected : tiles used; tiles blank or without contrast at full resolution.
+    key : fingerprint of the features.
+    mpp, mpp_source, mpp_note, width_px, height_px, vendor, power : of a slide's file.
+    n_candidates, n_tissue : of a slide's tiling.
+    weights_note : why the encoder's weights can't be compared with the training's, or None.
+    tile_mpp : of a feature file; None if it isn't stated.
+    encoder_note : why a feature file's encoder can't be compared with the training's, or None.
+    """
+
+    source: str
+    n_tiles: int
+    n_rejected: int
+    key: str
+    mpp: Mpp
+    mpp_source: str
+    mpp_note: str | None
+    width_px: Px
+    height_px: Px
+    vendor: str | None
+    power: float | None
+    n_candidates: int
+    n_tissue: int
+    weights_note: str | None
+    tile_mpp: Mpp | None
+    encoder_note: str | None
 
 
 @dataclass(frozen=True)
 class EncodedSlide:
-    """A slide as tiles' features.
+    """Features of a slide's tiles.
 
     Attributes
     ----------
-    name : see `name_of`; random streams are named by it, as those of a cohort's slides are.
-    features : of the tiles that are good at full resolution.
+    name : see `slide_name`; it names the random streams, as in a cohort.
+    features : of the tiles that pass the checks at full resolution.
     tiling : None for features from a file.
-    facts : source (slide or features), n_tiles, n_rejected, key (fingerprint of the features);
-        of a slide also mpp, mpp_source, mpp_note, width_px, height_px, vendor, power,
-        n_candidates, n_tissue, weights_note; of a file tile_mpp (null where it doesn't say) and
-        encoder_note.
+    facts : see `EncodingFacts`.
     """
 
     name: str
     features: Features
     tiling: Tiling | None
-    facts: dict[str, Any]
+    facts: EncodingFacts
 
 
 def is_features(path: str | Path) -> bool:
-    """Whether a file holds features of tiles rather than a slide, by its name."""
+    """Return whether a file holds features rather than a slide, by its suffix."""
     return Path(path).suffix.lower() in FEATURE_SUFFIXES
 
 
-def name_of(path: str | Path) -> str:
-    """A slide's name: the file's stem, or what features that an earlier prediction kept say."""
+def slide_name(path: str | Path) -> str:
+    """Return a slide's name: the file's stem, or the name stored in a prediction's features."""
     path = Path(path)
-    if is_features(path) and path.stem == KEPT:
-        return str(attributes_of(path).get("slide") or path.stem)
+    if is_features(path) and path.stem == FEATURES_STEM:
+        return str(read_attributes(path).get("slide") or path.stem)
     return path.stem
 
 
-def check(path: Path) -> None:
-    """See that a file is there.
+def check_file(path: Path) -> None:
+    """Check that a file exists.
 
     Raises
     ------
     SlideError
-        There is none, or it is a folder.
+        It is missing, or a folder.
     """
     if path.is_dir():
         remedy = f"give its files: {path}/*.svs, or what they are called"
@@ -82,21 +112,21 @@ def encode_slide(
     predictor: Predictor,
     encoder: Encoder | Callable[[], Encoder] | None = None,
     threads: int = 1,
-    mpp: float | None = None,
+    mpp: Mpp | None = None,
     area: str | None = None,
     keep: str | Path | None = None,
     weights: str | Path | None = None,
 ) -> EncodedSlide:
-    """Tiles and features of a slide as the training's were made, or features from an .h5 file.
+    """Tile and encode a slide as in training, or read its features from an .h5 file.
 
     Parameters
     ----------
     path : a slide or a plain image; or features of tiles as TRIDENT, CLAM or STAMP write them.
-    encoder : from `Predictor.encoder`, or a function that gives it when it is needed.
-    mpp : um/px of level 0, where the file doesn't say or says wrong.
-    area : JSON list of [x, y], a polygon in level-0 px; tiles count whose centre lies in it.
-    keep : h5 file for the features; one that is there and was made of the same is read instead.
-    weights : the encoder's local file, as `Predictor.encoder` was given it.
+    encoder : from `Predictor.encoder`, or a function that loads it on demand.
+    mpp : um/px of level 0, if the file's value is missing or wrong.
+    area : JSON list of [x, y], a polygon in level-0 px; only tiles with their centre inside count.
+    keep : h5 file that caches the features; it is read instead if it has the same key.
+    weights : the encoder's local file, as for `Predictor.encoder`.
 
     Raises
     ------
@@ -106,14 +136,14 @@ def encode_slide(
         The model can't read slides; see `Predictor.check_slides`.
     """
     path = Path(path)
-    check(path)
+    check_file(path)
     if is_features(path):
-        return _from_file(path, predictor)
+        return _read_features(path, predictor)
     predictor.check_slides()
-    settings, name = predictor.about["tiles"], name_of(path)
+    settings, name = predictor.about["tiles"], slide_name(path)
     with open_slide(path, mpp) as slide:
         tiling = tiles.tile_slide(slide, settings, predictor.about["seed"], name, area)
-        facts = {
+        facts: EncodingFacts = {
             "source": "slide",
             "mpp": slide.mpp,
             "mpp_source": slide.resolution.source.replace("sheet", "given"),
@@ -127,59 +157,69 @@ def encode_slide(
             "key": _key(path, slide.mpp, tiling.table, predictor, weights),
             "weights_note": predictor.weights_note(weights),
         }
-        kept = attributes_of(Path(keep)) if keep is not None else {}
-        if keep is not None and kept.get("key") == facts["key"]:
-            found = read(Path(keep))
+        cached = read_attributes(Path(keep)) if keep is not None else {}
+        if keep is not None and cached.get("key") == facts["key"]:
+            features = read(Path(keep))
         else:
             if callable(encoder):
                 encoder = encoder()
             if encoder is None:
                 raise ValueError("a slide needs an encoder")
-            found = extract(slide, tiling.table, encoder, settings, threads, label=f"{name}: tiles")
-    facts |= {"n_tiles": len(found.coords), "n_rejected": tiling.table.height - len(found.coords)}
-    if keep is not None and kept.get("key") != facts["key"]:
-        own = {name: facts[name] for name in ("n_tiles", "n_rejected", "key")}
-        own |= {
+            label = f"{name}: tiles"
+            features = extract(slide, tiling.table, encoder, settings, threads, label=label)
+    count = len(features.coords)
+    facts |= {"n_tiles": count, "n_rejected": tiling.table.height - count}
+    if keep is not None and cached.get("key") != facts["key"]:
+        attributes = {
+            "n_tiles": facts["n_tiles"],
+            "n_rejected": facts["n_rejected"],
+            "key": facts["key"],
             "slide": name,
             "encoder": predictor.about["encoder"],
             "version": STEP_VERSIONS["features"],
+            "mpp": settings["mpp"],
+            "tile_px": settings["tile_px"],
         }
-        own |= {name: settings[name] for name in ("mpp", "tile_px")}
-        write(Path(keep), found, own)
-    _check_length(path, found, predictor)
-    return EncodedSlide(name, found, tiling, facts)
+        write(Path(keep), features, attributes)
+    _check_width(path, features, predictor)
+    return EncodedSlide(name, features, tiling, facts)
 
 
-def _from_file(path: Path, predictor: Predictor) -> EncodedSlide:
-    found, ours = read(path), predictor.made_by
-    if found.encoder is not None and ours is not None and found.encoder != ours:
-        cause = f"its features are of {found.encoder}, the model is for {ours}"
-        raise SlideError(path, cause, f"encode the slide with {ours}")
-    _check_length(path, found, predictor)
-    digest = hashlib.sha256(found.features.tobytes()).hexdigest()[:16]
-    facts = {"source": "features", "n_tiles": len(found.coords), "n_rejected": 0, "key": digest}
-    facts |= {"tile_mpp": found.mpp, "encoder_note": predictor.encoder_note(found.encoder)}
-    return EncodedSlide(name_of(path), found, None, facts)
+def _read_features(path: Path, predictor: Predictor) -> EncodedSlide:
+    features, expected = read(path), predictor.made_by
+    if features.encoder is not None and expected is not None and features.encoder != expected:
+        cause = f"its features are of {features.encoder}, the model is for {expected}"
+        raise SlideError(path, cause, f"encode the slide with {expected}")
+    _check_width(path, features, predictor)
+    facts: EncodingFacts = {
+        "source": "features",
+        "n_tiles": len(features.coords),
+        "n_rejected": 0,
+        "key": hashlib.sha256(features.features.tobytes()).hexdigest()[:16],
+        "tile_mpp": features.mpp,
+        "encoder_note": predictor.encoder_note(features.encoder),
+    }
+    return EncodedSlide(slide_name(path), features, None, facts)
 
 
-def _check_length(path: Path, found: Features, predictor: Predictor) -> None:
-    length = found.features.shape[1]
-    if length != predictor.features:
-        cause = f"{length} numbers per tile, the model takes {predictor.features}"
+def _check_width(path: Path, features: Features, predictor: Predictor) -> None:
+    length = features.features.shape[1]
+    if length != predictor.feature_dim:
+        cause = f"{length} numbers per tile, the model takes {predictor.feature_dim}"
         remedy = f"use the encoder of its training ({predictor.made_by or 'not recorded'})"
         raise SlideError(path, cause, remedy)
 
 
 def _key(
     path: Path,
-    mpp: float,
+    mpp: Mpp,
     table: pl.DataFrame,
     predictor: Predictor,
     weights: str | Path | None,
 ) -> str:
-    """Fingerprint of everything that a slide's features depend on.
+    """Return a fingerprint of everything that a slide's features depend on.
 
-    Of the file its size and both ends: whole slides are too large to be read twice.
+    The file enters by its size and both ends: whole slides are too large to be read twice.
     """
     size = path.stat().st_size
     with open(path, "rb") as handle:
@@ -201,7 +241,7 @@ def _key(
 
 
 def bag(tile_features: Array, predictor: Predictor, name: str) -> tuple[Array, Array]:
-    """Cluster means (K, d) and sizes (K,) of a slide's tiles (n, d), padded with size 0."""
+    """Return cluster means (K, d) and sizes (K,) of a slide's tiles (n, d), padded with size 0."""
     settings = predictor.about["bags"]
     seed = seed_for(predictor.about["seed"], "bags", name)
-    return clusters.bag(tile_features, predictor.clusters, settings["iterations"], seed)
+    return clusters.bag(tile_features, predictor.n_clusters, settings["iterations"], seed)

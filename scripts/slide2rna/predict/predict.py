@@ -1,4 +1,4 @@
-"""Slides, or their features, to expression with intervals, by all fold models of a run together."""
+"""Prediction of one slide: expression and pathway scores with intervals, by a run's ensemble."""
 
 from __future__ import annotations
 
@@ -10,16 +10,31 @@ import polars as pl
 
 from slide2rna.package import training_slides
 from slide2rna.package.predictor import Predictor
-from slide2rna.predict.encode_slide import EncodedSlide, bag
+from slide2rna.package.training_slides import TrainingFacts
+from slide2rna.predict.encode_slide import EncodedSlide, EncodingFacts, bag
 from slide2rna.predict.pool_folds import PooledPrediction, pool_folds
+from slide2rna.studies.shift.decision import ShiftDecision
 
 MANY_REJECTED = 0.5
 MPP_TOLERANCE = 0.1
 
 
+class SlideFacts(EncodingFacts, TrainingFacts):
+    """Facts of an encoded slide, and of its match among the training slides."""
+
+
+class PredictionFacts(SlideFacts):
+    """Facts of a slide and of its prediction."""
+
+    folds: int
+    seed: int
+    draws_per_fold: int
+    draws: int
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """What a run says of one slide; expression in log2(FPKM-UQ + 1).
+    """A run's prediction of one slide; expression in log2(FPKM-UQ + 1).
 
     Attributes
     ----------
@@ -28,30 +43,30 @@ class Prediction:
         reliability, train_mean, train_sd.
     pathways : pathway, name, n_genes, mean, sd, q05, q50, q95 of the draws' scores, train_mean,
         train_sd, z, r, r_low, r_high, reliability.
-    shift : whether the slide is like the training slides; see `judged.together`.
-    facts : of the slide (`Encoded.facts`) and of the prediction: folds, draws, draws_per_fold,
-        seed, trained_folds and trained_as (see `known_slides.told`).
-    warnings : sentences for people; first of all, that the slide was in the training.
+    shift : whether the slide is out-of-distribution; see `decision.decide`.
+    facts : of the slide and of the prediction.
+    warnings : sentences; the first one says if the slide was in the training.
     """
 
     name: str
     genes: pl.DataFrame
     pathways: pl.DataFrame
-    shift: dict[str, Any]
-    facts: dict[str, Any]
+    shift: ShiftDecision
+    facts: PredictionFacts
     warnings: list[str] = field(default_factory=list)
 
 
 def predict(
     predictor: Predictor, encoded: EncodedSlide, draws: int | None = None, seed: int | None = None
 ) -> Prediction:
-    """Expression and pathway scores of one slide, with how far it lies from the training slides.
+    """Predict expression and pathway scores of one slide, and its distance from training.
 
     Parameters
     ----------
-    draws : per fold model; default as many as the calibration had, for which alone the conformal
-        intervals were made.
-    seed : of the draws; default that of the run, so that a slide of the cohort gets its own draws.
+    draws : per fold model; by default as many as in calibration, the only number for which the
+        conformal intervals hold.
+    seed : of the draws; by default that of the run, so that a slide of the cohort gets the same
+        draws again.
 
     Raises
     ------
@@ -61,21 +76,27 @@ def predict(
         The folder's files don't belong together.
     """
     about = predictor.about
-    each = about["sample"]["draws"] if draws is None else draws
+    draws_per_fold = about["sample"]["draws"] if draws is None else draws
     seed = about["seed"] if seed is None else seed
     means, sizes = bag(encoded.features.features, predictor, encoded.name)
-    found = pool_folds(predictor, means, sizes, encoded.name, each, seed)
-    facts = encoded.facts | {"folds": len(predictor.members), "seed": seed}
-    facts |= {"draws_per_fold": found.each, "draws": found.each * len(predictor.members)}
-    facts |= training_slides.training_facts(predictor.known, encoded.name, means, sizes)
-    genes, pathways = gene_table(predictor, found), pathway_table(predictor, found)
-    warned = _warnings(predictor, facts, found)
-    return Prediction(encoded.name, genes, pathways, found.shift, facts, warned)
+    pooled = pool_folds(predictor, means, sizes, encoded.name, draws_per_fold, seed)
+    folds = len(predictor.fold_models)
+    facts: PredictionFacts = {
+        **encoded.facts,
+        "folds": folds,
+        "seed": seed,
+        "draws_per_fold": pooled.draws_per_fold,
+        "draws": pooled.draws_per_fold * folds,
+        **training_slides.training_facts(predictor.cohort_slides, encoded.name, means, sizes),
+    }
+    genes, pathways = gene_table(predictor, pooled), pathway_table(predictor, pooled)
+    warnings = _prediction_warnings(predictor, facts, pooled)
+    return Prediction(encoded.name, genes, pathways, pooled.shift, facts, warnings)
 
 
-def gene_table(predictor: Predictor, found: PooledPrediction) -> pl.DataFrame:
-    """The table `Prediction.genes`."""
-    known = predictor.gene_table.select(
+def gene_table(predictor: Predictor, pooled: PooledPrediction) -> pl.DataFrame:
+    """Return the table `Prediction.genes`."""
+    model_columns = predictor.gene_table.select(
         "r",
         "r_low",
         "r_high",
@@ -85,28 +106,27 @@ def gene_table(predictor: Predictor, found: PooledPrediction) -> pl.DataFrame:
     )
     ends: dict[str, Any] = {}
     for level in predictor.about["levels"]:
-        low, high = found.intervals.get(level, (None, None))
+        low, high = pooled.intervals.get(level, (None, None))
         ends |= {f"low{100 * level:g}": low, f"high{100 * level:g}": high}
-    own = {"gene": predictor.genes} | found.genes | {"point": found.point} | ends
-    return _frame(own).hstack(known)
+    columns = {"gene": predictor.genes} | pooled.genes | {"point": pooled.point} | ends
+    return _frame(columns).hstack(model_columns)
 
 
-def pathway_table(predictor: Predictor, found: PooledPrediction) -> pl.DataFrame:
-    """The table `Prediction.pathways`; z is the distance from the train samples' mean score."""
-    of = predictor.pathway_table
-    own = _frame(found.pathways)
-    table = of.select("pathway", "name", "n_genes").hstack(own)
-    known = of.select("train_mean", "train_sd", "r", "r_low", "r_high", "reliability")
+def pathway_table(predictor: Predictor, pooled: PooledPrediction) -> pl.DataFrame:
+    """Return the table `Prediction.pathways`; z is the distance from the train mean in train sd."""
+    model_table = predictor.pathway_table
+    table = model_table.select("pathway", "name", "n_genes").hstack(_frame(pooled.pathways))
+    train_columns = ("train_mean", "train_sd")
+    test_columns = ("r", "r_low", "r_high", "reliability")
     spread = pl.when(pl.col("train_sd") > 0).then(pl.col("train_sd"))
     z = ((pl.col("mean") - pl.col("train_mean")) / spread).alias("z")
-    front = ["train_mean", "train_sd"]
-    return table.hstack(known).select(
-        *table.columns, *front, z, "r", "r_low", "r_high", "reliability"
+    return table.hstack(model_table.select(*train_columns, *test_columns)).select(
+        *table.columns, *train_columns, z, *test_columns
     )
 
 
 def _frame(columns: dict[str, Any]) -> pl.DataFrame:
-    """A table of floats, null where nothing is known, beside names."""
+    """Return a table of names (lists) and floats, null where a value is missing."""
     height = max(len(values) for values in columns.values() if values is not None)
     return pl.DataFrame(
         {
@@ -118,51 +138,60 @@ def _frame(columns: dict[str, Any]) -> pl.DataFrame:
     ).with_columns(pl.selectors.float().fill_nan(None))
 
 
-def of_slide(facts: dict[str, Any], shift: dict[str, Any], folds: int) -> list[str]:
-    """Warnings about a slide itself; first of all, that the model was trained on it.
+def slide_warnings(facts: SlideFacts, shift: ShiftDecision, folds: int) -> list[str]:
+    """Return warnings about a slide itself; the first one says if the model was trained on it.
 
     Parameters
     ----------
-    facts : with those of `known_slides.told`.
-    shift : from `judged.together`.
+    shift : from `decision.decide`.
     folds : fold models.
     """
-    said = []
+    warnings = []
     if facts["trained_folds"] is not None:
-        said.append(
+        warnings.append(
             training_slides.in_sample_note(facts["trained_folds"], folds, facts["trained_as"])
         )
     if shift["shifted"] is not False:
-        said.append(shift["words"])
-    said += [f"{facts[note]}." for note in ("weights_note", "encoder_note") if facts.get(note)]
+        warnings.append(shift["words"])
+    notes = (facts.get("weights_note"), facts.get("encoder_note"))
+    warnings += [f"{note}." for note in notes if note]
     if facts.get("mpp_note"):
-        said.append(f"{facts['mpp']:g} um/px is used, but {facts['mpp_note']}.")
-    return said
+        warnings.append(f"{facts['mpp']:g} um/px is used, but {facts['mpp_note']}.")
+    return warnings
 
 
-def _warnings(predictor: Predictor, facts: dict[str, Any], found: PooledPrediction) -> list[str]:
-    about, said = predictor.about, of_slide(facts, found.shift, len(predictor.members))
-    # An older package states the tiles that its configuration had, which own features aren't of.
-    stated = None if about["encoder"] == "files" else (about["tiles"] or {}).get("mpp")
-    own, ours = facts.get("tile_mpp"), about.get("tile_mpp", stated)
-    if own and ours and abs(own / ours - 1) > MPP_TOLERANCE:
-        said.append(f"Its tiles were seen at {own:g} um/px, those of the training at {ours:g}.")
+def _prediction_warnings(
+    predictor: Predictor, facts: PredictionFacts, pooled: PooledPrediction
+) -> list[str]:
+    about, draws = predictor.about, pooled.draws_per_fold
+    warnings = slide_warnings(facts, pooled.shift, len(predictor.fold_models))
+    # Older packages have no tile_mpp; their tiles don't describe features from files.
+    config_mpp = None if about["encoder"] == "files" else (about["tiles"] or {}).get("mpp")
+    mpp, train_mpp = facts.get("tile_mpp"), about.get("tile_mpp", config_mpp)
+    if mpp and train_mpp and abs(mpp / train_mpp - 1) > MPP_TOLERANCE:
+        warnings.append(
+            f"Its tiles were seen at {mpp:g} um/px, those of the training at {train_mpp:g}."
+        )
     rejected, count = facts["n_rejected"], facts["n_tiles"]
     if rejected > MANY_REJECTED * (rejected + count):
-        said.append(f"{rejected} of {rejected + count} tiles were blank or blurred in full view.")
-    if count < predictor.clusters:
-        said.append(f"Only {count} tiles, fewer than the {predictor.clusters} clusters of a bag.")
-    if about.get("caveat"):
-        said.append(f"Of the model: {about['caveat']}.")
-    calibrated = about["sample"]["draws"]
-    if found.each and found.intervals and found.each != calibrated:
-        said.append(
-            f"{found.each} draws per fold model; the intervals were calibrated for {calibrated}."
+        warnings.append(
+            f"{rejected} of {rejected + count} tiles were blank or blurred in full view."
         )
-    if found.each and about["sample"]["guidance"] != 1:
-        said.append("Draws are guided: no coverage is claimed for their quantiles.")
-    refused = [level for level in about["levels"] if level not in found.intervals]
-    if refused and found.each:
+    if count < predictor.n_clusters:
+        warnings.append(
+            f"Only {count} tiles, fewer than the {predictor.n_clusters} clusters of a bag."
+        )
+    if about.get("caveat"):
+        warnings.append(f"Of the model: {about['caveat']}.")
+    calibrated = about["sample"]["draws"]
+    if draws and pooled.intervals and draws != calibrated:
+        warnings.append(
+            f"{draws} draws per fold model; the intervals were calibrated for {calibrated}."
+        )
+    if draws and about["sample"]["guidance"] != 1:
+        warnings.append("Draws are guided: no coverage is claimed for their quantiles.")
+    refused = [level for level in about["levels"] if level not in pooled.intervals]
+    if refused and draws:
         names = ", ".join(f"{100 * level:g} %" for level in refused)
-        said.append(f"No conformal interval at {names}: too few calibration patients.")
-    return said
+        warnings.append(f"No conformal interval at {names}: too few calibration patients.")
+    return warnings

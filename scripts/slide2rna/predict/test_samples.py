@@ -1,4 +1,4 @@
-"""Test samples of a run from the stored summaries of their slides, one sample at a time."""
+"""Test samples of a run, read from the stored summaries of their slides, one at a time."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from slide2rna.core.errors import StageError
 from slide2rna.sampling.draw_summary import DrawStats
 
 Rows = NDArray[np.float32]
+# Arrays (G,) by name, as in `STATISTICS`.
+SampleSummary = dict[str, Rows]
 
-STORED = ("point", "mean", "sd", "q05", "q95")
+STATISTICS = ("point", "mean", "sd", "q05", "q95")
 
 
-def of_fold(
-    path: Path, wanted: set[str], owner: dict[str, str], genes: list[str]
-) -> Iterator[tuple[str, dict[str, Rows]]]:
-    """Each wanted test sample of a fold, with what `STORED` names, (G,) each.
+def read_fold(
+    path: Path, samples: set[str], sample_by_slide: dict[str, str], genes: list[str]
+) -> Iterator[tuple[str, SampleSummary]]:
+    """Yield each of a fold's test samples with its `STATISTICS`, (G,) each.
 
     Points of a sample's slides are averaged; their draws are pooled in equal shares. The summary
     has a row group per slide, so one slide is in memory at a time.
 
     Parameters
     ----------
-    path : draws/<run>/fold-<k>.parquet; the draws themselves, if kept, lie beside it.
-    wanted : sample names.
-    owner : sample of each slide.
+    path : draws/<run>/fold-<k>.parquet; stored draws are next to it.
+    samples : names of the test samples.
+    sample_by_slide : sample of each slide.
     genes : in the order of the file.
 
     Raises
     ------
     StageError
-        The file is missing, or is of other genes.
+        The file is missing, or has other genes.
     """
     if not path.is_file():
         raise StageError(path, "no such file", "run the stage sample")
@@ -44,51 +46,55 @@ def of_fold(
     groups: dict[str, list[int]] = {}
     slides = []
     for number in range(source.num_row_groups):
-        ends = source.metadata.row_group(number)
-        # Statistics of the two columns that are constant in a group say what it is of.
-        slide, part = (ends.column(column).statistics.min for column in (0, 1))
+        group = source.metadata.row_group(number)
+        # Slide and part are constant in a group, so the column statistics identify it.
+        slide, part = (group.column(column).statistics.min for column in (0, 1))
         slides.append(slide)
-        if part == "test" and owner.get(slide) in wanted:
-            groups.setdefault(owner[slide], []).append(number)
+        if part == "test" and sample_by_slide.get(slide) in samples:
+            groups.setdefault(sample_by_slide[slide], []).append(number)
     if source.read_row_group(0, ["gene"])["gene"].to_pylist() != genes:
         raise StageError(path, "its genes differ from those of genes.parquet", "evaluate anew")
     for sample in sorted(groups):
-        rows = groups[sample]
-        found = [_slide(source, number) for number in rows]
-        if len(found) == 1:
-            yield sample, found[0]
+        numbers = groups[sample]
+        summaries = [_read_slide(source, number) for number in numbers]
+        if len(summaries) == 1:
+            yield sample, summaries[0]
             continue
-        drawn = _draws(path.with_suffix(".zarr"), [slides[number] for number in rows])
-        yield sample, _mixture(found, drawn)
+        draws = _read_draws(path.with_suffix(".zarr"), [slides[number] for number in numbers])
+        yield sample, _mix_slides(summaries, draws)
 
 
-def _slide(source: parquet.ParquetFile, number: int) -> dict[str, Rows]:
-    table = source.read_row_group(number, list(STORED))
-    return {name: table[name].to_numpy().astype(np.float32) for name in STORED}
+def _read_slide(source: parquet.ParquetFile, number: int) -> SampleSummary:
+    table = source.read_row_group(number, list(STATISTICS))
+    return {name: table[name].to_numpy().astype(np.float32) for name in STATISTICS}
 
 
-def _mixture(found: Sequence[dict[str, Rows]], drawn: Iterator[Rows] | None) -> dict[str, Rows]:
-    """Slides of one sample in equal shares; quantiles need the draws themselves."""
-    mean, sd, point = (np.stack([one[name] for one in found]) for name in ("mean", "sd", "point"))
+def _mix_slides(
+    summaries: Sequence[SampleSummary], slide_draws: Iterator[Rows] | None
+) -> SampleSummary:
+    """Mix the slides of one sample in equal shares; quantiles need the stored draws."""
+    mean, sd, point = (
+        np.stack([summary[name] for summary in summaries]) for name in ("mean", "sd", "point")
+    )
     centre = mean.mean(axis=0)
     spread = np.sqrt((sd**2 + (mean - centre) ** 2).mean(axis=0))
     pooled = {"point": point.mean(axis=0), "mean": centre, "sd": spread}
-    if drawn is None:
-        nothing = np.full(len(centre), np.nan, np.float32)
-        return pooled | {"q05": nothing, "q95": nothing}
+    if slide_draws is None:
+        missing = np.full(len(centre), np.nan, np.float32)
+        return pooled | {"q05": missing, "q95": missing}
     stats = DrawStats(len(centre))
-    for draws in drawn:
+    for draws in slide_draws:
         stats.add(draws)
     quantiles = stats.result()["quantiles"]
     return pooled | {"q05": quantiles[0], "q95": quantiles[-1]}
 
 
-def _draws(path: Path, slides: Sequence[str]) -> Iterator[Rows] | None:
-    """Draws (D, G) of each slide, one after the other; None where they weren't kept."""
+def _read_draws(path: Path, slides: Sequence[str]) -> Iterator[Rows] | None:
+    """Iterate over the draws (D, G) of each slide; None if they weren't stored."""
     if not path.is_dir():
         return None
     store = zarr.open_group(path, mode="r")
     if "draws" not in store:
         return None
-    place = {slide: row for row, slide in enumerate(store.attrs["slide_ids"])}  # type: ignore[arg-type]
-    return (np.asarray(store["draws"][place[slide]], np.float32) for slide in slides)  # type: ignore[index]
+    slide_row = {slide: row for row, slide in enumerate(store.attrs["slide_ids"])}  # type: ignore[arg-type]
+    return (np.asarray(store["draws"][slide_row[slide]], np.float32) for slide in slides)  # type: ignore[index]

@@ -1,1 +1,1 @@
-"""Conversion from and to checkpoints of the published RNA-FM code."""
+"""Conversion to and from checkpoints of the published RNA-FM code."""

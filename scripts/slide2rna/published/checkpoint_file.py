@@ -1,9 +1,9 @@
-"""The published code's checkpoint file, read without building any object but tensors.
+"""Checkpoint files of the published code, read without building any object but tensors.
 
-A checkpoint is a zip with a pickle in it, and unpickling can run code. Tensors and plain containers
-are read by torch's restricted unpickler; the command line that the published training stores
-beside them (`args`: an argparse.Namespace with numpy arrays) becomes inert records, from which a
-few known values are taken. Any other object ends the reading.
+A checkpoint is a zip with a pickle in it, and unpickling can run code. Torch's restricted unpickler
+reads tensors and plain containers. The published training also stores its command line (`args`: an
+argparse.Namespace with numpy arrays). It becomes inert records, from which a few expected values
+are taken. Any other object is an error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ZIP_MAGIC = b"PK\x03\x04"
 
 
 class _Record:
-    """Stands for an object of `args`: what it would have been made from, and nothing done."""
+    """Inert stand-in for an object of `args`: the arguments and state to build it, not executed."""
 
     parts: tuple[Any, ...] = ()
     state: Any = None
@@ -59,48 +59,49 @@ class Checkpoint:
     state
         Tensors on the CPU by name.
     args
-        What the training was called with, and what it stored there; empty for a bare state_dict.
+        Arguments of the training, and values that it added to them; empty for a bare state_dict.
     """
 
     state: dict[str, Tensor]
     args: dict[str, Any]
 
     def indices(self, name: str) -> np.ndarray | None:
-        """An entry of `args` that is a tensor of integers, as int64; None if it isn't there."""
-        return _indices(self.args.get(name))
+        """Return an entry of `args` that is a tensor of integers, as int64; None if missing."""
+        return _index_vector(self.args.get(name))
 
     def index_lists(self, name: str) -> list[np.ndarray] | None:
-        """An entry of `args` that is a list of such tensors."""
+        """Return an entry of `args` that is a list of such tensors."""
         value = self.args.get(name)
-        found = [_indices(item) for item in value] if isinstance(value, list) else []
-        lists = [item for item in found if item is not None]
-        return lists if lists and len(lists) == len(found) else None
+        items = [_index_vector(item) for item in value] if isinstance(value, list) else []
+        vectors = [item for item in items if item is not None]
+        return vectors if vectors and len(vectors) == len(items) else None
 
     def values(self, name: str) -> np.ndarray | None:
-        """An entry of `args` that is a vector of floats, as float64."""
+        """Return an entry of `args` that is a vector of floats, as float64."""
         value = self.args.get(name)
-        if _plain(value) and value.ndim == 1:
+        if _is_plain_tensor(value) and value.ndim == 1:
             return value.detach().double().numpy()
-        return _array(value) if isinstance(value, _Record) else None
+        return _float_vector(value) if isinstance(value, _Record) else None
 
     def number(self, name: str) -> int | None:
+        """Return an entry of `args` that is an integer."""
         value = self.args.get(name)
         return value if isinstance(value, int) else None
 
 
 def read(path: str | Path, weights: str = "ema") -> Checkpoint:
-    """Read a checkpoint {"model", "ema", ...}, or a file that holds one state_dict alone.
+    """Read a checkpoint {"model", "ema", ...}, or a file with a bare state_dict.
 
     Parameters
     ----------
     weights
-        `ema` or `model`: which of the checkpoint's two sets of weights.
+        `ema` or `model`, the two sets of weights in a checkpoint.
 
     Raises
     ------
     WeightsError
-        The file isn't there, is broken, holds objects that aren't read, lacks these weights,
-        or a tensor in them isn't plain float32 (the mask: bool).
+        The file is missing, broken, holds objects that aren't read or lacks these weights, or a
+        tensor in them isn't plain float32 (the mask: bool).
     """
     path = Path(path)
     content = _load(path)
@@ -113,11 +114,11 @@ def read(path: str | Path, weights: str = "ema") -> Checkpoint:
     if not all(isinstance(value, Tensor) for value in content.values()):
         state = content.get(weights)
         if not isinstance(state, dict) or not state:
-            there = ", ".join(map(str, list(content)[:5]))
-            raise WeightsError(path, f"has no entry '{weights}', but {there}", REMEDY)
+            entries = ", ".join(map(str, list(content)[:5]))
+            raise WeightsError(path, f"has no entry '{weights}', but {entries}", REMEDY)
     for name, value in state.items():
         dtype = torch.bool if name == MASK else torch.float32
-        if not _plain(value) or value.dtype != dtype:
+        if not _is_plain_tensor(value) or value.dtype != dtype:
             kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
             cause = f"tensor {name}: a plain {dtype} tensor is needed, found {kind}"
             raise WeightsError(path, cause, "save the model's state_dict in float32")
@@ -140,13 +141,13 @@ def _load(path: Path) -> Any:
         ):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except Exception as error:  # a file of any bytes may raise anything
-        raise WeightsError(path, _cause(path, error), REMEDY) from error
+        raise WeightsError(path, _read_failure(path, error), REMEDY) from error
 
 
-def _cause(path: Path, error: Exception) -> str:
-    found = re.search(r"GLOBAL (\S+)", str(error))
-    if found:
-        return f"holds an object of kind {found[1]}, which isn't read because that could run code"
+def _read_failure(path: Path, error: Exception) -> str:
+    match = re.search(r"GLOBAL (\S+)", str(error))
+    if match:
+        return f"holds an object of kind {match[1]}, which isn't read because that could run code"
     if isinstance(error, PermissionError):
         return "no permission to read it"
     with open(path, "rb") as handle:
@@ -156,8 +157,8 @@ def _cause(path: Path, error: Exception) -> str:
     return "not a torch checkpoint"
 
 
-def _plain(value: Any) -> TypeGuard[Tensor]:
-    # Of a size that is there: an expanded view could claim any.
+def _is_plain_tensor(value: Any) -> TypeGuard[Tensor]:
+    # The storage must have the full size: an expanded view could claim any.
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
@@ -166,14 +167,14 @@ def _plain(value: Any) -> TypeGuard[Tensor]:
     )
 
 
-def _indices(value: Any) -> np.ndarray | None:
-    if _plain(value) and value.ndim == 1 and value.dtype == torch.int64:
+def _index_vector(value: Any) -> np.ndarray | None:
+    if _is_plain_tensor(value) and value.ndim == 1 and value.dtype == torch.int64:
         return value.numpy()
     return None
 
 
-def _array(record: _Record) -> np.ndarray | None:
-    """A float vector from the record of a pickled numpy array."""
+def _float_vector(record: _Record) -> np.ndarray | None:
+    """Read a float vector from the record of a pickled numpy array."""
     try:
         _version, shape, dtype, _fortran, raw = record.state
         kind, byte_order = dtype.parts[0], dtype.state[1]

@@ -1,8 +1,8 @@
-"""A published checkpoint as a model's folder, and such a folder as a published checkpoint again.
+"""Conversion of a published checkpoint into a model folder, and back.
 
-The folder has what every model's folder has, and `published.safetensors` for what the network here
-has no place for: the clusters of the null condition and the order of the genes in each set. With
-it, the way back gives the very same tensors.
+In addition to the files of every model folder, `published.safetensors` holds the data without a
+place in our network: the clusters of the null condition and the order of the genes in each set.
+With it, the conversion back gives identical tensors.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from slide2rna.published.settings import (
     NULL,
     check_path,
     check_sets,
-    leftovers,
-    settings_of,
-    shape_of,
-    without_counterpart,
+    extra_tensors,
+    model_settings,
+    tensor_shape,
+    unsupported_settings,
 )
 from slide2rna.published.training_data import TrainedSets
 from slide2rna.published.weight_names import State
@@ -44,22 +44,22 @@ SD_ADDED = 1e-10
 
 @dataclass(frozen=True)
 class ConversionInputs:
-    """What a checkpoint doesn't hold, or may not.
+    """Inputs that a checkpoint lacks, or may lack.
 
     Attributes
     ----------
     genes
-        Gene list in the order of the training.
+        Gene list, in the order of the training.
     pathways
         Gene sets of the training; needed for a bare state_dict.
     statistics
-        Table gene, mean, sd; without it those in the checkpoint, or 0 and 1.
+        Table gene, mean, sd; by default those in the checkpoint, or 0 and 1.
     weights
         `ema` or `model`.
     heads
         Attention heads; None takes the checkpoint's.
     encoder
-        The tile encoder's name, for the record.
+        Name of the tile encoder, for model.json.
     """
 
     genes: Path
@@ -70,35 +70,35 @@ class ConversionInputs:
     encoder: str = "unknown"
 
 
-def to_folder(source: str | Path, out: str | Path, given: ConversionInputs) -> None:
-    """Convert a published checkpoint into a model's folder.
+def to_folder(source: str | Path, out: str | Path, inputs: ConversionInputs) -> None:
+    """Convert a published checkpoint into a model folder.
 
     Raises
     ------
     WeightsError
         The file can't be read or holds another model, or `out` isn't empty.
     PathwayError, SheetError, ConfigError
-        The sets, the gene list, the statistics or the heads don't fit the checkpoint.
+        The sets, the gene list, the statistics or the heads don't match the checkpoint.
     """
     source, out = Path(source), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise WeightsError(out, "exists and isn't an empty folder", "give a new folder")
-    read = checkpoint_file.read(source, given.weights)
-    state = read.state
-    check_path(read, source)
-    genes = training_data.read_genes(given.genes)
-    stored = read.number("num_genes")
+    published = checkpoint_file.read(source, inputs.weights)
+    state = published.state
+    check_path(published, source)
+    genes = training_data.read_genes(inputs.genes)
+    stored = published.number("num_genes")
     if stored not in (None, len(genes)):
         cause = f"{len(genes)} genes, the checkpoint was trained with {stored}"
-        raise SheetError(given.genes, cause, "give the gene list of the training")
-    sets = _sets(read, genes, source, given.pathways)
+        raise SheetError(inputs.genes, cause, "give the gene list of the training")
+    sets = _read_sets(published, genes, source, inputs.pathways)
     pathways = sets.pathways(len(genes))
-    check_sets(state, sets, pathways, given.pathways or source, source)
-    clusters, features = shape_of(state, "cluster_index_emb", 2, source)
-    settings = settings_of(read, features, source, given.heads)
+    check_sets(state, sets, pathways, inputs.pathways or source, source)
+    clusters, features = tensor_shape(state, "cluster_index_emb", 2, source)
+    settings = model_settings(published, features, source, inputs.heads)
     model = RNAFM(pathways, features, clusters, settings).eval()
-    rest = leftovers(model, state, source)
-    mean, sd, origin = _statistics(read, genes, source, given.statistics)
+    rest = extra_tensors(model, state, source)
+    mean, sd, origin = _read_statistics(published, genes, source, inputs.statistics)
     with torch.no_grad():
         orders = [np.argsort(members) for members in sets.members]
         ordered = weight_names.reorder(state, orders, np.argsort(sets.background))
@@ -121,14 +121,14 @@ def to_folder(source: str | Path, out: str | Path, given: ConversionInputs) -> N
         "genes": genes,
         "constant_genes": int((sd == 0).sum()),
         "pathways": {"source": sets.source},
-        "encoder": given.encoder,
+        "encoder": inputs.encoder,
         "features": features,
         "clusters": clusters,
         "parameters": model.parameter_count,
         "converted": {
             "file": source.name,
             "sha256": files.sha256sum(source),
-            "weights": given.weights,
+            "weights": inputs.weights,
             "statistics": origin,
         },
     }
@@ -136,20 +136,20 @@ def to_folder(source: str | Path, out: str | Path, given: ConversionInputs) -> N
     log.info(
         "%s weights: %d genes, %d sets, %d background genes, hidden %d, %d blocks, %d heads, "
         "bags of %d x %d; statistics: %s",
-        *(given.weights, len(genes), len(sets.names), len(sets.background), settings["hidden"]),
+        *(inputs.weights, len(genes), len(sets.names), len(sets.background), settings["hidden"]),
         *(settings["blocks"], settings["heads"], clusters, features, origin),
     )
 
 
 def to_file(folder: str | Path, out: str | Path) -> None:
-    """Write a converted model's folder as a published checkpoint {"model", "ema", "args"}.
+    """Write a converted model folder as a published checkpoint {"model", "ema", "args"}.
 
-    Both entries are the folder's weights; `args` (plain values) holds the sets and heads.
+    The first two are both the folder's weights; `args` (plain values) holds the sets and heads.
 
     Raises
     ------
     WeightsError
-        The folder holds no model or one that has no published counterpart, or `out` can't be
+        The folder holds no model, or one without a published counterpart, or `out` can't be
         written.
     """
     folder, out = Path(folder), Path(out)
@@ -161,13 +161,13 @@ def to_file(folder: str | Path, out: str | Path) -> None:
     if not isinstance(model, RNAFM):
         cause = f"it is a model {meta['model']}; the published layout is that of the flow"
         raise WeightsError(folder, cause, "give the folder of a flow")
-    missing = without_counterpart(model, meta)
+    missing = unsupported_settings(model, meta)
     if not (folder / EXTRA).is_file():
         missing.append("a null condition that was learned as a vector")
     if missing:
         cause = f"the published layout has no counterpart of {', '.join(missing)}"
         raise WeightsError(folder, cause, "give a folder that was made from a published checkpoint")
-    rest, members, background = _extra(folder, model.pathways)
+    rest, members, background = _read_extra(folder, model.pathways)
     orders = [np.argsort(np.argsort(genes)) for genes in members]
     state = weight_names.reorder(
         weight_names.to_published(model), orders, np.argsort(np.argsort(background))
@@ -184,27 +184,29 @@ def to_file(folder: str | Path, out: str | Path) -> None:
     log.info("%d tensors written to %s", len(state), out)
 
 
-def _sets(read: Checkpoint, genes: list[str], source: Path, given: Path | None) -> TrainedSets:
-    stored = training_data.from_args(read, genes, source)
-    if given is None:
+def _read_sets(
+    published: Checkpoint, genes: list[str], source: Path, path: Path | None
+) -> TrainedSets:
+    stored = training_data.from_args(published, genes, source)
+    if path is None:
         if stored is None:
             cause = "holds weights alone, not the sets that they belong to"
             raise WeightsError(source, cause, "add --pathways with the sets of the training")
         return stored
-    named = training_data.read_sets(given, genes)
+    named = training_data.read_sets(path, genes)
     if stored is None:
-        log.warning("the order of the genes in each set is %s's; nothing can check it", given.name)
+        log.warning("the order of the genes in each set is %s's; nothing can check it", path.name)
         return named
-    return training_data.require_same_sets(named, stored, genes, given)
+    return training_data.require_same_sets(named, stored, genes, path)
 
 
-def _statistics(
-    read: Checkpoint, genes: list[str], source: Path, given: Path | None
+def _read_statistics(
+    published: Checkpoint, genes: list[str], source: Path, path: Path | None
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Mean and sd per gene and where they are from."""
-    if given is not None:
-        return *training_data.read_statistics(given, genes), given.name
-    mean, sd = read.values("rna_data_mean"), read.values("rna_data_std")
+    """Return mean and sd per gene, and their origin."""
+    if path is not None:
+        return *training_data.read_statistics(path, genes), path.name
+    mean, sd = published.values("rna_data_mean"), published.values("rna_data_std")
     if mean is None or sd is None:
         log.warning(
             "no means and sds of genes: draws are standardised and clipped at 0; see --statistics"
@@ -217,8 +219,8 @@ def _statistics(
     return mean, sd, "checkpoint (the published code takes the whole cohort, test included)"
 
 
-def _extra(folder: Path, pathways: Pathways) -> tuple[State, list[np.ndarray], np.ndarray]:
-    """The file beside a converted model: leftover tensors, members per set, background."""
+def _read_extra(folder: Path, pathways: Pathways) -> tuple[State, list[np.ndarray], np.ndarray]:
+    """Read `published.safetensors`: extra tensors, members per set, background."""
     path = folder / EXTRA
     try:
         rest = load_file(path)
@@ -229,6 +231,6 @@ def _extra(folder: Path, pathways: Pathways) -> tuple[State, list[np.ndarray], n
         ) from error
     members = np.split(flat, np.cumsum(pathways.sizes)[:-1])
     pairs = zip([*members, background], [*pathways.index, pathways.background], strict=True)
-    if not all(np.array_equal(np.sort(one), other) for one, other in pairs):
+    if not all(np.array_equal(np.sort(genes), indices) for genes, indices in pairs):
         raise WeightsError(path, "isn't of this model", "convert the checkpoint again")
     return rest, members, background

@@ -1,4 +1,4 @@
-"""The model that a published state_dict is of: its settings, and what it must agree with."""
+"""Settings of a published model, and checks of its weights against sets and network."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from slide2rna.core import config
 from slide2rna.core.config import Settings
 from slide2rna.core.errors import ConfigError, WeightsError
 from slide2rna.core.log import log
+from slide2rna.core.settings import ModelSettings
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.pathways.membership import Pathways
 from slide2rna.published import weight_names
@@ -20,7 +21,7 @@ from slide2rna.published.training_data import ORDER, TrainedSets
 from slide2rna.published.weight_names import EMBEDDING, State
 
 NULL = "empty_cond"
-# Fixed in the published code; `heads` there is 8 where nobody says otherwise.
+# Fixed in the published code, whose default for `heads` is 8.
 PUBLISHED: Settings = {
     "skip": "none",
     "cluster_weights": False,
@@ -34,32 +35,41 @@ PATH = {"path_type": "Linear", "prediction": "velocity"}
 OTHER = "this isn't a checkpoint of the published RNA-FM"
 
 
-def shape_of(state: State, name: str, dimensions: int, source: Path) -> list[int]:
+def tensor_shape(state: State, name: str, dimensions: int, source: Path) -> list[int]:
+    """Return the shape of a tensor.
+
+    Raises
+    ------
+    WeightsError
+        The tensor is missing, or has another number of dimensions.
+    """
     if name not in state or state[name].ndim != dimensions:
         raise WeightsError(source, f"tensor {name} is missing or of another shape", OTHER)
     return list(state[name].shape)
 
 
-def check_path(read: Checkpoint, source: Path) -> None:
-    """Raise if the training's command line names another path or prediction than the linear flow's.
+def check_path(published: Checkpoint, source: Path) -> None:
+    """Check that the training used the linear path and predicted the velocity.
 
     Raises
     ------
     WeightsError
-        It does.
+        The training's command line names another path or prediction.
     """
     for key, value in PATH.items():
-        found = read.args.get(key)
-        if isinstance(found, str) and found != value:
-            cause = f"was trained with {key} {found}, which has no counterpart here"
+        trained = published.args.get(key)
+        if isinstance(trained, str) and trained != value:
+            cause = f"was trained with {key} {trained}, which has no counterpart here"
             raise WeightsError(source, cause, f"give one trained with {key} {value}")
 
 
-def settings_of(read: Checkpoint, features: int, source: Path, heads: int | None) -> Settings:
-    """Section `model` of a published model, from shapes and the heads."""
-    hidden = shape_of(read.state, EMBEDDING, 2, source)[1]
-    blocks = len({name.split(".")[1] for name in read.state if name.startswith("blocks.")})
-    stored = read.number("num_heads")
+def model_settings(
+    published: Checkpoint, features: int, source: Path, heads: int | None
+) -> ModelSettings:
+    """Derive section `model` of a published model from shapes and the heads."""
+    hidden = tensor_shape(published.state, EMBEDDING, 2, source)[1]
+    blocks = len({name.split(".")[1] for name in published.state if name.startswith("blocks.")})
+    stored = published.number("num_heads")
     if None not in (heads, stored) and heads != stored:
         raise ConfigError("--heads", f"{heads}, the checkpoint has {stored}", "leave it out")
     if heads is None and stored is None:
@@ -76,8 +86,8 @@ def settings_of(read: Checkpoint, features: int, source: Path, heads: int | None
 def check_sets(
     state: State, sets: TrainedSets, pathways: Pathways, where: Path, source: Path
 ) -> None:
-    """Raise unless number, sizes and overlaps of the sets are those of the weights."""
-    count, _ = shape_of(state, EMBEDDING, 2, source)
+    """Raise WeightsError unless number, sizes and overlaps of the sets match the weights."""
+    count, _ = tensor_shape(state, EMBEDDING, 2, source)
     if len(sets.names) != count:
         raise WeightsError(where, f"{len(sets.names)} sets, the weights have {count}", ORDER)
     layers = [f"gene_embedder.gene_count_ebd.{number}.0.weight" for number in range(count)]
@@ -86,23 +96,23 @@ def check_sets(
     for title, members, layer in zip(
         [*titles, "the background"], [*sets.members, sets.background], layers, strict=True
     ):
-        size = shape_of(state, layer, 2, source)[1]
+        size = tensor_shape(state, layer, 2, source)[1]
         if len(members) != size:
             cause = f"{title} has {len(members)} of the genes, the weights are of {size}"
             raise WeightsError(where, cause, ORDER)
-    for name, wanted in weight_names.masks(pathways).items():
-        found = state.get(name)
-        if found is None or found.shape != wanted.shape:
+    for name, expected in weight_names.masks(pathways).items():
+        stored = state.get(name)
+        if stored is None or stored.shape != expected.shape:
             raise WeightsError(source, f"tensor {name} is missing or not {count} x {count}", OTHER)
-        if wrong := torch.nonzero(found != wanted).tolist():
-            one, other = (sets.names[place] for place in wrong[0])
-            share = "share a gene" if pathways.adjacency[tuple(wrong[0])] else "share no gene"
-            cause = f"sets '{one}' and '{other}' {share}, but not in the checkpoint's {name}"
+        if differing := torch.nonzero(stored != expected).tolist():
+            first, second = (sets.names[index] for index in differing[0])
+            share = "share a gene" if pathways.adjacency[tuple(differing[0])] else "share no gene"
+            cause = f"sets '{first}' and '{second}' {share}, but not in the checkpoint's {name}"
             raise WeightsError(where, cause, ORDER)
 
 
-def leftovers(model: RNAFM, state: State, source: Path) -> State:
-    """The tensors that the network here has no place for, after all others were checked."""
+def extra_tensors(model: RNAFM, state: State, source: Path) -> State:
+    """Check all tensors, and return those without a place in our network."""
     rest = weight_names.check(model, state, source)
     rest = {name: value for name, value in rest.items() if name not in weight_names.MASKS}
     unused = ("gene_embedder.bg_", "bg_head.") if not len(model.pathways.background) else ()
@@ -116,17 +126,18 @@ def leftovers(model: RNAFM, state: State, source: Path) -> State:
     return rest
 
 
-def without_counterpart(model: RNAFM, meta: dict[str, Any]) -> list[str]:
+def unsupported_settings(model: RNAFM, meta: dict[str, Any]) -> list[str]:
+    """List settings of a model that have no counterpart in the published layout."""
     settings = meta["settings"]["model"]
-    found = [
+    unsupported = [
         f"model.{key} {json.dumps(settings[key]).strip(chr(34))}"
         for key, value in PUBLISHED.items()
         if settings[key] != value
     ]
     if meta["interpolant"] != "linear":
-        found.append(f"train.interpolant {meta['interpolant']}")
+        unsupported.append(f"train.interpolant {meta['interpolant']}")
     if model.condition.project is not None:
-        found.append("a projection of the features (model.heads doesn't divide their number)")
+        unsupported.append("a projection of the features (model.heads doesn't divide their number)")
     if model.condition.feature_mean.any() or (model.condition.feature_scale != 1).any():
-        found.append("features standardised by their train statistics")
-    return found
+        unsupported.append("features standardised by their train statistics")
+    return unsupported

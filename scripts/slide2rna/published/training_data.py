@@ -1,8 +1,8 @@
-"""What a published model was trained on: its genes, its sets in their order, its statistics.
+"""Training data of a published model: its genes, its ordered sets, its statistics.
 
-A layer of a set has one column per gene in the order in which the set lists them, so that order
-belongs to the weights. A checkpoint with `args` holds the lists of positions; the names of the
-genes are in a file of their own.
+The layer of a set has one column per gene in the order of the set, so this order belongs to the
+weights. A checkpoint with `args` holds the gene positions per set; the gene names are in a separate
+file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slide2rna.cohort.expression import listed_genes
+from slide2rna.cohort.expression import read_gene_list
 from slide2rna.core.delimited import duplicates, read_text, separator_of
 from slide2rna.core.errors import PathwayError, SheetError
 from slide2rna.pathways import membership, sources
@@ -32,9 +32,9 @@ class TrainedSets:
     Attributes
     ----------
     names
-        One per set.
+        One name per set.
     members
-        Per set the positions of its genes in the gene list, in the order of the layers' columns.
+        Per set, the positions of its genes in the gene list, in the order of the layer's columns.
     background
         The same for the background head.
     source
@@ -47,7 +47,7 @@ class TrainedSets:
     source: str
 
     def pathways(self, n_genes: int) -> Pathways:
-        """The same sets with sorted members, as this package has them."""
+        """Return the same sets with sorted members, as in the rest of this package."""
         plain = Pathways(self.names, [np.sort(genes) for genes in self.members], n_genes)
         if np.array_equal(plain.background, np.sort(self.background)):
             return plain
@@ -55,21 +55,23 @@ class TrainedSets:
 
 
 def read_genes(path: str | Path) -> list[str]:
-    """A gene list in its order.
+    """Read a gene list, in its order.
 
     Raises
     ------
     SheetError
         The file can't be read, is empty, or names a gene twice.
     """
-    names = listed_genes(path)
-    if twice := duplicates(names):
-        raise SheetError(path, f"gene {twice[0]} is there twice", "give the list of the training")
+    names = read_gene_list(path)
+    if repeated := duplicates(names):
+        raise SheetError(
+            path, f"gene {repeated[0]} is there twice", "give the list of the training"
+        )
     return names
 
 
 def read_sets(path: str | Path, genes: list[str]) -> TrainedSets:
-    """Sets of an index JSON, a GMT file or our Parquet table.
+    """Read the sets of an index JSON, a GMT file or our Parquet table.
 
     The JSON is {name: [positions in the gene list, or gene names]}; its entries UNMAPPED and
     UNCLASSIFIED are the background, in this order. Otherwise the background is the genes of no set.
@@ -77,20 +79,20 @@ def read_sets(path: str | Path, genes: list[str]) -> TrainedSets:
     Raises
     ------
     PathwayError
-        The file can't be read, or its sets don't fit the gene list.
+        The file can't be read, or its sets don't match the gene list.
     """
     path = Path(path)
     if not path.is_file():
         raise PathwayError(path, "no such file", "give the index JSON, a GMT or a Parquet table")
     try:
         if path.suffix == ".parquet":
-            table = membership.load(path, genes)
+            table = membership.read_pathways(path, genes)
             names, members = table.names, table.index
             background = None
         elif path.suffix == ".json":
-            names, members, background = _index_json(path, genes)
+            names, members, background = _read_index_json(path, genes)
         else:
-            names, members = _gmt(path, genes)
+            names, members = _read_gmt(path, genes)
             background = None
     except (UnicodeDecodeError, json.JSONDecodeError, pl.exceptions.PolarsError) as error:
         raise PathwayError(path, f"can't be read ({error})", ORDER) from error
@@ -99,24 +101,24 @@ def read_sets(path: str | Path, genes: list[str]) -> TrainedSets:
     return require_every_gene(TrainedSets(names, members, background, path.stem), genes, path)
 
 
-def _gmt(path: Path, genes: list[str]) -> tuple[list[str], list[np.ndarray]]:
+def _read_gmt(path: Path, genes: list[str]) -> tuple[list[str], list[np.ndarray]]:
     position = {gene: i for i, gene in enumerate(genes)}
-    names, _, listed = sources.gmt_lists(path)
+    names, _, listed = sources.read_gmt_lists(path)
     members = [[position[gene] for gene in line if gene in position] for line in listed]
     return names, [np.array(m, dtype=np.int64) for m in members]
 
 
-def _index_json(
+def _read_index_json(
     path: Path, genes: list[str]
 ) -> tuple[list[str], list[np.ndarray], np.ndarray | None]:
-    content = sources.json_lists(path)
+    content = sources.read_index_lists(path)
     position = {gene: i for i, gene in enumerate(genes)}
 
     def positions(name: str) -> np.ndarray:
-        found = [
+        indices = [
             member if type(member) is int else position.get(str(member)) for member in content[name]
         ]
-        return np.array([i for i in found if i is not None], dtype=np.int64)
+        return np.array([i for i in indices if i is not None], dtype=np.int64)
 
     names = [name for name in content if name not in BACKGROUND]
     rest = [positions(name) for name in BACKGROUND if name in content]
@@ -124,12 +126,12 @@ def _index_json(
 
 
 def from_args(checkpoint: Checkpoint, genes: list[str], where: object) -> TrainedSets | None:
-    """The sets that the training stored in `args`, without names; None if it didn't.
+    """Return the sets stored in `args`, without names; None if `args` has no sets.
 
     Raises
     ------
     PathwayError
-        They don't fit the gene list.
+        The sets don't match the gene list.
     """
     members = checkpoint.index_lists("pathway_gene_indices")
     background = checkpoint.indices("bg_gene")
@@ -140,12 +142,14 @@ def from_args(checkpoint: Checkpoint, genes: list[str], where: object) -> Traine
 
 
 def require_every_gene(sets: TrainedSets, genes: list[str], where: object) -> TrainedSets:
-    """The same sets, if every gene is in a set or in the background, at most once in each.
+    """Check that every gene is in a set or the background, at most once in each.
+
+    Return the sets.
 
     Raises
     ------
     PathwayError
-        They aren't so; the message names a set.
+        The check fails; the message names a set or a gene.
     """
     for name, members in zip(
         ["the background", *sets.names], [sets.background, *sets.members], strict=True
@@ -157,8 +161,8 @@ def require_every_gene(sets: TrainedSets, genes: list[str], where: object) -> Tr
             raise PathwayError(where, cause, "give the gene list of the training")
         values, counts = np.unique(members, return_counts=True)
         if (counts > 1).any():
-            twice = genes[values[counts.argmax()]]
-            raise PathwayError(where, f"{name} lists gene {twice} twice", "list it once")
+            repeated = genes[values[counts.argmax()]]
+            raise PathwayError(where, f"{name} lists gene {repeated} twice", "list it once")
     missing = np.setdiff1d(np.arange(len(genes)), np.concatenate([sets.background, *sets.members]))
     if len(missing):
         cause = f"gene {genes[missing[0]]} is in no set and not in the background"
@@ -169,36 +173,40 @@ def require_every_gene(sets: TrainedSets, genes: list[str], where: object) -> Tr
 
 
 def require_same_sets(
-    given: TrainedSets, stored: TrainedSets, genes: list[str], where: object
+    named: TrainedSets, stored: TrainedSets, genes: list[str], where: object
 ) -> TrainedSets:
-    """The stored sets under the given names, if both are the same sets in the same order.
+    """Check that both are the same sets in the same order.
+
+    Return the stored sets with the names of the other.
 
     Raises
     ------
     PathwayError
-        They differ; the message names the first set that does.
+        The sets differ; the message names the first that does.
     """
-    if len(given.members) != len(stored.members):
-        cause = f"{len(given.members)} sets, the checkpoint was trained with {len(stored.members)}"
+    if len(named.members) != len(stored.members):
+        cause = f"{len(named.members)} sets, the checkpoint was trained with {len(stored.members)}"
         raise PathwayError(where, cause, ORDER)
-    for number, (one, other) in enumerate(zip(given.members, stored.members, strict=True)):
-        wrong = np.setxor1d(one, other)
-        if len(wrong):
+    for number, (named_genes, stored_genes) in enumerate(
+        zip(named.members, stored.members, strict=True)
+    ):
+        differing = np.setxor1d(named_genes, stored_genes)
+        if len(differing):
             cause = (
-                f"set '{given.names[number]}' (number {number + 1}) isn't the checkpoint's: they "
-                f"differ in {len(wrong)} genes, first {genes[wrong[0]]}"
+                f"set '{named.names[number]}' (number {number + 1}) isn't the checkpoint's: they "
+                f"differ in {len(differing)} genes, first {genes[differing[0]]}"
             )
             raise PathwayError(where, cause, ORDER)
-    return TrainedSets(given.names, stored.members, stored.background, given.source)
+    return TrainedSets(named.names, stored.members, stored.background, named.source)
 
 
 def read_statistics(path: str | Path, genes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and sd (G,) float64 per gene from a table (TSV, CSV or Parquet) gene, mean, sd.
+    """Read mean and sd (G,) float64 from a table (TSV, CSV or Parquet) gene, mean, sd.
 
     Raises
     ------
     SheetError
-        The table can't be read, lacks a gene, or has a value that is no mean or sd.
+        The table can't be read, lacks a gene, or has an invalid mean or sd.
     """
     path = Path(path)
     schema = pl.Schema({"gene": pl.String, "mean": pl.Float64, "sd": pl.Float64})
@@ -213,8 +221,8 @@ def read_statistics(path: str | Path, genes: list[str]) -> tuple[np.ndarray, np.
             table = table.select(schema.names())
     except (OSError, pl.exceptions.PolarsError) as error:
         raise SheetError(path, f"can't be read ({str(error).splitlines()[0]})", remedy) from error
-    if twice := duplicates(table["gene"].to_list()):
-        raise SheetError(path, f"gene {twice[0]} is there twice", remedy)
+    if repeated := duplicates(table["gene"].to_list()):
+        raise SheetError(path, f"gene {repeated[0]} is there twice", remedy)
     joined = pl.DataFrame({"gene": genes}).join(table, on="gene", how="left", maintain_order="left")
     mean, sd = joined["mean"].to_numpy(), joined["sd"].to_numpy()
     check_statistics(mean, sd, genes, path, remedy)
@@ -224,8 +232,8 @@ def read_statistics(path: str | Path, genes: list[str]) -> tuple[np.ndarray, np.
 def check_statistics(
     mean: np.ndarray, sd: np.ndarray, genes: list[str], where: object, remedy: str
 ) -> None:
-    """Raise unless every gene has a finite mean and a finite sd of at least 0."""
-    wrong = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(sd) & (sd >= 0)))
-    if len(wrong):
-        cause = f"gene {genes[wrong[0]]} has no row or no valid mean and sd ({len(wrong)} such)"
+    """Raise SheetError unless every gene has a finite mean and a finite sd of at least 0."""
+    invalid = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(sd) & (sd >= 0)))
+    if len(invalid):
+        cause = f"gene {genes[invalid[0]]} has no row or no valid mean and sd ({len(invalid)} such)"
         raise SheetError(where, cause, remedy)

@@ -1,1 +1,1 @@
-"""The report of a run, the page of an external validation, and the MultiQC table."""
+"""Reports: the page of a run, the page of an external validation, and the MultiQC table."""

@@ -1,4 +1,4 @@
-"""The page of an external validation: what was scored, on whom, beside which nulls."""
+"""External validation page: the model's scores on a second cohort, with those of the nulls."""
 
 from __future__ import annotations
 
@@ -15,43 +15,44 @@ from slide2rna.pages import html
 from slide2rna.report.figures import comparisons, style
 from slide2rna.report.sections import verdict
 from slide2rna.report.sections.results import coverage, with_value
+from slide2rna.studies.external.external import ExternalFacts
 
 
-def write(facts: dict[str, Any], out: str | Path) -> Path:
-    """Draw the figure and write index.html from the tables in `out`; returns its path.
+def write(facts: ExternalFacts, out: str | Path) -> Path:
+    """Draw the figure and write index.html from the tables in `out`; return its path.
 
     Parameters
     ----------
     facts
-        What `external.evaluate` returns.
+        The result of `studies.external.external.evaluate`.
     """
     out = Path(out)
     summary = pl.read_parquet(out / "summary.parquet")
     calibration = pl.read_parquet(out / "calibration.parquet")
     model, sets = facts["model"], facts["sets"]
-    shown = [*dict.fromkeys([*labels.shown_sets(sets), *sets[-1:]])]
-    drawn = comparisons.models(summary, model, shown)
+    figure_sets = [*dict.fromkeys([*labels.shown_sets(sets), *sets[-1:]])]
+    figure = comparisons.models(summary, model, figure_sets)
     rows = {
         "results": results(summary, model, sets),
         "differences": differences(summary, model, sets),
         "coverage": coverage(calibration, sets) if calibration.height else [],
         "absent": summary.filter(pl.col("metric") == "absent").select("model", "note").to_dicts(),
     }
-    context = {
+    context: dict[str, Any] = {
         "version": __version__,
-        "figure": {"models": html.picture(style.save(drawn, out / "figures", "models"))},
+        "figure": {"models": html.picture(style.save(figure, out / "figures", "models"))},
         "genes_fdr": with_value(
             verdict.pick(summary, model=model, metric="genes_fdr05", gene_set="all")
         ),
         "note": _note(summary, model),
     }
-    context |= facts | rows
+    context |= {**facts, **rows}
     files.write_text(html.render("pages/external.html.j2", context), out / "index.html")
     return out / "index.html"
 
 
 def results(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:
-    """A row per model: PCC per gene set, and RMSE in units of the training mean's."""
+    """Return a row per model: PCC per gene set, and RMSE as a ratio to the training mean's."""
 
     def pick(name: str, metric: str, gene_set: str) -> Row | None:
         return verdict.pick(summary, model=name, metric=metric, gene_set=gene_set)
@@ -59,25 +60,25 @@ def results(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:
     return [
         {
             "name": name,
-            "kind": labels.kind(name, model),
-            "words": labels.description(name),
+            "kind": labels.model_kind(name, model),
+            "words": labels.model_description(name),
             "cells": [pick(name, "pcc", gene_set) for gene_set in sets],
             "ratio": pick(name, "rmse_ratio", "all"),
         }
-        for name in labels.order(summary, model)
+        for name in labels.ordered_models(summary, model)
     ]
 
 
 def differences(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:
-    """The model minus each other, paired over patients; a cell is a row and its tone."""
+    """Return the model minus each other model, paired over patients; a cell is (row, tone)."""
     prefix = "pcc_minus:"
-    own = summary.filter((pl.col("model") == model) & pl.col("metric").str.starts_with(prefix))
-    out = []
-    for metric in own["metric"].unique(maintain_order=True):
-        cells = [verdict.pick(own, metric=metric, gene_set=name) for name in sets]
+    table = summary.filter((pl.col("model") == model) & pl.col("metric").str.starts_with(prefix))
+    rows = []
+    for metric in table["metric"].unique(maintain_order=True):
+        cells = [verdict.pick(table, metric=metric, gene_set=name) for name in sets]
         toned = [(cell, verdict.tone(cell) or "open") for cell in cells]
-        out.append({"name": metric.removeprefix(prefix), "cells": toned})
-    return out
+        rows.append({"name": metric.removeprefix(prefix), "cells": toned})
+    return rows
 
 
 def _note(summary: pl.DataFrame, model: str) -> str:

@@ -1,4 +1,4 @@
-"""A row per slide for MultiQC's table of general statistics.
+"""MultiQC export: one row per slide for the table of general statistics.
 
 The format is MultiQC's custom content, https://docs.seqera.io/multiqc/custom_content: a file named
 *_mqc.tsv whose commented first lines are YAML. `multiqc results/` finds it by its name.
@@ -48,14 +48,14 @@ PREFIX = "slide2rna_"
 def slide_table(
     slides: Path, samples: Path, features: Sequence[Path], shift: Sequence[Path]
 ) -> pl.DataFrame:
-    """Every slide of the cohort with the columns of `COLUMNS`; null where there is nothing.
+    """Return every slide of the cohort with the columns of `COLUMNS`; missing values are null.
 
     Parameters
     ----------
     slides : slides.parquet.
     samples : the evaluation's samples.parquet.
-    features : manifests of the features, per shard.
-    shift : per fold, the distances of its slides; those of its test part count.
+    features : manifests of the features, one per shard.
+    shift : distances of the slides, one table per fold; only test slides are used.
 
     Raises
     ------
@@ -63,24 +63,24 @@ def slide_table(
         A table can't be read.
     """
     table = _read(slides).select("slide_id", "sample_id").sort("slide_id")
-    made = pl.concat([_read(path) for path in features]).select(
+    tiles = pl.concat([_read(path) for path in features]).select(
         "slide_id",
         pl.col("n_tiles").alias("tiles"),
         pl.col("n_rejected").alias("rejected"),
         pl.when(pl.col("status") != "ok").then(pl.col("reason")).alias("failed"),
     )
-    far = ["bag_p", "bag_p_train", "expression_p"]
-    judged = pl.concat([_read(path) for path in shift]).filter(pl.col("part") == "test")
-    judged = judged.unique("slide_id", keep="first", maintain_order=True)
+    p_values = ["bag_p", "bag_p_train", "expression_p"]
+    tested = pl.concat([_read(path) for path in shift]).filter(pl.col("part") == "test")
+    tested = tested.unique("slide_id", keep="first", maintain_order=True)
     scored = _read(samples).unique("sample_id", keep="first", maintain_order=True)
-    found = (
-        table.join(made, on="slide_id", how="left")
-        .join(judged.select("slide_id", "fold", *far), on="slide_id", how="left")
+    table = (
+        table.join(tiles, on="slide_id", how="left")
+        .join(tested.select("slide_id", "fold", *p_values), on="slide_id", how="left")
         .join(scored.select("sample_id", "rmse"), on="sample_id", how="left")
     )
     # A slide without a bag has no part in its sample's error.
-    found = found.with_columns(pl.when(pl.col("fold").is_not_null()).then("rmse").alias("rmse"))
-    return found.select("slide_id", *(name for name, *_ in COLUMNS)).sort("slide_id")
+    table = table.with_columns(pl.when(pl.col("fold").is_not_null()).then("rmse").alias("rmse"))
+    return table.select("slide_id", *(name for name, *_ in COLUMNS)).sort("slide_id")
 
 
 def _read(path: Path) -> pl.DataFrame:
@@ -91,15 +91,15 @@ def _read(path: Path) -> pl.DataFrame:
 
 
 def as_tsv(table: pl.DataFrame, cohort: str, run: str) -> str:
-    """The file's text; columns without any value are left out."""
-    shown = [column for column in COLUMNS if table[column[0]].is_not_null().any()]
+    """Return the file's text; columns without any value are left out."""
+    columns = [column for column in COLUMNS if table[column[0]].is_not_null().any()]
     head = [
         f"# id: {json.dumps(f'slide2rna-{cohort}-{run}')}",
         "# plot_type: 'generalstats'",
         "# file_format: 'tsv'",
         "# pconfig:",
     ]
-    for name, title, text, form, more in shown:
+    for name, title, text, form, headers in columns:
         head.append(f"#     - {PREFIX}{name}:")
         keys = {
             "title": title,
@@ -107,10 +107,10 @@ def as_tsv(table: pl.DataFrame, cohort: str, run: str) -> str:
             "format": form,
             "namespace": f"slide2rna {cohort}",
         }
-        keys |= more
+        keys |= headers
         head += [f"#         {key}: {json.dumps(value)}" for key, value in keys.items()]
-    rows = ["\t".join(["Sample", *(PREFIX + name for name, *_ in shown)])]
-    for row in table.select("slide_id", *(name for name, *_ in shown)).iter_rows():
+    rows = ["\t".join(["Sample", *(PREFIX + name for name, *_ in columns)])]
+    for row in table.select("slide_id", *(name for name, *_ in columns)).iter_rows():
         rows.append("\t".join(_cell(value) for value in row))
     return "\n".join([*head, *rows]) + "\n"
 
@@ -121,10 +121,10 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     text = " ".join(str(value).split())
-    # Quoted, it stays text: a slide named 0012 would become a number.
+    # Quotes keep it text: a slide named 0012 would become a number.
     return f'"{text}"' if isinstance(value, str) else text
 
 
 def write(table: pl.DataFrame, cohort: str, run: str, path: str | Path) -> None:
-    """Write the file, all or nothing."""
+    """Write the file atomically."""
     files.write_text(as_tsv(table, cohort, run), path)

@@ -1,6 +1,7 @@
-"""One self-contained HTML page about a run, and its figures as PNG and SVG.
+"""Run report: one self-contained HTML page, and its figures as PNG and SVG.
 
-The modules report_* make its rows, report_figures its pictures and charts, page its HTML.
+Modules in sections/ build its rows and sentences, modules in figures/ its figures and charts;
+pages.html renders the template.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 from slide2rna import __version__
 from slide2rna.core import files
+from slide2rna.core.types import Row
 from slide2rna.evaluation.scoring import labels
 from slide2rna.pages import html
 from slide2rna.report.figures import draw_all, interactive
@@ -28,53 +30,62 @@ from slide2rna.report.sections import (
 )
 from slide2rna.report.sections.run_tables import RunTables
 
-# The page stays small enough for a mail: more slides are counted, not shown.
+# The page stays small enough for an email: further slides are counted, not shown.
 GALLERY = 40
 GALLERY_BYTES = 1_600_000
 PATHWAYS = 20
 
 
 def write(run: RunTables, out: str | Path) -> Path:
-    """Draw the figures and write index.html; returns its path."""
+    """Draw the figures and write index.html; return its path."""
     out = Path(out)
-    made = draw_all.draw(run, out / "figures")
-    shown = {name: html.picture(path) for name, path in made.items()}
+    paths = draw_all.draw(run, out / "figures")
+    pictures = {name: html.picture(path) for name, path in paths.items()}
     if run.leak_picture is not None:
-        shown["leak_audit"] = html.picture(run.leak_picture)
+        pictures["leak_audit"] = html.picture(run.leak_picture)
     specs = {
         name: interactive.as_json(spec)
-        for name, spec in draw_all.interactive(run).items()
-        if name in shown
+        for name, spec in draw_all.charts(run).items()
+        if name in pictures
     }
-    drawn = {"figure": shown, "chart": specs, "library": interactive.library() if specs else ""}
-    files.write_text(html.render("pages/report.html.j2", context(run) | drawn), out / "index.html")
+    figures = {
+        "figure": pictures,
+        "chart": specs,
+        "library": interactive.library() if specs else "",
+    }
+    page = html.render("pages/report.html.j2", context(run) | figures)
+    files.write_text(page, out / "index.html")
     return out / "index.html"
 
 
 def context(run: RunTables) -> dict[str, Any]:
-    """Everything that the template shows, but the figures."""
+    """Return the template's context without the figures."""
     summary, tables, model, sets = run.summary, run.tables, run.model, run.gene_sets
-    own = verdict.pick(summary, model=model, metric="pcc")
+    score = verdict.pick(summary, model=model, metric="pcc")
     numbers = protocols.load_numbers()
-    order = labels.order(summary, model)
+    order = labels.ordered_models(summary, model)
     counts = run_facts.counts(run)
     pictures = gallery(run)
     return {
         "version": __version__,
         "run": run.name,
         "model": model,
-        "models": [(name, labels.description(name)) for name in order if labels.description(name)],
+        "models": [
+            (name, labels.model_description(name))
+            for name in order
+            if labels.model_description(name)
+        ],
         "encoder": run.encoder,
         "pathway_set": run.pathway_set,
         "cohort": run.cohort,
         "caveat": run.cohort.get("caveat"),
-        "cautions": [text for text in ((own or {}).get("note") or "").split("; ") if text],
+        "cautions": [text for text in ((score or {}).get("note") or "").split("; ") if text],
         "short": plain_words.sentences(
             summary, tables["genes"], tables["calibration"], run.cohort, counts, model
         ),
         "short_rule": plain_words.RULE,
         "verdict": verdict.sentences(summary, tables["calibration"], model)
-        + verdict.started(run.models.values()),
+        + verdict.ridge_start(run.models.values()),
         "gene_sets": sets,
         "counts": counts,
         "flow": run_facts.flow(run),
@@ -85,14 +96,14 @@ def context(run: RunTables) -> dict[str, Any]:
         "differences": results.differences(summary, model, sets),
         "matrix": results.matrix(summary, model),
         "genes_better": results.genes_better(summary, model),
-        "scores": results.own_scores(summary, model, sets),
+        "scores": results.model_scores(summary, model, sets),
         "seeds": results.seeds(summary, sets),
         "search": results.search(run.extra["search"]),
         "protocols": protocols.side_by_side(tables["summary"], model),
         "steps": protocols.steps(tables["summary"], model),
         "numbers": protocols.numbers(numbers, run.cohort, tables["summary"], model),
         "coverage": results.coverage(tables["calibration"], sets),
-        "intervals": draw_all.intervals_of(run),
+        "intervals": draw_all.interval_section(run),
         "pathway_score": tables["pathways"]["score"][0] if tables["pathways"].height else "zscore",
         "uncertainty": results.uncertainty(tables["calibration"], sets)
         if tables["calibration"].height
@@ -107,7 +118,7 @@ def context(run: RunTables) -> dict[str, Any]:
             for name in order
             if name not in (model, "constant") and f"r_{name}" in tables["pathways"].columns
         ],
-        "rivals": draw_all.rivals_of(run),
+        "rivals": draw_all.best_rivals(run),
         "pathway_info": {
             {"P": "sets", "G": "genes"}.get(key, key): value
             for key, value in run.pathways.items()
@@ -134,14 +145,14 @@ def context(run: RunTables) -> dict[str, Any]:
     }
 
 
-def gallery(run: RunTables) -> list[dict[str, Any]]:
-    """Pictures of the first slides, as many as fit the page, with their facts."""
-    shown: list[dict[str, Any]] = []
+def gallery(run: RunTables) -> list[Row]:
+    """Return thumbnails of the first slides with their facts, as many as fit the page."""
+    entries: list[Row] = []
     size = 0
     for name, path in list(run_facts.thumbnails(run).items())[:GALLERY]:
         uri = html.thumbnail(path)
         size += len(uri)
-        if shown and size > GALLERY_BYTES:
+        if entries and size > GALLERY_BYTES:
             break
-        shown.append({"name": name, "image": uri} | run_facts.slide_facts(run, name))
-    return shown
+        entries.append({"name": name, "image": uri} | run_facts.slide_facts(run, name))
+    return entries

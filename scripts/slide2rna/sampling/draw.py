@@ -1,4 +1,4 @@
-"""Draws of expression profiles for the slides that a fold's training didn't see."""
+"""Draws and posterior means of a network, in batches within a memory budget."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slide2rna.core.config import Settings
 from slide2rna.core.devices import autocast, autocast_dtype
 from slide2rna.core.seeds import rng_for
+from slide2rna.core.settings import SampleSettings
 from slide2rna.flow import solvers
 from slide2rna.flow.velocity import RNAFM
 
 # More rows gain nothing on a CPU (measured), and a restart loses at most one batch.
 CPU_ROWS = 128
-# Python, torch and the other libraries, and the buffers around a chunk of draws (measured).
+# Python, torch and other libraries, and the buffers around a chunk of draws (measured).
 PROCESS_BYTES = 500 * 2**20
-# Freed pieces that are kept but don't fit again, as a multiple of what is in use (measured).
+# Fragmentation: factor on the memory in use for freed pieces that can't be reused (measured).
 FRAGMENTS = 1.5
 
 
 def noise(
     seed: int, fold: int, slide_id: str, rows: int, width: int, kind: str, first: int = 0
 ) -> Tensor:
-    """Standard normal (rows, width) of one slide, draws `first`, `first` + 1, ...
+    """Return standard normal noise (rows, width) of one slide, draws `first`, `first` + 1, ...
 
-    Every draw has a stream of its own, so that it is the same bit for bit on any device, however
-    the draws are cut into chunks; and numpy's numbers don't depend on the kind of processor.
+    Every draw has a random stream, so it is bit-identical on any device and for any division into
+    chunks. Numpy's generators don't depend on the processor.
     """
     out = np.empty((rows, width), dtype=np.float32)
     for row in range(rows):
@@ -36,7 +36,7 @@ def noise(
 
 
 def row_bytes(model: RNAFM) -> int:
-    """Rough peak memory of one row of a forward pass, from the sizes of its activations."""
+    """Estimate the peak memory per row of a forward pass from the sizes of its activations."""
     hidden = model.null.numel()
     p, cells = len(model.layout.order), len(model.layout.gather)
     width = 4 * hidden
@@ -47,7 +47,7 @@ def row_bytes(model: RNAFM) -> int:
 
 
 def rows_per_chunk(model: RNAFM, memory_mb: int, device: torch.device) -> int:
-    """Rows (slides x draws) of one batch; with the weights they stay within the memory budget."""
+    """Return the rows (slides x draws) per batch that fit the memory budget with the weights."""
     weights = sum(value.nbytes for value in model.state_dict().values())
     left = memory_mb * 2**20 - weights
     if device.type == "cpu":
@@ -58,9 +58,9 @@ def rows_per_chunk(model: RNAFM, memory_mb: int, device: torch.device) -> int:
 
 @torch.inference_mode()
 def draw(
-    model: RNAFM, image: Tensor, white: Tensor, settings: Settings, rows: int | None = None
+    model: RNAFM, image: Tensor, white: Tensor, settings: SampleSettings, rows: int | None = None
 ) -> Tensor:
-    """Draws in standardised units.
+    """Draw profiles in standardised units.
 
     Parameters
     ----------
@@ -69,11 +69,11 @@ def draw(
     image
         (S, h) from `encode_image`.
     white
-        (S, D, noise_width) noise, coloured here.
+        (S, D, noise_width) white noise; it is coloured here.
     settings
         steps, solver, guidance, precision.
     rows
-        At most so many rows per forward pass; default all.
+        Maximum rows per forward pass; all by default.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def _field(
 def point(
     model: RNAFM, image: Tensor, white: Tensor, rows: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """One-step posterior mean of one slide and its spread, in log2(x+1) units.
+    """Return the one-step posterior mean of one slide and its spread, in log2(x+1) units.
 
     Always without guidance: only the conditional field at scale 1 has the mean of p(x | y).
 
@@ -125,9 +125,9 @@ def point(
     image
         (1, h).
     white
-        (m, noise_width) noise, coloured here and used with both signs.
+        (m, noise_width) white noise; it is coloured here and used with both signs.
     rows
-        At most so many rows per forward pass; default all.
+        Maximum rows per forward pass; all by default.
     """
     x0, field = model.color(white), _field(model, image)
 

@@ -1,4 +1,4 @@
-"""The file of a fold's draws and points, filled slide by slide, and its summary as a table."""
+"""Draw file: a fold's draws and points, written slide by slide, and their summary table."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from slide2rna.data.fold_rows import FoldRows
 from slide2rna.sampling.draw_summary import QUANTILES, DrawStats
 
 GENES_PER_CHUNK = 4096
-# Draws of a slide in one chunk of the file; with more, an interrupted slide is gone on with.
+# Draws of a slide per chunk of the file. An interrupted slide resumes after its last chunk.
 DRAWS_PER_CHUNK = 128
 
 
 class DrawFile:
-    """The zarr group of a fold, filled slide by slide beside its final name.
+    """The zarr group of a fold, written slide by slide under a temporary name.
 
     `finish` renames it in one step. An interrupted run leaves `<name>.partial` and a folder with
-    what isn't part of the file: the slides that are done, quantiles, and the statistics of a slide
-    whose draws are more than one chunk. It is continued if its inputs are the same (`key`), else
-    made anew.
+    the state that isn't part of the file: finished slides, quantiles, and the statistics of a slide
+    whose draws need more than one chunk. A rerun resumes if its inputs are the same (`key`);
+    otherwise it starts over.
 
     Parameters
     ----------
     out
-        The group's final place.
+        Final path of the group.
     shape
-        Slides, draws, genes. Without draws there are points alone.
+        Slides, draws, genes. With 0 draws the file has only points.
     keep
-        Whether the draws themselves stay; their mean and sd always do.
+        True to store the draws; their mean and sd are always stored.
     key
-        Digest of all that the values depend on.
+        Digest of all inputs of the values.
     """
 
     def __init__(self, out: Path, shape: tuple[int, int, int], keep: bool, key: str) -> None:
@@ -65,20 +65,24 @@ class DrawFile:
         self.group = zarr.create_group(self.partial, zarr_format=3)
         self.quantiles = zarr.create_group(self.work / "quantiles", zarr_format=3)
         slides, draws, genes = shape
-        wide = min(genes, GENES_PER_CHUNK)
+        gene_chunk = min(genes, GENES_PER_CHUNK)
         if draws and keep:
-            chunks = (1, min(draws, DRAWS_PER_CHUNK), wide)
+            chunks = (1, min(draws, DRAWS_PER_CHUNK), gene_chunk)
             self.group.create_array(
                 "draws", shape=shape, chunks=chunks, dtype="float16", fill_value=np.nan
             )
         for name in ("point", "point_spread", "mean", "sd") if draws else ("point",):
             self.group.create_array(
-                name, shape=(slides, genes), chunks=(1, wide), dtype="float32", fill_value=np.nan
+                name,
+                shape=(slides, genes),
+                chunks=(1, gene_chunk),
+                dtype="float32",
+                fill_value=np.nan,
             )
         self.quantiles.create_array(
             "quantiles",
             shape=(slides, len(QUANTILES), genes),
-            chunks=(1, len(QUANTILES), wide),
+            chunks=(1, len(QUANTILES), gene_chunk),
             dtype="float32",
             fill_value=np.nan,
         )
@@ -89,25 +93,25 @@ class DrawFile:
         files.write_json(state, self.state)
 
     def write_draws(self, row: int, first: int, values: np.ndarray) -> None:
-        """Store a slide's draws from number `first` on, if they are kept."""
+        """Store a slide's draws from number `first` on, if the file has draws."""
         if "draws" in self.group:
             half = values.astype(np.float16)
             self.group["draws"][row, first : first + len(values)] = half  # type: ignore[index]
 
     def pause(self, slide_id: str, stats: DrawStats, seconds: float) -> None:
-        """Store the statistics of a slide whose next chunk of draws is still to come."""
+        """Store the statistics of a slide whose draws aren't finished."""
         with files.atomic(self.unfinished) as partial:
             arrays: dict[str, Any] = {"slide_id": slide_id, "seconds": seconds} | stats.state()
             np.savez(partial, **arrays)
 
     def resume(self, slide_id: str, genes: int) -> tuple[DrawStats, float]:
-        """Statistics and seconds of a slide so far."""
+        """Return the statistics of a slide so far, and the seconds they took."""
         if self.unfinished.is_file():
             with np.load(self.unfinished) as stored:
                 state = dict(stored)
             seconds = float(state.pop("seconds"))
             if str(state.pop("slide_id")) == slide_id:
-                stats = DrawStats.of(state)
+                stats = DrawStats.from_state(state)
                 log.info("going on with %s after %d draws", slide_id, stats.n)
                 return stats, seconds
         return DrawStats(genes), 0.0
@@ -115,7 +119,7 @@ class DrawFile:
     def write(
         self, row: int, slide_id: str, values: Mapping[str, np.ndarray], seconds: float = 0.0
     ) -> None:
-        """Store the rest of a slide and count it as done, after so many seconds of solving."""
+        """Store the rest of a slide, which took `seconds` to solve, and mark it as done."""
         for name, value in values.items():
             (self.quantiles if name == "quantiles" else self.group)[name][row] = value  # type: ignore[index]
         self.done.append(slide_id)
@@ -123,6 +127,7 @@ class DrawFile:
         self._write_state()
 
     def finish(self, attributes: dict[str, Any]) -> None:
+        """Store the attributes, and move the group to its final path."""
         self.group.attrs.update(attributes)
         if self.out.exists():
             shutil.rmtree(self.out)
@@ -130,20 +135,20 @@ class DrawFile:
         shutil.rmtree(self.work)
 
     def summarise(self, rows: FoldRows, genes: list[str], path: Path) -> None:
-        """Mean, sd, quantiles and point as a table, one row group per slide.
+        """Write mean, sd, quantiles and point as a table, one row group per slide.
 
-        What has no draws (val slides, networks that aren't generative) has a point alone.
+        Without draws (val slides, networks that aren't generative) a slide has only a point.
         """
         names = ["mean", "sd", *QUANTILES, "point"]
         schema = pa.schema(
             [(name, pa.string()) for name in ("slide_id", "part", "gene")]
             + [(name, pa.float32()) for name in names]
         )
-        nothing = np.full(len(genes), np.nan, dtype=np.float32)
+        missing = np.full(len(genes), np.nan, dtype=np.float32)
         with files.atomic(path) as partial, parquet.ParquetWriter(partial, schema) as writer:
             for row, (slide, part) in enumerate(zip(rows.slide_ids, rows.parts, strict=True)):
                 mean, sd, point = (
-                    np.asarray(self.group[name][row]) if name in self.group else nothing  # type: ignore[index]
+                    np.asarray(self.group[name][row]) if name in self.group else missing  # type: ignore[index]
                     for name in ("mean", "sd", "point")
                 )
                 columns = [mean, sd, *np.asarray(self.quantiles["quantiles"][row]), point]  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""Mean, sd and quantiles of a slide's draws, which come in chunks and needn't stay."""
+"""Draw statistics: mean, sd and quantiles of a slide's draws, streamed in chunks."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ QUANTILES = {
     **{"q75": 0.75, "q90": 0.9, "q95": 0.95},
 }
 KNOTS = 512
-# Of all that a gene's knots, counts and their copies take, once knots are full (measured).
+# Memory of a gene's knots, counts and their copies once the knots are full (measured).
 BYTES_PER_GENE = 14_000
-# Bounds the float64 copies; nothing but memory depends on it.
+# Limits the memory of float64 copies; results don't depend on it.
 GENES_AT_ONCE = 2048
 
 
 class DrawStats:
-    """What is known of the draws seen so far.
+    """Running mean, sd and quantiles of draws.
 
-    Quantiles are order statistics at p (n + 1): numpy's default of 100 draws would make the 90 %
-    interval of a perfect model cover 88.2 %. Up to 512 draws they are exact.
+    Quantiles are order statistics at p (n + 1): with numpy's default for 100 draws, the 90 %
+    interval of a perfect model would cover 88.2 %. Up to 512 draws they are exact.
 
-    Beyond that, the first 512 draws of a gene become knots, and of every later draw only the cell
-    between two knots that it falls into is counted. So the exact rank of each knot among all n
-    draws is known, and a quantile is interpolated between the two knots whose ranks enclose
-    p (n + 1): it lies in the same cell as the exact order statistic, whatever the law. A cell has
-    c = n / 512 draws on average, and 2 c around a given quantile, which long cells meet more often;
-    in a cell of c a rank is off by sqrt(c / 6) on average (a bridge between two known ranks). So
-    the error is 1 / sqrt(3 * 512 p (1 - p)) of the Monte Carlo error sqrt(n p (1 - p)) of a rank,
-    however many draws there are: a ninth at p = 0.05, a twentieth at the median.
+    Beyond that, the first 512 draws of a gene become knots. Every later draw is only counted in its
+    cell between two knots. This gives the exact rank of each knot among all n draws. A quantile is
+    interpolated between the two knots whose ranks enclose p (n + 1), so it lies in the same cell as
+    the exact order statistic, for any distribution. A cell has c = n / 512 draws on average, and
+    2 c around a specific quantile, which is more often in a long cell. In a cell of c a rank is off
+    by sqrt(c / 6) on average (a bridge between two exact ranks). So the error is
+    1 / sqrt(3 * 512 p (1 - p)) of the Monte Carlo error sqrt(n p (1 - p)) of a rank, for any number
+    of draws: a ninth at p = 0.05, a twentieth at the median.
 
-    Knots are the first draws by index and counts are whole numbers, so quantiles don't depend on
-    how the draws were cut into chunks; mean and sd are merged in float64 (Chan et al. 1983,
+    Knots are the first draws by index and counts are integers, so quantiles don't depend on the
+    division into chunks. Mean and sd are merged in float64 (Chan et al. 1983,
     doi:10.1080/00031305.1983.10483115).
 
     Parameters
@@ -54,7 +54,7 @@ class DrawStats:
         self.high = np.full(genes, -np.inf, dtype=np.float32)
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Take in the next draws (m, G), in the order of their index."""
+        """Add the next draws (m, G), in the order of their index."""
         first = values[: max(0, KNOTS - len(self.knots))]
         if len(first):
             self.knots = np.concatenate([self.knots, first]) if self.n else first.copy()
@@ -83,18 +83,18 @@ class DrawStats:
         self.high[genes] = np.maximum(self.high[genes], values.max(axis=0))
 
     def _count(self, values: NDArray[np.float32], genes: slice) -> None:
-        """Cell i holds what is above knot i - 1 and not above knot i."""
+        """Count values by cell; cell i is above knot i - 1 and not above knot i."""
         knots, rest = (
             torch.from_numpy(np.ascontiguousarray(array.T))
             for array in (self.knots[:, genes], values)
         )
         cells = torch.searchsorted(knots, rest)
-        found = torch.zeros(len(knots), KNOTS + 1, dtype=torch.int32)
-        found.scatter_add_(1, cells, torch.ones((), dtype=torch.int32).expand_as(cells))
-        self.counts[:, genes] += found.numpy().T
+        counts = torch.zeros(len(knots), KNOTS + 1, dtype=torch.int32)
+        counts.scatter_add_(1, cells, torch.ones((), dtype=torch.int32).expand_as(cells))
+        self.counts[:, genes] += counts.numpy().T
 
     def result(self) -> dict[str, NDArray[np.float32]]:
-        """mean (G,), sd (G,) with n - 1 (NaN for one draw), and quantiles (Q, G) of `QUANTILES`."""
+        """Return mean (G,), sd (G,) with n - 1 (NaN for one draw) and quantiles (Q, G)."""
         with np.errstate(invalid="ignore"):
             sd = np.sqrt(self.squares / np.float64(self.n - 1))
         quantiles = np.empty((len(QUANTILES), len(self.mean)), dtype=np.float32)
@@ -107,7 +107,7 @@ class DrawStats:
         }
 
     def _quantiles(self, genes: slice) -> NDArray[np.float64]:
-        """Linear between (rank, value) of the smallest draw, the knots and the largest draw."""
+        """Interpolate linearly in (rank, value) of the smallest draw, the knots and the largest."""
         knots = np.sort(self.knots[:, genes], axis=0).astype(np.float64)
         ranks = np.broadcast_to(np.arange(1, len(knots) + 1)[:, None], knots.shape)
         if len(self.counts):
@@ -115,24 +115,24 @@ class DrawStats:
         ends = np.full((1, knots.shape[1]), self.n)
         values = np.concatenate([self.low[None, genes], knots, self.high[None, genes]])
         ranks = np.concatenate([np.ones_like(ends), ranks, ends])
-        wanted = np.clip(np.array([*QUANTILES.values()]) * (self.n + 1), 1, self.n)
-        # The first whose rank reaches it; never row 0, so that there is one before.
-        above = np.stack([(ranks[1:] < rank).sum(axis=0) + 1 for rank in wanted])
+        targets = np.clip(np.array([*QUANTILES.values()]) * (self.n + 1), 1, self.n)
+        # The first row whose rank reaches the target; never row 0, so a row precedes it.
+        above = np.stack([(ranks[1:] < rank).sum(axis=0) + 1 for rank in targets])
         r1, r2 = (np.take_along_axis(ranks, rows, axis=0) for rows in (above - 1, above))
         v1, v2 = (np.take_along_axis(values, rows, axis=0) for rows in (above - 1, above))
-        share = (wanted[:, None] - r1) / np.maximum(r2 - r1, 1)
-        found: NDArray[np.float64] = v1 + share * (v2 - v1)
-        return found
+        share = (targets[:, None] - r1) / np.maximum(r2 - r1, 1)
+        interpolated: NDArray[np.float64] = v1 + share * (v2 - v1)
+        return interpolated
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """All that a later run needs to go on, as arrays."""
+        """Return the state from which a later run resumes, as arrays."""
         names = ("mean", "squares", "knots", "counts", "low", "high")
         return {"n": np.array(self.n)} | {name: getattr(self, name) for name in names}
 
     @classmethod
-    def of(cls, state: Mapping[str, NDArray[np.generic]]) -> DrawStats:
-        """Go on from a `state`."""
-        found = cls(len(state["mean"]))
+    def from_state(cls, state: Mapping[str, NDArray[np.generic]]) -> DrawStats:
+        """Resume from a `state`."""
+        stats = cls(len(state["mean"]))
         for name, value in state.items():
-            setattr(found, name, int(value) if name == "n" else value)
-        return found
+            setattr(stats, name, int(value) if name == "n" else value)
+        return stats

@@ -1,4 +1,4 @@
-"""Draws of expression profiles for the slides that a fold's training didn't see."""
+"""Fold sampling: draws and points of the slides of a fold, written to a draw file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slide2rna.core.config import Settings
 from slide2rna.core.devices import compile_model, release_freed_memory
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import log, progress
+from slide2rna.core.settings import SampleSettings
 from slide2rna.data.fold_rows import FoldRows
 from slide2rna.flow import one_step
 from slide2rna.flow.velocity import RNAFM
@@ -28,7 +28,7 @@ from slide2rna.sampling.draw_summary import BYTES_PER_GENE, DrawStats
 
 
 class RowArray(Protocol):
-    """Bags in memory, or on disk (`bag_file.StoredRows`)."""
+    """An array of bags in memory, or on disk (`bag_file.StoredRows`)."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -41,7 +41,7 @@ def sample_fold(
     meta: dict[str, Any],
     bags: tuple[RowArray, RowArray],
     rows: FoldRows,
-    settings: Settings,
+    settings: SampleSettings,
     seed: int,
     fold: int,
     label: str,
@@ -51,8 +51,8 @@ def sample_fold(
 ) -> None:
     """Predict all rows and write draws, points and their summary.
 
-    Val slides get their point alone, since val ranks genes and nothing else: draws are dear. A
-    network that isn't generative gives points and no draws.
+    Val slides get only points, since val only ranks genes and draws are expensive. A network that
+    isn't generative gives only points.
 
     Parameters
     ----------
@@ -67,12 +67,12 @@ def sample_fold(
     label
         The run's name among the cohort's models.
     out, summary
-        zarr group and Parquet table.
+        Paths of the zarr group and the Parquet table.
 
     Raises
     ------
     StageError
-        The bags don't fit the model, or predictions aren't finite.
+        The bags don't match the model, or predictions aren't finite.
     """
     one_step.check(meta, settings)
     means, _ = bags
@@ -94,7 +94,7 @@ def sample_fold(
     shape = (len(rows.slide_ids), draws, len(genes))
     file = DrawFile(Path(out), shape, settings["keep"] == "draws", job.key(model))
     done = set(file.done)
-    left = [i for i, name in enumerate(rows.slide_ids) if name not in done]
+    remaining = [i for i, name in enumerate(rows.slide_ids) if name not in done]
     attributes: dict[str, Any] = {
         "slide_ids": rows.slide_ids,
         "parts": rows.parts,
@@ -104,15 +104,15 @@ def sample_fold(
     }
     if isinstance(model, RNAFM):
         compile_model(model, settings["compile"], device)
-        _draw_all(model, job, file, left)
+        _draw_all(model, job, file, remaining)
         attributes |= {key: settings[key] for key in ("steps", "solver", "guidance")}
-        attributes["draw_seconds"] = file.seconds / max(1, sum(map(_is_drawn, rows.parts)))
+        attributes["draw_seconds"] = file.seconds / max(1, sum(map(_needs_draws, rows.parts)))
         if settings["guidance"] != 1:
             note = "guided draws aren't from p(x given y): no coverage is claimed"
             attributes["note"] = note
             log.warning("guidance %g: %s", settings["guidance"], note)
     else:
-        _predict_all(model, job, file, left)
+        _predict_all(model, job, file, remaining)
     release_freed_memory()
     file.summarise(rows, genes, Path(summary))
     file.finish(attributes)
@@ -120,11 +120,11 @@ def sample_fold(
 
 @dataclass(frozen=True)
 class _Job:
-    """What the predictions of a fold depend on, but for the network; see `run`."""
+    """Inputs of a fold's predictions other than the network; see `sample_fold`."""
 
     bags: tuple[RowArray, RowArray]
     rows: FoldRows
-    settings: Settings
+    settings: SampleSettings
     seed: int
     fold: int
     device: torch.device
@@ -133,14 +133,14 @@ class _Job:
         return draw.noise(self.seed, self.fold, self.rows.slide_ids[row], rows, width, kind, first)
 
     def read(self, block: list[int]) -> tuple[Tensor, Tensor]:
-        """Means and sizes of a few slides' bags."""
-        where = self.rows.bag[block]
-        means, sizes = (torch.from_numpy(array[where]).to(self.device) for array in self.bags)
+        """Read means and sizes of a block of slides' bags."""
+        bag_rows = self.rows.bag[block]
+        means, sizes = (torch.from_numpy(array[bag_rows]).to(self.device) for array in self.bags)
         return means, sizes
 
     def check(self, z: Tensor, block: list[int]) -> None:
         if not bool(z.isfinite().all()):
-            first, last = (self.rows.slide_ids[block[place]] for place in (0, -1))
+            first, last = (self.rows.slide_ids[block[position]] for position in (0, -1))
             raise StageError(
                 f"fold {self.fold}, slides {first} to {last}",
                 "predictions aren't finite",
@@ -148,9 +148,9 @@ class _Job:
             )
 
     def key(self, model: RNAFM | Regressor) -> str:
-        """Digest of all that the values depend on; nothing is copied but one bag at a time.
+        """Hash all inputs of the values, reading one bag at a time.
 
-        The memory budget isn't in it: with a smaller one, a run goes on where it was.
+        The memory budget isn't included, so a run with a smaller budget can resume.
         """
         digest = hashlib.sha256()
         for value in model.state_dict().values():
@@ -158,38 +158,42 @@ class _Job:
         for array in self.bags:
             for row in self.rows.bag:
                 digest.update(np.ascontiguousarray(array[row]).tobytes())
-        told = sorted((name, value) for name, value in self.settings.items() if name != "memory_mb")
+        settings = sorted(
+            (name, value) for name, value in self.settings.items() if name != "memory_mb"
+        )
         names = [self.rows.slide_ids, self.rows.parts]
-        digest.update(json.dumps([told, self.seed, self.fold, *names]).encode())
+        digest.update(json.dumps([settings, self.seed, self.fold, *names]).encode())
         return digest.hexdigest()
 
 
-def _is_drawn(part: str) -> bool:
-    """Val ranks genes by points and needs no draws."""
+def _needs_draws(part: str) -> bool:
+    """Return True unless the part is val, which ranks genes by points and needs no draws."""
     return part != "val"
 
 
-def _draw_all(model: RNAFM, job: _Job, file: DrawFile, left: list[int]) -> None:
+def _draw_all(model: RNAFM, job: _Job, file: DrawFile, remaining: list[int]) -> None:
     draws, rows = job.settings["draws"], job.rows
     memory_mb = job.settings["memory_mb"]
-    # With more than a chunk of draws a slide at a time, so that one slide's statistics are kept.
+    # With more than a chunk of draws, one slide at a time, so memory holds one slide's statistics.
     streamed = draws > DRAWS_PER_CHUNK
     if streamed and job.device.type == "cpu":
         memory_mb -= model.pathways.n_genes * BYTES_PER_GENE // 2**20
     limit = draw.rows_per_chunk(model, memory_mb, job.device)
     slides = 1 if streamed else max(1, limit // draws)
-    for block in progress(list(_blocks(left, slides)), f"fold {job.fold}: sampling"):
+    for block in progress(list(_blocks(remaining, slides)), f"fold {job.fold}: sampling"):
         with torch.inference_mode():
             image = model.encode_image(*job.read(block))
-        drawn = [place for place, row in enumerate(block) if _is_drawn(rows.parts[row])]
+        drawn = [position for position, row in enumerate(block) if _needs_draws(rows.parts[row])]
         stats: dict[int, DrawStats] = {}
         seconds = 0.0
         if drawn:
-            which = [block[place] for place in drawn]
-            stats, seconds = _draw_slides(model, job, file, image[drawn], which, limit)
-        for place, row in enumerate(block):
+            drawn_rows = [block[position] for position in drawn]
+            stats, seconds = _draw_slides(model, job, file, image[drawn], drawn_rows, limit)
+        for position, row in enumerate(block):
             white = job.noise(row, job.settings["mean_pairs"], model.noise_width, "mean")
-            mean, spread = draw.point(model, image[place : place + 1], white.to(job.device), limit)
+            mean, spread = draw.point(
+                model, image[position : position + 1], white.to(job.device), limit
+            )
             values = {"point": mean.cpu().numpy(), "point_spread": spread.cpu().numpy()}
             share = 0.0
             if row in stats:
@@ -197,14 +201,14 @@ def _draw_all(model: RNAFM, job: _Job, file: DrawFile, left: list[int]) -> None:
                 share = seconds / len(stats)
             file.write(row, rows.slide_ids[row], values, share)
         if limit < draw.CPU_ROWS and job.device.type == "cpu":
-            # The budget binds: pieces that don't fit again would add up from slide to slide.
+            # The budget is tight: fragmented memory would accumulate from slide to slide.
             release_freed_memory()
 
 
 def _draw_slides(
     model: RNAFM, job: _Job, file: DrawFile, image: Tensor, block: list[int], limit: int
 ) -> tuple[dict[int, DrawStats], float]:
-    """All draws of a few slides, a chunk at a time; their statistics by row, and seconds taken."""
+    """Draw a block of slides chunk by chunk; return statistics by row, and seconds taken."""
     draws, width, name = job.settings["draws"], model.noise_width, job.rows.slide_ids[block[0]]
     stats, seconds = {row: DrawStats(model.pathways.n_genes) for row in block}, 0.0
     if len(block) == 1:
@@ -212,15 +216,15 @@ def _draw_slides(
     for first in range(stats[block[0]].n, draws, DRAWS_PER_CHUNK):
         count = min(DRAWS_PER_CHUNK, draws - first)
         white = torch.empty(len(block), count, width)
-        for place, row in enumerate(block):
-            white[place] = job.noise(row, count, width, "draws", first)
+        for position, row in enumerate(block):
+            white[position] = job.noise(row, count, width, "draws", first)
         began = time.perf_counter()
         z = draw.draw(model, image, white.to(job.device), job.settings, limit)
         job.check(z, block)
         seconds += time.perf_counter() - began
         del white
-        for place, row in enumerate(block):
-            values = model.restore(z[place]).cpu().numpy()
+        for position, row in enumerate(block):
+            values = model.restore(z[position]).cpu().numpy()
             file.write_draws(row, first, values)
             stats[row].add(values)
         if first + count < draws:
@@ -229,8 +233,8 @@ def _draw_slides(
 
 
 @torch.inference_mode()
-def _predict_all(model: Regressor, job: _Job, file: DrawFile, left: list[int]) -> None:
-    blocks = list(_blocks(left, REGRESSION_ROWS))
+def _predict_all(model: Regressor, job: _Job, file: DrawFile, remaining: list[int]) -> None:
+    blocks = list(_blocks(remaining, REGRESSION_ROWS))
     for block in progress(blocks, f"fold {job.fold}: predicting"):
         z = model(*job.read(block))
         job.check(z, block)

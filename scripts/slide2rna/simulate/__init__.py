@@ -1,1 +1,1 @@
-"""Simulated cohorts: the law that generates expression, and the slides that show it."""
+"""Simulated cohorts: the law that generates expression, and slides that match it."""

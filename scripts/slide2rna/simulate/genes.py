@@ -1,6 +1,6 @@
-"""The demo's genes: real symbols in modules that GO names, so that pathways carry signal.
+"""Genes of the demo: real symbols in modules from GO, so that pathways carry signal.
 
-`python -m slide2rna.demo_genes OBO ANNOTATIONS GENES OUT` (in scripts/) wrote
+`python -m slide2rna.simulate.genes OBO ANNOTATIONS GENES OUT` (in scripts/) wrote
 resources/demo/genes.tsv; a test repeats it.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from slide2rna.core import files
 
 # Module: its GO roots and its number of genes. Six modules follow a tissue class, one follows
-# the hidden subtype, `none` follows nothing. 922 of 2,048 genes (45 %) follow a class.
+# the hidden subtype, `none` follows neither. 922 of 2,048 genes (45 %) follow a class.
 MODULES: dict[str, tuple[tuple[str, ...], int]] = {
     "tumour": (("mitotic cell cycle", "DNA replication", "chromosome segregation"), 222),
     "stroma": (
@@ -35,10 +35,10 @@ N_GENES = 2048
 def choose(obo: Path, annotations: Path, gene_list: Path) -> list[tuple[str, str]]:
     """Choose genes and modules.
 
-    A gene's score in a module is the number of its direct annotations below the module's roots;
-    it belongs to the module with the largest share of its annotations, and each module takes its
-    highest scores first. Genes below no root fill up as `none`, most annotated first. Ties go by
-    symbol.
+    A gene's score in a module is the number of its direct annotations below the module's roots.
+    It belongs to the module with the largest share of its annotations, and each module takes the
+    highest scores first. The module `none` is filled up with genes below no root, most annotated
+    first. Ties are broken by symbol.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def choose(obo: Path, annotations: Path, gene_list: Path) -> list[tuple[str, str
     annotations : Path
         Gzipped table symbol, go_id, evidence with direct biological-process annotations.
     gene_list : Path
-        CSV with the column `gene`; others are not chosen.
+        CSV with the column `gene`; only its genes are chosen.
 
     Returns
     -------
@@ -56,28 +56,28 @@ def choose(obo: Path, annotations: Path, gene_list: Path) -> list[tuple[str, str
     """
     names, ancestors = _read_obo(obo)
     roots = {
-        module: {term for term, name in names.items() if name in wanted}
-        for module, (wanted, _) in MODULES.items()
+        module: {term for term, name in names.items() if name in root_names}
+        for module, (root_names, _) in MODULES.items()
     }
     with open(gene_list, encoding="utf-8", newline="") as handle:
-        known = {row["gene"] for row in csv.DictReader(handle)}
+        allowed = {row["gene"] for row in csv.DictReader(handle)}
     terms: dict[str, set[str]] = defaultdict(set)
     with gzip.open(annotations, "rt", encoding="utf-8", newline="") as table:
         for row in csv.DictReader(table, delimiter="\t"):
-            if row["symbol"] in known and row["evidence"] != "ND":
+            if row["symbol"] in allowed and row["evidence"] != "ND":
                 terms[row["symbol"]].add(row["go_id"])
     ranked: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for gene, own in terms.items():
+    for gene, gene_terms in terms.items():
         score = Counter(
             module
-            for term in own
-            for module, tops in roots.items()
-            if tops & ancestors.get(term, frozenset())
+            for term in gene_terms
+            for module, module_roots in roots.items()
+            if module_roots & ancestors.get(term, frozenset())
         )
         # the first of MODULES wins a tie: Counter keeps insertion order, max is stable by key
         best = max(MODULES, key=lambda module: score[module])
         module = best if score[best] else "none"
-        ranked[module].append((-(score[best] or len(own)), gene))
+        ranked[module].append((-(score[best] or len(gene_terms)), gene))
     chosen = [
         (gene, module)
         for module, (_, size) in MODULES.items()
@@ -88,7 +88,7 @@ def choose(obo: Path, annotations: Path, gene_list: Path) -> list[tuple[str, str
 
 
 def _read_obo(path: Path) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
-    """Names and ancestors (itself included, over is_a and every relationship) of all terms."""
+    """Read names and ancestors (the term included, by is_a and all relationships) of all terms."""
     names: dict[str, str] = {}
     parents: dict[str, set[str]] = defaultdict(set)
     term = ""

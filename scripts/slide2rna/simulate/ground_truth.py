@@ -1,14 +1,14 @@
-"""The known law of expression given tissue: what the demo and the law cohort are drawn from.
+"""Ground truth: the law of expression given tissue, from which demo and law cohorts are drawn.
 
 For a patient with tissue shares pi (6 classes) and site in {A, B}, in log2(x+1) units,
 
     x_g = mu_g(pi) + effect_g [site = B] + shift_g z + sum_j L_gj f_j + psi_g e_g
     mu_g(pi) = log2(1 + sum_k pi_k s_gk),    z | pi ~ Bernoulli(p(pi)),    f, e ~ N(0, I).
 
-mu_g is an area-weighted mixture of per-tissue profiles, as bulk RNA is; it is constant for genes
+mu_g is an area-weighted mixture of per-tissue profiles, as in bulk RNA; it is constant for genes
 that don't depend on morphology. Given (pi, site) each gene is a mixture of two Gaussians with
-one sd, so mean, sd, cdf and CRPS have closed forms and quantiles follow by bisection. Draws are
-clipped at 0, which `headroom` in law.yaml keeps below one in 10^8.
+one sd, so mean, sd, cdf and CRPS have closed forms, and quantiles follow by bisection. Draws are
+clipped at 0; `headroom` in law.yaml keeps this below one draw in 10^8.
 """
 
 from __future__ import annotations
@@ -50,16 +50,17 @@ class Law:
 
     @property
     def residual_sd(self) -> Floats:
-        """Sd of each mixture component (G,)."""
+        """Return the sd of each mixture component (G,)."""
         return np.sqrt(np.square(self.loadings).sum(1) + np.square(self.noise))
 
     def subtype_probability(self, pi: ArrayLike) -> Floats:
-        """P(z = 1 | pi), shape pi.shape[:-1]."""
-        own = self.spec["subtype"]
-        return expit(own["intercept"] + own["slope"] * (np.asarray(pi)[..., 0] - own["centre"]))
+        """Return P(z = 1 | pi), shape pi.shape[:-1]."""
+        subtype = self.spec["subtype"]
+        excess = np.asarray(pi)[..., 0] - subtype["centre"]
+        return expit(subtype["intercept"] + subtype["slope"] * excess)
 
     def base_mean(self, pi: ArrayLike, site: ArrayLike) -> Floats:
-        """Mean at z = 0.
+        """Return the mean at z = 0.
 
         Parameters
         ----------
@@ -75,23 +76,23 @@ class Law:
         return np.log2(1 + np.asarray(pi) @ self.profiles.T) + at_b[..., None] * self.effect
 
     def mean(self, pi: ArrayLike, site: ArrayLike) -> Floats:
-        """E[x | pi, site] (..., G)."""
+        """Return E[x | pi, site] (..., G)."""
         return self.base_mean(pi, site) + self.subtype_probability(pi)[..., None] * self.shift
 
     def sd(self, pi: ArrayLike, site: ArrayLike) -> Floats:
-        """Sd of x given pi and site (..., G); `site` is taken for symmetry, it only moves means."""
+        """Return the sd of x given pi and site (..., G); `site` moves only means and is ignored."""
         p = self.subtype_probability(pi)[..., None]
         return np.sqrt(self.residual_sd**2 + p * (1 - p) * self.shift**2)
 
     def cdf(self, x: ArrayLike, pi: ArrayLike, site: ArrayLike) -> Floats:
-        """P(X <= x | pi, site) (..., G)."""
+        """Return P(X <= x | pi, site) (..., G)."""
         p = self.subtype_probability(pi)[..., None]
         gap = np.asarray(x) - self.base_mean(pi, site)
         scale = self.residual_sd
         return (1 - p) * ndtr(gap / scale) + p * ndtr((gap - self.shift) / scale)
 
     def quantile(self, q: float, pi: ArrayLike, site: ArrayLike) -> Floats:
-        """The q-quantile of each gene (..., G), by bisection to 1e-9."""
+        """Return the q-quantile of each gene (..., G), by bisection to 1e-9."""
         low = self.base_mean(pi, site) + np.minimum(self.shift, 0) - 10 * self.residual_sd
         high = low + np.abs(self.shift) + 20 * self.residual_sd
         while np.max(high - low) > 1e-9:
@@ -101,7 +102,7 @@ class Law:
         return (low + high) / 2
 
     def crps(self, x: ArrayLike, pi: ArrayLike, site: ArrayLike) -> Floats:
-        """Continuous ranked probability score of x under the law (..., G).
+        """Return the continuous ranked probability score of x under the law (..., G).
 
         Closed form for Gaussian mixtures: Grimit, Gneiting, Berrocal, Johnson (2006), The
         continuous ranked probability score for circular variables and its application to
@@ -115,14 +116,14 @@ class Law:
         return near - same / 2 - p * (1 - p) * _absolute(self.shift, pair)
 
     def attainable_r(self, pi: ArrayLike, site: ArrayLike) -> Floats:
-        """Correlation over a population (rows of pi) of E[x | pi, site] with x (G,)."""
+        """Return the correlation (G,) of E[x | pi, site] with x over a population (rows of pi)."""
         signal = self.mean(pi, site).var(0)
         return np.sqrt(signal / (signal + np.square(self.sd(pi, site)).mean(0)))
 
     def sample(
         self, pi: ArrayLike, site: ArrayLike, n: int, rng: np.random.Generator
     ) -> tuple[Floats, NDArray[np.int64]]:
-        """`n` joint draws (..., n, G) and their subtypes z (..., n)."""
+        """Draw `n` joint samples (..., n, G) and their subtypes z (..., n)."""
         pi = np.asarray(pi, float)
         rows = (*pi.shape[:-1], n)
         z = (rng.random(rows) < self.subtype_probability(pi)[..., None]).astype(np.int64)
@@ -132,25 +133,25 @@ class Law:
         return np.maximum(x, 0), z
 
     def draw(self, pi: ArrayLike, site: ArrayLike, n: int, rng: np.random.Generator) -> Floats:
-        """`n` joint draws of all genes for each row of pi, shape (..., n, G)."""
+        """Draw `n` joint samples of all genes for each row of pi, shape (..., n, G)."""
         return self.sample(pi, site, n, rng)[0]
 
     def patients(self, n: int, rng: np.random.Generator) -> tuple[Floats, list[str]]:
-        """Shares (n, K) and sites of `n` patients; a fixed share of them comes from site B."""
+        """Draw shares (n, K) and sites of `n` patients; a fixed share of them comes from site B."""
         pi = _patients(self.spec, n, rng)
         sites = np.repeat("A", n)
         sites[rng.permutation(n)[: round(n * self.spec["site_b_share"])]] = "B"
         return pi, sites.tolist()
 
     def slide_shares(self, pi: ArrayLike, rng: np.random.Generator) -> Floats:
-        """Shares of one slide (K,), a little off its patient's."""
+        """Draw the shares of one slide (K,), close to its patient's."""
         jittered = rng.dirichlet(np.asarray(pi) * self.spec["slide_concentration"])
         return _floored(jittered, self.spec["floor"])
 
 
 @cache
-def truth(path: Path = FILE) -> Law:
-    """The law with all its parameters, restored from law.yaml and its seed alone."""
+def load_law(path: Path = FILE) -> Law:
+    """Return the law with all its parameters, derived from law.yaml and its seed alone."""
     spec = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert tuple(spec["classes"]) == CLASSES, "classes of law.yaml are fixed"
     with open(path.parent / spec["genes"], encoding="utf-8", newline="") as handle:
@@ -169,7 +170,7 @@ def truth(path: Path = FILE) -> Law:
 
 
 def _absolute(mean: Floats, sd: Floats) -> Floats:
-    """E|X| of a Gaussian."""
+    """Return E|X| of a Gaussian."""
     ratio = mean / sd
     density = np.exp(-(ratio**2) / 2) / np.sqrt(2 * np.pi)
     return 2 * sd * density + mean * (2 * ndtr(ratio) - 1)
@@ -201,13 +202,14 @@ def _site_effect(spec: dict[str, Any], n: int, rng: np.random.Generator) -> Floa
 
 
 def _shift(spec: dict[str, Any], modules: NDArray[Any], rng: np.random.Generator) -> Floats:
-    """Shift of each gene at z = 1 in units of its sd; the module `subtype` first."""
-    own, n = spec["subtype"], len(modules)
+    """Draw each gene's shift at z = 1 in units of its sd; the module `subtype` comes first."""
+    subtype, n = spec["subtype"], len(modules)
     order = rng.permutation(n)
     order = order[np.argsort(modules[order] != "subtype", kind="stable")]
-    hit = order[: round(n * own["share"])]
+    hit = order[: round(n * subtype["share"])]
     shift = np.zeros(n)
-    shift[hit] = _between(own["shift"], len(hit), rng) * _signs(len(hit), own["positive"], rng)
+    size = _between(subtype["shift"], len(hit), rng)
+    shift[hit] = size * _signs(len(hit), subtype["positive"], rng)
     return shift
 
 
@@ -219,22 +221,23 @@ def _profiles(
     multiple: Floats,
     rng: np.random.Generator,
 ) -> tuple[Floats, Floats]:
-    """Profiles s_gk (G, K) whose contrast gives the drawn signal strength, and the final sd."""
-    own, n = spec["morphology"], len(modules)
+    """Return profiles s_gk (G, K) with the drawn signal strength, and the final sd."""
+    morphology, n = spec["morphology"], len(modules)
     home = np.array([CLASSES.index(m) if m in CLASSES else -1 for m in modules])
-    sign = _signs(n, own["positive"], rng)
-    direction = rng.uniform(-own["jitter"], own["jitter"], (n, len(CLASSES)))
+    sign = _signs(n, morphology["positive"], rng)
+    jitter = morphology["jitter"]
+    direction = rng.uniform(-jitter, jitter, (n, len(CLASSES)))
     direction[np.arange(n), home] = sign
     direction[home < 0] = 0
-    limit = np.where(sign > 0, own["max_contrast"], own["max_negative"])
+    limit = np.where(sign > 0, morphology["max_contrast"], morphology["max_negative"])
     lowest = np.minimum(effect, 0) + np.minimum(multiple, 0) * sd
     lowest += limit * np.minimum(direction.min(1), 0)  # the poorest tissue, alone
     base = np.maximum(_between(spec["base"], n, rng), spec["headroom"] * sd - lowest)
-    target = _between(own["attainable"], n, rng)
-    # var(mu) / (var(mu) + sd^2) = target^2 over a reference population; the few genes with a
-    # subtype or site effect on top end up elsewhere, which attainable_r tells
+    target = _between(morphology["attainable"], n, rng)
+    # var(mu) / (var(mu) + sd^2) = target^2 over a reference population; the few genes with an
+    # additional subtype or site effect deviate, as attainable_r shows
     pi = _patients(spec, 400, seeds.rng_for(spec["seed"], "law", "reference"))
-    wanted = target / np.sqrt(1 - target**2) * sd
+    target_spread = target / np.sqrt(1 - target**2) * sd
 
     def spread(contrast: Floats, rows: NDArray[np.intp]) -> Floats:
         linear = 2 ** (base[rows, None] + contrast[:, None] * direction[rows])
@@ -244,25 +247,25 @@ def _profiles(
     low, high = np.zeros(len(rows)), limit[rows].copy()
     for _ in range(24):
         middle = (low + high) / 2
-        short = spread(middle, rows) < wanted[rows]
+        short = spread(middle, rows) < target_spread[rows]
         low, high = np.where(short, middle, low), np.where(short, high, middle)
     contrast = np.zeros(n)
     contrast[rows] = (low + high) / 2
     sd = sd.copy()
-    sd[rows] *= np.minimum(1, spread(contrast[rows], rows) / wanted[rows])
+    sd[rows] *= np.minimum(1, spread(contrast[rows], rows) / target_spread[rows])
     return 2 ** (base[:, None] + contrast[:, None] * direction), sd
 
 
 def _residual(
     spec: dict[str, Any], modules: tuple[str, ...], sd: Floats, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Loadings (G, F), one factor per gene, and noise (G,): a module shares its factor."""
-    own, n = spec["residual"], len(modules)
+    """Draw loadings (G, F), one factor per gene, and noise (G,); a module shares its factor."""
+    residual, n = spec["residual"], len(modules)
     names = (*CLASSES, "subtype")
-    drawn = rng.integers(0, own["factors"], n)
+    drawn = rng.integers(0, residual["factors"], n)
     factor = np.array([names.index(m) if m in names else drawn[g] for g, m in enumerate(modules)])
-    shared = _between(own["shared"], n, rng)
-    loadings = np.zeros((n, own["factors"]))
-    loadings[np.arange(n), factor % own["factors"]] = sd * np.sqrt(shared)
-    loadings *= _signs(n, own["positive"], rng)[:, None]
+    shared = _between(residual["shared"], n, rng)
+    loadings = np.zeros((n, residual["factors"]))
+    loadings[np.arange(n), factor % residual["factors"]] = sd * np.sqrt(shared)
+    loadings *= _signs(n, residual["positive"], rng)[:, None]
     return loadings, sd * np.sqrt(1 - shared)

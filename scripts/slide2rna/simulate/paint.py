@@ -1,9 +1,9 @@
-"""Paints H&E-like tissue at 0.5 um/px with given area shares of six tissue classes.
+"""Painter of H&E-like tissue at 0.5 um/px with prescribed area shares of six tissue classes.
 
-A smooth label map is cut from Gaussian fields at quantiles, so that the shares come out right;
-eosin comes from one texture per class, nuclei from a library of stamps, and colour from two
-optical densities (Beer-Lambert) with stain vectors that depend on the site and jitter by slide.
-It looks like H&E to an encoder that was trained on photographs; no pathologist is asked to agree.
+A smooth label map is cut from Gaussian fields at quantiles, so that the shares are exact. Eosin
+comes from one texture per class, nuclei from a library of stamps, and colour from two optical
+densities (Beer-Lambert) with stain vectors that depend on the site and jitter by slide. It looks
+like H&E to an encoder that was trained on photographs; it isn't meant to convince a pathologist.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from slide2rna.core import seeds
+from slide2rna.core.types import Px
 from slide2rna.simulate.ground_truth import CLASSES
-from slide2rna.simulate.textures import PATCH_PX, eosin, stamps
+from slide2rna.simulate.textures import PATCH_PX, stamps, texture
 
 CELL_PX = 4  # edge of a label map's cell
 TUMOUR, STROMA, FAT, LUMEN, LYMPHOCYTES, NECROSIS = range(len(CLASSES))
 GLASS = 255
 
-# Optical density (R, G, B) of one unit of each stain, and the light that glass lets through.
+# Optical density (R, G, B) of one unit of each stain, and the light that glass transmits.
 STAINS = {
     "A": (((0.62, 0.72, 0.31), (0.09, 0.70, 0.34)), (244, 243, 245)),
     "B": (((0.58, 0.62, 0.22), (0.08, 0.62, 0.46)), (241, 237, 228)),
 }
-# Distance of field lumps, in px, of each class that is cut from a field of its own.
+# Distance between field lumps, in px, for each class with a separate field.
 LUMP_PX = {FAT: 560, NECROSIS: 420, TUMOUR: 380, LYMPHOCYTES: 170, LUMEN: 120}
-# Kind of nucleus, distance between nuclei in px, share of them that is drawn.
+# Kind of nucleus, distance between nuclei in px, share of the nuclei that is drawn.
 NUCLEI: dict[int, tuple[tuple[str, int, float], ...]] = {
     TUMOUR: (("tumour", 24, 0.93), ("lymphocyte", 110, 0.5)),
     STROMA: (("fibroblast", 46, 0.75), ("lymphocyte", 120, 0.5)),
@@ -44,11 +45,11 @@ NUCLEI: dict[int, tuple[tuple[str, int, float], ...]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What to paint. Shares add up to 1 over the tissue; `cover` is tissue's share of the slide."""
+    """Plan of a slide. Shares add up to 1 over tissue; `cover` is tissue's share of the slide."""
 
     slide_id: str
-    width_px: int
-    height_px: int
+    width_px: Px
+    height_px: Px
     shares: tuple[float, ...]
     site: str
     cover: float = 0.78
@@ -65,7 +66,7 @@ def paint(plan: Plan, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]
     shares : array (6,)
         Area shares as painted, in the order of `CLASSES`.
     tissue_px : int
-        Tissue's area, lumen included.
+        Area of the tissue, lumens included.
     """
     rng = seeds.rng_for(seed, "paint", plan.slide_id)
     labels = _upsample(label_map(plan, rng), plan.height_px, plan.width_px, rng)
@@ -79,7 +80,7 @@ def paint(plan: Plan, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]
 
 
 def label_map(plan: Plan, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Class of each cell of `CELL_PX`, or `GLASS`; shares are exact but for rounding."""
+    """Return the class of each cell of `CELL_PX`, or `GLASS`; shares are exact up to rounding."""
     rows, columns = -(-plan.height_px // CELL_PX), -(-plan.width_px // CELL_PX)
     y, x = np.ogrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
     outline = 0.16 * _field(rows, columns, 520, rng) - (np.abs(x) ** 3.2 + np.abs(y) ** 3.2)
@@ -88,7 +89,7 @@ def label_map(plan: Plan, rng: np.random.Generator) -> NDArray[np.uint8]:
     inside = _top(outline.ravel(), np.arange(rows * columns), round(plan.cover * rows * columns))
     labels[inside] = STROMA
     fields = {k: _field(rows, columns, lump, rng).ravel() for k, lump in LUMP_PX.items()}
-    # necrosis lies in the tumour's middle, lumens in the tumour, lymphocytes at its rim
+    # necrosis lies in the middle of the tumour, lumens in the tumour, lymphocytes at its rim
     fields[NECROSIS] += 0.8 * fields[TUMOUR]
     fields[LYMPHOCYTES] -= 0.5 * np.abs(fields[TUMOUR] - 0.3)
     fields[TUMOUR] -= 0.35 * fields[FAT]
@@ -103,15 +104,15 @@ def label_map(plan: Plan, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _top(field: NDArray[np.float64], cells: NDArray[np.intp], n: int) -> NDArray[np.intp]:
-    """The `n` of `cells` where `field` is highest."""
+    """Return the `n` of `cells` where `field` is highest."""
     n = min(n, len(cells))
     if n == 0:
         return cells[:0]
     return cells[np.argpartition(-field[cells], n - 1)[:n]]
 
 
-def _field(rows: int, columns: int, lump_px: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A smooth field of unit variance: cubic splines through white noise, in two octaves."""
+def _field(rows: int, columns: int, lump_px: Px, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw a smooth field of unit variance: cubic splines through white noise, in two octaves."""
     total = np.zeros((rows, columns))
     for octave, weight in ((1.0, 1.0), (0.45, 0.4)):
         step = max(2.0, lump_px * octave / 2 / CELL_PX)
@@ -125,7 +126,7 @@ def _field(rows: int, columns: int, lump_px: int, rng: np.random.Generator) -> N
 def _upsample(
     cells: NDArray[np.uint8], height: int, width: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Labels at full resolution, their borders roughened so that no cell edge shows."""
+    """Return labels at full resolution, with borders roughened so that no cell edge shows."""
     dy, dx = _roughness()
     y0, x0 = rng.integers(0, PATCH_PX, 2)
     rows, columns = (np.arange(height) + y0) % PATCH_PX, (np.arange(width) + x0) % PATCH_PX
@@ -139,36 +140,36 @@ def _upsample(
 @cache
 def _roughness() -> tuple[NDArray[np.int8], NDArray[np.int8]]:
     rng = seeds.rng_for(0, "paint", "roughness")
-    both = []
+    displacements = []
     for _ in range(2):
         noise = ndimage.gaussian_filter(rng.standard_normal((PATCH_PX, PATCH_PX)), 4, mode="wrap")
-        both.append(np.rint(np.clip(noise / noise.std() * 2, -6, 6)).astype(np.int8))
-    return both[0], both[1]
+        displacements.append(np.rint(np.clip(noise / noise.std() * 2, -6, 6)).astype(np.int8))
+    return displacements[0], displacements[1]
 
 
 def _planes(
     labels: NDArray[np.uint8], rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Amounts of eosin and of haematoxylin without nuclei, 200 a unit of optical density."""
+    """Return amounts of eosin and haematoxylin without nuclei, 200 per unit of optical density."""
     height, width = labels.shape
-    both = np.zeros((height, width), np.uint16)
+    stains = np.zeros((height, width), np.uint16)
     for k in range(len(CLASSES)):
         y0, x0 = rng.integers(0, PATCH_PX, 2)
-        patch = np.roll(eosin(k), (y0, x0), (0, 1))
+        patch = np.roll(texture(k), (y0, x0), (0, 1))
         patch = patch[:: rng.choice((-1, 1)), :: rng.choice((-1, 1))]
         repeats = (-(-height // PATCH_PX), -(-width // PATCH_PX))
-        np.copyto(both, np.tile(patch, repeats)[:height, :width], where=labels == k)
+        np.copyto(stains, np.tile(patch, repeats)[:height, :width], where=labels == k)
     uneven = _field(-(-height // CELL_PX), -(-width // CELL_PX), 700, rng)
     strength = np.clip(128 + 11 * uneven, 80, 170).astype(np.uint16)
     strength = strength.repeat(CELL_PX, 0).repeat(CELL_PX, 1)[:height, :width]
-    pink = ((both & 255) * strength) >> 7
-    return np.minimum(pink, 255).astype(np.uint8), (both >> 8).astype(np.uint8)
+    pink = ((stains & 255) * strength) >> 7
+    return np.minimum(pink, 255).astype(np.uint8), (stains >> 8).astype(np.uint8)
 
 
 def _stamp_nuclei(
     plane: NDArray[np.uint8], labels: NDArray[np.uint8], rng: np.random.Generator
 ) -> None:
-    """Draw each class's nuclei where their centre lies in it."""
+    """Draw the nuclei of each class whose centres lie in it."""
     height, width = plane.shape
     for k, kinds in NUCLEI.items():
         for kind, distance, share in kinds:
@@ -177,7 +178,7 @@ def _stamp_nuclei(
             y, x = np.meshgrid(
                 np.arange(0, height - size, distance * 0.87), np.arange(0, width - size, distance)
             )
-            x = x + distance / 2 * (np.arange(x.shape[1]) % 2)  # rows shifted: a hexagonal grid
+            x = x + distance / 2 * (np.arange(x.shape[1]) % 2)  # shifted: a hexagonal grid
             centres = np.stack([y.ravel(), x.ravel()])
             centres += rng.normal(0, distance * 0.2, centres.shape)
             keep = rng.random(centres.shape[1]) < share
@@ -199,7 +200,7 @@ def _colour(
     site: str,
     rng: np.random.Generator,
 ) -> NDArray[np.uint8]:
-    """RGB by Beer-Lambert through a table of all pairs of amounts."""
+    """Return RGB by Beer-Lambert, through a table of all pairs of amounts."""
     vectors, light = STAINS[site]
     jittered = np.array(vectors) * rng.normal(1, 0.05, (2, 3)) * rng.normal(1, 0.07, (2, 1))
     amounts = np.arange(256) / 200
@@ -212,7 +213,7 @@ def _colour(
 
 
 def _draw_pen(rgb: NDArray[np.uint8], rng: np.random.Generator) -> None:
-    """Felt-tip strokes over glass and the tissue's rim, in place."""
+    """Draw felt-tip strokes over glass and the tissue's rim, in place."""
     height, width = rgb.shape[:2]
     for ink, (y0, y1, x0, x1) in (
         ((0.25, 0.72, 0.42), (0.06, 0.85, 0.05, 0.10)),

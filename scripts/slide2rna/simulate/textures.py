@@ -1,4 +1,4 @@
-"""Textures and nuclei that the painter draws with; made once per process, the same everywhere."""
+"""Textures and nuclei for the painter; made once per process, identical on every machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slide2rna.core.seeds import rng_for
 from slide2rna.simulate.ground_truth import CLASSES
 
 PATCH_PX = 1024
-UNIT = 200  # amount of stain that has its vector's optical density
+UNIT = 200  # amount of stain with the optical density of its vector
 
 Floats = NDArray[np.float32]
 
@@ -30,8 +30,8 @@ VARIANTS = 64
 
 
 @cache
-def eosin(k: int) -> NDArray[np.uint16]:
-    """Texture of class `k` (PATCH_PX, PATCH_PX), seamless: eosin + 256 times haematoxylin."""
+def texture(k: int) -> NDArray[np.uint16]:
+    """Return class `k`'s seamless texture (PATCH_PX, PATCH_PX): eosin + 256 x haematoxylin."""
     rng = rng_for(0, "texture", CLASSES[k])
     pink, blue = _TEXTURES[CLASSES[k]](rng)
     amounts = [np.clip(np.rint(plane * UNIT), 0, 255).astype(np.uint16) for plane in (pink, blue)]
@@ -40,7 +40,7 @@ def eosin(k: int) -> NDArray[np.uint16]:
 
 @cache
 def stamps(kind: str) -> NDArray[np.uint8]:
-    """Haematoxylin of `VARIANTS` nuclei of a kind (VARIANTS, size, size)."""
+    """Return the haematoxylin of `VARIANTS` nuclei of a kind (VARIANTS, size, size)."""
     axes, spread, amount, amount_sd, roughness, nucleolus = KINDS[kind]
     rng = rng_for(0, "stamps", kind)
     half = int(np.ceil(axes[0] * (1 + 2.2 * spread))) + 2
@@ -70,7 +70,7 @@ def stamps(kind: str) -> NDArray[np.uint8]:
 
 
 def _noise(rng: np.random.Generator, *sigma: float) -> Floats:
-    """Seamless Gaussian noise of unit variance, smoothed by `sigma` px (or sigma_y, sigma_x)."""
+    """Draw seamless unit-variance Gaussian noise, smoothed by `sigma` px (or sigma_y, sigma_x)."""
     white = rng.standard_normal((PATCH_PX, PATCH_PX), dtype=np.float32)
     down, across = (sigma * 2)[:2]
     fy, fx = np.fft.fftfreq(PATCH_PX)[:, None], np.fft.rfftfreq(PATCH_PX)[None, :]
@@ -80,10 +80,10 @@ def _noise(rng: np.random.Generator, *sigma: float) -> Floats:
 
 
 def _warped(plane: Floats, rng: np.random.Generator, sigma: float, reach: float) -> Floats:
-    """The plane bent by a smooth displacement of `reach` px."""
+    """Warp the plane by a smooth displacement of `reach` px."""
     y, x = np.mgrid[:PATCH_PX, :PATCH_PX].astype(np.float32)
-    at = [y + reach * _noise(rng, sigma), x + reach * _noise(rng, sigma)]
-    return ndimage.map_coordinates(plane, at, order=1, mode="grid-wrap")
+    positions = [y + reach * _noise(rng, sigma), x + reach * _noise(rng, sigma)]
+    return ndimage.map_coordinates(plane, positions, order=1, mode="grid-wrap")
 
 
 def _stroma(rng: np.random.Generator) -> tuple[Floats, Floats]:
@@ -109,10 +109,11 @@ def _fat(rng: np.random.Generator) -> tuple[Floats, Floats]:
     grid[:, 1] += (grid[:, 0] / (PATCH_PX / n) % 2) * PATCH_PX / n / 2
     seeds = (grid + rng.normal(0, pitch * 0.13, grid.shape)) % PATCH_PX
     y, x = np.mgrid[:PATCH_PX, :PATCH_PX].astype(np.float32)
-    at = np.stack([y + 3 * _noise(rng, 14), x + 3 * _noise(rng, 14)], -1).reshape(-1, 2) % PATCH_PX
-    near, _ = cKDTree(seeds, boxsize=PATCH_PX).query(at, k=3)
-    gap = (near[:, 1] - near[:, 0]).reshape(y.shape)
-    corner = (near[:, 2] - near[:, 0]).reshape(y.shape)
+    pixels = np.stack([y + 3 * _noise(rng, 14), x + 3 * _noise(rng, 14)], -1)
+    tree = cKDTree(seeds, boxsize=PATCH_PX)
+    distances, _ = tree.query(pixels.reshape(-1, 2) % PATCH_PX, k=3)
+    gap = (distances[:, 1] - distances[:, 0]).reshape(y.shape)
+    corner = (distances[:, 2] - distances[:, 0]).reshape(y.shape)
     wall = np.exp(-((gap / 4.5) ** 2)) + 0.8 * np.exp(-((corner / 9) ** 2))
     pink = 0.035 + 0.30 * np.clip(wall, 0, 1) + 0.006 * _noise(rng, 2)
     blue = 0.02 * wall + 0.6 * (np.exp(-((corner / 7) ** 2)) > 0.55) * (_noise(rng, 40) > 0.7)

@@ -1,1 +1,1 @@
-"""Slides: download, reading, tissue masks, tiles, and the slides that failed."""
+"""Slides: download, reading, tissue masks, tiles, and failed slides."""

@@ -1,7 +1,7 @@
-"""Writes pyramidal Aperio TIFFs (.svs) that OpenSlide opens with vendor, mpp and power.
+"""Aperio writer: pyramidal TIFFs (.svs) that OpenSlide opens with vendor, mpp and power.
 
-Layout after https://openslide.org/formats/aperio/: full resolution in tiles first, a stripped
-thumbnail second, then the lower levels in tiles; the description carries AppMag and MPP.
+The layout follows https://openslide.org/formats/aperio/: full resolution in tiles first, a stripped
+thumbnail second, then the lower levels in tiles. The description carries AppMag and MPP.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slide2rna.core import files
+from slide2rna.core.types import Mpp
 
 TILE_PX = 256
 THUMBNAIL_PX = 768
@@ -25,25 +26,25 @@ def write(
     path: str | Path,
     rgb: NDArray[np.uint8],
     *,
-    mpp: float | None = 0.5,
+    mpp: Mpp | None = 0.5,
     power: float | None = 20,
     factors: Sequence[int] = (4, 16),
     quality: int = 80,
 ) -> None:
-    """Write an image as an Aperio slide, in one step; the same image gives the same bytes.
+    """Write an image as an Aperio slide, atomically; the same image gives the same bytes.
 
     Parameters
     ----------
     path : str or Path
-        Ends in .svs or .tif.
+        Path that ends in .svs or .tif.
     rgb : uint8 array (height, width, 3)
         Full resolution.
     mpp : float or None
-        Micrometres per pixel; None leaves it out, as some scanners' exports do.
+        Micrometres per pixel; None omits it, as some scanners' exports do.
     power : float or None
-        Objective magnification (AppMag); None leaves it out.
+        Objective magnification (AppMag); None omits it.
     factors : sequence of int
-        Downsampling of the lower levels. A level under 64 px a side is not written.
+        Downsampling of the lower levels. A level with a side under 64 px is not written.
     quality : int
         JPEG quality.
     """
@@ -56,7 +57,7 @@ def write(
         "photometric": "rgb",
         "compression": "jpeg",
         "compressionargs": {"level": quality},
-        "metadata": None,  # or tifffile adds a description of its own
+        "metadata": None,  # otherwise tifffile adds its own description
         "software": False,
         "maxworkers": 1,
     }
@@ -66,11 +67,11 @@ def write(
     image = Image.fromarray(rgb)
     with files.atomic(path) as partial, tifffile.TiffWriter(partial) as writer:
         writer.write(rgb, description=f"{head} {grid} JPEG/RGB Q={quality}{tail}", **tiled)
-        small = image.copy()
-        small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX)
+        thumbnail = image.copy()
+        thumbnail.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX)
         writer.write(
-            np.asarray(small),
-            description=f"{head} -> {small.width}x{small.height} - {tail}",
+            np.asarray(thumbnail),
+            description=f"{head} -> {thumbnail.width}x{thumbnail.height} - {tail}",
             rowsperstrip=16,
             **jpeg,
         )

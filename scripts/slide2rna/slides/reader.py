@@ -1,7 +1,7 @@
-"""Opening one slide: a whole-slide image through OpenSlide, or a plain TIFF, JPEG or PNG.
+"""Slide reader: a whole-slide image through OpenSlide, or a plain TIFF, JPEG or PNG.
 
-Pixels are RGB uint8, transparency composed on white. Positions are always given in pixels of
-level 0, sizes in pixels of the level that is read (OpenSlide's convention).
+Pixels are RGB uint8; transparency is composed on white. Positions are always in pixels of level 0,
+sizes in pixels of the level that is read (OpenSlide's convention).
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from PIL import Image, UnidentifiedImageError
 
 from slide2rna.core.errors import SlideError
 from slide2rna.core.log import log
+from slide2rna.core.types import Mpp
 
 MPP_RANGE = (0.05, 2.0)
-MPP_TOLERANCE = 0.2  # sheet against file; scanners themselves are within 2 %
-POWER_RANGE = (0.7, 1.4)  # mpp x power / 10; scanners of one power lie between 0.88 and 1.1
+MPP_TOLERANCE = 0.2  # sheet against file; scanners are accurate to 2 %
+POWER_RANGE = (0.7, 1.4)  # mpp x power / 10; scanners of one power range from 0.88 to 1.1
 SQUARE_TOLERANCE = 0.05
 MAX_PLAIN_PX = 2_000_000_000
 STRIP_PX = 16_000_000
@@ -31,9 +32,9 @@ GIVE_MPP = "give mpp (micrometres per pixel) for it, in the sheet or by --mpp"
 
 @dataclass(frozen=True)
 class Resolution:
-    """Micrometres per level-0 pixel, where the number is from, and what contradicts it."""
+    """Micrometres per level-0 pixel, the number's source, and a note on any contradiction."""
 
-    mpp: float
+    mpp: Mpp
     source: str
     note: str | None = None
 
@@ -46,7 +47,7 @@ class Slide:
     size : tuple of int
         Width and height of level 0, px.
     downsamples : tuple of float
-        Level-0 pixels per pixel of each level, rising from 1.
+        Level-0 pixels per pixel of each level, increasing from 1.
     resolution : Resolution
     power : float or None
         Objective power as the file states it.
@@ -55,7 +56,7 @@ class Slide:
     """
 
     def __init__(
-        self, path: Path, reader: openslide.OpenSlide | np.ndarray, mpp: float | None
+        self, path: Path, reader: openslide.OpenSlide | np.ndarray, mpp: Mpp | None
     ) -> None:
         self.path = path
         self._reader = reader
@@ -78,15 +79,15 @@ class Slide:
         return self.resolution.mpp
 
     def level_for(self, downsample: float) -> int:
-        """The coarsest level that still has at least the resolution of `downsample`.
+        """Return the coarsest level with at least the resolution of `downsample`.
 
-        A level up to 1 % too coarse counts as fine enough: 4.0002 is meant to be 4.
+        A level up to 1 % too coarse is accepted: 4.0002 is meant to be 4.
         """
         fits = [i for i, d in enumerate(self.downsamples) if d <= downsample * 1.01]
         return max(fits, key=lambda i: self.downsamples[i], default=0)
 
     def read(self, x: int, y: int, level: int, width: int, height: int) -> Image.Image:
-        """Read a region as an RGB image; what lies outside the slide is white.
+        """Read a region as an RGB image; pixels outside the slide are white.
 
         Parameters
         ----------
@@ -99,7 +100,7 @@ class Slide:
         Raises
         ------
         SlideError
-            The region can't be decoded. OpenSlide refuses every further read after that.
+            The region can't be decoded. OpenSlide then refuses every further read.
         """
         if isinstance(self._reader, np.ndarray):
             canvas = np.full((height, width, 3), 255, np.uint8)
@@ -117,11 +118,11 @@ class Slide:
             ) from error
         return _on_white(image)
 
-    def overview(self, um_px: float) -> tuple[np.ndarray, float]:
-        """The whole slide at about `um_px`, read from the coarsest sufficient level.
+    def overview(self, um_px: Mpp) -> tuple[np.ndarray, float]:
+        """Return the whole slide at about `um_px`, read from the coarsest sufficient level.
 
-        Pixels are averaged by a whole-number factor, in strips so that memory stays bounded
-        where a slide has no coarse level.
+        Pixels are averaged by an integer factor, in strips, so that memory stays bounded for a
+        slide without coarse levels.
 
         Returns
         -------
@@ -159,7 +160,7 @@ class Slide:
         self.close()
 
 
-def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
+def open_slide(path: str | Path, mpp: Mpp | None = None) -> Slide:
     """Open a slide or a plain image.
 
     Parameters
@@ -167,12 +168,12 @@ def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
     path : path
         Anything OpenSlide reads, or a plain 8-bit TIFF, JPEG or PNG.
     mpp : float, optional
-        Resolution from the sheet, um/px; it wins over the file's. Plain images need it.
+        Resolution from the sheet, um/px; it overrides the file's. Plain images need it.
 
     Raises
     ------
     SlideError
-        The file is missing or unreadable, or its resolution is unknown or absurd.
+        The file is missing or unreadable, or its resolution is unknown or implausible.
     """
     path = Path(path)
     if not path.is_file():
@@ -191,12 +192,12 @@ def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
 def resolve_mpp(
     path: Path, sheet: float | None, file: float | None, power: float | None
 ) -> Resolution:
-    """Decide on the resolution: sheet, then file; objective power is never enough by itself.
+    """Choose the resolution: the sheet's, then the file's; objective power alone is not enough.
 
     Raises
     ------
     SlideError
-        There is neither, or the number is outside 0.05 to 2 um/px.
+        Both are missing, or the number is outside 0.05 to 2 um/px.
     """
     mpp, source = (file, "slide") if sheet is None else (sheet, "sheet")
     if mpp is None:
@@ -245,13 +246,12 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-@lru_cache(
-    maxsize=1
-)  # many regions of one cohort can share a picture; two would be too much memory
+# Many regions of one cohort can share an image; two images would take too much memory.
+@lru_cache(maxsize=1)
 def _decode(path: Path, _mtime: int, _size: int) -> np.ndarray:
-    """A plain image as RGB uint8, whole; the file's time and size are only part of the key."""
+    """Decode a plain image as RGB uint8; the file's time and size only serve the cache key."""
     remedy = "give a slide that OpenSlide reads, or an 8-bit TIFF, JPEG or PNG"
-    Image.MAX_IMAGE_PIXELS = None  # our own limit is below; a section at 20x is above Pillow's
+    Image.MAX_IMAGE_PIXELS = None  # our limit is checked below; a section at 20x exceeds Pillow's
     try:
         with Image.open(path) as image:
             _check_pixels(path, image.width * image.height)
@@ -261,7 +261,7 @@ def _decode(path: Path, _mtime: int, _size: int) -> np.ndarray:
                 return np.asarray(_on_white(image.convert("RGBA")))
             return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError:
-        pass  # TIFF compressions that Pillow doesn't know: tifffile may
+        pass  # tifffile reads TIFF compressions that Pillow doesn't
     except (OSError, SyntaxError, ValueError) as error:
         raise SlideError(path, f"the image can't be decoded ({error})", remedy) from error
     try:

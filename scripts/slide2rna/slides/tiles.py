@@ -1,13 +1,14 @@
-"""Where the tissue of a slide is, as coordinates of non-overlapping tiles.
+"""Tiles: coordinates of the non-overlapping squares that cover a slide's tissue.
 
-Everything is decided on an overview at about 8 um/px, so that no level-0 tile is read where the
-slide has coarser levels. Coordinates are level-0 pixels.
+All decisions use an overview at about 8 um/px, so that no level-0 tile is read if the slide has
+coarser levels. Coordinates are level-0 pixels.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ from skimage.measure import points_in_poly
 from skimage.segmentation import find_boundaries
 
 from slide2rna import STEP_VERSIONS
-from slide2rna.core.config import Settings
 from slide2rna.core.errors import SlideError
 from slide2rna.core.files import atomic, read_json, write_json, write_parquet
 from slide2rna.core.log import log, progress
+from slide2rna.core.rows import CheckedSlideRow, TilesRow
 from slide2rna.core.seeds import rng_for
-from slide2rna.slides.failures import stop_if_lost, was_lost
+from slide2rna.core.settings import TilesSettings
+from slide2rna.slides.failures import check_vanished, has_vanished
 from slide2rna.slides.reader import Slide, open_slide
 from slide2rna.slides.tissue import tissue_mask
 
@@ -50,18 +52,16 @@ MANIFEST_SCHEMA = {
 
 @dataclass(frozen=True)
 class Tiling:
-    """The result for one slide.
+    """Tiles of one slide, with the overview and mask that they were chosen on.
 
     Attributes
     ----------
-    table : DataFrame
-        x, y, level, size, tissue; sorted by (y, x).
-    overview : ndarray of uint8, shape (h, w, 3)
-    mask : ndarray of bool, shape (h, w)
-    downsample : float
-        Level-0 px per overview px.
-    n_candidates, n_tissue : int
-        Tiles of the grid (within the area), and those that passed background and contrast.
+    table : x, y, level, size, tissue; sorted by (y, x).
+    overview : (h, w, 3) uint8.
+    mask : (h, w) bool.
+    downsample : level-0 px per overview px.
+    n_candidates, n_tissue : tiles of the grid (within the area), and those with enough tissue and
+        contrast.
     """
 
     table: pl.DataFrame
@@ -73,25 +73,21 @@ class Tiling:
 
 
 def tile_slide(
-    slide: Slide, settings: Settings, seed: int, slide_id: str, area: str | None = None
+    slide: Slide, settings: TilesSettings, seed: int, slide_id: str, area: str | None = None
 ) -> Tiling:
-    """Lay the grid, drop background and flat tiles, draw at most `max_tiles`.
+    """Lay the grid, drop background and low-contrast tiles, sample at most `max_tiles`.
 
     Parameters
     ----------
-    slide : Slide
-    settings : dict
-        Section ``tiles``.
     seed : int
-        The run's seed; the stream is named by the slide.
-    slide_id : str
+        The run's seed; each slide has its own random stream.
     area : str, optional
-        JSON list of [x, y], a polygon in level-0 px; tiles count whose centre lies in it.
+        JSON list of [x, y], a polygon in level-0 px; a tile counts if its centre lies inside.
 
     Raises
     ------
     SlideError
-        Fewer than `min_tiles` are left, or the overview can't be read.
+        Fewer than `min_tiles` remain, or the overview can't be read.
     """
     rgb, downsample = slide.overview(settings["mask_um_px"])
     mask = tissue_mask(rgb, slide.mpp * downsample)
@@ -103,32 +99,32 @@ def tile_slide(
         centres = np.stack([x + size / 2, y + size / 2], 1)
         inside = points_in_poly(centres, _polygon(area, slide_id))
         x, y = x[inside], y[inside]
-    candidates = len(x)
+    n_candidates = len(x)
     tissue = box_means(mask, x / downsample, y / downsample, size / downsample)
-    kept = np.flatnonzero(tissue >= 1 - settings["max_background"])
+    chosen = np.flatnonzero(tissue >= 1 - settings["max_background"])
     grey = np.asarray(Image.fromarray(rgb).convert("L"))
-    span = _contrast(grey, x[kept] / downsample, y[kept] / downsample, size / downsample)
-    kept = kept[span >= settings["min_contrast"]]
-    passed = len(kept)
-    if passed < settings["min_tiles"]:
+    span = _contrast(grey, x[chosen] / downsample, y[chosen] / downsample, size / downsample)
+    chosen = chosen[span >= settings["min_contrast"]]
+    n_tissue = len(chosen)
+    if n_tissue < settings["min_tiles"]:
         raise SlideError(
             slide.path,
-            f"too little tissue: {passed} of {candidates} tiles have it",
+            f"too little tissue: {n_tissue} of {n_candidates} tiles have it",
             f"leave the slide out, or lower tiles.min_tiles ({settings['min_tiles']})",
         )
-    if passed > settings["max_tiles"]:
+    if n_tissue > settings["max_tiles"]:
         rng = rng_for(seed, "tiles", slide_id)
-        kept = np.sort(rng.choice(kept, settings["max_tiles"], replace=False))
+        chosen = np.sort(rng.choice(chosen, settings["max_tiles"], replace=False))
     table = pl.DataFrame(
         {
-            "x": x[kept],
-            "y": y[kept],
-            "level": np.full(len(kept), slide.level_for(target)),
-            "size": np.full(len(kept), size),
+            "x": x[chosen],
+            "y": y[chosen],
+            "level": np.full(len(chosen), slide.level_for(target)),
+            "size": np.full(len(chosen), size),
         },
         schema=TILE_SCHEMA,
-    ).with_columns(pl.Series("tissue", tissue[kept], dtype=pl.Float32))
-    return Tiling(table.sort("y", "x"), rgb, mask, downsample, candidates, passed)
+    ).with_columns(pl.Series("tissue", tissue[chosen], dtype=pl.Float32))
+    return Tiling(table.sort("y", "x"), rgb, mask, downsample, n_candidates, n_tissue)
 
 
 def _polygon(area: str, slide_id: str) -> np.ndarray:
@@ -142,15 +138,15 @@ def _polygon(area: str, slide_id: str) -> np.ndarray:
 
 
 def box_means(image: np.ndarray, x: np.ndarray, y: np.ndarray, edge: float) -> np.ndarray:
-    """Mean of an image over squares with fractional corners, weighted by covered area.
+    """Return the mean of an image over squares with fractional corners, weighted by area.
 
-    A summed-area table, interpolated linearly between pixel corners, is exact for that.
+    A summed-area table, interpolated linearly between pixel corners, gives exact means.
 
     Parameters
     ----------
     image : ndarray, shape (h, w)
     x, y : ndarray, shape (n,)
-        Top left corners in px; parts outside the image count as 0.
+        Top left corners in px; pixels outside the image count as 0.
     edge : float
         Edge of the squares in px.
 
@@ -169,7 +165,7 @@ def box_means(image: np.ndarray, x: np.ndarray, y: np.ndarray, edge: float) -> n
 
 
 def _contrast(grey: np.ndarray, x: np.ndarray, y: np.ndarray, edge: float) -> np.ndarray:
-    """Span of the 2nd to 98th percentile of each tile's grey values, 0 to 1."""
+    """Return the span from the 2nd to the 98th percentile of each tile's grey values, 0 to 1."""
     pixels = max(1, int(edge))
     step = np.arange(pixels)
     spans = [np.empty(0)]
@@ -184,7 +180,7 @@ def _contrast(grey: np.ndarray, x: np.ndarray, y: np.ndarray, edge: float) -> np
 
 
 def draw(tiling: Tiling) -> Image.Image:
-    """The overview with the mask's outline in green and the kept tiles in blue."""
+    """Draw the overview with the mask's outline in green and the chosen tiles in blue."""
     image = Image.fromarray(tiling.overview)
     scale = min(1.0, THUMBNAIL_PX / max(image.size))
     grow = max(1, min(8, int(500 / max(image.size)) + 1)) if scale == 1 else 1
@@ -204,12 +200,12 @@ def draw(tiling: Tiling) -> Image.Image:
 
 
 def fingerprint(*parts: object) -> str:
-    """A short hash of whatever decides a result, to recognise it on a rerun."""
+    """Return a short hash of everything that decides a result, to recognise it in a rerun."""
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
-def slide_key(row: dict[str, Any], settings: Settings, seed: int) -> str:
-    """Fingerprint of everything that a slide's tiles depend on."""
+def slide_key(row: CheckedSlideRow, settings: TilesSettings, seed: int) -> str:
+    """Return the fingerprint of everything that a slide's tiles depend on."""
     return fingerprint(
         STEP_VERSIONS["tiles"],
         row["slide_id"],
@@ -222,60 +218,62 @@ def slide_key(row: dict[str, Any], settings: Settings, seed: int) -> str:
 
 
 def tile_shard(
-    shard: Path, out: Path, manifest: Path, settings: Settings, seed: int
+    shard: Path, out: Path, manifest: Path, settings: TilesSettings, seed: int
 ) -> pl.DataFrame:
-    """Tile the slides of a shard; what is there already, made from the same inputs, is kept.
+    """Tile the slides of a shard; a slide's tiles from the same inputs are reused.
 
-    Leaves a table, a mask, a picture and a small record per slide in `out`, and the manifest
-    last of all. A slide that fails is named there; the others go on.
+    Writes a table, a mask, an overview and a small record per slide to `out`, and the manifest
+    last. A slide that fails is listed there; the others go on.
 
     Raises
     ------
     StageError
-        A slide is gone since it was checked; the others are done.
+        A slide has vanished since it was checked; the others are done.
     """
-    rows: list[dict[str, Any]] = []
-    kept, lost = 0, list[str]()
+    rows: list[TilesRow | dict[str, Any]] = []
+    n_cached, lost = 0, list[str]()
     slides = pl.read_parquet(shard).sort("slide_id")
-    for row in progress(slides.iter_rows(named=True), "tiles", slides.height):
+    slide_rows: Iterator[Any] = slides.iter_rows(named=True)
+    for row in progress(slide_rows, "tiles", slides.height):
         failed = {"slide_id": row["slide_id"], "status": "failed"}
         if row["status"] != "ok":
             rows.append(failed | {"reason": row["reason"]})
             continue
         try:
-            if (there := cached_row(row, out, settings, seed)) is not None:
-                kept += 1
-            rows.append(there or _one(row, out, settings, seed))
+            if (cached := cached_row(row, out, settings, seed)) is not None:
+                n_cached += 1
+            rows.append(cached or _tile_to_files(row, out, settings, seed))
         except SlideError as error:
             log.warning("%s failed: %s", row["slide_id"], error)
             rows.append(failed | {"reason": error.reason})
-            lost += [row["slide_id"]] * was_lost(row)
-    stop_if_lost(shard, lost)
+            lost += [row["slide_id"]] * has_vanished(row)
+    check_vanished(shard, lost)
     table = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
     write_parquet(table, manifest)
-    log.info("tiles: %d of %d slides were here already", kept, table.height)
+    log.info("tiles: %d of %d slides were here already", n_cached, table.height)
     return table
 
 
 def cached_row(
-    row: dict[str, Any], out: Path, settings: Settings, seed: int
-) -> dict[str, Any] | None:
-    """A slide's row of the manifest, if its files are there and of the same inputs."""
+    row: CheckedSlideRow, out: Path, settings: TilesSettings, seed: int
+) -> TilesRow | None:
+    """Return a slide's row of the manifest if its files exist and are from the same inputs."""
     name = row["slide_id"]
     files = [out / f"{name}{suffix}" for suffix in (".json", ".parquet", ".mask.png", ".jpg")]
     if not all(file.is_file() for file in files):
         return None
-    found = read_json(files[0])
-    return found["row"] if found["key"] == slide_key(row, settings, seed) else None
+    record = read_json(files[0])
+    return record["row"] if record["key"] == slide_key(row, settings, seed) else None
 
 
-def _one(row: dict[str, Any], out: Path, settings: Settings, seed: int) -> dict[str, Any]:
+def _tile_to_files(row: CheckedSlideRow, out: Path, settings: TilesSettings, seed: int) -> TilesRow:
+    """Tile one slide, write its files and return its row of the manifest."""
     name, key = row["slide_id"], slide_key(row, settings, seed)
     if row["path"] is None:
         raise SlideError(name, "it has no slide file", "use encoder files, or give the path")
     with open_slide(row["path"], row["mpp"]) as slide:
         tiling = tile_slide(slide, settings, seed, name, row["area"])
-        result = {
+        result: TilesRow = {
             "slide_id": name,
             "status": "ok",
             "reason": None,
@@ -295,6 +293,6 @@ def _one(row: dict[str, Any], out: Path, settings: Settings, seed: int) -> dict[
         Image.fromarray(tiling.mask).save(partial, optimize=True)
     with atomic(out / f"{name}.jpg") as partial:
         draw(tiling).save(partial, quality=85)
-    # Last: it vouches for the other three.
+    # Last: it certifies the other three.
     write_json({"key": key, "row": result}, out / f"{name}.json")
     return result

@@ -1,10 +1,12 @@
-"""Which part of a slide's overview is tissue."""
+"""Tissue mask of a slide's overview."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
+
+from slide2rna.core.types import Mpp
 
 CHROMA_RANGE = (12.0, 30.0)
 GLASS_MIN, GLASS_CHROMA, GLASS_SHARE = 200, 30, 0.01
@@ -16,22 +18,23 @@ INK_MARGIN_UM = 40.0
 SPECK_UM2, HOLE_UM2, INK_UM2 = 10_000.0, 1_000.0, 2_500.0
 
 
-def tissue_mask(rgb: np.ndarray, um_px: float) -> np.ndarray:
-    """Tissue of an overview, by Otsu's threshold on chroma.
+def tissue_mask(rgb: np.ndarray, um_px: Mpp) -> np.ndarray:
+    """Return the tissue mask of an overview, by Otsu's threshold on chroma.
 
     1. White balance: if at least 1 % of the pixels could be glass (all channels >= 200, chroma
        <= 30), their median becomes white, so that tinted glass is grey.
     2. Chroma = max(R, G, B) - min(R, G, B), smoothed over 3 x 3 px; shadows and dust have none.
-    3. Ink is left out, with a margin of 40 um. After smoothing over 3 x 3 px it is hue 60 to 220
+    3. Ink is excluded, with a margin of 40 um. After smoothing over 3 x 3 px it has hue 60 to 220
        degrees with chroma >= 20 (yellow-green to blue), hue 220 to 240 with chroma >= 70 and
-       saturation >= 0.5 (blue), or all channels < 60 with chroma < 20 (black), over at least
-       2,500 um2, where up to three quarters of a stroke may have a hue up to 246. Haematoxylin and
-       eosin absorb green most; dense blue nuclei (her2st) come to hue 235, but not as saturated
-       once smoothed. Red ink can't be told from eosin.
-    4. Otsu's threshold of the rest, kept within 12 to 30 of 255: above 30 is always tissue (so a
-       view full of tissue isn't split into dark and pale), below 12 never (so that the two
-       classes of an empty slide, which hardly differ, are both glass).
-    5. Specks under 10,000 um2 go, holes under 1,000 um2 are filled (fat and lumen stay holes).
+       saturation >= 0.5 (blue), or all channels < 60 with chroma < 20 (black). A stroke covers at
+       least 2,500 um2, and up to three quarters of it may have a hue up to 246. Haematoxylin and
+       eosin absorb green most; dense blue nuclei (her2st) reach hue 235, but are less saturated
+       once smoothed. Red ink can't be distinguished from eosin.
+    4. Otsu's threshold of the rest, clipped to 12 to 30 of 255. Chroma above 30 is always tissue,
+       so that a view full of tissue isn't split into dark and pale. Chroma below 12 is always
+       glass: the two classes of an empty slide hardly differ.
+    5. Specks under 10,000 um2 are removed, holes under 1,000 um2 are filled (fat and lumens stay
+       holes).
 
     Parameters
     ----------
@@ -64,7 +67,7 @@ def tissue_mask(rgb: np.ndarray, um_px: float) -> np.ndarray:
 
 
 def _ink(rgb: np.ndarray, pixels: float) -> np.ndarray:
-    """Strokes of blue, green or black ink of at least so many pixels (see `tissue_mask`)."""
+    """Return strokes of blue, green or black ink of at least `pixels` px (see `tissue_mask`)."""
     smooth = ndimage.uniform_filter(rgb.astype(np.float32), (3, 3, 1))
     red, green, high = smooth[..., 0], smooth[..., 1], smooth.max(2)
     chroma = high - smooth.min(2)

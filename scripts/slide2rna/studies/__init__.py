@@ -1,1 +1,1 @@
-"""Studies of a finished run: shift, stain, ablations, samplers, leak audit, external cohorts."""
+"""Studies of a finished run, a room for each; ablations, a single module, stand here."""

@@ -1,4 +1,4 @@
-"""From the files of a cohort to one fold's trained network, the best of a few configurations."""
+"""Training of a fold's network from a cohort's files, with a search over configurations."""
 
 from __future__ import annotations
 
@@ -43,37 +43,37 @@ def fit_fold(
     """Train one fold and write its model's folder.
 
     Every slide of the train part is a row, so a patient with two slides counts twice in the loss,
-    as published; means and sds are over samples, each once.
+    as published. Means and sds are over samples, with equal weight.
 
     Parameters
     ----------
     settings
-        `name` of the network, its section `model` (for other networks than the flow, their object
-        of `baselines`), section `train`, and `search`: overrides of single keys of the two, one
-        further configuration each.
+        `name` of the network, its section `model` (for networks other than the flow, their object
+        of `baselines`), section `train`, and `search`: a list of further configurations, each an
+        override of keys in these two sections.
     after_epoch
         Called with the number of each finished epoch, for tests.
 
     Raises
     ------
     StageError
-        A part is empty, inputs don't fit together, or the loss stops being finite.
+        A part is empty, inputs don't match, or the loss becomes non-finite.
     """
     bagged = bag_file.load(inputs.bags)
     genes = fold_rows.gene_names(inputs.expression)
-    rows = fold_rows.fold_rows(bagged.slide_ids, inputs.slides, inputs.splits, inputs.fold)
+    rows = fold_rows.read_fold_rows(bagged.slide_ids, inputs.slides, inputs.splits, inputs.fold)
     parts = {}
     for name in ("train", "val"):
-        found = rows.of(name)
-        if not found.slide_ids:
+        part_rows = rows.of(name)
+        if not part_rows.slide_ids:
             raise StageError(
                 f"fold {inputs.fold}", f"no slide in part {name}", "use more slides or fewer folds"
             )
-        values = fold_rows.expression(inputs.expression, found.sample_ids)
+        values = fold_rows.read_expression_matrix(inputs.expression, part_rows.sample_ids)
         parts[name] = PartSlides(
-            bagged.means[found.bag], bagged.sizes[found.bag], values, found.sample_ids
+            bagged.means[part_rows.bag], bagged.sizes[part_rows.bag], values, part_rows.sample_ids
         )
-    sets = membership.load(inputs.pathways, genes) if settings["name"] == "flow" else None
+    sets = membership.read_pathways(inputs.pathways, genes) if settings["name"] == "flow" else None
     task = FoldTask(parts["train"], parts["val"], genes, sets, inputs.fold, seed)
     meta = {
         "version": __version__,
@@ -96,32 +96,37 @@ def fit_network(
 ) -> loop.Network:
     """Train every configuration, keep the one with the least val loss, and write its folder.
 
-    Leaves model.safetensors, model.json, log.parquet and log.csv (of the configuration that was
-    kept) and search.parquet, a row per configuration; one of the search that diverges is left
-    out, with a row without a loss. Checkpoints lie in `checkpoint/` until all are done.
+    The folder holds model.safetensors, model.json, log.parquet and log.csv of the best
+    configuration, and search.parquet with a row per configuration. If a configuration of the
+    search diverges, it is left out, and its row has no loss. Checkpoints are in `checkpoint/` until
+    all configurations are done.
     """
     tried: list[tuple[Settings, loop.Result | None]] = []
     best: tuple[dict[str, Any], loop.Result] | None = None
     for number, override in enumerate([{}, *settings.get("search", [])]):
-        own = _overridden(settings, override)
+        config = _apply_override(settings, override)
         torch.manual_seed(seed_for(task.seed, "init", task.fold))
-        model = build(task, own)
-        fitted, held = (_part(model, slides, device) for slides in (task.train, task.val))
+        model = build(task, config)
+        train, val = (_tensor_part(model, slides, device) for slides in (task.train, task.val))
         objective: Objective
         if isinstance(model, RNAFM):
-            objective = FlowObjective(held, model.noise_width, own, task.seed, task.fold, device)
+            objective = FlowObjective(val, model.noise_width, config, task.seed, task.fold, device)
         else:
-            objective = SquaredError(held, own["train"], device)
+            objective = SquaredError(val, config["train"], device)
         log.info(
             "fold %d, %s, configuration %d %s: %d train and %d val slides, %d genes, "
             "%.1f M parameters",
-            *(task.fold, own["name"], number, json.dumps(override), len(task.train.values)),
+            *(task.fold, config["name"], number, json.dumps(override), len(task.train.values)),
             *(len(task.val.values), len(task.genes), model.parameter_count / 1e6),
         )
-        trainer = loop.Trainer(model, fitted, objective, own["train"], task.seed, task.fold, device)
+        trainer = loop.Trainer(
+            model, train, objective, config["train"], task.seed, task.fold, device
+        )
         state = out / "checkpoint" / f"configuration-{number}.safetensors"
         try:
-            result = loop.train_network(trainer, state, [meta, _identity(task), own], after_epoch)
+            result = loop.train_network(
+                trainer, state, [meta, _task_key(task), config], after_epoch
+            )
         except loop.DivergedError as error:
             if number == 0:
                 raise
@@ -130,16 +135,16 @@ def fit_network(
             continue
         tried.append((override, result))
         if best is None or result.loss < best[1].loss:
-            best = (own, result)
+            best = (config, result)
     assert best is not None
-    own, result = best
+    config, result = best
     _write_log(out, tried, result)
     model = result.model
     clusters, features = task.train.means.shape[1:]
     facts = meta | {
-        "model": own["name"],
-        "settings": {key: own[key] for key in ("model", "train")},
-        "interpolant": own["train"]["interpolant"],
+        "model": config["name"],
+        "settings": {key: config[key] for key in ("model", "train")},
+        "interpolant": config["train"]["interpolant"],
         "genes": task.genes,
         "constant_genes": int((model.gene_sd == 0).sum()),
         "features": features,
@@ -164,7 +169,7 @@ def fit_network(
 
 
 def build(task: FoldTask, settings: dict[str, Any]) -> loop.Network:
-    """A network at its start, with the statistics of the train slides."""
+    """Build a network with initial weights and the statistics of the train slides."""
     means, sizes = task.train.means, task.train.sizes
     clusters, features = means.shape[1:]
     model: loop.Network
@@ -193,7 +198,7 @@ def build(task: FoldTask, settings: dict[str, Any]) -> loop.Network:
 
 
 def check_heads(settings: Settings) -> None:
-    """Refuse widths that the attention heads don't divide."""
+    """Raise ConfigError if the attention heads don't divide the width."""
     for key in ("heads", "graph_heads"):
         if settings["hidden"] % settings[key]:
             raise ConfigError(
@@ -203,37 +208,37 @@ def check_heads(settings: Settings) -> None:
             )
 
 
-def _identity(task: FoldTask) -> list[Any]:
-    """What a checkpoint belongs to beside settings and the slides themselves."""
+def _task_key(task: FoldTask) -> list[Any]:
+    """Identify the task of a checkpoint, apart from the settings and the slides."""
     sets = [] if task.sets is None else [task.sets.names, [s.tolist() for s in task.sets.index]]
     text = json.dumps([task.genes, sets])
     return [task.seed, task.fold, hashlib.sha256(text.encode()).hexdigest()]
 
 
-def _overridden(settings: dict[str, Any], override: Settings) -> dict[str, Any]:
-    """Settings with an override's keys in the section that has them."""
-    own = {"name": settings["name"]}
+def _apply_override(settings: dict[str, Any], override: Settings) -> dict[str, Any]:
+    """Return settings with an override's keys in the section that has them."""
+    config = {"name": settings["name"]}
     for section in ("model", "train"):
-        known = settings[section]
-        own[section] = known | {key: value for key, value in override.items() if key in known}
-    return own
+        base = settings[section]
+        changes = {key: value for key, value in override.items() if key in base}
+        config[section] = base | changes
+    return config
 
 
-def _part(model: loop.Network, slides: PartSlides, device: torch.device) -> TensorPart:
+def _tensor_part(model: loop.Network, slides: PartSlides, device: torch.device) -> TensorPart:
     z = model.standardise(torch.from_numpy(slides.values))
     return TensorPart(torch.from_numpy(slides.means), torch.from_numpy(slides.sizes), z).to(device)
 
 
 def _write_log(
-    out: Path, tried: Iterable[tuple[Settings, loop.Result | None]], kept: loop.Result
+    out: Path, tried: Iterable[tuple[Settings, loop.Result | None]], best: loop.Result
 ) -> None:
-    log_rows = kept.progress.log
+    log_rows = best.progress.log
     schema = {name: pl.Int64 if name == "epoch" else pl.Float64 for name in log_rows[0]}
     table = pl.DataFrame(log_rows, schema=schema)
     files.write_parquet(table, out / "log.parquet")
-    files.write_text(
-        table.write_csv(), out / "log.csv"
-    )  # for eyes, spreadsheets and plotting tools
+    # For reading, spreadsheets and plotting tools.
+    files.write_text(table.write_csv(), out / "log.csv")
     rows = [
         {
             "configuration": number,
@@ -242,7 +247,7 @@ def _write_log(
             "best_epoch": result and result.progress.best_epoch,
             "val_loss": result and result.loss,
             "seconds": result and sum(row["seconds"] for row in result.progress.log),
-            "chosen": result is kept,
+            "chosen": result is best,
         }
         for number, (override, result) in enumerate(tried)
     ]

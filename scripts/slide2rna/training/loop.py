@@ -1,7 +1,7 @@
-"""Training: one network on one fold, stopped by the val loss of its averaged weights.
+"""Training loop: one network on one fold, stopped early on the val loss of its averaged weights.
 
-The training set lies on the device as one tensor. Every epoch has its own random stream, named
-by its number, so that a run that was interrupted ends with the same weights as one that wasn't.
+The whole training set is on the device. Every epoch has a random stream, seeded by its number, so
+an interrupted run ends with the same weights as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slide2rna.core.config import Settings
 from slide2rna.core.devices import autocast, autocast_dtype, compile_model
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import log
 from slide2rna.core.seeds import seed_for
+from slide2rna.core.settings import TrainSettings
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.models.regressor import Regressor
@@ -34,12 +34,12 @@ EMA_RANGE = (0.85, 0.999)
 
 
 class DivergedError(StageError):
-    """A loss that isn't finite any more."""
+    """The loss has become non-finite."""
 
 
 @dataclass
 class Progress:
-    """What a run has reached; JSON, stored with the checkpoint."""
+    """Progress of a run, stored as JSON with the checkpoint."""
 
     epoch: int
     step: int
@@ -50,7 +50,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Result:
-    """A network trained to its end: the val loss that chooses, and facts for model.json."""
+    """A trained network, the val loss that compares configurations, and facts for model.json."""
 
     model: Network
     loss: float
@@ -59,24 +59,24 @@ class Result:
 
 
 def ema_decay(step: int) -> float:
-    """Decay of the weight average after `step` optimiser steps.
+    """Return the decay of the weight average after `step` optimiser steps.
 
-    (1 + n) / (10 + n) between .85 and .999: .9 after 80 steps, .99 after 890, .999 after 8,990:
-    the published ramp .85 -> .9 -> .999 without its unstated knots.
+    (1 + n) / (10 + n) between .85 and .999: .9 after 80 steps, .99 after 890, .999 after 8,990.
+    This follows the published ramp .85 -> .9 -> .999, whose knots aren't stated.
     """
     low, high = EMA_RANGE
     return min(high, max(low, (1 + step) / (10 + step)))
 
 
 class Trainer:
-    """One fold's training with its state: weights, averaged weights, best weights, optimiser."""
+    """Training of one fold with its state: weights, averaged weights, best weights, optimiser."""
 
     def __init__(
         self,
         model: Network,
         train: TensorPart,
         objective: Objective,
-        settings: Settings,
+        settings: TrainSettings,
         seed: int,
         fold: int,
         device: torch.device,
@@ -94,13 +94,13 @@ class Trainer:
         self.progress = Progress(0, 0, 0, math.inf, [])
 
     def epoch(self) -> None:
-        """One pass over the train slides, then the val loss of the averaged weights."""
+        """Run one pass over the train slides, then compute the val loss of the averaged weights."""
         started = time.monotonic()
         state = self.progress
         number = state.epoch + 1
-        name = seed_for(self.seed, "train", self.fold, number)
-        torch.manual_seed(name)  # dropout draws from the global stream
-        generator = torch.Generator(self.device).manual_seed(name)
+        seed = seed_for(self.seed, "train", self.fold, number)
+        torch.manual_seed(seed)  # dropout draws from the global stream
+        generator = torch.Generator(self.device).manual_seed(seed)
         self.model.train()
         n = len(self.train.z)
         order = torch.randperm(n, generator=generator, device=self.device)
@@ -115,7 +115,7 @@ class Trainer:
             self.optimiser.step()
             state.step += 1
             weight = 1 - ema_decay(state.step)
-            self._average(weight)
+            self._update_average(weight)
             total += loss.detach() * len(rows)
         train_loss = total.item() / n
         val = self.objective.val(self.ema)
@@ -141,13 +141,13 @@ class Trainer:
         state.log.append(row)
 
     @torch.no_grad()
-    def _average(self, weight: float) -> None:
+    def _update_average(self, weight: float) -> None:
         average: list[Tensor] = list(self.ema.parameters())
-        fresh: list[Tensor] = list(self.model.parameters())
+        current: list[Tensor] = list(self.model.parameters())
         if self.settings["fused"]:
-            torch._foreach_lerp_(average, fresh, weight)
+            torch._foreach_lerp_(average, current, weight)
             return
-        for mean, value in zip(average, fresh, strict=True):
+        for mean, value in zip(average, current, strict=True):
             mean.lerp_(value, weight)
 
     @property
@@ -159,24 +159,24 @@ class Trainer:
         )
 
     def save(self, path: Path, key: str) -> None:
-        """Write everything that the next epoch depends on."""
+        """Write the state that the next epoch depends on."""
         tensors: dict[str, Tensor] = {}
-        for prefix, values in self._tensors().items():
+        for prefix, values in self._state_tensors().items():
             tensors |= {f"{prefix}.{i}": value for i, value in enumerate(values)}
         for i, entry in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{i}.{name}": value for name, value in entry.items()}
         checkpoint.save_state(path, tensors, {"key": key, **vars(self.progress)})
 
     def resume(self, path: Path, key: str) -> bool:
-        """Go on from a checkpoint of the same run; false if there is none."""
-        found = checkpoint.load_state(path)
-        if found is None:
+        """Resume from a checkpoint of the same run; return False if there isn't one."""
+        stored = checkpoint.load_state(path)
+        if stored is None:
             return False
-        tensors, state = found
+        tensors, state = stored
         if state.pop("key") != key:
             log.info("the checkpoint is from other inputs or settings: starting afresh")
             return False
-        for prefix, values in self._tensors().items():
+        for prefix, values in self._state_tensors().items():
             for i, value in enumerate(values):
                 value.data.copy_(tensors[f"{prefix}.{i}"])
         entries: dict[int, dict[str, Tensor]] = {}
@@ -190,7 +190,7 @@ class Trainer:
         log.info("going on after epoch %d", self.progress.epoch)
         return True
 
-    def _tensors(self) -> dict[str, list[Tensor]]:
+    def _state_tensors(self) -> dict[str, list[Tensor]]:
         return {
             "model": list(self.model.parameters()),
             "ema": list(self.ema.parameters()),
@@ -198,7 +198,7 @@ class Trainer:
         }
 
     def best_model(self) -> Network:
-        """The averaged weights of the best epoch."""
+        """Return the averaged weights of the best epoch."""
         torch._foreach_copy_(list(self.ema.parameters()), self.best)
         return self.ema
 
@@ -209,16 +209,16 @@ def train_network(
     inputs: Any,
     after_epoch: Callable[[int], None] | None = None,
 ) -> Result:
-    """Train to the end, from a checkpoint where there is one.
+    """Train to the end, from a checkpoint if it exists.
 
     Parameters
     ----------
     trainer
         A fresh trainer.
     path
-        The checkpoint; it stays, so that a finished training isn't repeated.
+        The checkpoint. It isn't deleted, so that finished training isn't repeated.
     inputs
-        What the training depends on beside the trainer's own settings and data (JSON).
+        Inputs of the training other than the trainer's settings and data (JSON).
     after_epoch
         Called with the epoch's number after its checkpoint, for tests.
     """
@@ -226,7 +226,7 @@ def train_network(
     text = json.dumps([inputs, sorted(settings.items()), _digest(trainer)], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()
     if not trainer.resume(path, key):
-        # A start that no epoch betters is kept.
+        # The initial weights are the result if no epoch improves on them.
         state.best_val = trainer.objective.val(trainer.ema)
         log.info("val %.4f before training", state.best_val)
     last = time.monotonic()
@@ -239,8 +239,8 @@ def train_network(
             last = time.monotonic()
             row = state.log[-1]
             losses = row["train_loss"], row["val_loss"], state.best_val
-            best = "epoch %d: train %.4f, val %.4f (best %.4f in epoch %d)"
-            log.info(best, state.epoch, *losses, state.best_epoch)
+            message = "epoch %d: train %.4f, val %.4f (best %.4f in epoch %d)"
+            log.info(message, state.epoch, *losses, state.best_epoch)
         if after_epoch is not None:
             after_epoch(state.epoch)
     state = trainer.progress
@@ -251,7 +251,7 @@ def train_network(
 
 
 def _digest(trainer: Trainer) -> str:
-    """Hash of the data, so that a checkpoint of other data isn't continued."""
+    """Hash the data, so that a checkpoint of other data isn't resumed."""
     digest = hashlib.sha256()
     for part in (trainer.train, trainer.objective.part):
         for value in (part.means, part.sizes, part.z):

@@ -1,4 +1,4 @@
-"""What training minimises: the flow loss of RNA-FM, the squared error of a regression network."""
+"""Training objectives: the flow loss of RNA-FM, the squared error of a regression network."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from slide2rna.core.config import Settings
 from slide2rna.core.devices import autocast, autocast_dtype
 from slide2rna.core.log import log
 from slide2rna.core.seeds import seed_for
+from slide2rna.core.settings import TrainSettings
 from slide2rna.flow import path
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models.regressor import REGRESSION_ROWS, Regressor
@@ -35,23 +36,23 @@ class TensorPart:
 
 
 class Objective(Protocol):
-    """A loss to train with, a loss on val to stop and choose by, and what follows training."""
+    """A training loss, a val loss for early stopping and model choice, and a final step on val."""
 
     part: TensorPart
     """The val slides."""
 
     def loss(self, model: Any, batch: TensorPart, generator: torch.Generator) -> Tensor:
-        """Loss of a training batch."""
+        """Return the loss of a training batch."""
 
     def val(self, model: Any) -> float:
-        """Loss of the val slides."""
+        """Return the loss of the val slides."""
 
     def finish(self, model: Any) -> tuple[float, dict[str, float]]:
-        """Set what is fitted on val after training; the val loss then, and facts for model.json."""
+        """Fit on val after training; return the val loss then, and facts for model.json."""
 
 
 class FlowObjective:
-    """Flow loss (Eq. 13) with dropped conditions, and its value at fixed times and noise on val."""
+    """Flow loss (Eq. 13): with condition dropout in training, at fixed times and noise on val."""
 
     def __init__(
         self,
@@ -77,8 +78,8 @@ class FlowObjective:
     def finish(self, model: RNAFM) -> tuple[float, dict[str, float]]:
         """Scale the residual sds on val.
 
-        Residuals of slides that were trained on are too small, so draws are too narrow; one common
-        factor for all sds, the one of `SD_OFFSETS` with the lowest val loss, makes up for it.
+        In-sample residuals are too small, so draws are too narrow. One common factor for all sds
+        corrects this: the one of `SD_OFFSETS` with the lowest val loss.
         """
         before = self.val(model)
         if model.theta is None:
@@ -95,9 +96,9 @@ class FlowObjective:
 
 
 class SquaredError:
-    """Mean square over slides and genes that vary, in units of the train variance."""
+    """Mean squared error over slides and genes that vary, in units of the train variance."""
 
-    def __init__(self, val: TensorPart, settings: Settings, device: torch.device) -> None:
+    def __init__(self, val: TensorPart, settings: TrainSettings, device: torch.device) -> None:
         self.part = val
         self.dtype = autocast_dtype(settings["precision"], device)
 
@@ -119,14 +120,14 @@ class SquaredError:
 
 
 def val_points(slides: int, width: int, pairs: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Fixed times (slides, pairs), stratified over [0, 1], and white noise (slides, pairs, width).
+    """Return stratified times (slides, pairs) in [0, 1] and white noise (slides, pairs, width).
 
-    Each slide has one time in each of `pairs` equal strata, and the places within a stratum are
-    spread evenly over the slides: with few val slides the loss then compares models, not luck.
+    Each slide has one time in each of `pairs` equal strata. Positions within a stratum are spread
+    evenly over the slides: with few val slides the loss then compares models, not chance.
     """
     generator = torch.Generator().manual_seed(seed)
-    place = (torch.randperm(slides, generator=generator) + 0.5) / slides
-    times = (torch.arange(pairs) + place[:, None]) / pairs
+    position = (torch.randperm(slides, generator=generator) + 0.5) / slides
+    times = (torch.arange(pairs) + position[:, None]) / pairs
     return times, torch.randn(slides, pairs, width, generator=generator)
 
 
@@ -134,7 +135,7 @@ def val_points(slides: int, width: int, pairs: int, seed: int) -> tuple[Tensor, 
 def val_loss(
     model: RNAFM, part: TensorPart, times: Tensor, noise: Tensor, dtype: torch.dtype | None = None
 ) -> float:
-    """Flow loss (Eq. 13) at the stored times and noise, without condition dropout."""
+    """Return the flow loss (Eq. 13) at stored times and noise, without condition dropout."""
     slides, pairs, width = noise.shape
     active = model.active
     total = 0.0
@@ -155,10 +156,10 @@ def val_loss(
 def train_step_loss(
     model: RNAFM, batch: TensorPart, drop: float, generator: torch.Generator
 ) -> Tensor:
-    """Flow loss of one batch: fresh noise, stratified uniform times, conditions dropped per row."""
+    """Return the flow loss of a batch: new noise, stratified times, conditions dropped per row."""
     rows, device = len(batch.z), batch.z.device
     active = model.active
-    # Stratified over the batch: each time is still uniform, the mean over the batch varies less.
+    # Stratified over the batch: each time is still uniform, the batch mean varies less.
     t = (
         torch.arange(rows, device=device) + torch.rand(rows, generator=generator, device=device)
     ) / rows
@@ -171,11 +172,11 @@ def train_step_loss(
     return path.loss(model(x_t, t, image), target, active)
 
 
-def optimiser(model: RNAFM | Regressor, settings: Settings) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices only, and ten times the rate for the residual log sd.
+def optimiser(model: RNAFM | Regressor, settings: TrainSettings) -> torch.optim.AdamW:
+    """Return AdamW with decay on matrices only, and ten times the rate for the residual log sd.
 
-    A log sd has to travel about 1, a weight about the square root of its fan-in's inverse; at one
-    rate the sd would lag behind the mean.
+    A log sd has to move by about 1, a weight by about 1 / sqrt(fan-in). At the same rate the sd
+    would lag behind the mean.
     """
     groups: dict[str, list[nn.Parameter]] = model.parameter_groups()
     rate, decay = settings["learning_rate"], settings["weight_decay"]

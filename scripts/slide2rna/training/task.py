@@ -1,4 +1,4 @@
-"""From the files of a cohort to one fold's trained network, the best of a few configurations."""
+"""Training inputs: the files of a fold, its train and val slides, genes and gene sets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slide2rna.pathways.membership import Pathways
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """Files of a cohort and the fold."""
+    """Files of a cohort, and the fold."""
 
     bags: Path
     expression: Path
@@ -34,7 +34,7 @@ class PartSlides:
 
 @dataclass(frozen=True)
 class FoldTask:
-    """What a network is trained on: a fold's train and val slides, genes and gene sets."""
+    """Training data of a network: a fold's train and val slides, genes and gene sets."""
 
     train: PartSlides
     val: PartSlides

@@ -1,1 +1,1 @@
-"""HTTP: one client, resumable files, and many files at a time."""
+"""Downloads over HTTP: client, resumable files, and batches of files."""

@@ -1,7 +1,7 @@
-"""Many files from the net, each whole and right or not there.
+"""Batch downloads: many files over HTTP, each complete and correct, or absent.
 
-One request per file: GDC answers several ids with one tar, which can't resume and whose members'
-names would have to be trusted. Nothing is ever unpacked here.
+One request per file: GDC answers several ids with one tar, which can't resume and whose member
+names would need trust. This module never unpacks anything.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from slide2rna.transfer.resumable import Download, fetch_file, partial_of
 
 
 def safe_path(folder: str | Path, name: str) -> Path:
-    """The file `name` in `folder`, for a name that someone else wrote.
+    """Return the path of file `name` in `folder`, for a name from an untrusted source.
 
     Raises
     ------
@@ -38,20 +38,20 @@ def safe_path(folder: str | Path, name: str) -> Path:
 def fetch_all(
     jobs: Sequence[Download], settings: ServerSettings, stopped: threading.Event | None = None
 ) -> dict[Path, DownloadError | None]:
-    """Fetch many files, `settings.parallel` at a time; a file that fails doesn't stop the others.
+    """Fetch many files, `settings.parallel` at a time; a failed file doesn't stop the others.
 
-    Files that are there are compared with their md5, and nothing is asked for them. Another thread
-    may set `stopped`: then `Stopped` is raised with the next bytes that come.
+    Existing files are checked against their md5, without a request. Another thread may set
+    `stopped`: the next bytes received then raise `Stopped`.
 
     Returns
     -------
     dict
-        For each `dest` None, or why it isn't there.
+        For each `dest` None, or the error that left it missing.
 
     Raises
     ------
     DownloadError
-        The disk is too small for what is still to come; no byte was asked for.
+        The disk is too small for the remaining bytes; no byte was requested.
     """
     if not jobs:
         return {}
@@ -66,7 +66,7 @@ def fetch_all(
                 raise Stopped
             advance(n)
 
-        def one(job: Download) -> DownloadError | None:
+        def fetch(job: Download) -> DownloadError | None:
             with session(settings) as client:
                 try:
                     fetch_file(
@@ -79,10 +79,10 @@ def fetch_all(
 
         with ThreadPoolExecutor(settings.parallel) as pool:
             try:
-                for job, error in zip(jobs, pool.map(one, jobs), strict=True):
+                for job, error in zip(jobs, pool.map(fetch, jobs), strict=True):
                     results[job.dest] = error
             except BaseException:
-                # Ctrl-C would otherwise wait until these files are whole.
+                # Otherwise Ctrl-C would wait until these files are complete.
                 stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -90,16 +90,18 @@ def fetch_all(
 
 
 class Stopped(Exception):
-    """The download was interrupted; what has come is kept."""
+    """The download was interrupted; the received bytes stay on disk."""
 
 
 def check_room(jobs: Sequence[Download]) -> None:
-    """Refuse a download that can't fit; what is here, or of unknown size, counts as nothing.
+    """Refuse a download that exceeds the free space; files of unknown size count as 0 bytes.
+
+    Bytes already on disk are subtracted.
 
     Raises
     ------
     DownloadError
-        Names the folder, what is needed and what is free, in GB.
+        Names the folder, the needed and the free space, in GB.
     """
     needs: dict[int, tuple[Path, int]] = {}
     for job in jobs:

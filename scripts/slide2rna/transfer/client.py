@@ -1,4 +1,4 @@
-"""One polite HTTP client for all sources: retries, time-outs, certificates."""
+"""HTTP client for all sources: retries, time-outs, certificates."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Transient(Exception):
-    """A fault that may pass: worth another try, after `after_s` seconds if the server says so."""
+    """A temporary fault, worth a retry after `after_s` seconds if the server sets them."""
 
     def __init__(self, cause: str, after_s: float = 0.0) -> None:
         super().__init__(cause)
@@ -44,14 +44,14 @@ class _Adapter(HTTPAdapter):
         self.settings = settings
 
     def add_headers(self, request: requests.PreparedRequest, **kwargs: Any) -> None:
-        """Decide on the token for each request on its own, those after a redirect included."""
+        """Decide on the token for each request separately, including those after a redirect."""
         request.headers.pop("X-Auth-Token", None)
         if self.settings.token and _origin(request.url) == _origin(self.settings.api):
             request.headers["X-Auth-Token"] = self.settings.token
 
 
 class Client(requests.Session):
-    """A session that knows its settings."""
+    """A session with its settings."""
 
     def __init__(self, settings: ServerSettings) -> None:
         super().__init__()
@@ -61,14 +61,14 @@ class Client(requests.Session):
         )
         if self.bundle and not Path(self.bundle).exists():
             raise DownloadError(self.bundle, "this CA bundle isn't there", "mend its path")
-        # Checksums are of the bytes as stored, so nothing may be packed on the way.
+        # Checksums are of the bytes as stored, so the transfer must not compress them.
         self.headers.update({"User-Agent": "slide2rna", "Accept-Encoding": "identity"})
         for scheme in ("https://", "http://"):
             self.mount(scheme, _Adapter(settings))
 
 
 def session(settings: ServerSettings) -> Client:
-    """A new session; use one per thread."""
+    """Open a new session; use one per thread."""
     return Client(settings)
 
 
@@ -78,12 +78,12 @@ def retry(
     settings: ServerSettings,
     enough: Callable[[tenacity.RetryCallState], bool] | None = None,
 ) -> T:
-    """Run `work` until it ends without `Transient`, waiting longer each time, with jitter.
+    """Run `work` until it ends without `Transient`, with exponential backoff and jitter.
 
     Raises
     ------
     DownloadError
-        After `settings.tries` tries, or when `enough` says so.
+        After `settings.tries` tries, or when `enough` returns true.
     """
     backoff = tenacity.wait_exponential(settings.backoff_s, max=60) + tenacity.wait_random(
         0, settings.backoff_s
@@ -92,18 +92,18 @@ def retry(
     def wait(state: tenacity.RetryCallState) -> float:
         return max(backoff(state), getattr(_error(state), "after_s", 0.0))
 
-    def say(state: tenacity.RetryCallState) -> None:
+    def log_retry(state: tenacity.RetryCallState) -> None:
         log.info("%s: %s; again in %.0f s", where, _error(state), state.upcoming_sleep)
 
-    again = tenacity.Retrying(
+    retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(Transient),
         stop=enough or tenacity.stop_after_attempt(settings.tries),
         wait=wait,
-        before_sleep=say,
+        before_sleep=log_retry,
         reraise=True,
     )
     try:
-        return again(work)
+        return retrying(work)
     except Transient as error:
         cause = f"{error}, {settings.tries} times without success"
         raise DownloadError(where, cause, "try again later; it goes on where it was") from None
@@ -117,14 +117,14 @@ def _error(state: tenacity.RetryCallState) -> BaseException | None:
 def request(
     client: Client, where: object, method: str, url: str, **arguments: Any
 ) -> Iterator[requests.Response]:
-    """Send one request and yield its streamed response; status 200, 206 and 416 come through.
+    """Send one request and yield its streamed response; only status 200, 206 and 416 pass.
 
     Raises
     ------
     Transient
-        The fault may pass.
+        The fault may be temporary.
     DownloadError
-        It won't: withdrawn, forbidden, a wrong address, a certificate that isn't trusted.
+        The fault is permanent: withdrawn, forbidden, a wrong address, an untrusted certificate.
     """
     timeout_s = client.settings.timeout_s
     try:
@@ -134,7 +134,7 @@ def request(
             _check(response, where)
             yield response
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        # Only the kind of the error: its text may hold a signed address.
+        # Report only the error's type: its text may hold a signed address.
         chain = list(_chain(error))
         if any(isinstance(link, ssl.SSLCertVerificationError) for link in chain):
             cause = f"the certificate of {urlsplit(url).hostname} isn't trusted"
@@ -148,7 +148,7 @@ def request(
 
 
 def body(response: requests.Response, timeout_s: float, unpack: bool = False) -> Iterator[bytes]:
-    """The bytes as they come; `Transient` if they only drip (see `Settings`)."""
+    """Yield the bytes as they arrive; raise `Transient` if they stall (see `ServerSettings`)."""
     since, received = time.monotonic(), 0
     while chunk := response.raw.read1(CHUNK_BYTES, decode_content=unpack):
         yield chunk
@@ -162,16 +162,16 @@ def body(response: requests.Response, timeout_s: float, unpack: bool = False) ->
 def get_json(
     session: Client, url: str, params: dict[str, Any] | None = None, json: Any = None
 ) -> Any:
-    """Ask for JSON with GET, or with POST when `json` is given, and try again while it may help.
+    """Request JSON with GET, or with POST if `json` is set; retry temporary faults.
 
     Raises
     ------
     DownloadError
-        Not to be had: refused, withdrawn, not JSON, an HTML page instead, or no answer at all.
+        Not available: refused, withdrawn, not JSON, an HTML page instead, or no answer at all.
     """
     where = url.split("?")[0]
 
-    def once() -> Any:
+    def fetch() -> Any:
         method = "GET" if json is None else "POST"
         with request(session, where, method, url, params=params, json=json) as response:
             text = b"".join(body(response, session.settings.timeout_s, unpack=True))
@@ -181,11 +181,11 @@ def get_json(
         except ValueError:
             raise Transient("the answer isn't JSON") from None
 
-    return retry(once, where, session.settings)
+    return retry(fetch, where, session.settings)
 
 
 def refuse_page(response: requests.Response) -> None:
-    """Portals and proxies say that they are down in an HTML page with status 200."""
+    """Raise `Transient` for an HTML page: portals and proxies report outages with status 200."""
     if response.headers.get("Content-Type", "").lower().startswith("text/html"):
         raise Transient("an HTML page came instead (a portal or a proxy that is down?)")
 
@@ -203,8 +203,8 @@ def _check(response: requests.Response, where: object) -> None:
         remedy = "it may be controlled: give a valid token (GDC_TOKEN or token_file)"
         raise DownloadError(where, f"access is refused (HTTP status {status})", remedy)
     kind = response.headers.get("Content-Type", "")
-    said = f": {response.raw.read(200).decode('utf-8', 'replace')}" if "json" in kind else ""
-    raise DownloadError(where, f"the request is refused (HTTP status {status}{said})", "mend it")
+    detail = f": {response.raw.read(200).decode('utf-8', 'replace')}" if "json" in kind else ""
+    raise DownloadError(where, f"the request is refused (HTTP status {status}{detail})", "mend it")
 
 
 def _retry_after_s(response: requests.Response) -> float:
@@ -233,12 +233,12 @@ GDC = "https://api.gdc.cancer.gov"
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """How to talk to servers.
+    """Settings of all requests.
 
-    `token` goes to the scheme, host and port of `api` alone, in X-Auth-Token
+    `token` goes only to the scheme, host and port of `api`, in X-Auth-Token
     (https://docs.gdc.cancer.gov/API/Users_Guide/Getting_Started/#authentication), also after a
-    redirect. `timeout_s` bounds the wait for a connection and for the next bytes; a body that
-    comes slower than 1 kB/s over that time counts as stalled. `ca` is a PEM file of trusted roots.
+    redirect. `timeout_s` bounds the wait for a connection and for the next bytes; a body slower
+    than 1 kB/s over that time counts as stalled. `ca` is a PEM file of trusted roots.
     """
 
     token: str | None = field(default=None, repr=False)
@@ -256,7 +256,7 @@ class ServerSettings:
 
 
 def read_token(token_file: str | Path | None = None) -> str | None:
-    """The token from the file, else from the environment's GDC_TOKEN, else None.
+    """Read the token from the file, else from the environment's GDC_TOKEN, else return None.
 
     Raises
     ------

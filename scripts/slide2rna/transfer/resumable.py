@@ -1,4 +1,4 @@
-"""One file from the net that is whole and right, or not there: resume, checks, a lock."""
+"""Resumable download of one file: ranges, checksum, and a lock between processes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Advance = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Download:
-    """One file to fetch: md5 in hex and size in bytes, where they are known."""
+    """One file to fetch: md5 in hex and size in bytes, or None."""
 
     url: str
     dest: Path
@@ -43,7 +43,7 @@ class Download:
 
 
 def is_whole(path: Path, md5: str | None = None, size: int | None = None) -> bool:
-    """Is the file there, with this size and md5? Without either, being there is enough."""
+    """Return whether the file exists with this size and md5; None skips that check."""
     if not path.is_file() or (size is not None and path.stat().st_size != size):
         return False
     return md5 is None or md5sum(path) == md5.lower()
@@ -58,16 +58,16 @@ def fetch_file(
     settings: ServerSettings,
     advance: Advance = lambda n: None,
 ) -> None:
-    """Fetch one file to `dest`; nothing is asked if it is there already.
+    """Fetch one file to `dest`; send no request if it is complete already.
 
-    Bytes go to `<dest>.partial`, which is kept for the next try or the next run where a md5 can
-    tell whether the result is right. A lock on it lets a second process wait and find the file.
-    `advance` is called with each number of new bytes (negative where bytes are thrown away).
+    Bytes go to `<dest>.partial`. With a md5, which can verify the result, the next try or run
+    resumes it. A lock on it makes a second process wait and then use the file. `advance` receives
+    each number of new bytes (negative for discarded bytes).
 
     Raises
     ------
     DownloadError
-        Not to be had, or wrong twice, or the disk is full; one line that says which.
+        Not available, wrong twice, or the disk is full; the message names the cause.
     """
     try:
         if is_whole(dest, md5, size):
@@ -75,15 +75,16 @@ def fetch_file(
             return
         dest.parent.mkdir(parents=True, exist_ok=True)
         with _locked(dest) as partial:
-            if is_whole(dest, md5, size):  # Another process had the lock, and finished.
+            if is_whole(dest, md5, size):  # Another process held the lock and finished.
                 partial_of(dest).unlink()
                 advance(dest.stat().st_size)
                 return
             try:
                 _Fetch(session, Download(url, dest, md5, size), settings, partial, advance).run()
             finally:
-                # An empty partial file is no use to the next run.
-                if _is(partial, partial_of(dest)) and os.fstat(partial.fileno()).st_size == 0:
+                # The next run can't use an empty partial file.
+                empty = os.fstat(partial.fileno()).st_size == 0
+                if empty and _is_same_file(partial, partial_of(dest)):
                     partial_of(dest).unlink()
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -103,61 +104,65 @@ class _Fetch:
     partial: IO[bytes]
     advance: Advance
     etag: str | None = None
-    wrong: int = 0
-    most: int = 0
-    last_step: int = 0
+    wrong_md5s: int = 0
+    step_start: int = 0
+    step_attempt: int = 0
 
     def run(self) -> None:
         if self.job.md5 is None:
-            # Nobody could tell whether another process's bytes belong to the same file.
+            # Without a md5, bytes of another process can't be verified.
             self.partial.truncate(0)
-        self.most = self._have()
-        self.advance(self.most)
-        retry(self._once, self.job.dest.name, self.settings, self._stuck)
+        self.step_start = self._received()
+        self.advance(self.step_start)
+        retry(self._attempt, self.job.dest.name, self.settings, self._is_stuck)
         self.partial.flush()
         os.fsync(self.partial.fileno())
         partial_of(self.job.dest).replace(self.job.dest)
 
-    def _stuck(self, state: tenacity.RetryCallState) -> bool:
-        """Tries count from the last step ahead: slides are big, and a bad line may break often."""
-        if self._have() >= self.most + STEP_BYTES:
-            self.most, self.last_step = self._have(), state.attempt_number
-        return state.attempt_number - self.last_step >= self.settings.tries
+    def _is_stuck(self, state: tenacity.RetryCallState) -> bool:
+        """Return whether `tries` attempts in a row brought fewer than STEP_BYTES.
 
-    def _have(self) -> int:
+        Slides are big, and a bad connection may break often, so each step resets the count.
+        """
+        if self._received() >= self.step_start + STEP_BYTES:
+            self.step_start, self.step_attempt = self._received(), state.attempt_number
+        return state.attempt_number - self.step_attempt >= self.settings.tries
+
+    def _received(self) -> int:
         return self.partial.seek(0, os.SEEK_END)
 
-    def _drop(self, cause: str) -> Transient:
-        self.advance(-self._have())
+    def _discard(self, cause: str) -> Transient:
+        """Discard the received bytes and return the fault, which the caller may raise."""
+        self.advance(-self._received())
         self.partial.truncate(0)
         self.etag = None
         return Transient(cause)
 
-    def _once(self) -> None:
-        """One request, or none if all bytes are there already."""
+    def _attempt(self) -> None:
+        """Send one request, or none if all bytes are there; then check size and md5."""
         size = self.job.size
-        if size is None or self._have() < size:
+        if size is None or self._received() < size:
             announced = self._receive()
             size = announced if size is None else size
-        have = self._have()
-        if size is not None and have < size:
-            raise Transient(f"only {have} of {size} bytes came")
-        if size is not None and have > size:
-            raise self._drop(f"{have} bytes came, {size} were promised")
+        received = self._received()
+        if size is not None and received < size:
+            raise Transient(f"only {received} of {size} bytes came")
+        if size is not None and received > size:
+            raise self._discard(f"{received} bytes came, {size} were promised")
         self.partial.flush()
         if self.job.md5 is not None and md5sum(partial_of(self.job.dest)) != self.job.md5.lower():
-            self.wrong += 1
-            fault = self._drop(f"the md5 is wrong, {self.job.md5} was promised")
-            if self.wrong < 2:
+            self.wrong_md5s += 1
+            fault = self._discard(f"the md5 is wrong, {self.job.md5} was promised")
+            if self.wrong_md5s < 2:
                 raise fault
             remedy = "the server's file isn't the manifest's: make the manifest anew"
             raise DownloadError(self.job.dest, f"{fault}, twice", remedy)
 
     def _receive(self) -> int | None:
-        """Append what the server sends; the whole file's length in bytes, if it says so."""
-        offset = self._have()
+        """Append the server's bytes; return the file's total length in bytes, if announced."""
+        offset = self._received()
         if offset and self.job.md5 is None and self.etag is None:
-            self._drop("no way to go on safely")
+            self._discard("no way to go on safely")
             offset = 0
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         if offset and self.etag:
@@ -167,33 +172,33 @@ class _Fetch:
         ) as response:
             if response.status_code == 416:
                 if self.job.md5 and is_whole(partial_of(self.job.dest), self.job.md5):
-                    return None  # All was there already; only its size wasn't known.
-                raise self._drop("the server refuses to go on from here")
+                    return None  # The file was complete; only its size was missing.
+                raise self._discard("the server refuses to go on from here")
             refuse_page(response)
             announced = self._check_start(response, offset)
             for chunk in body(response, self.settings.timeout_s):
                 self.partial.write(chunk)
                 self.advance(len(chunk))
-                if self.job.size is not None and self._have() > self.job.size:
+                if self.job.size is not None and self._received() > self.job.size:
                     break
         return announced
 
     def _check_start(self, response: requests.Response, offset: int) -> int | None:
-        """See that these bytes go where the partial file ends, of a file as long as promised."""
+        """Check that the bytes continue the partial file and that the total size matches."""
         headers, etag = response.headers, response.headers.get("ETag")
         if response.status_code == 206:
             if self.etag and etag and etag != self.etag:
-                raise self._drop("the file has changed in the meantime")
-            found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
-            if not found or int(found[1]) != offset:
-                raise self._drop("the server sent another part than was asked for")
-            total = None if found[2] == "*" else int(found[2])
+                raise self._discard("the file has changed in the meantime")
+            match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+            if not match or int(match[1]) != offset:
+                raise self._discard("the server sent another part than was asked for")
+            total = None if match[2] == "*" else int(match[2])
         else:
             if offset:
-                self._drop("from the start")
+                self._discard("from the start")
             total = response.raw.length_remaining
         if total is not None and self.job.size is not None and total != self.job.size:
-            raise self._drop(f"the server has {total} bytes, {self.job.size} were promised")
+            raise self._discard(f"the server has {total} bytes, {self.job.size} were promised")
         chunked = "chunked" in headers.get("Transfer-Encoding", "").lower()
         if total is None and not chunked and self.job.size is None and self.job.md5 is None:
             cause = "neither the server nor the manifest says how long it is"
@@ -203,12 +208,13 @@ class _Fetch:
 
 
 def partial_of(dest: Path) -> Path:
+    """Return the path of a download's partial file."""
     return dest.with_name(f"{dest.name}.partial")
 
 
 @contextmanager
 def _locked(dest: Path) -> Iterator[IO[bytes]]:
-    """The partial file, open for appending and locked against other processes and threads."""
+    """Open the partial file for appending, locked against other processes and threads."""
     while True:
         with open(partial_of(dest), "ab") as handle:
             try:
@@ -216,13 +222,13 @@ def _locked(dest: Path) -> Iterator[IO[bytes]]:
             except BlockingIOError:
                 log.info("%s: another process fetches it; waiting", dest.name)
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            # Whoever held the lock may have renamed the file that was opened here.
-            if _is(handle, partial_of(dest)):
+            # The lock's previous holder may have renamed the file that was opened here.
+            if _is_same_file(handle, partial_of(dest)):
                 yield handle
                 return
 
 
-def _is(handle: IO[bytes], path: Path) -> bool:
+def _is_same_file(handle: IO[bytes], path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(handle.fileno()), path.stat())
     except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""Metrics: arrays in, numbers out."""
+"""Metrics: functions of arrays, independent of files and folds."""

@@ -1,6 +1,6 @@
-"""Scores of predictions and of draws, each for all genes at once.
+"""Metrics of predictions and of draws, each for all genes at once.
 
-Rows are patients and columns genes; draws lie on the last axis. Expression is in log2(x+1).
+Rows are patients and columns genes; draws are on the last axis. Expression is in log2(x+1).
 """
 
 from __future__ import annotations
@@ -12,40 +12,40 @@ from scipy import special, stats
 
 from slide2rna.core.types import Array
 
-# A column whose sd is below this share of its size is constant up to rounding.
+# A column whose sd is below this fraction of its magnitude is constant up to rounding.
 FLAT = 1e-6
 BLOCK = 128
 
 
 def is_flat(values: Array, axis: int = 0) -> NDArray[np.bool_]:
-    """Whether a column has no variance beyond float32 rounding."""
+    """Return True for each column without variance beyond float32 rounding."""
     size = np.maximum(1.0, np.abs(values.mean(axis=axis)))
     return values.std(axis=axis, dtype=np.float64) <= FLAT * size
 
 
 def standardise(values: Array) -> Array:
-    """Columns with mean 0 and norm 1, so that a product of two columns is their correlation.
+    """Scale columns to mean 0 and norm 1, so that a product of two columns is their correlation.
 
     Returns
     -------
-    (n, G) float64; a column without variance is 0 throughout.
+    (n, G) float64; a column without variance is all 0.
     """
     out = np.empty(values.shape, dtype=np.float64)
-    # A block at a time: what fits into the cache is gone through several times for free.
+    # A block at a time fits into the cache, so repeated passes are free.
     for start in range(0, values.shape[1], BLOCK):
         block = slice(start, start + BLOCK)
-        of_block = values[:, block].astype(np.float64)
-        mean = of_block.mean(axis=0)
-        of_block -= mean
-        norm = np.sqrt(np.einsum("ng,ng->g", of_block, of_block))
+        columns = values[:, block].astype(np.float64)
+        mean = columns.mean(axis=0)
+        columns -= mean
+        norm = np.sqrt(np.einsum("ng,ng->g", columns, columns))
         flat = norm <= FLAT * np.sqrt(len(values)) * np.maximum(1.0, np.abs(mean))
-        of_block *= np.where(flat, 0.0, 1.0 / np.where(flat, 1.0, norm))
-        out[:, block] = of_block
+        columns *= np.where(flat, 0.0, 1.0 / np.where(flat, 1.0, norm))
+        out[:, block] = columns
     return out
 
 
 def pcc(predicted: Array, observed: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Pearson correlation per gene over patients (paper, Eq. 24).
+    """Return the Pearson correlation per gene over patients (paper, Eq. 24).
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def pcc(predicted: Array, observed: Array) -> tuple[Array, NDArray[np.bool_]]:
 
     Returns
     -------
-    r : (G,) float64; 0 where the prediction has no variance, NaN where the truth has none.
+    r : (G,) float64; 0 if the prediction has no variance, NaN if the truth has none.
     flat : (G,) True where the prediction has no variance.
     """
     genes = predicted.shape[1]
@@ -68,7 +68,7 @@ def pcc(predicted: Array, observed: Array) -> tuple[Array, NDArray[np.bool_]]:
 
 
 def pcc_test(predicted: Array, observed: Array) -> tuple[Array, Array]:
-    """Correlations as `pcc` gives them, and their two-sided p values, (G,) each.
+    """Return correlations as in `pcc`, and their two-sided p values, (G,) each.
 
     Exact for normal data, as in scipy.stats.pearsonr: r sqrt((n - 2) / (1 - r^2)) follows
     Student's t with n - 2 degrees of freedom.
@@ -81,32 +81,32 @@ def pcc_test(predicted: Array, observed: Array) -> tuple[Array, Array]:
 
 
 def rmse(predicted: Array, observed: Array) -> Array:
-    """Root mean square error per gene over patients (paper, Eq. 25), in log2 units."""
+    """Return the root mean square error per gene over patients (paper, Eq. 25), in log2 units."""
     error = predicted.astype(np.float64) - observed
     return np.sqrt((error**2).mean(axis=0))
 
 
 def pair_sum(ordered: Array) -> Array:
-    """Sum of |x_i - x_j| over all ordered pairs of sorted draws, in O(D)."""
+    """Return the sum of |x_i - x_j| over all ordered pairs of sorted draws, in O(D)."""
     n = ordered.shape[-1]
     weights = 2.0 * (2.0 * np.arange(1, n + 1) - n - 1)
     return ordered @ weights.astype(ordered.dtype)
 
 
 def fair_crps(ordered: Array, observed: Array, strata: Array | None = None) -> Array:
-    """Unbiased CRPS from draws: mean |x - y| - E|x - x'| / 2 over pairs of different draws.
+    """Return the unbiased CRPS: mean |x - y| - E|x - x'| / 2 over pairs of different draws.
 
     Parameters
     ----------
     ordered : (..., n) draws, sorted along the last axis.
     observed : (...)
-    strata : (S, ..., n / S) the same draws by the slide they come from, each sorted. The pool
-        is a mixture in equal shares; pairs within a slide then count for 1/S of all pairs,
-        which leaves out of account that a slide gives exactly n / S of the draws.
+    strata : (S, ..., n / S) the same draws grouped by slide, each sorted. The pool is an equal
+        mixture of slides; pairs within a slide then count for 1/S of all pairs, which ignores
+        that a slide contributes exactly n / S of the draws.
 
     Notes
     -----
-    Ferro (2014), doi:10.1002/qj.2270. One draw alone has no spread: ValueError.
+    Ferro (2014), doi:10.1002/qj.2270. A single draw has no spread: ValueError.
     """
     n = ordered.shape[-1]
     if n < 2 or (strata is not None and strata.shape[-1] < 2):
@@ -122,7 +122,7 @@ def fair_crps(ordered: Array, observed: Array, strata: Array | None = None) -> A
 
 
 def climatology_crps(train: Array, observed: Array) -> Array:
-    """CRPS of the train profiles taken as draws: what a model that ignores the slide scores.
+    """Return the CRPS of the train profiles taken as draws: the score of ignoring the slide.
 
     Parameters
     ----------
@@ -148,15 +148,15 @@ def climatology_crps(train: Array, observed: Array) -> Array:
 
 
 def attainable(level: float, n: int) -> bool:
-    """Whether n draws have order statistics far enough out for a central interval."""
+    """Return True if n draws have order statistics extreme enough for a central interval."""
     return round((1.0 - level) / 2.0 * (n + 1), 9) >= 1.0
 
 
 def central_interval(ordered: Array, level: float) -> tuple[Array, Array]:
-    """Ends of the central interval from order statistics at p(n+1), linear in between.
+    """Return the ends of the central interval: order statistics at p(n+1), linear in between.
 
-    A new draw of the same law falls below the k-th of n order statistics with probability
-    k/(n+1), so this covers `level`; numpy's default quantile of 100 draws covers less.
+    A new draw from the same distribution falls below the k-th of n order statistics with
+    probability k/(n+1), so this covers `level`; numpy's default quantile of 100 draws covers less.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def central_interval(ordered: Array, level: float) -> tuple[Array, Array]:
 
 
 def pit(ordered: Array, observed: Array, uniform: Array) -> Array:
-    """Probability integral transform, randomised at ties: uniform for a perfect model.
+    """Return the probability integral transform, randomised at ties: uniform for a perfect model.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def pit(ordered: Array, observed: Array, uniform: Array) -> Array:
 
 
 def gaussian_nll(mean: Array, variance: Array, observed: Array, floor: Array | float) -> Array:
-    """Negative log-likelihood of a normal law; sds below `floor` are raised to it."""
+    """Return the negative log-likelihood of a normal distribution; sds are at least `floor`."""
     variance = np.maximum(variance, np.square(floor))
     return 0.5 * (np.log(2.0 * np.pi * variance) + (observed - mean) ** 2 / variance)
 
@@ -204,22 +204,22 @@ def fisher_combine(r: Array, n: Array) -> tuple[Array, Array]:
 
     Parameters
     ----------
-    r : (F, ...) correlations; NaN is left out.
+    r : (F, ...) correlations; NaN is ignored.
     n : (F,) patients per fold; a fold of three or fewer has no weight.
 
     Returns
     -------
-    r : (...) NaN where no fold counts.
+    r : (...) NaN if no fold counts.
     weight : (...) sum of n - 3; the standard error of atanh(r) is its inverse square root.
     """
     weights = np.maximum(np.asarray(n, dtype=np.float64) - 3.0, 0.0)
     total, combined = np.zeros((2, *r.shape[1:]))
-    for of_fold, weight in zip(r, weights, strict=True):
-        z = np.arctanh(np.clip(of_fold, -1 + 1e-7, 1 - 1e-7))
-        known = np.isfinite(z)
-        if not known.all():
-            z[~known] = 0.0
-        total += weight * known
+    for fold_r, weight in zip(r, weights, strict=True):
+        z = np.arctanh(np.clip(fold_r, -1 + 1e-7, 1 - 1e-7))
+        finite = np.isfinite(z)
+        if not finite.all():
+            z[~finite] = 0.0
+        total += weight * finite
         combined += weight * z
     combined /= np.where(total > 0, total, 1.0)
     np.tanh(combined, out=combined)
@@ -227,35 +227,35 @@ def fisher_combine(r: Array, n: Array) -> tuple[Array, Array]:
 
 
 def benjamini_hochberg(p: Array) -> Array:
-    """FDR-adjusted p values; NaN stays NaN."""
+    """Return FDR-adjusted p values; NaN stays NaN."""
     adjusted = np.full(p.shape, np.nan)
-    known = np.isfinite(p)
-    if known.any():
-        adjusted[known] = stats.false_discovery_control(p[known], method="bh")
+    finite = np.isfinite(p)
+    if finite.any():
+        adjusted[finite] = stats.false_discovery_control(p[finite], method="bh")
     return adjusted
 
 
 def spearman(a: Array, b: Array) -> float:
-    """Spearman correlation of two flat arrays; 0 if either is constant."""
+    """Return the Spearman correlation of two flat arrays; 0 if either is constant."""
     return correlate_ranks(ranks(a), ranks(b))
 
 
 def ranks(values: Array) -> Array:
-    """Ranks of a flat array, ties averaged, less their mean.
+    """Return the ranks of a flat array, ties averaged, minus their mean.
 
-    By polars, in about half of scipy's time: pooled over genes and patients these are millions.
+    Polars takes about half of scipy's time: pooled over genes and patients there are millions.
     """
-    found = pl.Series(values).rank("average").to_numpy()
-    return np.asarray(found - (len(values) + 1) / 2.0)
+    ranked = pl.Series(values).rank("average").to_numpy()
+    return np.asarray(ranked - (len(values) + 1) / 2.0)
 
 
 def correlate_ranks(x: Array, y: Array) -> float:
-    """Correlation of two centred arrays; 0 if either is constant."""
+    """Return the correlation of two centred arrays; 0 if either is constant."""
     scale = np.sqrt((x @ x) * (y @ y))
     return float(x @ y / scale) if scale > 0 else 0.0
 
 
 def spearman_columns(a: Array, b: Array) -> Array:
-    """Spearman correlation per column of (n, G) arrays; 0 where either is constant."""
+    """Return the Spearman correlation per column of (n, G) arrays; 0 if either is constant."""
     r, _ = pcc(stats.rankdata(a, axis=0), stats.rankdata(b, axis=0))
     return np.nan_to_num(r)

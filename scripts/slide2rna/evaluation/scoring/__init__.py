@@ -1,1 +1,1 @@
-"""Scores of all models on the same folds, with a paired bootstrap over patients."""
+"""Scoring: all models on the same folds, with a paired bootstrap over patients."""

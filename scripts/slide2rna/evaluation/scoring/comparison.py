@@ -1,7 +1,7 @@
-"""Every prediction on every gene set, with a paired bootstrap over patients within folds.
+"""Comparison of all predictions on all gene sets, by a paired bootstrap over patients in folds.
 
-A gene set of a fold is ranked by that fold's val alone. Scores of a set are means over its
-genes in each fold, then means over the folds; a gene's correlations are combined by Fisher z.
+Only a fold's val ranks its gene sets. Scores of a set are means over its genes in each fold, then
+means over the folds; a gene's correlations are combined by Fisher z.
 """
 
 from __future__ import annotations
@@ -54,21 +54,21 @@ class Comparison:
 
 
 def shown_sizes(top: Sequence[int], genes: int, patients: Sequence[int]) -> list[int]:
-    """Sizes k of T-k that a table may show, largest first.
+    """Return the sizes k of T-k that a table may show, largest first.
 
     With fewer than 20 test patients in a fold, sets below a twentieth of the genes are mostly
-    luck and are left out; as many as there are genes is no choice at all.
+    luck and are omitted. A k that reaches the number of genes selects nothing.
     """
-    least = genes / 20 if min(patients) < MIN_PATIENTS else 1
-    return sorted((k for k in top if least <= k < genes), reverse=True)
+    smallest = genes / 20 if min(patients) < MIN_PATIENTS else 1
+    return sorted((k for k in top if smallest <= k < genes), reverse=True)
 
 
 def gene_sets(
     val_prediction: Array, val_truth: Array, eligible: NDArray[np.bool_], sizes: Sequence[int]
 ) -> NDArray[np.bool_]:
-    """Gene sets (G, 1 + len(sizes)): all eligible genes, then the k best by val correlation.
+    """Return gene sets (G, 1 + len(sizes)): all eligible genes, then the k best by val correlation.
 
-    Ties go by gene order; a gene that is constant in val ranks last among the eligible.
+    Ties keep the gene order; a gene that is constant in val ranks last among the eligible.
     """
     r, _ = gene_metrics.pcc(val_prediction, val_truth)
     rank = np.where(eligible, np.nan_to_num(r, nan=-2.0), -3.0)
@@ -100,8 +100,8 @@ def compare(
     by_pathway = members.tocsc()
     averages = [Averages(fold, model) for fold in folds]
 
-    def work(block: slice) -> tuple[dict[Key, list[Array]], Array]:
-        of_model = []
+    def score_genes(block: slice) -> tuple[dict[Key, list[Array]], Array]:
+        model_r = []
         sums: dict[Key, list[Array]] = {}
         for index, (fold, average) in enumerate(zip(folds, averages, strict=True)):
             scored = score_block(fold, average, block, model)
@@ -111,14 +111,14 @@ def compare(
                 out.r[name][index, block] = scored.r[name]
                 out.rmse[name][index, block] = scored.rmse[name]
             out.within[index, block] = scored.within
-            of_model.append(scored.resampled)
-        combined, weight = gene_metrics.fisher_combine(np.stack(of_model), patients)
+            model_r.append(scored.resampled)
+        combined, weight = gene_metrics.fisher_combine(np.stack(model_r), patients)
         out.gene_r[block], out.weight[block] = combined[0], weight[0]
         out.gene_low[block], out.gene_high[block] = bootstrap.interval_r(combined)
         return sums, (by_pathway[:, block] @ np.nan_to_num(combined).T).T
 
     blocks = [slice(start, min(start + BLOCK, genes)) for start in range(0, genes, BLOCK)]
-    for sums, pathway in ordered_map(work, blocks, threads):
+    for sums, pathway in ordered_map(score_genes, blocks, threads):
         out.pathway += pathway
         for key, values in sums.items():
             out.scores[key] = out.scores.get(key, 0.0) + np.array(values, dtype=np.float64)
@@ -126,18 +126,18 @@ def compare(
 
 
 def over_folds(scores: Array, patients: Sequence[int], correlation: bool) -> Array:
-    """Mean over folds (B + 1, K); a correlation needs a fold of more than three patients."""
-    kept = np.array([n > 3 or not correlation for n in patients])
-    if not kept.any():
+    """Return the mean over folds (B + 1, K); a correlation needs folds of over three patients."""
+    counted = np.array([n > 3 or not correlation for n in patients])
+    if not counted.any():
         return np.full(scores.shape[1:], np.nan)
-    return np.asarray(scores[kept].mean(axis=0))
+    return np.asarray(scores[counted].mean(axis=0))
 
 
 def noise_floor(fold: FoldPredictions, name: str, orders: NDArray[np.int64]) -> Array:
-    """Set means of correlations (permutations, K) after permuting the profiles of the patients.
+    """Return set means of correlations (permutations, K) after permuting the patients' profiles.
 
-    A permutation changes neither mean nor variance, so the mean over a set's genes of the
-    correlations is a sum over the patients' inner products, taken once for all permutations.
+    A permutation changes neither mean nor variance, so the mean of the correlations over a set's
+    genes is a sum over the patients' inner products, computed once for all permutations.
 
     Parameters
     ----------

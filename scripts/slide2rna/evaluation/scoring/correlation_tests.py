@@ -1,8 +1,8 @@
-"""Does one model correlate better with the truth than another, gene by gene?
+"""Correlation tests per gene: one model against another, and one model against 0.
 
-Both correlations share the truth and the patients, so they depend on each other. Neither scipy
-nor statsmodels has a test for that; Williams' t is here for all genes at once, and folds are
-combined by Stouffer's method from scipy.
+Two correlations with the same truth and patients are dependent. Neither scipy nor statsmodels has
+a test for that; Williams' t is implemented here for all genes at once, and folds are combined by
+Stouffer's method from scipy.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ UNTESTED = "several samples of a patient depend on each other: no test per gene"
 LEAST_P = 1e-300
 
 
-def repeated(folds: Sequence[FoldPredictions]) -> bool:
-    """Whether a patient has several scored samples in a fold: tests would take them for people."""
+def has_repeated_samples(folds: Sequence[FoldPredictions]) -> bool:
+    """Return True if a patient has several scored samples in a fold, which tests can't handle."""
     return any(fold.patients < len(fold.truth) for fold in folds)
 
 
 def williams(r_a: Array, r_b: Array, r_ab: Array, n: int) -> Array:
-    """One-sided p values for r(a, truth) > r(b, truth) in one sample.
+    """Return one-sided p values for r(a, truth) > r(b, truth) in one sample of patients.
 
     Parameters
     ----------
     r_a, r_b : correlations of two predictions with the same truth.
     r_ab : correlation of the predictions with each other.
-    n : patients; NaN comes back for three or fewer.
+    n : patients; the result is NaN for three or fewer.
 
     Notes
     -----
@@ -47,24 +47,24 @@ def williams(r_a: Array, r_b: Array, r_ab: Array, n: int) -> Array:
     mean = (r_a + r_b) / 2.0
     spread = 2.0 * (n - 1) / (n - 3) * np.maximum(determinant, 0.0) + mean**2 * (1.0 - r_ab) ** 3
     difference = r_a - r_b
-    same = np.abs(difference) < 1e-12
+    equal = np.abs(difference) < 1e-12
     with np.errstate(divide="ignore", invalid="ignore"):
         t = difference * np.sqrt((n - 1) * (1.0 + r_ab) / spread)
-    return np.asarray(special.stdtr(n - 3, np.where(same, 0.0, -t)))
+    return np.asarray(special.stdtr(n - 3, np.where(equal, 0.0, -t)))
 
 
 def stouffer(p: Array, n: Sequence[int]) -> Array:
     """Combine one-sided p values (F, G) over folds of n patients, with weights sqrt(n - 3).
 
-    A fold whose p is NaN is left out; NaN (G,) where no fold is left.
+    A fold whose p is NaN is ignored; the result (G,) is NaN if no fold remains.
     """
-    known = np.isfinite(p)
-    weights = np.sqrt(np.maximum(np.asarray(n, dtype=float) - 3.0, 0.0))[:, None] * known
+    finite = np.isfinite(p)
+    weights = np.sqrt(np.maximum(np.asarray(n, dtype=float) - 3.0, 0.0))[:, None] * finite
     counts = weights.any(axis=0)
     out = np.full(p.shape[1], np.nan)
     if counts.any():
-        # Half is a z of 0, which with weight 0 adds nothing.
-        values = np.clip(np.where(known, p, 0.5), LEAST_P, 1.0 - 1e-16)[:, counts]
+        # p = 0.5 is z = 0, which adds nothing at weight 0.
+        values = np.clip(np.where(finite, p, 0.5), LEAST_P, 1.0 - 1e-16)[:, counts]
         out[counts] = stats.combine_pvalues(
             values, method="stouffer", weights=weights[:, counts], axis=0
         ).pvalue
@@ -77,41 +77,41 @@ def better(
     pairs: Sequence[tuple[str, str]],
     untested: bool = False,
 ) -> dict[tuple[str, str], Array]:
-    """One-sided p values (G,) over all folds that the first of a pair beats the second.
+    """Return one-sided p values (G,) over all folds that the first of a pair beats the second.
 
     Parameters
     ----------
     truths : per fold, (n, G).
     predictions : per fold, (n, G) by model. One without variance in a fold has correlation 0.
-    untested : the rows depend on each other (`repeated`): NaN comes back.
+    untested : the rows are dependent (`has_repeated_samples`): the result is NaN.
     """
     if untested:
         return {pair: np.full(truths[0].shape[1], np.nan) for pair in pairs}
-    found: dict[tuple[str, str], list[Array]] = {pair: [] for pair in pairs}
+    p_by_pair: dict[tuple[str, str], list[Array]] = {pair: [] for pair in pairs}
     names = dict.fromkeys(name for pair in pairs for name in pair)
-    for truth, given in zip(truths, predictions, strict=True):
+    for truth, by_model in zip(truths, predictions, strict=True):
         y = gene_metrics.standardise(truth)
         flat = gene_metrics.is_flat(truth)
-        z = {name: gene_metrics.standardise(given[name]) for name in names}
+        z = {name: gene_metrics.standardise(by_model[name]) for name in names}
         r = {name: np.where(flat, np.nan, _products(values, y)) for name, values in z.items()}
         for a, b in pairs:
-            found[a, b].append(williams(r[a], r[b], _products(z[a], z[b]), len(truth)))
+            p_by_pair[a, b].append(williams(r[a], r[b], _products(z[a], z[b]), len(truth)))
     sizes = [len(truth) for truth in truths]
-    return {pair: stouffer(np.array(p), sizes) for pair, p in found.items()}
+    return {pair: stouffer(np.array(p), sizes) for pair, p in p_by_pair.items()}
 
 
 def above_zero(
     truths: Sequence[Array], predictions: Sequence[Array], r: Array, untested: bool = False
 ) -> Array:
-    """One-sided p values (G,) that a model's correlations are above 0.
+    """Return one-sided p values (G,) that a model's correlations are above 0.
 
     Exact in a single fold; over several, their combination by Fisher's z is taken as normal.
 
     Parameters
     ----------
     truths, predictions : per fold, (n, G).
-    r : (F, G) the correlations, NaN for genes that don't count.
-    untested : the rows depend on each other (`repeated`): NaN comes back.
+    r : (F, G) correlations; NaN for genes that don't count.
+    untested : the rows are dependent (`has_repeated_samples`): the result is NaN.
     """
     if untested:
         return np.full(r.shape[1], np.nan)

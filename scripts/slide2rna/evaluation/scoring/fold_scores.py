@@ -1,4 +1,4 @@
-"""Scores of one fold's predictions for a block of genes, under all resamples of its patients."""
+"""Fold scores: one fold's predictions on a block of genes, for all resamples of its patients."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ LEAST_MEAN = 0.1
 
 @dataclass
 class FoldPredictions:
-    """What is scored in one fold.
+    """Predictions of all models in one fold, with all that scoring needs.
 
     Attributes
     ----------
     truth : (n, G)
-    test : predictions (n, G) by name; the evaluated model's own come first.
+    test : predictions (n, G) by name; the evaluated model's come first.
     variants : further point predictions by (name, metric), scored by correlation only.
     sets : (G, K) gene sets by name of the prediction that ranked them.
     eligible : (G,) genes that vary in train.
     train_mean : (G,)
-    counts : (B + 1, n)
-    sites : the samples that can be compared within their site.
-    owners : (n,) patient of each sample; empty where every sample is a patient.
+    counts : (B + 1, n) bootstrap weights.
+    sites : samples that can be compared within their site.
+    patient_ids : (n,) patient of each sample; empty if every sample is a patient.
     varies, varies_within : (G,) genes that vary among the scored patients, and among those of
-        `sites` within their site; filled in here.
+        `sites` within their site; computed here.
     """
 
     truth: Array
@@ -46,7 +46,7 @@ class FoldPredictions:
     train_mean: Array
     counts: Counts
     sites: Sites = field(default_factory=lambda: Sites.of([]))
-    owners: Sequence[str] = ()
+    patient_ids: Sequence[str] = ()
     varies: NDArray[np.bool_] = field(init=False)
     varies_within: NDArray[np.bool_] = field(init=False)
 
@@ -58,18 +58,19 @@ class FoldPredictions:
 
     @property
     def patients(self) -> int:
-        return len(set(self.owners)) if self.owners else len(self.truth)
+        """Number of scored patients."""
+        return len(set(self.patient_ids)) if self.patient_ids else len(self.truth)
 
     @property
     def compares_sites(self) -> bool:
-        """Whether there are samples enough for a correlation within sites."""
+        """True if there are enough samples for a correlation within sites."""
         return self.sites.effective > 3
 
 
 def set_weights(sets: NDArray[np.bool_], usable: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Weights (G, K) that average the usable genes of each set."""
-    kept = sets & usable[:, None]
-    return kept.astype(np.float32) / np.maximum(kept.sum(axis=0), 1).astype(np.float32)
+    """Return weights (G, K) that average the usable genes of each set."""
+    members = sets & usable[:, None]
+    return members.astype(np.float32) / np.maximum(members.sum(axis=0), 1).astype(np.float32)
 
 
 class Averages:
@@ -94,18 +95,18 @@ class Averages:
         }
 
     def owners(self, name: str) -> tuple[str, ...]:
-        """Whose gene sets a prediction is scored on: its own, and the evaluated model's.
+        """Return the owners of the gene sets that score a prediction: itself, the evaluated model.
 
-        The constant stands beside every model on that model's sets.
+        The constant is scored on the sets of all models, to be compared with each.
         """
         if name == "constant":
             return tuple(self.fold.sets)
         return (name,) if name == self.model else (name, self.model)
 
     def __call__(self, kind: str, owner: str, block: slice) -> NDArray[np.float32]:
-        """Weights (genes of the block, K)."""
-        kept = self.fold.sets[owner][block] & self.usable[kind][block, None]
-        weights = kept.astype(np.float32) / self.divisor[kind, owner]
+        """Return weights (genes of the block, K)."""
+        members = self.fold.sets[owner][block] & self.usable[kind][block, None]
+        weights = members.astype(np.float32) / self.divisor[kind, owner]
         if kind == "nrmse":
             weights /= np.maximum(self.fold.train_mean[block, None], LEAST_MEAN)
         return weights.astype(np.float32)
@@ -119,7 +120,7 @@ class BlockScores:
     ----------
     sums : (B + 1, K) the block's part of each set mean.
     r, rmse : (genes,) by name, of the patients as they are.
-    within : (genes,) the model's correlations within sites; NaN where there is none.
+    within : (genes,) the model's correlations within sites; NaN if undefined.
     resampled : (B + 1, genes) the model's correlations; NaN for genes that don't count.
     """
 
@@ -158,7 +159,7 @@ def score_block(fold: FoldPredictions, average: Averages, block: slice, model: s
         add(correlate(prediction[:, block]), "pcc", name, metric, average.owners(name))
     if fold.compares_sites:
         sites = fold.sites
-        # Left-out samples took a share of each resample with them.
+        # Samples outside these sites hold part of each resample's weight: rescale to m.
         counts = fold.counts[:, sites.rows]
         counts = counts * (len(sites.rows) / np.maximum(counts.sum(axis=1, keepdims=True), 1e-6))
         inside = bootstrap.PccBootstrap(counts, sites.centre(truth))

@@ -1,4 +1,4 @@
-"""One fold of a run: its parts, and a model's points and draws for them.
+"""Folds of a run: the parts of each, and a model's points and draws for them.
 
 Slides of one sample count as one: their points are averaged, and their draws pooled as a mixture
 in equal shares.
@@ -16,17 +16,21 @@ import polars as pl
 import zarr
 from numpy.typing import NDArray
 
-from slide2rna.core.errors import StageError, listing
-from slide2rna.data.patients import Cohort, Part, part_of
+from slide2rna.core.errors import StageError, list_names
+from slide2rna.data.patients import Cohort, Part, make_part
 
 PARTS = ("train", "val", "cal", "test")
 
 
 @dataclass(frozen=True)
 class Fold:
-    """The parts of a fold, and the file with one model's points and draws of val, cal and test.
+    """Parts of a fold, and the file with one model's points and draws of val, cal and test.
 
-    `cal` may be empty: nothing but conformal intervals and p values needs it.
+    `cal` may be empty: only conformal intervals and p values need it.
+
+    Attributes
+    ----------
+    rows : row of each slide in the file.
     """
 
     number: int
@@ -40,20 +44,20 @@ class Fold:
 
     @property
     def guidance(self) -> float:
-        """CFG scale of the draws; 1 where there are none."""
+        """CFG scale of the draws; 1 without draws."""
         return float(str(self.store.attrs.get("guidance", 1.0)))
 
     @property
     def pool_size(self) -> int:
-        """Draws of a slide."""
+        """Number of draws per slide."""
         return int(self.array("draws").shape[1])
 
     def has(self, name: str) -> bool:
-        """Whether the file holds this array; points alone have neither draws nor their spread."""
+        """Return True if the file holds this array; without draws it holds points only."""
         return name in self.store
 
     def slide_rows(self, name: str, part: Part) -> NDArray[np.float32]:
-        """An array of slide rows (S, G), in the part's order."""
+        """Read an array by slide (S, G), in the part's order."""
         array = self.array(name)
         if not part.slide_ids:
             return np.empty((0, *array.shape[1:]), np.float32)
@@ -61,28 +65,28 @@ class Fold:
         return np.asarray(array.oindex[rows], dtype=np.float32)
 
     def read(self, name: str, part: Part) -> NDArray[np.float32]:
-        """An array of slide rows (S, G), averaged to samples (n, G)."""
+        """Read an array by slide (S, G), averaged to samples (n, G)."""
         return np.asarray(part.average(self.slide_rows(name, part)), dtype=np.float32)
 
     def mixture(self, part: Part) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and sd (n, G) of each sample's law: its slides' draws in equal shares."""
+        """Return mean and sd (n, G) of each sample's mixture: its slides' draws in equal shares."""
         mean, sd = (self.slide_rows(name, part) for name in ("mean", "sd"))
         centre = np.asarray(part.average(mean))
         between = mean - part.spread(centre)
         return centre, np.sqrt(part.average(sd**2 + between**2))
 
     def array(self, name: str) -> zarr.Array:
-        """An array of the draws file.
+        """Open an array of the draws file.
 
         Raises
         ------
         StageError
-            It isn't there.
+            The file has no such array.
         """
-        found = self.store.get(name)
-        if not isinstance(found, zarr.Array):
+        stored = self.store.get(name)
+        if not isinstance(stored, zarr.Array):
             raise StageError(self.path, f"no array '{name}'", "sample this fold anew")
-        return found
+        return stored
 
     def test_draws(self) -> Iterator[tuple[int, NDArray[np.float16]]]:
         """Yield (row of the sample, its draws (slides, D, G)), a few slides in memory at a time."""
@@ -101,34 +105,36 @@ class Fold:
 
 
 def load_fold(cohort: Cohort, path: str | Path) -> Fold:
-    """The parts of a fold that have bags and a measured sample, with its draws.
+    """Load a fold: the slides of its parts with bags and a measured sample, and the draws file.
 
     Raises
     ------
     StageError
-        The draws are of other genes, or a slide of val or test lies in another part.
+        The draws have other genes, a part is empty, or a slide is in another part there.
     """
     path = Path(path)
     store, rows = open_store(path, cohort.genes)
     number = int(str(store.attrs["fold"]))
-    parts = {name: _part(cohort, number, name, None if name == "train" else rows) for name in PARTS}
+    parts = {
+        name: _make_part(cohort, number, name, None if name == "train" else rows) for name in PARTS
+    }
     empty = [name for name, part in parts.items() if not part.samples and name != "cal"]
     if empty:
         raise StageError(
             path, f"no measured sample in part {' and '.join(empty)}", "use fewer folds"
         )
-    found = Fold(number=number, path=path, store=store, rows=rows, **parts)
-    _check_parts(found)
-    return found
+    fold = Fold(number=number, path=path, store=store, rows=rows, **parts)
+    _check_parts(fold)
+    return fold
 
 
 def attach(fold: Fold, path: str | Path, genes: Sequence[str]) -> Fold:
-    """The same parts with another model's points and draws.
+    """Return the fold with another model's points and draws on the same parts.
 
     Raises
     ------
     StageError
-        The file is of other genes, lacks slides, or has a slide in another part.
+        The file has other genes, lacks slides, or has a slide in another part.
     """
     path = Path(path)
     store, rows = open_store(path, genes)
@@ -137,52 +143,52 @@ def attach(fold: Fold, path: str | Path, genes: Sequence[str]) -> Fold:
         raise StageError(
             path,
             f"slides of {model_of(fold.path)} are missing here, they failed in this run: "
-            f"{listing(missing)}",
+            f"{list_names(missing)}",
             "mend these slides or take them out of the cohort; with a lower max_failed_slides "
             "the run stops at them and says why",
         )
-    found = replace(fold, path=path, store=store, rows=rows)
-    _check_parts(found)
-    return found
+    attached = replace(fold, path=path, store=store, rows=rows)
+    _check_parts(attached)
+    return attached
 
 
 def read_genes(path: str | Path) -> list[str]:
-    """Gene order of a draws file."""
-    return _strings(zarr.open_group(path, mode="r"), "genes")
+    """Read the genes of a draws file, in its order."""
+    return _read_strings(zarr.open_group(path, mode="r"), "genes")
 
 
 def model_of(path: str | Path) -> str:
-    """Label of the model that a draws file is of."""
-    found = zarr.open_group(path, mode="r").attrs.get("model")
-    if found is None:
+    """Read the label of the model that drew this file."""
+    label = zarr.open_group(path, mode="r").attrs.get("model")
+    if label is None:
         raise StageError(path, "it doesn't name its model", "sample this fold anew")
-    return str(found)
+    return str(label)
 
 
 def fold_of(path: str | Path) -> int:
-    """Number of the fold that a draws file is of."""
+    """Read the number of the fold of a draws file."""
     return int(str(zarr.open_group(path, mode="r").attrs["fold"]))
 
 
 def open_store(path: Path, genes: Sequence[str]) -> tuple[zarr.Group, dict[str, int]]:
-    """A draws file, and the row of each of its slides.
+    """Open a draws file, and index the row of each of its slides.
 
     Raises
     ------
     StageError
-        It is of other genes.
+        The file has other genes.
     """
     store = zarr.open_group(path, mode="r")
-    if _strings(store, "genes") != list(genes):
+    if _read_strings(store, "genes") != list(genes):
         raise StageError(path, "its genes differ from the other folds'", "sample all folds anew")
-    return store, {slide: index for index, slide in enumerate(_strings(store, "slide_ids"))}
+    return store, {slide: index for index, slide in enumerate(_read_strings(store, "slide_ids"))}
 
 
 def _check_parts(fold: Fold) -> None:
-    stored = dict(zip(fold.rows, _strings(fold.store, "parts"), strict=True))
+    stored = dict(zip(fold.rows, _read_strings(fold.store, "parts"), strict=True))
     for name, part in (("val", fold.val), ("cal", fold.cal), ("test", fold.test)):
         for slide in part.slide_ids:
-            # Another model's file may lack slides of cal, where only the evaluated one is used.
+            # Another model's file may lack slides of cal: only the evaluated model's are read.
             if stored.get(slide, name) != name:
                 raise StageError(
                     fold.path,
@@ -191,14 +197,14 @@ def _check_parts(fold: Fold) -> None:
                 )
 
 
-def _strings(store: zarr.Group, name: str) -> list[str]:
+def _read_strings(store: zarr.Group, name: str) -> list[str]:
     value = store.attrs[name]
     return json.loads(value) if isinstance(value, str) else list(value)  # type: ignore[arg-type]
 
 
-def _part(cohort: Cohort, fold: int, part: str, drawn: dict[str, int] | None) -> Part:
+def _make_part(cohort: Cohort, fold: int, part: str, drawn: dict[str, int] | None) -> Part:
     units = cohort.splits.filter((pl.col("fold") == fold) & (pl.col("part") == part))["unit"]
     slides = cohort.slides.filter(pl.col("unit").is_in(units.implode()))
     if drawn is not None:
         slides = slides.filter(pl.col("slide_id").is_in(list(drawn)))
-    return part_of(cohort, slides)
+    return make_part(cohort, slides)

@@ -1,4 +1,4 @@
-"""Predictions of all models on the folds of one run: networks from files, closed forms fitted."""
+"""Predictions of all models on the folds of a run: networks from files, closed forms fitted."""
 
 from __future__ import annotations
 
@@ -24,32 +24,34 @@ from slide2rna.evaluation.scoring.published_protocol import PooledMoments
 from slide2rna.models import base, registry
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunFolds:
-    """The folds of a run, with every network's file on each.
+    """Folds of a run, with every network's draws file on each.
 
     Attributes
     ----------
     model : label of the evaluated model.
-    of : per network (the evaluated one first), its folds in the order of their numbers.
+    folds_by_model : by network (the evaluated one first), folds in the order of their numbers.
     cohort_mean : (G,) mean over all measured samples.
     """
 
     model: str
-    of: dict[str, list[Fold]]
+    folds_by_model: dict[str, list[Fold]]
     cohort_mean: Array
 
     @property
     def folds(self) -> list[Fold]:
-        return self.of[self.model]
+        """Folds of the evaluated model."""
+        return self.folds_by_model[self.model]
 
     @property
     def networks(self) -> list[str]:
-        return list(self.of)
+        """Labels of the networks, the evaluated one first."""
+        return list(self.folds_by_model)
 
-    def draws_of(self, name: str) -> bool:
-        """Whether this model's files hold draws, not points alone."""
-        return all(fold.has("draws") for fold in self.of[name])
+    def has_draws(self, name: str) -> bool:
+        """Return True if this model's files hold draws, not only points."""
+        return all(fold.has("draws") for fold in self.folds_by_model[name])
 
 
 @dataclass
@@ -58,19 +60,20 @@ class ModelPredictions:
 
     Attributes
     ----------
-    folds : what is scored.
+    fold_predictions : predictions to score.
     val_r : the evaluated model's correlation on val (G,), -1 for genes that don't count.
-    train : mean and sd of each gene among the train samples.
-    pooled : by model and kind, moments over the test slides of all folds.
-    notes, absent : by model, per fold how it was fitted; why it can't be had.
+    train_moments : mean and sd of each gene among the train samples.
+    pooled : moments over the test slides of all folds, by model and kind.
+    notes : by model, a note on its fit per fold.
+    unavailable : by model, the reason why it is unavailable.
     """
 
-    folds: list[FoldPredictions] = field(default_factory=list)
+    fold_predictions: list[FoldPredictions] = field(default_factory=list)
     val_r: list[Array] = field(default_factory=list)
-    train: list[tuple[Array, Array]] = field(default_factory=list)
+    train_moments: list[tuple[Array, Array]] = field(default_factory=list)
     pooled: dict[tuple[str, str], PooledMoments] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
-    absent: dict[str, str] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
 
 
 def open_folds(
@@ -81,10 +84,12 @@ def open_folds(
     Raises
     ------
     StageError
-        Another model's files are of other folds, slides or genes.
+        Another model's files have other folds, slides or genes.
     """
-    own = sorted((load_fold(cohort, path) for path in paths), key=lambda fold: fold.number)
-    of = {model: own}
+    evaluated_folds = sorted(
+        (load_fold(cohort, path) for path in paths), key=lambda fold: fold.number
+    )
+    folds_by_model = {model: evaluated_folds}
     by_label: dict[str, dict[int, Path]] = {}
     for path in others:
         label, number = model_of(path), fold_of(path)
@@ -93,7 +98,7 @@ def open_folds(
                 path, f"a second file of model {label}, fold {number}", "give each file once"
             )
         by_label.setdefault(label, {})[number] = path
-    numbers = [fold.number for fold in own]
+    numbers = [fold.number for fold in evaluated_folds]
     for label, files in by_label.items():
         if sorted(files) != numbers:
             raise StageError(
@@ -101,8 +106,10 @@ def open_folds(
                 f"model {label} has folds {sorted(files)}, {model} has {numbers}",
                 "sample every model on the same folds",
             )
-        of[label] = [attach(fold, files[fold.number], cohort.genes) for fold in own]
-    return RunFolds(model, of, cohort.truth.mean(axis=0, dtype=np.float64))
+        folds_by_model[label] = [
+            attach(fold, files[fold.number], cohort.genes) for fold in evaluated_folds
+        ]
+    return RunFolds(model, folds_by_model, cohort.truth.mean(axis=0, dtype=np.float64))
 
 
 def predict_folds(
@@ -114,10 +121,10 @@ def predict_folds(
         eligible = ~gene_metrics.is_flat(fold.train.truth)
         test: dict[str, Array] = {}
         sets: dict[str, NDArray[np.bool_]] = {}
-        for name, val_slides, test_slides in _points(run, index, seed, threads, out):
+        for name, val_slides, test_slides in _model_points(run, index, seed, threads, out):
             val = fold.val.average(val_slides)
             test[name] = np.asarray(fold.test.average(test_slides), dtype=np.float32)
-            pool(out.pooled, name, "point", run.cohort_mean, test_slides, fold.test)
+            add_to_pooled(out.pooled, name, "point", run.cohort_mean, test_slides, fold.test)
             if name == run.model:
                 r, _ = gene_metrics.pcc(val, fold.val.truth)
                 out.val_r.append(np.where(eligible, np.nan_to_num(r), -1.0))
@@ -128,29 +135,31 @@ def predict_folds(
                 else comparison.gene_sets(val, fold.val.truth, eligible, sizes)
             )
         mean = fold.train.truth.mean(axis=0, dtype=np.float64)
-        out.train.append((mean, fold.train.truth.std(axis=0, dtype=np.float64)))
+        out.train_moments.append((mean, fold.train.truth.std(axis=0, dtype=np.float64)))
         rng = seeds.rng_for(seed, "bootstrap", fold.number)
-        owners = fold.test.owners
-        counts = bootstrap.patient_counts(rng, owners, resamples)
+        patient_ids = fold.test.patient_ids
+        counts = bootstrap.patient_counts(rng, patient_ids, resamples)
         sites = Sites.of(fold.test.sample_sites())
-        out.folds.append(
-            FoldPredictions(fold.test.truth, test, {}, sets, eligible, mean, counts, sites, owners)
+        out.fold_predictions.append(
+            FoldPredictions(
+                fold.test.truth, test, {}, sets, eligible, mean, counts, sites, patient_ids
+            )
         )
-    # A model that one fold can't have is left out of all, or its mean would be over fewer folds.
-    for name in out.absent:
+    # A model that is unavailable in one fold is dropped from all: its mean would cover fewer folds.
+    for name in out.unavailable:
         out.pooled.pop((name, "point"), None)
-        for given in out.folds:
-            given.test.pop(name, None)
-            given.sets.pop(name, None)
+        for fold_predictions in out.fold_predictions:
+            fold_predictions.test.pop(name, None)
+            fold_predictions.sets.pop(name, None)
     return out
 
 
-def _points(
+def _model_points(
     run: RunFolds, index: int, seed: int, threads: int, out: ModelPredictions
 ) -> Iterator[tuple[str, Array, Array]]:
-    """Name, val slides (S, G) and test slides of every model in one fold."""
+    """Yield name, val slides (S, G) and test slides of every model in one fold."""
     for name in run.networks:
-        fold = run.of[name][index]
+        fold = run.folds_by_model[name][index]
         yield name, fold.slide_rows("point", fold.val), fold.slide_rows("point", fold.test)
     fold = run.folds[index]
 
@@ -159,7 +168,7 @@ def _points(
             fitted = registry.fit(name, fold.train, fold.val, seed, fold.number)
             rows = fitted.predict(fold.val), fitted.predict(fold.test)
         except base.Unavailable as reason:
-            out.absent[name] = str(reason)
+            out.unavailable[name] = str(reason)
             return name, None
         out.notes.setdefault(name, []).append(fitted.note)
         return name, rows
@@ -169,7 +178,7 @@ def _points(
             yield name, *rows
 
 
-def pool(
+def add_to_pooled(
     pooled: dict[tuple[str, str], PooledMoments],
     name: str,
     kind: str,
@@ -182,19 +191,28 @@ def pool(
 
 
 def add_draws(
-    given: ModelPredictions, run: RunFolds, moments: dict[str, list[draw_scores.DrawMoments]]
+    model_predictions: ModelPredictions,
+    run: RunFolds,
+    moments: dict[str, list[draw_scores.DrawMoments]],
 ) -> None:
-    """Add the mean of draws and one draw of each model that has them."""
-    for name, of_model in moments.items():
-        for fold, fold_inputs, scored in zip(run.folds, given.folds, of_model, strict=True):
-            fold_inputs.variants[name, "pcc_draw_mean"] = scored.mean
-            fold_inputs.variants[name, "pcc_one_draw"] = scored.one
-            for kind, slides in (("draw_mean", scored.slide_mean), ("one_draw", scored.slide_one)):
-                pool(given.pooled, name, kind, run.cohort_mean, slides, fold.test)
+    """Add the mean of draws and one draw of each model with draws."""
+    for name, fold_moments in moments.items():
+        for fold, fold_predictions, scored in zip(
+            run.folds, model_predictions.fold_predictions, fold_moments, strict=True
+        ):
+            fold_predictions.variants[name, "pcc_draw_mean"] = scored.mean
+            fold_predictions.variants[name, "pcc_one_draw"] = scored.first_draw
+            for kind, slides in (
+                ("draw_mean", scored.slide_mean),
+                ("one_draw", scored.slide_first_draw),
+            ):
+                add_to_pooled(
+                    model_predictions.pooled, name, kind, run.cohort_mean, slides, fold.test
+                )
 
 
 def tested_pairs(run: RunFolds, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Every model that looks at morphology against every null, and the networks against ridge."""
-    own = [*run.networks, *(name for name in names if name == "ridge")]
-    beside = [name for name in names if name in registry.BASELINES and name != "constant"]
-    return [(a, b) for a in own for b in beside if a != b]
+    """Return the pairs to test: networks and ridge against nulls, networks against ridge."""
+    image_models = [*run.networks, *(name for name in names if name == "ridge")]
+    baselines = [name for name in names if name in registry.BASELINES and name != "constant"]
+    return [(a, b) for a in image_models for b in baselines if a != b]

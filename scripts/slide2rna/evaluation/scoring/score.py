@@ -1,4 +1,4 @@
-"""Score a run beside all other models on the same folds."""
+"""Scoring of a run and of all other models on the same folds."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import polars as pl
 from scipy import sparse
 
 from slide2rna.core import files, seeds
-from slide2rna.core.config import Settings
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import log, progress
 from slide2rna.core.parallel import ordered_map
+from slide2rna.core.settings import EvaluateSettings
 from slide2rna.core.types import Array
 from slide2rna.data import patients
 from slide2rna.evaluation.scoring import (
@@ -36,7 +36,9 @@ from slide2rna.pathways import activity
 EXAMPLES, EXAMPLE_PATHWAYS = 6, 3
 
 
-def score_run(inputs: EvaluationInputs, settings: Settings, seed: int, threads: int) -> Evaluated:
+def score_run(
+    inputs: EvaluationInputs, settings: EvaluateSettings, seed: int, threads: int
+) -> Evaluated:
     """Read all folds, fit the closed forms, rank the genes by val, score the draws, bootstrap.
 
     Raises
@@ -45,131 +47,138 @@ def score_run(inputs: EvaluationInputs, settings: Settings, seed: int, threads: 
         The inputs don't belong together.
     """
     cohort = load_cohort(inputs)
-    sets = load_members(inputs.pathways, cohort.genes)
-    run = predictions.open_folds(cohort, inputs.draws, inputs.others, _model_name(inputs))
+    pathway_sets = load_members(inputs.pathways, cohort.genes)
+    run = predictions.open_folds(cohort, inputs.draws, inputs.others, _model_label(inputs))
     sizes = shown_sizes(
-        settings["top"], len(cohort.genes), [fold.test.patients for fold in run.folds]
+        settings["top"], len(cohort.genes), [fold.test.n_patients for fold in run.folds]
     )
-    given = predictions.predict_folds(run, sizes, settings["bootstrap"], seed, threads)
-    return score_predictions(cohort, run, given, sizes, sets, settings, seed, threads)
+    model_predictions = predictions.predict_folds(run, sizes, settings["bootstrap"], seed, threads)
+    return score_predictions(
+        cohort, run, model_predictions, sizes, pathway_sets, settings, seed, threads
+    )
 
 
 def score_predictions(
     cohort: patients.Cohort,
     run: predictions.RunFolds,
-    given: predictions.ModelPredictions,
+    model_predictions: predictions.ModelPredictions,
     sizes: list[int],
-    sets: tuple[pl.DataFrame, sparse.csr_matrix],
-    settings: Settings,
+    pathway_sets: tuple[pl.DataFrame, sparse.csr_matrix],
+    settings: EvaluateSettings,
     seed: int,
     threads: int,
 ) -> Evaluated:
-    """Score predictions and draws that are at hand, and bootstrap; `sets` as `load_members`."""
-    names, members = sets
-    examples = np.argsort(-np.mean(given.val_r, axis=0), kind="stable")[:EXAMPLES]
-    # A pathway is shown if val ranks its genes high; test has no say in it.
-    of_pathways = members @ np.mean(given.val_r, axis=0)
-    pathways = np.argsort(-of_pathways, kind="stable")[:EXAMPLE_PATHWAYS]
-    of_draws, spread = [], []
-    if run.draws_of(run.model):
+    """Score loaded predictions and draws, and bootstrap; `pathway_sets` as from `load_members`."""
+    names, members = pathway_sets
+    examples = np.argsort(-np.mean(model_predictions.val_r, axis=0), kind="stable")[:EXAMPLES]
+    # A pathway is shown if val ranks its genes high; test plays no part.
+    pathway_r = members @ np.mean(model_predictions.val_r, axis=0)
+    pathways = np.argsort(-pathway_r, kind="stable")[:EXAMPLE_PATHWAYS]
+    draws, spread = [], []
+    if run.has_draws(run.model):
         for index, fold in enumerate(progress(run.folds, "draws")):
-            fold_inputs, (mean, sd) = given.folds[index], given.train[index]
+            fold_predictions, (mean, sd) = (
+                model_predictions.fold_predictions[index],
+                model_predictions.train_moments[index],
+            )
             method = activity.scoring_method(
-                settings["pathway_score"], mean, sd, fold_inputs.eligible, members, np.float32
+                settings["pathway_score"], mean, sd, fold_predictions.eligible, members, np.float32
             )
             scored = draw_scores.score_draws(
                 fold,
-                fold_inputs.sets[run.model],
+                fold_predictions.sets[run.model],
                 settings["levels"],
                 method,
                 (examples, pathways),
                 seed,
                 threads,
             )
-            of_draws.append(scored)
-            spread.append(_spread(fold, fold_inputs, scored, run.model))
-    moments: dict[str, list[DrawMoments]] = {run.model: list(of_draws)} if of_draws else {}
+            draws.append(scored)
+            spread.append(_point_spread(fold, fold_predictions, scored, run.model))
+    moments: dict[str, list[DrawMoments]] = {run.model: list(draws)} if draws else {}
     for name in run.networks[1:]:
-        if run.draws_of(name):
-            of_model = progress(run.of[name], f"draws of {name}")
-            moments[name] = [draw_scores.draw_moments(fold, threads) for fold in of_model]
-    predictions.add_draws(given, run, moments)
-    floors = _floors(run.folds, given.folds, settings["permutations"], seed, threads)
+        if run.has_draws(name):
+            model_folds = progress(run.folds_by_model[name], f"draws of {name}")
+            moments[name] = [draw_scores.draw_moments(fold, threads) for fold in model_folds]
+    predictions.add_draws(model_predictions, run, moments)
+    floors = _noise_floors(
+        run.folds, model_predictions.fold_predictions, settings["permutations"], seed, threads
+    )
     log.info("bootstrap")
-    comparison = compare(given.folds, members, threads)
-    pairs = predictions.tested_pairs(run, list(given.folds[0].test))
+    comparison = compare(model_predictions.fold_predictions, members, threads)
+    pairs = predictions.tested_pairs(run, list(model_predictions.fold_predictions[0].test))
     return Evaluated(
         cohort=cohort,
-        names=names,
-        members=members,
+        pathway_names=names,
+        pathway_members=members,
         model=run.model,
-        of=run.of,
-        inputs=given.folds,
-        draws=of_draws,
-        moments=moments,
+        folds_by_model=run.folds_by_model,
+        predictions=model_predictions.fold_predictions,
+        draw_scores=draws,
+        draw_moments=moments,
         comparison=comparison,
-        better=correlation_tests.better(
-            [fold.truth for fold in given.folds],
-            [fold.test for fold in given.folds],
+        p_better=correlation_tests.better(
+            [fold.truth for fold in model_predictions.fold_predictions],
+            [fold.test for fold in model_predictions.fold_predictions],
             pairs,
-            correlation_tests.repeated(given.folds),
+            correlation_tests.has_repeated_samples(model_predictions.fold_predictions),
         ),
-        pooled=given.pooled,
+        pooled_moments=model_predictions.pooled,
         set_names=["all", *(f"T{k}" for k in sizes)],
-        sizes=sizes,
-        top=list(settings["top"]),
-        notes={name: _merge(text) for name, text in given.notes.items()},
-        absent=given.absent,
-        floors=floors,
+        set_sizes=sizes,
+        configured_sizes=list(settings["top"]),
+        notes={name: _merge_notes(text) for name, text in model_predictions.notes.items()},
+        unavailable=model_predictions.unavailable,
+        noise_floors=floors,
         levels=sorted(settings["levels"]),
-        examples=examples,
-        pathways=pathways,
+        example_genes=examples,
+        example_pathways=pathways,
         pathway_score=settings["pathway_score"],
-        train=given.train,
-        spread=spread,
+        train_moments=model_predictions.train_moments,
+        point_spreads=spread,
         seed=seed,
     )
 
 
-def _spread(
-    fold: Fold, given: fold_scores.FoldPredictions, scored: DrawScores, model: str
+def _point_spread(
+    fold: Fold, fold_predictions: fold_scores.FoldPredictions, scored: DrawScores, model: str
 ) -> tuple[float, float]:
-    """Mean spread of the points, and their distance from the mean of draws in sds of these."""
-    off = (given.test[model] - scored.mean)[:, given.eligible]
-    inside = np.sqrt(scored.variance.mean(axis=0))[given.eligible]
-    off_share = float(np.sqrt((off**2).mean(axis=0)).mean() / max(inside.mean(), 1e-12))
-    noise = fold.read("point_spread", fold.test)[:, given.eligible].mean()
-    return float(noise), off_share
+    """Return the mean spread of the points, and their distance from the draws' mean in sds."""
+    difference = (fold_predictions.test[model] - scored.mean)[:, fold_predictions.eligible]
+    inside = np.sqrt(scored.variance.mean(axis=0))[fold_predictions.eligible]
+    distance = float(np.sqrt((difference**2).mean(axis=0)).mean() / max(inside.mean(), 1e-12))
+    noise = fold.read("point_spread", fold.test)[:, fold_predictions.eligible].mean()
+    return float(noise), distance
 
 
-def _floors(
-    of: Sequence[Fold],
-    given: Sequence[fold_scores.FoldPredictions],
+def _noise_floors(
+    folds: Sequence[Fold],
+    all_predictions: Sequence[fold_scores.FoldPredictions],
     permutations: int,
     seed: int,
     threads: int,
 ) -> dict[str, Array]:
-    """Noise floor (permutations, K) of every model; the constant has none.
+    """Return the noise floor (permutations, K) of every model; the constant has none.
 
-    A mean over the folds whose correlations count, or it would be the floor of other folds.
+    It averages the same folds as the correlation does.
     """
-    sizes = [len(fold_inputs.truth) for fold_inputs in given]
+    sizes = [len(fold_predictions.truth) for fold_predictions in all_predictions]
 
-    def work(name: str) -> tuple[str, Array]:
+    def permute(name: str) -> tuple[str, Array]:
         rows = []
-        for fold, fold_inputs in zip(of, given, strict=True):
+        for fold, fold_predictions in zip(folds, all_predictions, strict=True):
             rng = seeds.rng_for(seed, "permutations", fold.number)
             n = len(fold.test.samples)
             orders = np.array([rng.permutation(n) for _ in range(permutations)])
-            rows.append(noise_floor(fold_inputs, name, orders))
+            rows.append(noise_floor(fold_predictions, name, orders))
         return name, over_folds(np.array(rows), sizes, True)
 
-    names = [name for name in given[0].test if name != "constant"]
-    return dict(ordered_map(work, names, threads))
+    names = [name for name in all_predictions[0].test if name != "constant"]
+    return dict(ordered_map(permute, names, threads))
 
 
 def load_members(path: str | Path, genes: Sequence[str]) -> tuple[pl.DataFrame, sparse.csr_matrix]:
-    """Pathways (pathway, name, n_genes) and their membership (P, G), rows summing to 1."""
+    """Read pathways (pathway, name, n_genes) and their membership (P, G), rows summing to 1."""
     position = {gene: index for index, gene in enumerate(genes)}
     table = pl.read_parquet(path, columns=["pathway", "name", "gene"])
     table = table.filter(pl.col("gene").is_in(list(position))).unique().sort("pathway", "gene")
@@ -184,7 +193,7 @@ def load_members(path: str | Path, genes: Sequence[str]) -> tuple[pl.DataFrame, 
 
 
 def load_cohort(inputs: EvaluationInputs) -> patients.Cohort:
-    """The cohort with the genes of the models.
+    """Load the cohort with the genes of the models.
 
     Raises
     ------
@@ -203,8 +212,8 @@ def load_cohort(inputs: EvaluationInputs) -> patients.Cohort:
     )
 
 
-def _model_name(inputs: EvaluationInputs) -> str:
-    """Label of the evaluated model."""
+def _model_label(inputs: EvaluationInputs) -> str:
+    """Read the label of the evaluated model."""
     names = {model_of(path) for path in inputs.draws}
     if len(names) > 1:
         raise StageError(
@@ -213,8 +222,8 @@ def _model_name(inputs: EvaluationInputs) -> str:
     return str(names.pop())
 
 
-def _merge(notes: list[str]) -> str:
-    """One note for all folds: what differs is listed in the order of the folds."""
+def _merge_notes(notes: list[str]) -> str:
+    """Merge the notes of all folds into one: differing words are listed in fold order."""
     if len(set(notes)) == 1:
         return notes[0]
     words = [note.split() for note in notes]

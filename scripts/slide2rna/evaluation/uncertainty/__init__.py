@@ -1,1 +1,1 @@
-"""Uncertainty: calibration, conformal intervals, pathway intervals, co-expression."""
+"""Uncertainty: calibration, conformal intervals, pathway intervals, sharpness, co-expression."""

@@ -1,16 +1,15 @@
-"""Whether the draws mean what they say: coverage, PIT, likelihood, and variance against error."""
+"""Calibration of draws: coverage, PIT, likelihood, and variance against error."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from slide2rna.core.types import Array
+from slide2rna.core.types import Array, Row
 from slide2rna.evaluation.metrics import bootstrap, gene_metrics
 from slide2rna.evaluation.metrics.bootstrap import Counts
 from slide2rna.evaluation.scoring import draw_scores, variant_scores
@@ -18,7 +17,7 @@ from slide2rna.evaluation.scoring.draw_scores import PIT_BINS, DrawScores, Momen
 from slide2rna.evaluation.scoring.evaluated import Evaluated
 from slide2rna.evaluation.uncertainty import pathway_intervals, sharpness
 
-# Clipped draws of a silent gene have no variance; their normal law is this wide in train sds.
+# Clipped draws of a silent gene have no variance: the least sd of their normal, in train sds.
 SD_FLOOR = 0.01
 
 SCHEMA = {
@@ -38,53 +37,57 @@ SCHEMA = {
 }
 
 
-def table(found: Evaluated) -> pl.DataFrame:
-    """Calibration of the evaluated model's draws on its gene sets.
+def table(evaluated: Evaluated) -> pl.DataFrame:
+    """Compute the calibration of the evaluated model's draws on its gene sets.
 
     Returns
     -------
     A row per gene set, quantity and interval. `quantity` is coverage (within: pooled, gene,
     sample), pit (interval is the bin's upper edge, covered its share), nll, spearman or
-    sharpness (value: mean width of the interval, or mean sd without one); of pathway scores
+    sharpness (value: mean width of the interval, or mean sd without one); for pathway scores
     pathway_coverage (within: pooled, pathway) and pathway_crps, with gene_set pathways. `kind` is
-    draws, or the null that stands beside them. Where the draws weren't kept, what needs no more
-    than their mean and sd; of a model of points alone, nothing.
+    draws, or the null to compare them with. If only mean and sd of the draws were stored, the
+    table has the quantities that these suffice for; for a model with points only it is empty.
     """
-    rows: list[dict[str, Any]] = []
-    scores = found.draws
+    rows: list[Row] = []
+    scores = evaluated.draw_scores
     moments: Sequence[Moments | DrawScores] = scores or [
-        draw_scores.stored(fold) for fold in found.folds if fold.has("mean") and fold.has("sd")
+        draw_scores.stored_moments(fold)
+        for fold in evaluated.folds
+        if fold.has("mean") and fold.has("sd")
     ]
-    truths = [fold.truth for fold in found.inputs]
-    sets = [fold.sets[found.model] for fold in found.inputs]
-    counts = [fold.counts for fold in found.inputs]
-    for column, name in enumerate(found.set_names if moments else []):
+    truths = [fold.truth for fold in evaluated.predictions]
+    sets = [fold.sets[evaluated.model] for fold in evaluated.predictions]
+    counts = [fold.counts for fold in evaluated.predictions]
+    for column, name in enumerate(evaluated.set_names if moments else []):
         if scores:
-            rows += _coverage(
-                scores, sets, counts, column, name, variant_scores.guided(found.folds)
+            rows += _coverage_rows(
+                scores, sets, counts, column, name, variant_scores.guidance_note(evaluated.folds)
             )
-            rows += _pit(scores, counts, column, name)
-        rows += _nll(moments, truths, sets, found.train, counts, column, name)
-        rows += _spearman(moments, truths, sets, found.train, column, name)
+            rows += _pit_rows(scores, counts, column, name)
+        rows += _nll_rows(moments, truths, sets, evaluated.train_moments, counts, column, name)
+        rows += _spearman_rows(moments, truths, sets, evaluated.train_moments, column, name)
     if moments:
-        rows += sharpness.rows(found, moments, found.levels) + pathway_intervals.rows(found)
+        rows += sharpness.rows(evaluated, moments, evaluated.levels) + pathway_intervals.rows(
+            evaluated
+        )
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
-def _coverage(
+def _coverage_rows(
     scores: Sequence[DrawScores],
     sets: Sequence[NDArray[np.bool_]],
     counts: Sequence[Counts],
     column: int,
     name: str,
     caution: str,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     rows = []
     sizes = [len(score.mean) for score in scores]
     samples = sum(sizes)
     members = [mask[:, column] for mask in sets]
     for index, level in enumerate(scores[0].levels):
-        base: dict[str, Any] = {"gene_set": name, "quantity": "coverage", "kind": "draws"}
+        base: Row = {"gene_set": name, "quantity": "coverage", "kind": "draws"}
         base |= {"interval": float(level), "nominal": float(level)}
         per_sample = [score.covered[index, :, column] for score in scores]
         value, low, high = bootstrap.over_patients(counts, per_sample)
@@ -117,15 +120,17 @@ def within_gene(
     tried: Sequence[float],
     unit: str,
     chance: Callable[[int], Array],
-) -> dict[str, Any]:
-    """Coverage within a gene, median and percentiles over a set's genes; lists run over folds.
+) -> Row:
+    """Return coverage within a gene, as median and percentiles over a set's genes.
 
     Parameters
     ----------
-    hits : (G,) values inside, in numbers of the unit.
-    members : (G,) the set's genes; a gene counts in the folds whose set holds it.
-    tried : number of the unit, which is samples or patients.
-    chance : 5th and 95th percentile if all is as promised, given the number of a typical gene.
+    hits : per fold, (G,) number of samples or patients inside the interval.
+    members : per fold, (G,) genes of the set; a gene counts in the folds whose set contains it.
+    tried : per fold, number of samples or patients.
+    unit : samples or patients, for the note.
+    chance : maps the number of a typical gene to the 5th and 95th percentile of its coverage at
+        the nominal level.
     """
     inside = np.sum([h * m for h, m in zip(hits, members, strict=True)], axis=0)
     total = np.sum([t * m for t, m in zip(tried, members, strict=True)], axis=0)
@@ -141,9 +146,9 @@ def within_gene(
     return {"within": "gene", "note": note} | spread
 
 
-def _pit(
+def _pit_rows(
     scores: Sequence[DrawScores], counts: Sequence[Counts], column: int, name: str
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     value, low, high = bootstrap.over_patients(counts, [score.pit[:, column] for score in scores])
     low, high = np.clip([low, high], 0, 1)
     samples = sum(score.mean.shape[0] for score in scores)
@@ -156,7 +161,7 @@ def _pit(
     ]
 
 
-def _nll(
+def _nll_rows(
     scores: Sequence[Moments | DrawScores],
     truths: Sequence[Array],
     sets: Sequence[NDArray[np.bool_]],
@@ -164,14 +169,16 @@ def _nll(
     counts: Sequence[Counts],
     column: int,
     name: str,
-) -> list[dict[str, Any]]:
-    ours, null, floored = [], [], []
+) -> list[Row]:
+    draws, null, floored = [], [], []
     for score, truth, mask, (mean, sd) in zip(scores, truths, sets, train, strict=True):
         used = mask[:, column]
         y, m, s = truth[:, used], mean[used], sd[used]
         floor = SD_FLOOR * s
         variance = score.variance[:, used]
-        ours.append(gene_metrics.gaussian_nll(score.mean[:, used], variance, y, floor).mean(axis=1))
+        draws.append(
+            gene_metrics.gaussian_nll(score.mean[:, used], variance, y, floor).mean(axis=1)
+        )
         null.append(gene_metrics.gaussian_nll(m, s**2, y, floor).mean(axis=1))
         floored.append((variance < floor**2).mean())
     rows = []
@@ -179,9 +186,9 @@ def _nll(
         "draws": f"sd raised to {SD_FLOOR:g} train sd in {np.mean(floored):.1%} of values",
         "train-normal": "normal law with the train mean and sd, no image",
     }
-    for kind, values in (("draws", ours), ("train-normal", null)):
+    for kind, values in (("draws", draws), ("train-normal", null)):
         value, low, high = bootstrap.over_patients(counts, values)
-        base: dict[str, Any] = {
+        base: Row = {
             "gene_set": name,
             "quantity": "nll",
             "kind": kind,
@@ -192,17 +199,18 @@ def _nll(
     return rows
 
 
-def _spearman(
+def _spearman_rows(
     scores: Sequence[Moments | DrawScores],
     truths: Sequence[Array],
     sets: Sequence[NDArray[np.bool_]],
     train: Sequence[tuple[Array, Array]],
     column: int,
     name: str,
-) -> list[dict[str, Any]]:
-    """Spearman(variance, absolute error), beside a variance that is constant per gene.
+) -> list[Row]:
+    """Return Spearman(variance, absolute error), also for a variance that is constant per gene.
 
-    Pooled over genes, noisy genes alone make both large; within a gene a constant has none.
+    Pooled over genes, noisy genes alone make both correlations high; within a gene, that of a
+    constant variance is 0.
     """
     error, variance, constant, within = [], [], [], []
     for score, truth, mask, (_, sd) in zip(scores, truths, sets, train, strict=True):
@@ -212,17 +220,17 @@ def _spearman(
         constant.append(np.broadcast_to(sd[used] ** 2, variance[-1].shape))
         if len(truth) > 3:
             within.append(gene_metrics.spearman_columns(variance[-1], error[-1]))
-    of_error = gene_metrics.ranks(np.concatenate([e.ravel() for e in error]))
+    error_ranks = gene_metrics.ranks(np.concatenate([e.ravel() for e in error]))
     base = {"gene_set": name, "quantity": "spearman", "n": sum(len(e) for e in error)}
     rows = []
     for kind, values in (("draws", variance), ("constant-variance", constant)):
-        of_variance = gene_metrics.ranks(np.concatenate([v.ravel() for v in values]))
-        r = gene_metrics.correlate_ranks(of_variance, of_error)
+        variance_ranks = gene_metrics.ranks(np.concatenate([v.ravel() for v in values]))
+        r = gene_metrics.correlate_ranks(variance_ranks, error_ranks)
         rows.append(base | {"kind": kind, "within": "pooled", "value": r})
     if within:
         low, middle, high = np.quantile(np.concatenate(within), [0.05, 0.5, 0.95])
         by_gene = {"kind": "draws", "within": "gene", "value": middle, "low": low, "high": high}
         rows.append(base | by_gene | {"note": "median, 5th to 95th percentile of genes and folds"})
-        none = {"kind": "constant-variance", "within": "gene", "value": 0.0}
-        rows.append(base | none | {"note": "0 by definition"})
+        by_constant = {"kind": "constant-variance", "within": "gene", "value": 0.0}
+        rows.append(base | by_constant | {"note": "0 by definition"})
     return rows

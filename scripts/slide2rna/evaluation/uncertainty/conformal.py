@@ -1,4 +1,4 @@
-"""Split-conformal intervals per gene, from calibration patients that neither trained nor picked.
+"""Split-conformal intervals per gene, from patients held out of training and model selection.
 
 Locally weighted (Lei et al. 2018, doi:10.1080/01621459.2017.1307116): the score of a patient is the
 error of the point in units of the sd of its draws, so a slide that the model finds hard gets a
@@ -36,13 +36,13 @@ FACTORS = pl.Schema(
 
 
 def order(n: int, level: float) -> int | None:
-    """Which of n sorted scores is the half-width: ceil((n + 1) level), None if there is none."""
+    """Return the rank of the half-width among n scores, ceil((n + 1) level); None if above n."""
     k = math.ceil(round((n + 1) * level, 9))
     return k if k <= n else None
 
 
 def attainable(n: int, level: float) -> float | None:
-    """Coverage that so many patients promise: k / (n + 1), at least the nominal level."""
+    """Return the coverage guaranteed by n patients: k / (n + 1), at least the nominal level."""
     k = order(n, level)
     return None if k is None else k / (n + 1)
 
@@ -68,7 +68,7 @@ class CalibrationGroup:
     def of(
         cls, scores: Array, levels: Sequence[float], site: str | None = None
     ) -> CalibrationGroup:
-        """From the scores (m, G) of m patients."""
+        """Compute the factors from the scores (m, G) of m patients."""
         ordered = np.sort(scores, axis=0)
         factors = np.full((len(levels), scores.shape[1]), np.nan, np.float32)
         for row, level in enumerate(levels):
@@ -80,15 +80,16 @@ class CalibrationGroup:
 
 @dataclass(frozen=True)
 class CalibratedFold:
-    """What a fold's calibration patients give for its test samples.
+    """Conformal calibration of a fold, with its test samples.
 
     Attributes
     ----------
-    floor : (G,) no sd counts as smaller, in log2 units.
+    floor : (G,) least sd, in log2 units.
     whole : all calibration patients.
-    by_site : those of each site, if asked for.
+    by_site : calibration patients by site; empty unless calibrated by site.
     point, scale, truth : (n, G) of the test samples: centre and unit of the intervals, measured.
-    sites : (n,) of the test samples.
+    sites : (n,) site of each test sample.
+    refused : an empty group, for samples of sites without calibration patients.
     """
 
     floor: Array
@@ -105,33 +106,33 @@ class CalibratedFold:
         object.__setattr__(self, "refused", CalibrationGroup.of(nobody, self.whole.levels))
 
     def groups(self, kind: str) -> list[CalibrationGroup]:
-        """The group that answers for each test sample (n,)."""
+        """Return the calibration group of each test sample (n,)."""
         if kind == "conformal":
             return [self.whole] * len(self.sites)
-        # A sample without a site can't be told from which patients it would be calibrated.
+        # A sample without a site has no calibration group.
         return [self.by_site.get(site or "", self.refused) for site in self.sites]
 
     def intervals(self, kind: str, level: int) -> tuple[Array, Array, NDArray[np.bool_]]:
-        """Low and high (n, G) of the level with this number, and who is answered (n,)."""
-        of = self.groups(kind)
-        factor = np.stack([group.factors[level] for group in of])
+        """Return low, high (n, G) at the level with this index, and a mask (n,) of the answered."""
+        groups = self.groups(kind)
+        factor = np.stack([group.factors[level] for group in groups])
         low, high = interval(self.point, self.scale, factor)
-        return low, high, np.array([order(g.count, g.levels[level]) is not None for g in of])
+        return low, high, np.array([order(g.count, g.levels[level]) is not None for g in groups])
 
 
 def scores(point: Array, scale: Array, truth: Array) -> Array:
-    """Errors in units of the scale (m, G), in single precision."""
+    """Return errors in units of the scale (m, G), in single precision."""
     return np.asarray(np.abs(truth - point) / scale, dtype=np.float32)
 
 
-def floor_of(train_sd: Array) -> NDArray[np.float32]:
-    """Least sd per gene: draws of a silent gene are all 0. 1 for a gene that is constant."""
+def least_sd(train_sd: Array) -> NDArray[np.float32]:
+    """Return the least sd per gene, as draws of a silent gene are all 0; 1 for a constant gene."""
     return np.where(train_sd > 0, SD_FLOOR * train_sd, 1.0).astype(np.float32)
 
 
-def available(found: Evaluated) -> bool:
-    """Whether the files hold the mean and sd of the draws, those of calibration slides too."""
-    return all(fold.has("mean") and fold.has("sd") for fold in found.folds)
+def has_moments(evaluated: Evaluated) -> bool:
+    """Return True if the files hold mean and sd of the draws, calibration slides included."""
+    return all(fold.has("mean") and fold.has("sd") for fold in evaluated.folds)
 
 
 def calibrate(
@@ -142,7 +143,7 @@ def calibrate(
     by: str,
     seed: int,
 ) -> CalibratedFold:
-    """Read the calibration and test samples of a fold.
+    """Read the calibration and test samples of a fold and compute its factors.
 
     Parameters
     ----------
@@ -150,18 +151,18 @@ def calibrate(
     train_sd : (G,)
     by : none or site (Mondrian).
     """
-    floor = floor_of(train_sd)
-    rows = one_row_per_patient(fold.cal.owners, seed, "conformal", fold.number)
+    floor = least_sd(train_sd)
+    rows = one_row_per_patient(fold.cal.patient_ids, seed, "conformal", fold.number)
     scale = np.maximum(fold.mixture(fold.cal)[1], floor)
-    of_cal = scores(fold.read("point", fold.cal), scale, fold.cal.truth)[rows]
+    cal_scores = scores(fold.read("point", fold.cal), scale, fold.cal.truth)[rows]
     by_site = {}
     if by == "site":
         names = np.array([fold.cal.sample_sites()[row] or "" for row in rows], dtype=object)
         for site in sorted(set(names) - {""}):
-            by_site[site] = CalibrationGroup.of(of_cal[names == site], levels, site)
+            by_site[site] = CalibrationGroup.of(cal_scores[names == site], levels, site)
     return CalibratedFold(
         floor=floor,
-        whole=CalibrationGroup.of(of_cal, levels),
+        whole=CalibrationGroup.of(cal_scores, levels),
         by_site=by_site,
         point=point,
         scale=np.maximum(fold.mixture(fold.test)[1], floor),
@@ -170,33 +171,37 @@ def calibrate(
     )
 
 
-def calibrate_all(found: Evaluated, by: str) -> Iterator[CalibratedFold]:
-    """Fold by fold; nothing if there are no draws, or none of calibration slides."""
-    if not available(found):
+def calibrate_all(evaluated: Evaluated, by: str) -> Iterator[CalibratedFold]:
+    """Yield every calibrated fold; none if the files lack mean and sd of the draws."""
+    if not has_moments(evaluated):
         return
-    for fold, given, (_, sd) in zip(found.folds, found.inputs, found.train, strict=True):
-        yield calibrate(fold, given.test[found.model], sd, found.levels, by, found.seed)
+    for fold, predictions, (_, sd) in zip(
+        evaluated.folds, evaluated.predictions, evaluated.train_moments, strict=True
+    ):
+        yield calibrate(
+            fold, predictions.test[evaluated.model], sd, evaluated.levels, by, evaluated.seed
+        )
 
 
-def factor_table(found: Evaluated, of_folds: Sequence[CalibratedFold]) -> pl.DataFrame:
-    """All that an interval of a new slide needs beside its point and the sd of its draws.
+def factor_table(evaluated: Evaluated, calibrated_folds: Sequence[CalibratedFold]) -> pl.DataFrame:
+    """Return the factors that, with point and sd of its draws, give the interval of a new slide.
 
     Returns
     -------
     A row per fold, site (null: the whole fold), level and gene; where the level is refused, one
     row without gene and factor. The interval is point ± factor * max(sd, sd_floor), at least 0.
     """
-    genes = pl.Series("gene", found.cohort.genes, dtype=pl.String)
+    genes = pl.Series("gene", evaluated.cohort.genes, dtype=pl.String)
     nothing = pl.DataFrame({key: [None] for key in ("gene", "factor", "sd_floor")})
     parts = [pl.DataFrame(schema=FACTORS)]
-    for fold, of in zip(found.folds, of_folds, strict=bool(of_folds)):
-        for group in [of.whole, *of.by_site.values()]:
+    for fold, calibrated in zip(evaluated.folds, calibrated_folds, strict=bool(calibrated_folds)):
+        for group in [calibrated.whole, *calibrated.by_site.values()]:
             for row, level in enumerate(group.levels):
                 promised = attainable(group.count, level)
-                own = pl.DataFrame(
-                    {"gene": genes, "factor": group.factors[row], "sd_floor": of.floor}
+                gene_factors = pl.DataFrame(
+                    {"gene": genes, "factor": group.factors[row], "sd_floor": calibrated.floor}
                 )
-                frame = (nothing if promised is None else own).with_columns(
+                frame = (nothing if promised is None else gene_factors).with_columns(
                     fold=pl.lit(fold.number),
                     site=pl.lit(group.site),
                     level=pl.lit(level, dtype=pl.Float64),
@@ -208,6 +213,6 @@ def factor_table(found: Evaluated, of_folds: Sequence[CalibratedFold]) -> pl.Dat
 
 
 def interval(point: Array, scale: Array, factor: Array) -> tuple[Array, Array]:
-    """Ends of point ± factor * scale; expression in log2(x+1) isn't below 0."""
+    """Return the ends of point ± factor * scale, at least 0 as log2(x+1) can't be negative."""
     half = factor * scale
     return np.maximum(point - half, 0), np.maximum(point + half, 0)

@@ -1,10 +1,9 @@
-"""What conformal intervals cover and how wide they are, beside the draws' own."""
+"""Conformal table: coverage and width of conformal intervals and of the draws' intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from slide2rna.core import seeds
-from slide2rna.core.types import Array
+from slide2rna.core.types import Array, Row
 from slide2rna.evaluation.metrics import bootstrap
 from slide2rna.evaluation.scoring import variant_scores
 from slide2rna.evaluation.scoring.draw_scores import DrawScores, patient_shares
@@ -42,17 +41,17 @@ SCHEMA = {
 
 @dataclass(frozen=True)
 class Tally:
-    """One kind of interval at one level in one fold.
+    """Coverage and width of one kind of interval at one level in one fold.
 
     Attributes
     ----------
-    share, width : (n, K) of a gene set, per test sample: measured values inside, mean width.
-    raw_width : (n, K) of the draws' own intervals at this level; NaN without draws.
-    weight : (n,) of a test sample: one over the samples of its patient, as a patient is promised
-        coverage of a sample drawn at random.
+    share, width : (n, K) per test sample and gene set: share of values inside, mean width.
+    raw_width : (n, K) width of the draws' intervals at this level; NaN without draws.
+    weight : (n,) per test sample: one over the samples of its patient, since coverage is
+        guaranteed per patient, for a sample drawn at random.
     hits : (G,) weight of the answered samples inside, per gene.
-    answered : (n,) whether the sample has an interval.
-    calibrating : (n,) patients that it rests on.
+    answered : (n,) True if the sample has an interval.
+    calibrating : (n,) number of its calibration patients.
     """
 
     share: Array
@@ -65,111 +64,118 @@ class Tally:
 
     @property
     def patients(self) -> float:
-        """Answered patients; one with some samples answered counts in part."""
+        """Number of answered patients; one with some samples answered counts in part."""
         return float(self.weight[self.answered].sum())
 
 
-def table(found: Evaluated, of_folds: Sequence[CalibratedFold], by: str) -> pl.DataFrame:
-    """A row per gene set, kind, within and level; empty without the draws' mean and sd."""
-    rows: list[dict[str, Any]] = []
+def table(
+    evaluated: Evaluated, calibrated_folds: Sequence[CalibratedFold], by: str
+) -> pl.DataFrame:
+    """Return a row per gene set, kind, within and level; empty without the draws' mean and sd."""
+    rows: list[Row] = []
     kinds = ["conformal", *(["conformal-site"] if by == "site" else [])]
-    drawn = [kind for kind in ["draws"] if found.draws]
-    for kind in [*drawn, *kinds] if of_folds else []:
-        for number, level in enumerate(found.levels):
+    drawn = [kind for kind in ["draws"] if evaluated.draw_scores]
+    for kind in [*drawn, *kinds] if calibrated_folds else []:
+        for number, level in enumerate(evaluated.levels):
             tallies = [
-                _raw(found, fold, level)
+                _tally_draws(evaluated, fold, level)
                 if kind == "draws"
-                else _tally(found, of, fold, kind, number, level)
-                for fold, of in enumerate(of_folds)
+                else _tally_conformal(evaluated, calibrated, fold, kind, number, level)
+                for fold, calibrated in enumerate(calibrated_folds)
             ]
-            known = [tally for tally in tallies if tally is not None]
-            if len(known) == len(tallies):
-                rows += _rows(found, known, kind, level)
+            attained = [tally for tally in tallies if tally is not None]
+            if len(attained) == len(tallies):
+                rows += _level_rows(evaluated, attained, kind, level)
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
-def _raw(found: Evaluated, fold: int, level: float) -> Tally | None:
-    """The draws' own intervals; None at a level that so few draws don't reach."""
-    scored = found.draws[fold]
-    index = _place(scored, level)
+def _tally_draws(evaluated: Evaluated, fold: int, level: float) -> Tally | None:
+    """Tally the draws' intervals; None at a level that this number of draws can't attain."""
+    draws = evaluated.draw_scores[fold]
+    index = _find_level(draws, level)
     if index is None:
         return None
-    everyone = np.ones(len(scored.mean), dtype=bool)
-    width = scored.set_width[index]
-    weight = patient_shares(found.folds[fold].test.owners)
-    hits = scored.covered_patients[index]
-    return Tally(scored.covered[index], width, width, weight, hits, everyone, 0 * everyone)
+    everyone = np.ones(len(draws.mean), dtype=bool)
+    width = draws.set_width[index]
+    weight = patient_shares(evaluated.folds[fold].test.patient_ids)
+    hits = draws.covered_patients[index]
+    return Tally(draws.covered[index], width, width, weight, hits, everyone, 0 * everyone)
 
 
-def _place(scored: DrawScores, level: float) -> int | None:
-    near = np.flatnonzero(np.isclose(scored.levels, level))
-    return int(near[0]) if len(near) else None
+def _find_level(draws: DrawScores, level: float) -> int | None:
+    indices = np.flatnonzero(np.isclose(draws.levels, level))
+    return int(indices[0]) if len(indices) else None
 
 
-def _tally(
-    found: Evaluated, of: CalibratedFold, fold: int, kind: str, number: int, level: float
+def _tally_conformal(
+    evaluated: Evaluated,
+    calibrated: CalibratedFold,
+    fold: int,
+    kind: str,
+    number: int,
+    level: float,
 ) -> Tally:
-    low, high, answered = of.intervals(kind, number)
-    sets = found.inputs[fold].sets[found.model]
+    low, high, answered = calibrated.intervals(kind, number)
+    sets = evaluated.predictions[fold].sets[evaluated.model]
     weights = set_weights(sets, np.ones(len(sets), dtype=bool))
-    inside = ((low <= of.truth) & (of.truth <= high)).astype(np.float32)
+    inside = ((low <= calibrated.truth) & (calibrated.truth <= high)).astype(np.float32)
     width = np.where(answered[:, None], high - low, np.float32(0))
     raw = np.full((len(low), sets.shape[1]), np.nan)
-    place = _place(found.draws[fold], level) if found.draws else None
-    if place is not None:
-        raw = found.draws[fold].set_width[place]
-    counts = np.array([group.count for group in of.groups(kind)], dtype=np.int64)
-    weight = patient_shares(found.folds[fold].test.owners)
+    level_index = _find_level(evaluated.draw_scores[fold], level) if evaluated.draw_scores else None
+    if level_index is not None:
+        raw = evaluated.draw_scores[fold].set_width[level_index]
+    counts = np.array([group.count for group in calibrated.groups(kind)], dtype=np.int64)
+    weight = patient_shares(evaluated.folds[fold].test.patient_ids)
     hits = weight[answered] @ inside[answered]
     return Tally(inside @ weights, width @ weights, raw, weight, hits, answered, counts)
 
 
-def _rows(
-    found: Evaluated, tallies: Sequence[Tally], kind: str, level: float
-) -> list[dict[str, Any]]:
+def _level_rows(
+    evaluated: Evaluated, tallies: Sequence[Tally], kind: str, level: float
+) -> list[Row]:
     answered = np.concatenate([tally.answered for tally in tallies])
     calibrating = np.concatenate([tally.calibrating for tally in tallies])
     weight = np.concatenate([tally.weight for tally in tallies])
-    base: dict[str, Any] = {"kind": kind, "level": float(level)}
+    base: Row = {"kind": kind, "level": float(level)}
     base["answered"] = float(np.average(answered, weights=weight))
     if kind != "draws":
-        kept = calibrating[answered]
-        promised = [conformal.attainable(int(n), level) for n in kept]
-        base["n_cal"] = int((kept if len(kept) else calibrating).min())
+        group_sizes = calibrating[answered]
+        promised = [conformal.attainable(int(n), level) for n in group_sizes]
+        base["n_cal"] = int((group_sizes if len(group_sizes) else calibrating).min())
         base["attainable"] = (
-            float(np.average(promised, weights=weight[answered])) if len(kept) else None  # type: ignore[arg-type]
+            float(np.average(promised, weights=weight[answered])) if len(group_sizes) else None  # type: ignore[arg-type]
         )
     if not answered.any():
         needed = next(n for n in range(1, 10**6) if conformal.order(n, level) is not None)
         base |= {"n": 0, "note": f"refused: it needs {needed} calibration patients, not widened"}
         return [
             base | {"gene_set": name, "within": within}
-            for name in found.set_names
+            for name in evaluated.set_names
             for within in ("pooled", "gene", "sample")
         ]
     rows = []
-    for column, name in enumerate(found.set_names):
-        own = base | {"gene_set": name}
-        rows.append(own | _pooled(found, tallies, column))
+    for column, name in enumerate(evaluated.set_names):
+        set_base = base | {"gene_set": name}
+        rows.append(set_base | _pooled_row(evaluated, tallies, column))
         share = np.concatenate([tally.share[tally.answered, column] for tally in tallies])
         low, middle, high = np.quantile(share, [0.05, 0.5, 0.95])
         spread = {"covered": middle, "low": low, "high": high, "n": len(share)}
         note = "median, 5th to 95th percentile"
-        rows.append(own | {"within": "sample", "note": note} | spread)
-        rows.append(own | _within_gene(found, tallies, column, kind, level))
-    caution = variant_scores.guided(found.folds) if kind == "draws" else ""
+        rows.append(set_base | {"within": "sample", "note": note} | spread)
+        rows.append(set_base | _within_gene_row(evaluated, tallies, column, kind, level))
+    caution = variant_scores.guidance_note(evaluated.folds) if kind == "draws" else ""
     for row in rows:
         row["note"] = "; ".join(filter(None, [row["note"], caution]))
     return rows
 
 
-def _pooled(found: Evaluated, tallies: Sequence[Tally], column: int) -> dict[str, Any]:
-    """Over all answered samples, a patient's sharing a weight of one, with an interval."""
+def _pooled_row(evaluated: Evaluated, tallies: Sequence[Tally], column: int) -> Row:
+    """Return coverage and width over all answered samples, each patient with a weight of one."""
 
     def mean(name: str) -> Array:
-        above, below = np.zeros((2, len(found.inputs[0].counts)))
-        for given, tally in zip(found.inputs, tallies, strict=True):
-            counts = given.counts[:, tally.answered] * tally.weight[tally.answered]
+        above, below = np.zeros((2, len(evaluated.predictions[0].counts)))
+        for predictions, tally in zip(evaluated.predictions, tallies, strict=True):
+            counts = predictions.counts[:, tally.answered] * tally.weight[tally.answered]
             above += counts @ getattr(tally, name)[tally.answered, column]
             below += counts.sum(axis=1)
         return above / np.maximum(below, 1e-9)
@@ -190,11 +196,13 @@ def _pooled(found: Evaluated, tallies: Sequence[Tally], column: int) -> dict[str
     }
 
 
-def _within_gene(
-    found: Evaluated, tallies: Sequence[Tally], column: int, kind: str, level: float
-) -> dict[str, Any]:
-    members = [given.sets[found.model][:, column] for given in found.inputs]
-    ends = _chance(tallies, level, kind, found.seed)
+def _within_gene_row(
+    evaluated: Evaluated, tallies: Sequence[Tally], column: int, kind: str, level: float
+) -> Row:
+    members = [
+        predictions.sets[evaluated.model][:, column] for predictions in evaluated.predictions
+    ]
+    ends = _simulate_chance(tallies, level, kind, evaluated.seed)
     row = calibration.within_gene(
         [tally.hits for tally in tallies],
         members,
@@ -209,11 +217,11 @@ def _within_gene(
     return row
 
 
-def _chance(tallies: Sequence[Tally], level: float, kind: str, seed: int) -> Array:
-    """5th and 95th percentile of a gene's coverage over all folds, if all is as promised.
+def _simulate_chance(tallies: Sequence[Tally], level: float, kind: str, seed: int) -> Array:
+    """Simulate the 5th and 95th percentile of a gene's coverage over all folds at this level.
 
     Given its calibration patients, a gene's coverage follows Beta(k, n + 1 - k) (Vovk 2012,
-    doi:10.1007/s10994-013-5355-6). Folds are taken as if they calibrated on different patients.
+    doi:10.1007/s10994-013-5355-6). Folds are treated as calibrated on different patients.
     """
     rng = seeds.rng_for(seed, "conformal", "chance", level)
     hits = np.zeros(SIMULATIONS)

@@ -1,1 +1,1 @@
-"""Figures of the report: matplotlib files and interactive charts."""
+"""Report figures: matplotlib files and interactive charts."""

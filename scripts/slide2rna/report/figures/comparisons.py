@@ -1,10 +1,9 @@
-"""Figures that set models, protocols and variants beside each other."""
+"""Comparison figures: models, pathways, protocols and variants side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from slide2rna.evaluation.scoring import labels as model_labels
-from slide2rna.pages.numbers import number
+from slide2rna.pages.numbers import format_number
 from slide2rna.report.figures.style import (
     BLUE,
     GREEN,
@@ -26,25 +25,26 @@ from slide2rna.report.figures.style import (
     styled,
 )
 from slide2rna.report.sections import ablations as ablation_section
+from slide2rna.report.sections.protocols import ProtocolStep
 
-# Shape as well as colour, so that a grey print keeps the kinds apart.
+# Shape as well as colour, so that kinds differ in greyscale too.
 KINDS = {
     "main": (BLUE, "o", "evaluated model"),
     "network": (GREEN, "s", "other network"),
     "ridge": (ORANGE, "D", "ridge"),
     "null": (GREY, "v", "null"),
 }
-NAME = 46
+NAME_LENGTH = 46
 
 
 @styled
 def models(summary: pl.DataFrame, model: str, gene_sets: Sequence[str]) -> Figure:
-    """Correlation of all models with 95 % intervals, and the noise floor, per gene set."""
-    names = model_labels.order(summary, model)
+    """Plot correlations of all models with 95 % intervals, and the noise floor, per gene set."""
+    names = model_labels.ordered_models(summary, model)
     figure, axes = axes_for(
         len(gene_sets), 2.3 + 2.5 * len(gene_sets), 1.25 + 0.27 * max(len(names), 4)
     )
-    kinds = [model_labels.kind(name, model) for name in names]
+    kinds = [model_labels.model_kind(name, model) for name in names]
     y = _rows(kinds)
     for axis, gene_set in zip(axes, gene_sets, strict=True):
         rows = summary.filter(pl.col("gene_set") == gene_set)
@@ -79,7 +79,7 @@ def models(summary: pl.DataFrame, model: str, gene_sets: Sequence[str]) -> Figur
 
 @styled
 def pathways(table: pl.DataFrame, count: int = 15) -> Figure:
-    """The pathways whose score is predicted best, beside the ridge's score."""
+    """Plot the pathways whose scores are predicted best, and the ridge's correlation."""
     rows = table.filter(pl.col("r").is_not_null()).head(count)
     figure, (axis,) = axes_for(1, 8.4, 0.9 + 0.27 * rows.height)
     y = np.arange(rows.height)[::-1]
@@ -95,9 +95,9 @@ def pathways(table: pl.DataFrame, count: int = 15) -> Figure:
 
 
 def compared_pathways(table: pl.DataFrame, rivals: Sequence[str], count: int = 4) -> pl.DataFrame:
-    """The pathways with the highest r on average over the model and its rivals.
+    """Return the pathways with the highest mean r over the model and its rivals.
 
-    The average favours none of them; the model's own best would.
+    The mean favours none of them; the model's best pathways would favour the model.
     """
     columns = ["r", *(f"r_{name}" for name in rivals)]
     usable = table.filter(pl.all_horizontal(pl.col(columns).is_not_null()))
@@ -107,19 +107,19 @@ def compared_pathways(table: pl.DataFrame, rivals: Sequence[str], count: int = 4
 
 @styled
 def pathway_bars(table: pl.DataFrame, model: str, rivals: Sequence[str]) -> Figure:
-    """Bars of the model and its best rivals on a few pathways, with intervals where known."""
+    """Plot bars of the model and its best rivals on a few pathways, with intervals if available."""
     rows = compared_pathways(table, rivals)
     names = [model, *rivals]
     figure, (axis,) = axes_for(1, 8.4, 1.0 + 0.24 * max(rows.height, 1) * (len(names) + 0.8))
     step = len(names) + 0.8
     low_end = 0.0
     for place, name in enumerate(names):
-        own = name == model
-        r = "r" if own else f"r_{name}"
+        is_model = name == model
+        r = "r" if is_model else f"r_{name}"
         y = -np.arange(rows.height) * step - place
         values = rows[r].to_numpy()
-        color = KINDS[model_labels.kind(name, model)][0]
-        axis.barh(y, values, 0.86, color=color, alpha=1 if own else 0.72, label=name)
+        color = KINDS[model_labels.model_kind(name, model)][0]
+        axis.barh(y, values, 0.86, color=color, alpha=1 if is_model else 0.72, label=name)
         ends = values.copy()
         if {f"{r}_low", f"{r}_high"} <= set(rows.columns):
             low, high = rows[f"{r}_low"].to_numpy(), rows[f"{r}_high"].to_numpy()
@@ -127,7 +127,7 @@ def pathway_bars(table: pl.DataFrame, model: str, rivals: Sequence[str]) -> Figu
             axis.hlines(y, low, high, color=INK, linewidth=1.6)
             ends, low_end = np.fmax(values, high), min(low_end, float(np.nanmin(low, initial=0)))
         for x, at, value in zip(ends, y, values, strict=True):
-            axis.text(max(x, 0) + 0.012, at, number(value), va="center", fontsize=8.5)
+            axis.text(max(x, 0) + 0.012, at, format_number(value), va="center", fontsize=8.5)
         low_end = min(low_end, float(np.nanmin(values, initial=0)))
     middle = -np.arange(rows.height) * step - (len(names) - 1) / 2
     axis.set_yticks(middle, [_short(name) for name in rows["name"]])
@@ -141,17 +141,17 @@ def pathway_bars(table: pl.DataFrame, model: str, rivals: Sequence[str]) -> Figu
 
 
 @styled
-def steps(rows: Sequence[dict[str, Any]], gene_sets: Sequence[str]) -> Figure:
-    """What each departure from the clean protocol adds to the PCC, as floating bars."""
-    there = {cell["gene_set"] for cell in rows[0]["cells"]}
-    shown = [name for name in gene_sets if name in there]
-    figure, axes = axes_for(len(shown), 2.3 + 2.5 * len(shown), 0.95 + 0.36 * len(rows))
+def steps(rows: Sequence[ProtocolStep], gene_sets: Sequence[str]) -> Figure:
+    """Plot the gain in PCC of each departure from the clean protocol, as floating bars."""
+    scored_sets = {cell["gene_set"] for cell in rows[0]["cells"]}
+    sets = [name for name in gene_sets if name in scored_sets]
+    figure, axes = axes_for(len(sets), 2.3 + 2.5 * len(sets), 0.95 + 0.36 * len(rows))
     y = np.arange(len(rows))[::-1]
-    for axis, gene_set in zip(axes, shown, strict=True):
+    for axis, gene_set in zip(axes, sets, strict=True):
         cells = [next(c for c in row["cells"] if c["gene_set"] == gene_set) for row in rows]
-        values = [cell["value"] for cell in cells]
-        known = [0.0, *(value for value in values if value is not None)]
-        reach = max(known) - min(known) or 1.0
+        values = [0.0, *(cell["value"] for cell in cells if cell["value"] is not None)]
+        low, high = min(values), max(values)
+        reach = high - low or 1.0
         for place, (at, cell) in enumerate(zip(y, cells, strict=True)):
             value, added = cell["value"], cell["added"]
             if value is None:
@@ -161,14 +161,14 @@ def steps(rows: Sequence[dict[str, Any]], gene_sets: Sequence[str]) -> Figure:
             axis.barh(at, value - start, 0.58, left=start, color=color)
             if place + 1 < len(rows):
                 axis.plot([value] * 2, [at - 1.29, at + 0.29], color=GREY, linewidth=0.8)
-            text = number(value) if added is None else number(added, signed=True)
+            text = format_number(value) if added is None else format_number(added, signed=True)
             if place and place + 1 == len(rows):
-                text = f"{number(value)} ({text})"
+                text = f"{format_number(value)} ({text})"
             axis.text(max(value, start) + 0.03 * reach, at, text, va="center", fontsize=8.5)
         # Room for the numbers, but no ticks there: a correlation above 1 would look wrong.
-        ticks = MaxNLocator(4).tick_values(min(known), max(known))
-        axis.set_xticks([tick for tick in ticks if min(known) <= tick <= max(known) + 0.05 * reach])
-        axis.set_xlim(min(known) - 0.12 * reach * (min(known) < 0), max(known) + 0.62 * reach)
+        ticks = MaxNLocator(4).tick_values(low, high)
+        axis.set_xticks([tick for tick in ticks if low <= tick <= high + 0.05 * reach])
+        axis.set_xlim(low - 0.12 * reach * (low < 0), high + 0.62 * reach)
         axis.axvline(0, color="#9AA0A8", linewidth=0.8)
         axis.set_yticks(y, [row["short"] for row in rows] if axis is axes[0] else [""] * len(y))
         axis.tick_params(axis="y", length=0)
@@ -179,24 +179,24 @@ def steps(rows: Sequence[dict[str, Any]], gene_sets: Sequence[str]) -> Figure:
 
 
 def write_ablations(table: pl.DataFrame, out: str | Path) -> None:
-    """Draw the table of ablations, which has a row at least, as ablations.png and ablations.svg."""
-    shown = ablation_section.ablations(table)
-    assert shown is not None
-    save(ablations(shown), out, "ablations")
+    """Draw the table of ablations, of at least one row, as ablations.png and ablations.svg."""
+    section = ablation_section.ablations(table)
+    assert section is not None
+    save(ablations(section), out, "ablations")
 
 
 @styled
-def ablations(found: dict[str, Any]) -> Figure:
-    """Difference of every variant to the base with its interval: of points, then of draws."""
-    kinds = {"difference": "Point"} | ({"drawn": "Mean of draws"} if found["drawn"] else {})
-    rows = [row for row in found["rows"] if any(cell for kind in kinds for cell, _ in row[kind])]
-    panels = [(kind, column) for kind in kinds for column in range(len(found["sets"]))]
+def ablations(section: ablation_section.AblationSection) -> Figure:
+    """Plot differences of every variant to the base with intervals: of points, then of draws."""
+    kinds = {"difference": "Point"} | ({"drawn": "Mean of draws"} if section["drawn"] else {})
+    rows = [row for row in section["rows"] if any(cell for kind in kinds for cell, _ in row[kind])]
+    panels = [(kind, column) for kind in kinds for column in range(len(section["sets"]))]
     figure, axes = axes_for(
         len(panels), 2.6 + 3.1 * len(panels) / len(kinds) ** 0.5, 1.0 + 0.27 * max(len(rows), 2)
     )
     y = _rows([row["group"] for row in rows])
     for axis, (kind, column) in zip(axes, panels, strict=True):
-        gene_set = found["sets"][column]
+        gene_set = section["sets"][column]
         axis.axvline(0, color=INK, linewidth=1)
         for at, row in zip(y, rows, strict=True):
             cell, tone = row[kind][column]
@@ -229,7 +229,7 @@ def _legend(figure: Figure, axis: Axes) -> None:
 
 
 def _rows(groups: Sequence[str], gap: float = 0.45) -> list[float]:
-    """Places from top to bottom, with a gap where the group changes."""
+    """Return y positions from top to bottom, with a gap where the group changes."""
     places, at = [], 0.0
     for index, group in enumerate(groups):
         if index:
@@ -239,25 +239,25 @@ def _rows(groups: Sequence[str], gap: float = 0.45) -> list[float]:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= NAME else name[: NAME - 2] + " …"
+    return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 2] + " …"
 
 
 @styled
 def gene_nulls(genes: pl.DataFrame, model: str, null: str) -> Figure:
-    """Correlation of the model against the null's, a dot per gene."""
+    """Plot the model's correlation against the null's, a dot per gene."""
     columns = ["r", f"r_{null}", "fdr"]
     table = genes.select(columns).filter(
         pl.col("r").is_not_null() & pl.col(f"r_{null}").is_not_null()
     )
     figure, (axis,) = axes_for(1, 5.6, 5.0)
-    found = pl.col("fdr").fill_null(1.0) < 0.05
+    significant = pl.col("fdr").fill_null(1.0) < 0.05
     size = 3.0 if table.height > 4000 else 7.0
     for part, color, words in (
-        (table.filter(~found), "#9AA0A8", "FDR above 5 %"),
-        (table.filter(found), BLUE, "FDR below 5 %"),
+        (table.filter(~significant), "#9AA0A8", "FDR above 5 %"),
+        (table.filter(significant), BLUE, "FDR below 5 %"),
     ):
         if part.height:
-            # Dots as pixels even in SVG: 20,820 of them as paths would be megabytes.
+            # Dots are pixels even in SVG: 20,820 dots as paths would be megabytes.
             axis.scatter(
                 part[f"r_{null}"], part["r"], s=size, color=color, alpha=0.6, linewidths=0,
                 label=words, rasterized=True,

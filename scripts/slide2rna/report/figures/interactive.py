@@ -1,6 +1,6 @@
-"""Charts that answer to a pointer, as Vega-Lite specifications; drawn without any network.
+"""Interactive charts as Vega-Lite specifications; they need no network.
 
-Each stands for a static figure of the same name, which print and readers without scripts get.
+Each replaces a static figure of the same name, which print and readers without JavaScript get.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from slide2rna.evaluation.scoring import labels as model_labels
 from slide2rna.report.figures.style import BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, YELLOW
+from slide2rna.report.sections.ablations import AblationSection
 
 Spec = dict[str, Any]
 KINDS = {
@@ -30,16 +31,16 @@ TONES = {
     "bad": ("worse than base", ORANGE, "triangle-down"),
     "open": ("unclear", "#6F757E", "circle"),
 }
-# Of the page's letters those whose names need no quotes: others would break the text's measure.
+# Fonts of the page whose names need no quotes: quoted names would break the text measurement.
 FONT = "Segoe UI, Helvetica Neue, Arial, DejaVu Sans, sans-serif"
 
 
 @functools.cache
 def library() -> Markup:
-    """Vega, Vega-Lite and Vega-Embed as one script, about 0.9 MB, from the installed package."""
+    """Return Vega, Vega-Lite and Vega-Embed from the installed package as a script of 0.9 MB."""
     import vl_convert
 
-    # A closing tag in a string of the library would end the page's script element.
+    # A closing tag inside a string of the library would end the page's script element.
     return Markup(
         vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace(
             "</script", "<\\/script"
@@ -48,27 +49,27 @@ def library() -> Markup:
 
 
 def as_json(spec: Spec) -> Markup:
-    """JSON that may stand inside a script element."""
+    """Return JSON that is safe inside a script element."""
     text = json.dumps(spec, separators=(",", ":"), sort_keys=True, allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
 
 
 def genes(table: pl.DataFrame, model: str, null: str) -> Spec:
-    """Correlation of the model against the null's, a dot per gene.
+    """Plot the model's correlation against the null's, a dot per gene.
 
-    The page's script fills the data `genes` from the catalogue, so that 20,820 genes are on the
-    page once, and `hits` with what was searched for.
+    The page's script fills the data `genes` from the catalogue, so that the page stores 20,820
+    genes only once, and `hits` with the search results.
 
     Parameters
     ----------
-    table : genes.parquet, which gives the ends of the axes.
+    table : genes.parquet, for the limits of the axes.
     """
     values = table.select("r", f"r_{null}").drop_nulls().to_numpy()
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     ends = alt.Scale(domain=[math.floor(20 * low) / 20, math.ceil(20 * high) / 20], nice=False)
-    few = alt.Axis(tickCount=8)
-    x = alt.X("null:Q", title=f"correlation of {null}", scale=ends, axis=few)
-    y = alt.Y("r:Q", title=f"correlation of {model}", scale=ends, axis=few)
+    axis = alt.Axis(tickCount=8)
+    x = alt.X("null:Q", title=f"correlation of {null}", scale=ends, axis=axis)
+    y = alt.Y("r:Q", title=f"correlation of {model}", scale=ends, axis=axis)
     tooltip = [
         alt.Tooltip("gene:N", title="Gene"),
         alt.Tooltip("r:Q", title=model, format=".3f"),
@@ -76,14 +77,14 @@ def genes(table: pl.DataFrame, model: str, null: str) -> Spec:
         alt.Tooltip("null:Q", title=null, format=".3f"),
         alt.Tooltip("fdr:Q", title="FDR", format=".2g"),
     ]
-    found = alt.Scale(domain=["FDR below 5 %", "FDR above 5 %"], range=[BLUE, "#9AA0A8"])
+    fdr_colors = alt.Scale(domain=["FDR below 5 %", "FDR above 5 %"], range=[BLUE, "#9AA0A8"])
     dots = (
         alt.Chart(alt.NamedData("genes"))
         .mark_circle(opacity=0.55, cursor="pointer")
         .encode(
             x=x,
             y=y,
-            color=alt.Color("found:N", scale=found, title=None),
+            color=alt.Color("found:N", scale=fdr_colors, title=None),
             size=alt.condition("length(data('genes')) > 4000", alt.value(14), alt.value(30)),
             tooltip=tooltip,
         )
@@ -93,12 +94,12 @@ def genes(table: pl.DataFrame, model: str, null: str) -> Spec:
         .mark_point(color=ORANGE, size=70, strokeWidth=2, cursor="pointer")
         .encode(x=x, y=y, tooltip=tooltip)
     )
-    return _finished(alt.layer(_diagonal(-1, 1), _zero("x"), _zero("y"), dots, hits), 440)
+    return _finish(alt.layer(_diagonal(-1, 1), _zero_line("x"), _zero_line("y"), dots, hits), 440)
 
 
 def models(summary: pl.DataFrame, model: str, sets: Sequence[str]) -> Spec:
-    """Correlation of every model with its interval; the reader chooses the gene set."""
-    names = model_labels.order(summary, model)
+    """Plot the correlation of every model with its interval; the reader chooses the gene set."""
+    names = model_labels.ordered_models(summary, model)
     rows = []
     for name, gene_set, value, low, high in (
         summary.filter((pl.col("metric") == "pcc") & pl.col("value").is_not_null())
@@ -106,16 +107,10 @@ def models(summary: pl.DataFrame, model: str, sets: Sequence[str]) -> Spec:
         .iter_rows()
     ):
         if name in names:
-            kind = KINDS[model_labels.kind(name, model)][0]
-            rows.append(
-                {
-                    "model": name,
-                    "kind": kind,
-                    "set": model_labels.gene_set_title(gene_set),
-                    "r": value,
-                }
-                | {"low": low, "high": high}
-            )
+            kind = KINDS[model_labels.model_kind(name, model)][0]
+            title = model_labels.gene_set_title(gene_set)
+            row = {"model": name, "kind": kind, "set": title, "r": value}
+            rows.append(row | {"low": low, "high": high})
     floors = [
         {"set": model_labels.gene_set_title(gene_set), "low": low, "high": high}
         for gene_set, low, high in summary.filter(
@@ -148,12 +143,12 @@ def models(summary: pl.DataFrame, model: str, sets: Sequence[str]) -> Spec:
     dots = base.mark_point(filled=True, size=90, opacity=1).encode(
         y=y, x=alt.X("r:Q"), color=color, shape=shape, tooltip=tooltip
     )
-    whole = alt.layer(band, _zero("x"), spans, dots).add_params(chosen)
-    return _finished(whole, 24 * max(len(names), 4) + 20)
+    whole = alt.layer(band, _zero_line("x"), spans, dots).add_params(chosen)
+    return _finish(whole, 24 * max(len(names), 4) + 20)
 
 
 def reliability(calibration: pl.DataFrame, sets: Sequence[str]) -> Spec:
-    """Nominal against observed coverage per gene set; a click on the legend leaves one."""
+    """Plot observed against nominal coverage; a click on the legend selects a gene set."""
     table = calibration.filter(
         (pl.col("quantity") == "coverage")
         & (pl.col("within") == "pooled")
@@ -190,17 +185,17 @@ def reliability(calibration: pl.DataFrame, sets: Sequence[str]) -> Spec:
     lines = base.mark_line(strokeWidth=1.6).encode(y=y)
     spans = base.mark_rule(strokeWidth=1.6).encode(y=alt.Y("low:Q"), y2="high:Q")
     dots = base.mark_circle(size=55, opacity=1).encode(y=y).add_params(picked)
-    return _finished(alt.layer(_diagonal(0, 1), lines, spans, dots), 330)
+    return _finish(alt.layer(_diagonal(0, 1), lines, spans, dots), 330)
 
 
-def ablations(found: dict[str, Any]) -> Spec:
-    """Difference of every variant to the base, of points or of draws, on a gene set."""
-    labels = {"difference": "point", "drawn": "mean of draws"}
+def ablations(section: AblationSection) -> Spec:
+    """Plot differences of every variant to the base, of points or of draws, on a gene set."""
+    kinds = {"difference": "point", "drawn": "mean of draws"}
     rows, order, views = [], [], []
-    for place, gene_set in enumerate(found["sets"]):
-        for kind, of in labels.items():
-            view = f"{model_labels.gene_set_title(gene_set)}, {of}"
-            for row in found["rows"]:
+    for place, gene_set in enumerate(section["sets"]):
+        for kind, words in kinds.items():
+            view = f"{model_labels.gene_set_title(gene_set)}, {words}"
+            for row in section["rows"]:
                 cell, tone = row[kind][place]
                 if cell is None or cell["value"] is None:
                     continue
@@ -233,8 +228,8 @@ def ablations(found: dict[str, Any]) -> Spec:
     dots = base.mark_point(filled=True, size=90, opacity=1).encode(
         y=y, x=alt.X("value:Q"), color=color, shape=shape, tooltip=tooltip
     )
-    whole = alt.layer(_zero("x"), spans, dots).add_params(chosen)
-    return _finished(whole, 24 * max(len(names), 3) + 20)
+    whole = alt.layer(_zero_line("x"), spans, dots).add_params(chosen)
+    return _finish(whole, 24 * max(len(names), 3) + 20)
 
 
 def _data(rows: list[dict[str, Any]]) -> alt.InlineData:
@@ -248,20 +243,20 @@ def _short(value: Any) -> Any:
 def _chooser(
     options: list[str], field: str = "set", label: str = "Genes"
 ) -> tuple[alt.Parameter, Any]:
-    """A list to choose from, and the filter that keeps what was chosen."""
+    """Return a drop-down list, and the filter for the chosen option."""
     param = alt.param(
         name="chosen", value=options[0], bind=alt.binding_select(options=options, name=f"{label} ")
     )
     return param, f"datum.{field} === chosen"
 
 
-def _kinds(known: dict[str, tuple[str, str, str]], used: set[str]) -> tuple[Any, Any]:
-    """Colour and shape of each kind: shape too, so that colour is never alone."""
-    shown = [entry for entry in known.values() if entry[0] in used]
-    domain = [word for word, _, _ in shown]
-    color = alt.Scale(domain=domain, range=[color for _, color, _ in shown])
-    shape = alt.Scale(domain=domain, range=[shape for _, _, shape in shown])
-    # On a phone three fit beside each other.
+def _kinds(kinds: dict[str, tuple[str, str, str]], used: set[str]) -> tuple[Any, Any]:
+    """Return colour and shape by kind: shape too, so that colour is never the only sign."""
+    entries = [entry for entry in kinds.values() if entry[0] in used]
+    domain = [word for word, _, _ in entries]
+    color = alt.Scale(domain=domain, range=[color for _, color, _ in entries])
+    shape = alt.Scale(domain=domain, range=[shape for _, _, shape in entries])
+    # Three entries fit on one line of a phone.
     legend = alt.Legend(title=None, columns=3 if len(domain) < 4 else 2)
     return (
         alt.Color("kind:N", scale=color, legend=legend),
@@ -269,32 +264,32 @@ def _kinds(known: dict[str, tuple[str, str, str]], used: set[str]) -> tuple[Any,
     )
 
 
-def _zero(axis: str) -> alt.Chart:
+def _zero_line(axis: str) -> alt.Chart:
     rule = alt.Chart(alt.InlineData(values=[{}])).mark_rule(color="#9AA0A8")
     return rule.encode(**{axis: alt.datum(0)})
 
 
 def _diagonal(low: float, high: float) -> alt.Chart:
-    """The line of equality."""
+    """Draw the line of equality."""
     line = alt.Chart(alt.InlineData(values=[{"a": low}, {"a": high}]))
     return line.mark_line(color=GREY, strokeDash=[5, 4], strokeWidth=1.2, clip=True).encode(
         x=alt.X("a:Q"), y=alt.Y("a:Q")
     )
 
 
-def _finished(chart: Any, height: int) -> Spec:
-    """Width of the page's column, the page's letters, and no toolbar."""
+def _finish(chart: Any, height: int) -> Spec:
+    """Set the page's column width and fonts, and return the specification."""
     text = {"labelFontSize": 12, "titleFontSize": 12.5, "titleFontWeight": 400}
-    done = (
+    configured = (
         chart.properties(width="container", height=height)
-        # Read out it would be a list of marks; the table beside it says the same in order.
+        # A screen reader would read a list of marks; the table next to it has the same numbers.
         .configure(font=FONT, background="#ffffff", aria=False)
         .configure_mark(aria=False)
         .configure_axis(labelColor="#50555E", titleColor=INK, gridColor="#E8EAED", **text)
         .configure_legend(labelFontSize=12, titleFontSize=12, orient="bottom", symbolSize=80)
         .configure_view(stroke=None)
     )
-    spec: Spec = done.to_dict()
-    # Names the schema's address, which nothing needs to draw it.
+    spec: Spec = configured.to_dict()
+    # The address of the schema, which drawing doesn't need.
     spec.pop("$schema", None)
     return spec

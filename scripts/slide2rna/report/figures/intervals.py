@@ -1,4 +1,4 @@
-"""Figures of intervals and co-expression: coverage, widths, pathway scores, gene-gene agreement."""
+"""Interval figures: coverage, widths, pathway scores and gene-gene correlations."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from slide2rna.report.figures.style import (
     axes_for,
     styled,
 )
+from slide2rna.report.sections.intervals import IntervalSection
 
-SHOWN = 60
+MAX_SAMPLES = 60
 KINDS = {
     "draws": (BLUE, "draws"),
     "conformal": (ORANGE, "conformal"),
@@ -31,47 +32,52 @@ KINDS = {
 }
 
 
-def _whiskers(axis: Axes, x: Any, rows: Sequence[Row], color: str, **more: Any) -> None:
-    """Values with their intervals; rows without a value are left out."""
-    kept = [
+def _whiskers(axis: Axes, x: Any, rows: Sequence[Row], color: str, **style: Any) -> None:
+    """Plot coverage with its intervals; rows without a value are left out."""
+    points = [
         (at, row) for at, row in zip(x, rows, strict=True) if row and row["covered"] is not None
     ]
-    if not kept:
+    if not points:
         return
-    places = [at for at, _ in kept]
-    y = np.array([row["covered"] for _, row in kept])
-    ends = np.array([[row["low"], row["high"]] for _, row in kept]).T
-    axis.errorbar(places, y, yerr=np.abs(ends - y), fmt="o", color=color, markersize=5, **more)
+    places = [at for at, _ in points]
+    y = np.array([row["covered"] for _, row in points])
+    ends = np.array([[row["low"], row["high"]] for _, row in points]).T
+    axis.errorbar(places, y, yerr=np.abs(ends - y), fmt="o", color=color, markersize=5, **style)
 
 
 @styled
 def conformal(rows: Sequence[Row], gene_set: str = "all") -> Figure:
-    """Coverage and width of the draws' intervals and of the conformal ones, level by level."""
-    own = [row for row in rows if row["gene_set"] == gene_set]
-    levels = [row["level"] for row in own]
+    """Plot coverage and width of the draws' intervals and of the conformal ones, by level."""
+    level_rows = [row for row in rows if row["gene_set"] == gene_set]
+    levels = [row["level"] for row in level_rows]
     x = np.arange(len(levels))
     figure, (left, right) = axes_for(2, 9.6, 3.4)
-    known = [k for k in KINDS if any(row[k] and row[k]["covered"] is not None for row in own)]
+    kinds = [
+        kind
+        for kind in KINDS
+        if any(row[kind] and row[kind]["covered"] is not None for row in level_rows)
+    ]
     for at, level in zip(x, levels, strict=True):
         left.hlines(level, at - 0.42, at + 0.42, color=INK, linewidth=1.1, linestyle="--")
-    for place, kind in enumerate(known):
+    for place, kind in enumerate(kinds):
         color, name = KINDS[kind]
-        shift = 0.2 * (place - (len(known) - 1) / 2)
-        for at, row in zip(x + shift, (row[f"{kind}_gene"] for row in own), strict=True):
+        shift = 0.2 * (place - (len(kinds) - 1) / 2)
+        for at, row in zip(x + shift, (row[f"{kind}_gene"] for row in level_rows), strict=True):
             if row and row["covered"] is not None:
                 left.vlines(at, row["low"], row["high"], color=color, alpha=0.28, linewidth=6)
-        _whiskers(left, x + shift, [row[kind] for row in own], color, linewidth=1.6, label=name)
+        pooled = [row[kind] for row in level_rows]
+        _whiskers(left, x + shift, pooled, color, linewidth=1.6, label=name)
     left.set_xticks(x, [f"{100 * level:g} %" for level in levels])
     left.set_ylabel("measured values inside")
     left.set_xlabel("level of the interval")
     left.set_title("Coverage")
     left.legend(fontsize=8.5, loc="lower right")
     bars = [("null", "#C9CDD3", "train profiles, no image")]
-    bars += [(kind, *KINDS[kind]) for kind in known]
+    bars += [(kind, *KINDS[kind]) for kind in kinds]
     for place, (kind, color, name) in enumerate(bars):
-        widths = [(row[kind] or {}).get("width") or np.nan for row in own]
-        beside = x + 0.8 / len(bars) * (place - (len(bars) - 1) / 2)
-        right.bar(beside, widths, 0.74 / len(bars), color=color, label=name)
+        widths = [(row[kind] or {}).get("width") or np.nan for row in level_rows]
+        bar_x = x + 0.8 / len(bars) * (place - (len(bars) - 1) / 2)
+        right.bar(bar_x, widths, 0.74 / len(bars), color=color, label=name)
     right.set_xticks(x, [f"{100 * level:g} %" for level in levels])
     right.set_ylabel("mean width, log2 units")
     right.set_xlabel("level of the interval")
@@ -83,19 +89,20 @@ def conformal(rows: Sequence[Row], gene_set: str = "all") -> Figure:
 
 @styled
 def pathway_intervals(table: pl.DataFrame, rows: Sequence[Row]) -> Figure:
-    """Intervals of the scores of two pathways sample by sample, and coverage over all pathways."""
+    """Plot score intervals of two pathways by sample, and coverage over all pathways."""
     ranks = sorted(table["rank"].unique())[:2]
     figure, axes = axes_for(len(ranks) + 1, 10.2, 3.5)
     for axis, rank in zip(axes, ranks, strict=False):
-        own = table.filter(pl.col("rank") == rank)
-        levels = sorted(own["level"].unique())
-        order = own.filter(pl.col("level") == levels[-1]).sort("measured", "sample_id", "fold")
-        # Evenly over the measured scores: more bars than this run into each other.
-        order = order.gather_every(max(1, -(-order.height // SHOWN)))
+        pathway = table.filter(pl.col("rank") == rank)
+        levels = sorted(pathway["level"].unique())
+        order = pathway.filter(pl.col("level") == levels[-1])
+        order = order.sort("measured", "sample_id", "fold")
+        # Samples spread evenly over the measured scores: more bars would overlap.
+        order = order.gather_every(max(1, -(-order.height // MAX_SAMPLES)))
         keys = order.select("sample_id", "fold")
         place = keys.with_columns(pl.Series("place", np.arange(order.height)))
         for level, color, width in ((levels[-1], SKY, 1.1), (levels[0], BLUE, 2.2)):
-            part = own.filter(pl.col("level") == level).join(place, on=["sample_id", "fold"])
+            part = pathway.filter(pl.col("level") == level).join(place, on=["sample_id", "fold"])
             axis.vlines(
                 part["place"], part["low"], part["high"], color=color,
                 linewidth=width, label=f"{100 * level:g} % of draws",
@@ -104,7 +111,7 @@ def pathway_intervals(table: pl.DataFrame, rows: Sequence[Row]) -> Figure:
             np.arange(order.height), order["measured"], "o", color=ORANGE,
             markersize=3.2, markeredgewidth=0, label="measured",
         )  # fmt: skip
-        name = str(own["name"][0])
+        name = str(pathway["name"][0])
         axis.set_title(name if len(name) < 38 else f"{name[:36]}…", fontsize=9)
         axis.set_xlabel("test samples, by measured score")
         axis.set_ylabel("pathway score")
@@ -132,13 +139,13 @@ def pathway_intervals(table: pl.DataFrame, rows: Sequence[Row]) -> Figure:
 
 @styled
 def coexpression(rows: Sequence[Row]) -> Figure:
-    """GSC and energy score of draws, points, nulls and ceilings, on all genes."""
-    first = [row for row in rows if row["cells"][0]["gsc"] or row["cells"][0]["energy"]]
-    figure, axes = axes_for(2, 10.2, 1.2 + 0.27 * len(first))
+    """Plot GSC and energy score of draws, points, nulls and ceilings, on all genes."""
+    scored = [row for row in rows if row["cells"][0]["gsc"] or row["cells"][0]["energy"]]
+    figure, axes = axes_for(2, 10.2, 1.2 + 0.27 * len(scored))
     titles = ("GSC: agreement of gene-gene correlations", "Energy score (lower is better)")
     for axis, metric, title in zip(axes, ("gsc", "energy"), titles, strict=True):
-        y = np.arange(len(first))[::-1]
-        for at, row in zip(y, first, strict=True):
+        y = np.arange(len(scored))[::-1]
+        for at, row in zip(y, scored, strict=True):
             cell = row["cells"][0][metric]
             if cell is None:
                 continue
@@ -148,8 +155,8 @@ def coexpression(rows: Sequence[Row]) -> Figure:
             axis.plot(cell["value"], at, "o", color=color, markersize=5.5)
             if row["own"]:
                 axis.axvline(cell["value"], color=BLUE, linewidth=0.8, linestyle=":")
-        axis.set_yticks(y, [row["label"] for row in first] if axis is axes[0] else [""] * len(y))
-        axis.set_ylim(-0.7, len(first) - 0.3)
+        axis.set_yticks(y, [row["label"] for row in scored] if axis is axes[0] else [""] * len(y))
+        axis.set_ylim(-0.7, len(scored) - 0.3)
         axis.set_title(title, fontsize=9.5)
         axis.grid(axis="y", visible=False)
     return figure
@@ -161,15 +168,17 @@ def _color(label: str) -> str:
     return GREEN if label.startswith(("all train", "test patients")) else ORANGE
 
 
-def all_of(tables: dict[str, pl.DataFrame], shown: dict[str, Any]) -> dict[str, Figure]:
-    """The figures that there is something to draw for, by name."""
-    made = {}
-    if shown["conformal"]:
-        made["conformal"] = conformal(shown["conformal"])
-    if shown["pathways"] and tables["pathway_intervals"].height:
-        made["pathway_intervals"] = pathway_intervals(
-            tables["pathway_intervals"], shown["pathways"]
+def interval_figures(
+    tables: dict[str, pl.DataFrame], section: IntervalSection
+) -> dict[str, Figure]:
+    """Draw the figures that have data, by name."""
+    figures = {}
+    if section["conformal"]:
+        figures["conformal"] = conformal(section["conformal"])
+    if section["pathways"] and tables["pathway_intervals"].height:
+        figures["pathway_intervals"] = pathway_intervals(
+            tables["pathway_intervals"], section["pathways"]
         )
-    if any(row["cells"][0]["gsc"] for row in shown["coexpression"]):
-        made["coexpression"] = coexpression(shown["coexpression"])
-    return made
+    if any(row["cells"][0]["gsc"] for row in section["coexpression"]):
+        figures["coexpression"] = coexpression(section["coexpression"])
+    return figures

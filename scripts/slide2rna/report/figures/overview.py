@@ -1,8 +1,4 @@
-"""Figures of the report: one function each, from tables to a matplotlib figure.
-
-Colours are Okabe and Ito's, which colour-blind readers tell apart; files carry neither date nor
-random ids, so the same tables give the same bytes.
-"""
+"""Overview figures: example genes, correlations, calibration, training, cohort flow, slides."""
 
 from __future__ import annotations
 
@@ -14,7 +10,8 @@ import polars as pl
 from matplotlib.figure import Figure
 from PIL import Image
 
-from slide2rna.pages.numbers import number
+from slide2rna.core.types import Row
+from slide2rna.pages.numbers import format_number
 from slide2rna.report.figures.style import (
     BLUE,
     GREEN,
@@ -31,7 +28,7 @@ from slide2rna.report.figures.style import (
 
 @styled
 def examples(table: pl.DataFrame, genes: pl.DataFrame) -> Figure:
-    """Predicted against measured for the genes that validation ranks best."""
+    """Plot predicted against measured values of the genes that validation ranks best."""
     names = table.sort("rank")["gene"].unique(maintain_order=True).to_list()
     figure, axes = axes_for(len(names), 9.6, 3.1, columns=min(3, len(names)))
     r = dict(genes.select("gene", "r").iter_rows())
@@ -41,11 +38,11 @@ def examples(table: pl.DataFrame, genes: pl.DataFrame) -> Figure:
         low, high = rows["low90"].to_numpy(), rows["high90"].to_numpy()
         axis.vlines(x, low, high, color=SKY, alpha=0.55, linewidth=1.1)
         axis.plot(x, y, "o", color=BLUE, markersize=3.4, markeredgewidth=0)
-        both = np.concatenate([x, y])
-        ends = [float(np.nanmin(both)), float(np.nanmax(both))]
+        values = np.concatenate([x, y])
+        ends = [float(np.nanmin(values)), float(np.nanmax(values))]
         axis.plot(ends, ends, color=GREY, linewidth=1, linestyle="--")
-        value = r.get(name)
-        axis.set_title(name if value is None else f"{name}  r = {number(value, 2)}")
+        pcc = r.get(name)
+        axis.set_title(name if pcc is None else f"{name}  r = {format_number(pcc, 2)}")
         axis.set_xlabel("measured, log2(x+1)")
         axis.set_ylabel("predicted")
     return figure
@@ -53,11 +50,11 @@ def examples(table: pl.DataFrame, genes: pl.DataFrame) -> Figure:
 
 @styled
 def pcc_histogram(genes: pl.DataFrame) -> Figure:
-    """Correlations of all genes, against the same after permuting the patients' profiles."""
+    """Plot correlations of all genes, and the same after permuting the patients' profiles."""
     figure, (axis,) = axes_for(1, 6.4, 3.4)
     r, floor = genes["r"].drop_nulls().to_numpy(), genes["r_floor"].drop_nulls().to_numpy()
-    both = np.concatenate([r, floor, [0.0]])
-    bins = np.linspace(both.min(), max(both.max(), both.min() + 0.1), 61).tolist()
+    values = np.concatenate([r, floor, [0.0]])
+    bins = np.linspace(values.min(), max(values.max(), values.min() + 0.1), 61).tolist()
     axis.hist(floor, bins, color="#C9CDD3", label="profiles permuted")
     axis.hist(r, bins, histtype="step", color=BLUE, linewidth=1.8, label="model")
     axis.axvline(0, color="#9AA0A8", linewidth=0.8)
@@ -69,7 +66,7 @@ def pcc_histogram(genes: pl.DataFrame) -> Figure:
 
 @styled
 def reliability(calibration: pl.DataFrame, gene_sets: Sequence[str]) -> Figure:
-    """Nominal against observed coverage of the draws' central intervals."""
+    """Plot observed against nominal coverage of the draws' central intervals."""
     figure, (axis,) = axes_for(1, 4.6, 4.3)
     axis.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfect")
     rows = calibration.filter((pl.col("quantity") == "coverage") & (pl.col("within") == "pooled"))
@@ -92,7 +89,7 @@ def reliability(calibration: pl.DataFrame, gene_sets: Sequence[str]) -> Figure:
 
 @styled
 def pit(calibration: pl.DataFrame, gene_sets: Sequence[str]) -> Figure:
-    """Histogram of the probability integral transform: flat for a calibrated model."""
+    """Plot the probability integral transform as a histogram: flat for a calibrated model."""
     figure, axes = axes_for(len(gene_sets), 4.6, 2.15, columns=1)
     for axis, name in zip(axes, gene_sets, strict=True):
         rows = calibration.filter((pl.col("quantity") == "pit") & (pl.col("gene_set") == name))
@@ -118,7 +115,7 @@ def pit(calibration: pl.DataFrame, gene_sets: Sequence[str]) -> Figure:
 
 @styled
 def training(logs: dict[int, pl.DataFrame]) -> Figure:
-    """Train and val loss of every fold."""
+    """Plot train and val loss of every fold."""
     figure, axes = axes_for(2, 9.0, 3.2)
     for axis, column, title in zip(
         axes, ("train_loss", "val_loss"), ("Train loss", "Val loss (averaged weights)"), strict=True
@@ -135,27 +132,27 @@ def training(logs: dict[int, pl.DataFrame]) -> Figure:
 
 
 @styled
-def flow(steps: Sequence[dict]) -> Figure:
-    """Slides and patients after each step of the cohort."""
+def flow(steps: Sequence[Row]) -> Figure:
+    """Plot slides and patients left after each step of the cohort."""
     figure, (axis,) = axes_for(1, 7.6, 0.9 + 0.42 * max(len(steps), 1))
     y = np.arange(len(steps))[::-1]
     slides = [step["slides"] for step in steps]
-    sick = [step["patients"] for step in steps]
+    patients = [step["patients"] for step in steps]
     axis.barh(y + 0.19, slides, 0.36, color=BLUE, label="slides")
-    axis.barh(y - 0.19, sick, 0.36, color=SKY, label="patients")
-    for row, (a, b) in zip(y, zip(slides, sick, strict=True), strict=True):
-        axis.text(a, row + 0.19, f" {a}", va="center", fontsize=8)
-        axis.text(b, row - 0.19, f" {b}", va="center", fontsize=8)
+    axis.barh(y - 0.19, patients, 0.36, color=SKY, label="patients")
+    for row, (n_slides, n_patients) in zip(y, zip(slides, patients, strict=True), strict=True):
+        axis.text(n_slides, row + 0.19, f" {n_slides}", va="center", fontsize=8)
+        axis.text(n_patients, row - 0.19, f" {n_patients}", va="center", fontsize=8)
     axis.set_yticks(y, [step["step"] for step in steps])
     axis.grid(axis="y", visible=False)
-    axis.set_xlim(0, max([1, *slides, *sick]) * 1.1)
+    axis.set_xlim(0, max([1, *slides, *patients]) * 1.1)
     figure.legend(loc="outside lower right", ncols=2, fontsize=8.5)
     return figure
 
 
 @styled
 def gallery(pictures: dict[str, Path]) -> Figure:
-    """Slides with their tissue mask and the tiles that were kept."""
+    """Show slides with their tissue mask and their tiles."""
     columns = min(4, len(pictures))
     figure, axes = axes_for(len(pictures), 2.5 * columns, 2.3, columns=columns)
     for axis, (name, path) in zip(axes, pictures.items(), strict=True):

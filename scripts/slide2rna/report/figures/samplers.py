@@ -1,10 +1,9 @@
-"""Figure of samplers: quality against evaluations of the network and against seconds."""
+"""Sampler figure: quality against evaluations of the network and against seconds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from matplotlib.axes import Axes
@@ -27,7 +26,7 @@ from slide2rna.report.figures.style import (
 )
 from slide2rna.report.sections import samplers as sampler_section
 
-# Shape as well as colour, so that a grey print keeps them apart.
+# Shape as well as colour, so that solvers differ in greyscale too.
 LOOKS = {
     "exponential": (BLUE, "o", "exponential"),
     "euler": (ORANGE, "v", "Euler"),
@@ -36,28 +35,28 @@ LOOKS = {
     "student": (YELLOW, "*", "one-step student"),
     "point": (SKY, "P", "posterior mean"),
 }
-# Solvers with as many evaluations would lie on each other.
+# Horizontal factors: solvers with the same number of evaluations would overlap.
 DODGE = {"euler": 1.07, "heun": 0.93, "midpoint": 1.14, "student": 0.93, "point": 1.07}
-# The share of the reference's CRPS, in %, and of its coverage that a sampler may lose.
+# Accepted loss against the reference: CRPS in %, coverage as a share.
 BAND_CRPS, BAND_COVERAGE = 2.0, 0.03
 
 
 def write(table: pl.DataFrame, out: str | Path) -> None:
-    """Draw the table of samplers, which has a row at least, as samplers.png and samplers.svg."""
-    shown = sampler_section.samplers(table)
-    assert shown is not None
-    save(quality(shown), out, "samplers")
+    """Draw the table of samplers, of at least one row, as samplers.png and samplers.svg."""
+    section = sampler_section.samplers(table)
+    assert section is not None
+    save(quality(section), out, "samplers")
 
 
 @styled
-def quality(found: dict[str, Any]) -> Figure:
-    """CRPS, coverage and correlation of every sampler; the band is what still counts."""
-    count = 4 if found["timed"] else 3
+def quality(section: sampler_section.SamplerSection) -> Figure:
+    """Plot CRPS, coverage and correlation of every sampler; the band is the accepted loss."""
+    count = 4 if section["timed"] else 3
     figure, axes = axes_for(count, 9.6, 3.1 if count == 4 else 3.4, columns=2 if count == 4 else 0)
-    rows, reference = found["rows"], found["reference"]
+    rows, reference = section["rows"], section["reference"]
     evaluations = "Evaluations of the network per draw"
     _panel(axes[0], rows, "evaluations", lambda row: row["crps_off"])
-    for null in found["nulls"]:
+    for null in section["nulls"]:
         if null["crps_off"]:
             axes[0].axhline(null["crps_off"]["value"], color=GREY, linestyle=":")
             place = (axes[0].get_xlim()[1], null["crps_off"]["value"])
@@ -65,65 +64,65 @@ def quality(found: dict[str, Any]) -> Figure:
                 null["sampler"], place, (-2, 2), textcoords="offset points", ha="right", fontsize=8
             )
     _good_crps(axes[0])
-    _labelled(axes[0], "CRPS, all genes", evaluations, f"% above {reference['sampler']}")
+    _label_axis(axes[0], "CRPS, all genes", evaluations, f"% above {reference['sampler']}")
     _panel(axes[1], rows, "evaluations", lambda row: row["covered"][2])
     if base := reference["covered"][2]:
         ends = (base["value"] - BAND_COVERAGE, base["value"] + BAND_COVERAGE)
         axes[1].axhspan(*ends, color="#E6E9ED", linewidth=0, zorder=0)
     axes[1].axhline(0.9, color=INK, linewidth=1, linestyle="--")
-    _labelled(axes[1], "Coverage of 90 % intervals, all genes", evaluations, "measured inside")
-    gene_set = found["sets"][-1]
+    _label_axis(axes[1], "Coverage of 90 % intervals, all genes", evaluations, "measured inside")
+    gene_set = section["sets"][-1]
     title = "PCC of the mean of draws, " + ("all genes" if gene_set == "all" else gene_set)
     _panel(axes[2], rows, "evaluations", lambda row: row["pcc"][-1])
-    _labelled(axes[2], title, evaluations, "PCC over patients")
-    if found["timed"]:
+    _label_axis(axes[2], title, evaluations, "PCC over patients")
+    if section["timed"]:
         _panel(axes[3], rows, "seconds", lambda row: row["crps_off"])
         _good_crps(axes[3])
         seconds = "Seconds of solving per slide, 100 draws"
-        _labelled(axes[3], "CRPS, all genes", seconds, f"% above {reference['sampler']}")
+        _label_axis(axes[3], "CRPS, all genes", seconds, f"% above {reference['sampler']}")
     _legend(figure, axes[0], rows)
     return figure
 
 
 def _panel(axis: Axes, rows: list[Row], x: str, cell: Callable[[Row], Row | None]) -> None:
-    """A line per solver, dots with intervals; guided draws stand alone, the reference is ringed."""
+    """Plot a line per solver with intervals; guided draws off the lines, the reference ringed."""
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         place = row[x]["value"] if isinstance(row[x], dict) else row[x]
-        found = cell(row)
-        if row["kind"] == "reference" and found is None:
-            found = {"value": 0.0, "low": None, "high": None}  # against itself
-        if place is None or found is None or found["value"] is None:
+        score = cell(row)
+        if row["kind"] == "reference" and score is None:
+            score = {"value": 0.0, "low": None, "high": None}  # against itself
+        if place is None or score is None or score["value"] is None:
             continue
-        name = _look(row)
+        name = _style_key(row)
         color, marker, _ = LOOKS[name]
         place *= DODGE.get(name, 1.0)
-        if found["low"] is not None:
-            axis.plot([place] * 2, [found["low"], found["high"]], color=color, linewidth=1.6)
+        if score["low"] is not None:
+            axis.plot([place] * 2, [score["low"], score["high"]], color=color, linewidth=1.6)
         size = 10 if name == "student" else 6
-        axis.plot(place, found["value"], marker, color=color, markersize=size, zorder=3)
+        axis.plot(place, score["value"], marker, color=color, markersize=size, zorder=3)
         if row["kind"] == "reference":
-            axis.plot(place, found["value"], "o", mfc="none", mec=INK, markersize=11, zorder=4)
+            axis.plot(place, score["value"], "o", mfc="none", mec=INK, markersize=11, zorder=4)
         if row["guidance"] in (None, 1):
-            lines.setdefault(name, []).append((place, found["value"]))
+            lines.setdefault(name, []).append((place, score["value"]))
     for name, points in lines.items():
         axis.plot(*zip(*sorted(points), strict=True), color=LOOKS[name][0], linewidth=1, alpha=0.6)
     axis.set_xscale("log")
 
 
-def _look(row: Row) -> str:
+def _style_key(row: Row) -> str:
     name = row["kind"] if row["kind"] in LOOKS else row["solver"]
     return name if name in LOOKS else "exponential"
 
 
 def _good_crps(axis: Axes) -> None:
-    """Shade what is at most so much above the reference; below it there is nothing to lose."""
+    """Shade the accepted range: up to BAND_CRPS above the reference, and everything below it."""
     low = min(axis.get_ylim()[0], -BAND_CRPS / 2)
     axis.axhspan(low, BAND_CRPS, color="#E6E9ED", linewidth=0, zorder=0)
     axis.set_ylim(bottom=low)
 
 
-def _labelled(axis: Axes, title: str, x: str, y: str) -> None:
+def _label_axis(axis: Axes, title: str, x: str, y: str) -> None:
     axis.set_title(title)
     axis.set_xlabel(x)
     axis.set_ylabel(y)
@@ -136,7 +135,7 @@ def _labelled(axis: Axes, title: str, x: str, y: str) -> None:
 
 
 def _legend(figure: Figure, axis: Axes, rows: list[Row]) -> None:
-    for name in dict.fromkeys(map(_look, rows)):
+    for name in dict.fromkeys(map(_style_key, rows)):
         color, marker, words = LOOKS[name]
         axis.plot([], [], marker, color=color, markersize=7, label=words)
     axis.plot([], [], "o", mfc="none", mec=INK, markersize=9, label="reference")

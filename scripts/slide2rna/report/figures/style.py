@@ -1,7 +1,7 @@
-"""Figures of the report: one function each, from tables to a matplotlib figure.
+"""Figure style: colours, matplotlib settings, and saving as PNG and SVG.
 
-Colours are Okabe and Ito's, which colour-blind readers tell apart; files carry neither date nor
-random ids, so the same tables give the same bytes.
+Colours are Okabe and Ito's, which colour-blind readers can tell apart. Files contain no date and
+no random ids, so the same tables give the same bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ P = ParamSpec("P")
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 YELLOW, SKY, GREY, INK = "#E69F00", "#56B4E9", "#8A8F98", "#22262E"
 STYLE: Any = {
-    # As saved: text is laid out a little wider or narrower at another resolution.
+    # The resolution of saved files: text widths change slightly with it.
     "figure.dpi": 150,
     "font.size": 9.5,
     "axes.titlesize": 10,
@@ -51,10 +51,10 @@ STYLE: Any = {
 
 
 def save(figure: Figure, folder: str | Path, name: str) -> Path:
-    """Write PNG (150 dpi) and SVG; returns the PNG's path."""
+    """Write PNG (150 dpi) and SVG; return the PNG's path."""
     folder = Path(folder)
     with plt.rc_context(STYLE):
-        # Otherwise every saving solves the layout twice, which costs more than the drawing.
+        # Otherwise each savefig solves the layout twice, which costs more than the drawing.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         for suffix, metadata in ((".svg", {"Date": None}), (".png", {"Software": None})):
@@ -65,7 +65,7 @@ def save(figure: Figure, folder: str | Path, name: str) -> Path:
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the report's style, whatever the caller's rcParams are."""
+    """Make `draw` use the report's style, whatever the caller's rcParams are."""
 
     @functools.wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -78,7 +78,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 def axes_for(
     count: int, width: float, height: float, columns: int = 0
 ) -> tuple[Figure, list[Axes]]:
-    """A figure `width` inches wide with rows `height` inches high, and its first `count` axes."""
+    """Create a figure `width` inches wide with rows `height` inches high, and `count` axes."""
     columns = columns or count
     rows = math.ceil(count / columns)
     figure, grid = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False)

@@ -1,1 +1,1 @@
-"""Sections of the report: tables in, rows and sentences out."""
+"""Report sections: functions from tables to rows and sentences."""

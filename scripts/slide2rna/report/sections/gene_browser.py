@@ -1,4 +1,4 @@
-"""All genes as one compact JSON, which the page's own few lines of JavaScript search and sort."""
+"""Gene catalogue: all genes as one compact JSON, searched and sorted by the page's JavaScript."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
+from slide2rna.core.types import Row
 from slide2rna.evaluation.scoring import labels
 
 SCALE = 1000
-# Key in the JSON, column of genes.parquet; a value is a whole number of thousandths, or null.
+# Key in the JSON: column of genes.parquet. Values are whole numbers of thousandths, or null.
 COLUMNS = {
     "r": "r",
     "low": "r_low",
@@ -24,11 +25,11 @@ COLUMNS = {
 
 
 def build(genes: pl.DataFrame) -> dict[str, Any]:
-    """The catalogue by column, sorted by r.
+    """Build the catalogue by column, sorted by r.
 
     Parameters
     ----------
-    genes : genes.parquet; columns that a run doesn't have are null throughout.
+    genes : genes.parquet; missing columns become null.
 
     Returns
     -------
@@ -37,32 +38,35 @@ def build(genes: pl.DataFrame) -> dict[str, Any]:
     r, low, high, null, ridge, site, covered, crps : thousandths; null is the r of the best null.
     best : name of that null, or None.
     fdr : two significant digits.
-    sets : names of all pathways, and of : their places in it, per gene; more : pathways not listed.
+    sets : names of all pathways.
+    of : per gene, the indices of its pathways in sets.
+    more : per gene, the number of its pathways that are not listed.
     """
     table = ranked(genes)
-    found: dict[str, Any] = {"rows": table.height, "gene": " ".join(table["gene"])}
+    catalogue: dict[str, Any] = {"rows": table.height, "gene": " ".join(table["gene"])}
     for key, column in COLUMNS.items():
-        found[key] = _thousandths(table, column)
-    found["best"] = best_null(genes)
-    found["null"] = _thousandths(table, f"r_{found['best']}")
+        catalogue[key] = _thousandths(table, column)
+    catalogue["best"] = best_null(genes)
+    catalogue["null"] = _thousandths(table, f"r_{catalogue['best']}")
     fdr = table["fdr"] if "fdr" in table.columns else pl.Series([None] * table.height)
-    found["fdr"] = [None if value is None else float(f"{value:.1e}") for value in fdr]
-    listed = table["pathways"] if "pathways" in table.columns else [None] * table.height
-    inside = [[] if names is None else list(names) for names in listed]
-    total = table["n_pathways"] if "n_pathways" in table.columns else map(len, inside)
-    found["sets"] = sorted({name for names in inside for name in names})
-    place = {name: index for index, name in enumerate(found["sets"])}
-    found["of"] = [[place[name] for name in names] for names in inside]
-    found["more"] = [
-        max((count or 0) - len(names), 0) for count, names in zip(total, inside, strict=True)
+    catalogue["fdr"] = [None if value is None else float(f"{value:.1e}") for value in fdr]
+    lists = table["pathways"] if "pathways" in table.columns else [None] * table.height
+    gene_pathways = [[] if names is None else list(names) for names in lists]
+    total = table["n_pathways"] if "n_pathways" in table.columns else map(len, gene_pathways)
+    catalogue["sets"] = sorted({name for names in gene_pathways for name in names})
+    index = {name: place for place, name in enumerate(catalogue["sets"])}
+    catalogue["of"] = [[index[name] for name in names] for names in gene_pathways]
+    catalogue["more"] = [
+        max((count or 0) - len(names), 0) for count, names in zip(total, gene_pathways, strict=True)
     ]
-    return found
+    return catalogue
 
 
 def best_null(genes: pl.DataFrame) -> str | None:
-    """The null with the highest mean correlation; None where none has one.
+    """Return the null with the highest mean correlation, or None if no null has one.
 
-    One for all genes: the best of several for each gene would be better than any null is.
+    It is the same null for all genes: the best of several nulls for each gene would be better
+    than any single null.
     """
     best: tuple[float, str] | None = None
     for name in labels.NULLS:
@@ -74,22 +78,24 @@ def best_null(genes: pl.DataFrame) -> str | None:
 
 
 def ranked(genes: pl.DataFrame) -> pl.DataFrame:
-    """Genes by falling r, those without one last."""
+    """Sort genes by falling r; genes without r come last."""
     return genes.sort("r", "gene", descending=[True, False], nulls_last=True)
 
 
 def as_json(catalogue: dict[str, Any]) -> Markup:
-    """JSON that may stand inside a script element."""
+    """Return JSON that is safe inside a script element."""
     text = json.dumps(catalogue, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
 
 
-def first_rows(genes: pl.DataFrame, count: int) -> list[dict[str, Any]]:
-    """The best genes for readers without JavaScript; columns a run doesn't have are None."""
-    wanted = ["gene", *COLUMNS.values(), "fdr"]
+def first_rows(genes: pl.DataFrame, count: int) -> list[Row]:
+    """Return the best genes for readers without JavaScript; missing columns are None."""
+    columns = ["gene", *COLUMNS.values(), "fdr"]
     rows = ranked(genes).filter(pl.col("r").is_not_null()).head(count).to_dicts()
     null = f"r_{best_null(genes)}"
-    return [{name: row.get(name) for name in wanted} | {"best_null": row.get(null)} for row in rows]
+    return [
+        {name: row.get(name) for name in columns} | {"best_null": row.get(null)} for row in rows
+    ]
 
 
 def _thousandths(table: pl.DataFrame, column: str) -> list[int | None]:

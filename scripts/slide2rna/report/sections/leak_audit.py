@@ -1,4 +1,4 @@
-"""Rows of what only some runs have: calibration of draws, ablations, the leak audit."""
+"""Leak audit section: rows of the clean and of the published fold pairing."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from slide2rna.report.sections import verdict
 
 
 def leak(table: pl.DataFrame | None) -> dict[str, Any] | None:
-    """The same models under the clean and the published pairing, and the patients both share.
+    """Return the same models under the clean and the published pairing, and the shared patients.
 
-    Shown are all genes and the largest T-k: ranked by what the run picks by, by the test
-    patients, and scored over the pooled test patients as the published tables are.
+    Gene sets are all genes and the largest T-k: ranked as in the run, ranked by the test patients,
+    and scored over the pooled test patients as in the published tables.
     """
     if table is None or not table.height:
         return None
     means = table.filter(pl.col("fold").is_null())
-    there = labels.gene_sets(means)
-    largest = next((name for name in there if name != "all"), "all").partition("-")[0]
+    scored_sets = labels.gene_sets(means)
+    largest = next((name for name in scored_sets if name != "all"), "all").partition("-")[0]
     sets = {
         "all": "All genes",
         largest: f"{largest}, ranked by val (published: test)",
         f"{largest}-test": f"{largest}, ranked by test",
         f"{largest}-pooled": f"{largest}, test patients pooled",
     }
-    sets = {name: words for name, words in sets.items() if name in there} | {"all": "All genes"}
+    sets = {name: words for name, words in sets.items() if name in scored_sets}
+    sets |= {"all": "All genes"}
     rows = []
     for model in means["model"].unique(maintain_order=True):
         cells = []
@@ -47,7 +48,7 @@ def leak(table: pl.DataFrame | None) -> dict[str, Any] | None:
 
 
 def _inflation(cell: dict[str, Row | None]) -> Row | None:
-    """Published minus clean where the table has no paired difference."""
+    """Return published minus clean if the table has no paired difference."""
     values = [row["value"] if row else None for row in (cell["published"], cell["clean"])]
     if values[0] is None or values[1] is None:
         return None

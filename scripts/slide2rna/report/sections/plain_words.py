@@ -1,4 +1,4 @@
-"""The run in a few plain sentences, by a fixed rule, for readers who know no statistics."""
+"""Plain-language summary of a run, by a fixed rule, for readers without statistics."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from typing import Any
 
 import polars as pl
 
-from slide2rna.pages.numbers import number
+from slide2rna.core.types import Row
+from slide2rna.pages.numbers import format_number
 from slide2rna.report.sections import verdict
+from slide2rna.report.sections.run_facts import RunCounts
 
-# How `summary` begins the caution that takes single genes off the table.
+# Start of the caution in `summary` against claims about single genes.
 FEW = "too few for per-gene claims"
-# Upper ends of the mean correlation, and the word for it.
+# Upper bounds of the mean correlation, and the word for each range.
 WORDS = ((0.1, "hardly any"), (0.3, "weak"), (0.5, "moderate"), (1.01, "strong"))
-# Nulls that have a correlation, in plain words.
+# Nulls with a correlation, in plain words.
 PLAIN = {
     "site-mean": "the average of the patient's hospital",
     "color-ridge": "the slide's colour alone",
@@ -31,24 +33,24 @@ def sentences(
     genes: pl.DataFrame,
     calibration: pl.DataFrame,
     cohort: dict[str, Any],
-    counts: dict[str, int],
+    counts: RunCounts,
     model: str,
 ) -> list[str]:
-    """What was done, whether it works, whether the tissue is why, and how sure to be.
+    """Summarise the run: its data, its scores, the role of tissue, its uncertainty, its limits.
 
     Parameters
     ----------
     summary : rows of the clean protocol.
-    genes, calibration : the evaluation's tables.
-    counts : of `report_cohort.counts`.
+    genes, calibration : tables of the evaluation.
+    counts : the result of `run_facts.counts`.
     """
-    lines = [_done(cohort, counts), _works(summary, genes, model)]
-    lines += [_tissue(summary, model), _sure(summary, calibration, model)]
+    lines = [_data(cohort, counts), _agreement(summary, genes, model)]
+    lines += [_tissue(summary, model), _uncertainty(summary, calibration, model)]
     lines.append(_limits(cohort, counts))
     return [line for line in lines if line]
 
 
-def _done(cohort: dict[str, Any], counts: dict[str, int]) -> str:
+def _data(cohort: dict[str, Any], counts: RunCounts) -> str:
     unit = cohort["split_unit"]
     if unit == "patient":
         unseen = "every patient was predicted by a model that had never seen that patient"
@@ -58,36 +60,36 @@ def _done(cohort: dict[str, Any], counts: dict[str, int]) -> str:
             "seen others of the same patient"
         )
     return (
-        f"From {_many(counts['slides'], 'H&E slide')} of {_many(counts['patients'], 'patient')}, "
-        f"the activity of {_many(counts['genes'], 'gene')} was predicted and compared with "
+        f"From {_count(counts['slides'], 'H&E slide')} of {_count(counts['patients'], 'patient')}, "
+        f"the activity of {_count(counts['genes'], 'gene')} was predicted and compared with "
         f"measured RNA; {unseen}."
     )
 
 
-def _works(summary: pl.DataFrame, genes: pl.DataFrame, model: str) -> str:
+def _agreement(summary: pl.DataFrame, genes: pl.DataFrame, model: str) -> str:
     score = verdict.pick(summary, model=model, gene_set="all", metric="pcc")
     floor = verdict.pick(summary, model=model, gene_set="all", metric="pcc_floor")
     if score is None or score["value"] is None or score["low"] is None or floor is None:
         return "There are too few patients to say whether predictions agree with measurements."
-    value = number(score["value"], 2)
-    span = f"{number(score['low'], 2)} to {number(score['high'], 2)}"
+    value = format_number(score["value"], 2)
+    span = f"{format_number(score['low'], 2)} to {format_number(score['high'], 2)}"
     against = f"mean correlation {value}, 95 % interval {span}, where 1 is perfect"
     if score["low"] <= floor["high"]:
         return (
             "Predictions agree with measurements no better than chance allows "
-            f"({against} and shuffled patients reach {number(floor['high'], 2)})."
+            f"({against} and shuffled patients reach {format_number(floor['high'], 2)})."
         )
     word = next(word for end, word in WORDS if score["value"] < end)
     text = f"Predictions show {word} agreement with measurements ({against})"
     if not genes["fdr"].is_null().all() and FEW not in (score["note"] or ""):
-        found = genes.filter(pl.col("fdr") < 0.05).height
-        share = f"{100 * found / genes.height:.0f} %"
-        text += f"; {found:,} of {genes.height:,} genes ({share}) follow them beyond chance"
+        n_significant = genes.filter(pl.col("fdr") < 0.05).height
+        share = f"{100 * n_significant / genes.height:.0f} %"
+        text += f"; {n_significant:,} of {genes.height:,} genes ({share}) follow them beyond chance"
     return f"{text}."
 
 
 def _tissue(summary: pl.DataFrame, model: str) -> str:
-    """Against every null on all genes: correlation first, then the error of one average profile."""
+    """Compare with every null on all genes by correlation, and with the train mean by error."""
     tones: dict[str, list[str]] = {"good": [], "open": [], "bad": []}
     for other, words in PLAIN.items():
         row = verdict.pick(summary, model=model, gene_set="all", metric=f"pcc_minus:{other}")
@@ -122,7 +124,7 @@ def _tissue(summary: pl.DataFrame, model: str) -> str:
     return text
 
 
-def _sure(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -> str:
+def _uncertainty(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -> str:
     if not calibration.height:
         return "The model gives single values and says nothing about how sure it is."
     row = verdict.pick(
@@ -137,24 +139,24 @@ def _sure(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -> str:
             " As a distribution it does worse than the training patients' own profiles, the same "
             "for everybody."
         )
-    return _believed(row, verdict.claimed(summary, model)) + worse
+    return _calibration(row, verdict.claims_coverage(summary, model)) + worse
 
 
-def _believed(row: dict[str, Any], claimed: bool) -> str:
-    held = f"its 90 % intervals hold {verdict.percent(row['covered'])} of the measured values"
-    if not claimed:
-        return f"Its stated uncertainty should not be relied on: the draws are guided, and {held}."
+def _calibration(row: Row, coverage_claimed: bool) -> str:
+    fact = f"its 90 % intervals hold {verdict.percent(row['covered'])} of the measured values"
+    if not coverage_claimed:
+        return f"Its stated uncertainty should not be relied on: the draws are guided, and {fact}."
     off = row["covered"] - 0.9
     if abs(off) <= verdict.TOLERANCE:
         return (
-            f"Its stated uncertainty can be believed on average over patients like these: {held}."
+            f"Its stated uncertainty can be believed on average over patients like these: {fact}."
         )
     if off < 0:
-        return f"It is surer than it should be: {held}."
-    return f"It is less sure than it could be: {held}."
+        return f"It is surer than it should be: {fact}."
+    return f"It is less sure than it could be: {fact}."
 
 
-def _limits(cohort: dict[str, Any], counts: dict[str, int]) -> str:
+def _limits(cohort: dict[str, Any], counts: RunCounts) -> str:
     if cohort.get("source") in ("demo", "law"):
         return (
             "This cohort was made by a computer to try the program: nothing here is a finding "
@@ -162,12 +164,12 @@ def _limits(cohort: dict[str, Any], counts: dict[str, int]) -> str:
         )
     where = "this cohort"
     if (sites := cohort.get("n_sites") or 0) > 1:
-        where = f"this cohort of {_many(sites, 'site')}"
-    few = ""
+        where = f"this cohort of {_count(sites, 'site')}"
+    caution = ""
     if counts["patients"] < 100:
-        few = f" With {_many(counts['patients'], 'patient')} every number is rough."
-    return f"All this holds for {where}; other hospitals, stains and scanners may differ.{few}"
+        caution = f" With {_count(counts['patients'], 'patient')} every number is rough."
+    return f"All this holds for {where}; other hospitals, stains and scanners may differ.{caution}"
 
 
-def _many(count: int, word: str) -> str:
+def _count(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"

@@ -1,9 +1,9 @@
-"""Rows that set the published protocol beside the clean one, and the published numbers."""
+"""Protocol section: rows of the published and the clean protocol, and the published numbers."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import polars as pl
 
@@ -13,7 +13,7 @@ from slide2rna.evaluation.scoring import labels
 from slide2rna.report.sections import verdict
 
 NUMBERS = ROOT / "resources" / "published" / "numbers.tsv"
-# Cross-validation is in Tables 1 and 9 of the paper, external validation in 3 and 10.
+# Tables 1 and 9 of the paper report cross-validation, 3 and 10 external validation.
 MAIN_TABLES = ("1", "9", "3", "10")
 STEPS = {
     "clean": "clean",
@@ -29,16 +29,33 @@ SHORT = {
 }
 
 
-def steps(summary: pl.DataFrame, model: str) -> list[Row]:
-    """What each departure from the clean protocol adds, cumulatively, on every gene set."""
+class StepCell(TypedDict):
+    """PCC after a step on a gene set, and its gain over the step before; None if missing."""
+
+    gene_set: str
+    value: float | None
+    added: float | None
+
+
+class ProtocolStep(TypedDict):
+    """A departure from the clean protocol: name, long and short label, a cell per gene set."""
+
+    name: str
+    words: str
+    short: str
+    cells: list[StepCell]
+
+
+def steps(summary: pl.DataFrame, model: str) -> list[ProtocolStep]:
+    """Return the effect of each departure from the clean protocol, cumulatively, by gene set."""
     table = summary.filter(
         (pl.col("model") == model) & pl.col("metric").str.starts_with("pcc_step:")
     )
     sets = labels.gene_sets(table) if table.height else []
-    rows: list[Row] = []
+    rows: list[ProtocolStep] = []
     for key in sorted(table["metric"].unique()):
         name = key.removeprefix("pcc_step:").partition("-")[2]
-        cells = []
+        cells: list[StepCell] = []
         for place, gene_set in enumerate(sets):
             row = verdict.pick(table, metric=key, gene_set=gene_set)
             value = row["value"] if row else None
@@ -52,45 +69,45 @@ def steps(summary: pl.DataFrame, model: str) -> list[Row]:
 
 
 def side_by_side(summary: pl.DataFrame, model: str) -> dict[str, Any] | None:
-    """The model under both protocols with the constant's NRMSE, and every model in short."""
+    """Compare the model under both protocols, with the constant's NRMSE; then every model."""
     published = summary.filter(pl.col("protocol") == "published")
     if not published.height:
         return None
-    clean = labels.clean(summary)
+    clean = labels.clean_rows(summary)
     sets = labels.gene_sets(published)
     rows = []
     for gene_set in sets:
-        rows.append({"gene_set": gene_set} | _both(clean, published, model, gene_set))
+        rows.append({"gene_set": gene_set} | _both_protocols(clean, published, model, gene_set))
     headline = labels.headline_set(labels.gene_sets(clean)) or "all"
-    every = [
-        {"name": name, "kind": labels.kind(name, model)} | _both(clean, published, name, headline)
-        for name in labels.order(clean, model)
+    all_models = [
+        {"name": name, "kind": labels.model_kind(name, model)}
+        | _both_protocols(clean, published, name, headline)
+        for name in labels.ordered_models(clean, model)
     ]
-    return {"rows": rows, "headline": headline, "every": every}
+    return {"rows": rows, "headline": headline, "every": all_models}
 
 
-def _both(clean: pl.DataFrame, published: pl.DataFrame, model: str, gene_set: str) -> Row:
+def _both_protocols(clean: pl.DataFrame, published: pl.DataFrame, model: str, gene_set: str) -> Row:
     def value(metric: str, name: str = model) -> float | None:
         row = verdict.pick(published, model=name, gene_set=gene_set, metric=metric)
         return row["value"] if row else None
 
-    one, point, drawn = value("pcc_one_draw"), value("pcc"), value("nrmse_one_draw")
-    scored = point if one is None else one
+    draw_pcc, point, draw_nrmse = value("pcc_one_draw"), value("pcc"), value("nrmse_one_draw")
     return {
         "clean": verdict.pick(clean, model=model, gene_set=gene_set, metric="pcc"),
         "clean_nrmse": verdict.pick(clean, model=model, gene_set=gene_set, metric="nrmse"),
         "clean_constant": verdict.pick(clean, model="constant", gene_set=gene_set, metric="nrmse"),
-        "published": scored,
-        "of": "point" if one is None else "one draw",
+        "published": point if draw_pcc is None else draw_pcc,
+        "of": "point" if draw_pcc is None else "one draw",
         "point": point,
         "draw_mean": value("pcc_draw_mean"),
-        "nrmse": value("nrmse") if drawn is None else drawn,
+        "nrmse": value("nrmse") if draw_nrmse is None else draw_nrmse,
         "constant": value("nrmse", "constant"),
     }
 
 
 def load_numbers(path: Path = NUMBERS) -> pl.DataFrame | None:
-    """The paper's tables of results, without its ablations; None without the file."""
+    """Read the paper's results without its ablations; None if the file is missing."""
     if not path.is_file():
         return None
     table = pl.read_csv(path, separator="\t", schema_overrides={"table": pl.String})
@@ -100,23 +117,23 @@ def load_numbers(path: Path = NUMBERS) -> pl.DataFrame | None:
 def numbers(
     table: pl.DataFrame | None, cohort: dict[str, Any], summary: pl.DataFrame, model: str
 ) -> dict[str, Any] | None:
-    """The published rows; of this cohort alone with ours below, where the paper has the cohort.
+    """Return the published rows; if the paper has this cohort, only its rows, with ours below.
 
     Returns
     -------
-    matched : the paper's cohort that this one is, or None.
+    matched : name of this cohort in the paper, or None.
     sets : gene sets.
     blocks : a title and rows per cohort; a row has cells of (pcc, nrmse) per set.
     """
     if table is None or not table.height:
         return None
     sets = [name for name in labels.gene_sets(table) if name != "all"]
-    known = table["cohort"].unique(maintain_order=True).to_list()
-    called = {str(cohort.get("source", "")).upper(), str(cohort["name"]).upper()}
-    called |= {f"TCGA-{name}" for name in called if "CPTAC" not in name}
-    matched = next((name for name in known if name.upper() in called), None)
+    cohorts = table["cohort"].unique(maintain_order=True).to_list()
+    aliases = {str(cohort.get("source", "")).upper(), str(cohort["name"]).upper()}
+    aliases |= {f"TCGA-{name}" for name in aliases if "CPTAC" not in name}
+    matched = next((name for name in cohorts if name.upper() in aliases), None)
     blocks = []
-    for name in [matched] if matched else known:
+    for name in [matched] if matched else cohorts:
         part = table.filter(pl.col("cohort") == name)
         pairs = part.select("method", "encoder").unique(maintain_order=True)
         rows = []
@@ -144,11 +161,11 @@ def _ours(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:
         for gene_set in sets:
             values = []
             for key in ("pcc", "nrmse"):
-                point, drawn = (
+                point, draw = (
                     verdict.pick(table, model=model, gene_set=gene_set, metric=f"{key}{end}")
                     for end in ("", "_one_draw")
                 )
-                row = drawn if drawn and protocol == "published" else point
+                row = draw if draw and protocol == "published" else point
                 values.append(row["value"] if row else None)
             cells.append(tuple(values))
         if any(value is not None for cell in cells for value in cell):

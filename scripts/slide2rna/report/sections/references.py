@@ -1,4 +1,4 @@
-"""What to cite for a run: this software, the method, the encoder, gene sets, data and networks."""
+"""References of a run: this software, the method, the encoder, gene sets, data and networks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Reference:
 
     Attributes
     ----------
-    key : of its BibTeX entry.
-    role : what it stands for in the run.
+    key : key of the BibTeX entry.
+    role : part of the run that the work is cited for.
     kind : BibTeX type.
-    fields : of the entry, in order; names as BibTeX wants them.
+    fields : fields of the entry, in order, under BibTeX's names.
     """
 
     key: str
@@ -27,7 +27,7 @@ class Reference:
 
     @property
     def link(self) -> str:
-        """Its address, or empty."""
+        """Address of the work, or an empty string."""
         doi = self.fields.get("doi")
         return f"https://doi.org/{doi}" if doi else self.fields.get("url", "")
 
@@ -175,31 +175,31 @@ HER2ST = _article(
 def references(
     cohort: dict[str, Any], models: list[str], encoder: str, pathway_set: str
 ) -> list[Reference]:
-    """What a run stands on; a work once, this software first.
+    """Return the works that a run builds on, each once, this software first.
 
     Parameters
     ----------
     cohort : cohort.json.
-    models : all that the page shows; a variant (`flow.seed-2`) counts as its base.
+    models : all models on the page; a variant (`flow.seed-2`) counts as its base.
     encoder, pathway_set : names of the features and of the gene sets.
     """
-    found = [OURS]
+    works = [OURS]
     bases = dict.fromkeys(name.partition(".")[0] for name in models)
-    found += [NETWORKS[name] for name in bases if name in NETWORKS]
+    works += [NETWORKS[name] for name in bases if name in NETWORKS]
     if encoder in ENCODERS:
-        found.append(ENCODERS[encoder])
+        works.append(ENCODERS[encoder])
     if pathway_set.startswith("go-"):
-        found += ONTOLOGY
-    found += _data(cohort)
-    return list({work.key: work for work in found}.values())
+        works += ONTOLOGY
+    works += _data(cohort)
+    return list({work.key: work for work in works}.values())
 
 
 def _data(cohort: dict[str, Any]) -> list[Reference]:
-    """By the source, and by the cohort's name, which for GDC is the only trace of the project."""
+    """Choose by source and cohort name; for GDC only the name identifies the project."""
     source, name = str(cohort.get("source", "")), str(cohort.get("name", "")).upper()
     if source == "her2st":
         return [HER2ST]
     if source != "gdc":
         return []
-    found = [work for project, work in PROJECTS.items() if name in (project, project[5:])]
-    return [*found, *[TCIA] * ("CPTAC" in name), GDC]
+    works = [work for project, work in PROJECTS.items() if name in (project, project[5:])]
+    return [*works, *[TCIA] * ("CPTAC" in name), GDC]

@@ -1,4 +1,4 @@
-"""Rows of the report's results: models beside each other, and the model's own scores."""
+"""Results rows: models next to each other, and all scores of the evaluated model."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ METRICS = {
 
 
 def results(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:
-    """A row per model with its correlation on every gene set, and the noise floor last."""
+    """Return a row per model with its correlation on every gene set; the noise floor is last."""
     rows = []
-    own = verdict.pick(summary, model=model, gene_set="all", metric="pcc")
-    cautions = own["note"] or "" if own else ""
-    for name in labels.order(summary, model):
+    score = verdict.pick(summary, model=model, gene_set="all", metric="pcc")
+    cautions = score["note"] or "" if score else ""
+    for name in labels.ordered_models(summary, model):
         cells = [verdict.pick(summary, model=name, gene_set=s, metric="pcc") for s in sets]
-        # The cautions that hold for all rows stand on top of the page.
+        # Cautions that hold for all rows are at the top of the page.
         note = (cells[0]["note"] or "" if cells[0] else "").removesuffix(cautions).strip("; ")
         rows.append(
             {
                 "name": name,
-                "kind": labels.kind(name, model),
+                "kind": labels.model_kind(name, model),
                 "cells": cells,
                 "ratio": verdict.pick(summary, model=name, gene_set="all", metric="rmse_ratio"),
                 "within": with_value(
@@ -52,30 +52,30 @@ def results(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:
 
 
 def with_value(row: Row | None) -> Row | None:
-    """A row that has a value: some say only why there is none."""
+    """Return a row if it has a value: some rows only say why the value is missing."""
     return row if row is not None and row["value"] is not None else None
 
 
 def differences(summary: pl.DataFrame, model: str, sets: list[str]) -> dict[str, list[Row]]:
-    """Paired differences between the model and each other, by score, on the model's gene sets."""
-    found: dict[str, list[Row]] = {}
+    """Return paired differences between the model and each other model, by score and gene set."""
+    by_metric: dict[str, list[Row]] = {}
     for metric in ("pcc", "rmse", "crps"):
         rows = []
-        for name in labels.order(summary, model):
+        for name in labels.ordered_models(summary, model):
             key = f"{metric}_minus:{name}"
             cells = [verdict.pick(summary, model=model, gene_set=s, metric=key) for s in sets]
             if any(cells) and not (name == "constant" and metric == "pcc"):
                 tones = [verdict.tone(cell, metric != "pcc") or "" for cell in cells]
                 rows.append({"name": name, "cells": list(zip(cells, tones, strict=True))})
         if rows:
-            found[metric] = rows
-    return found
+            by_metric[metric] = rows
+    return by_metric
 
 
 def matrix(summary: pl.DataFrame, model: str) -> dict[str, Any] | None:
-    """Paired differences in PCC over all genes, row minus column; None for fewer than 3 models."""
-    # Without a correlation the constant would fill a row and a column with nothing.
-    names = [name for name in labels.order(summary, model) if name != "constant"]
+    """Return paired differences in PCC over all genes, row minus column; None below 3 models."""
+    # The constant has no correlation: its row and column would be empty.
+    names = [name for name in labels.ordered_models(summary, model) if name != "constant"]
     rows = []
     for name in names:
         cells: list[Row | None] = []
@@ -92,38 +92,38 @@ def matrix(summary: pl.DataFrame, model: str) -> dict[str, Any] | None:
                 row = row | ends
             cells.append(row | {"tone": verdict.tone(row)})
         rows.append({"name": name, "cells": cells})
-    full = sum(cell is not None for row in rows for cell in row["cells"])
-    return {"names": names, "rows": rows} if full > 2 * (len(names) - 1) else None
+    n_cells = sum(cell is not None for row in rows for cell in row["cells"])
+    return {"names": names, "rows": rows} if n_cells > 2 * (len(names) - 1) else None
 
 
 def genes_better(summary: pl.DataFrame, model: str) -> dict[str, Any] | None:
-    """Number of genes on which a model exceeds each null and the ridge, at 5 % FDR."""
+    """Count genes on which a model exceeds each null and the ridge, at 5 % FDR."""
     keys = summary.filter(pl.col("metric").str.starts_with("genes_better:"))
     if not keys.height:
         return None
-    order = labels.order(summary, model)
+    order = labels.ordered_models(summary, model)
     against = set(keys["metric"].str.strip_prefix("genes_better:"))
     columns = [name for name in order if name in against]
     rows = []
     for name in order:
-        found = [verdict.pick(keys, model=name, metric=f"genes_better:{c}") for c in columns]
-        cells = [with_value(row) for row in found]
+        counts = [verdict.pick(keys, model=name, metric=f"genes_better:{c}") for c in columns]
+        cells = [with_value(row) for row in counts]
         if any(cells):
             rows.append({"name": name, "cells": cells})
     if not rows:
         return None
-    # The cautions that follow stand on top of the page.
+    # The cautions after it are at the top of the page.
     note = (keys["note"][0] or "").partition("; ")[0]
     return {"columns": columns, "rows": rows, "note": note}
 
 
 def significant(genes: pl.DataFrame) -> int | None:
-    """Number of genes with a correlation above 0 at 5 % FDR; None where none was tested."""
+    """Count genes with a correlation above 0 at 5 % FDR; None if no gene was tested."""
     return None if genes["fdr"].is_null().all() else genes.filter(pl.col("fdr") < 0.05).height
 
 
-def own_scores(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:
-    """Every score of the model on every gene set, and the train mean's on all genes."""
+def model_scores(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:
+    """Return every score of the model on every gene set, and the train mean's on all genes."""
     rows = []
     for metric, words in METRICS.items():
         cells = [verdict.pick(summary, model=model, gene_set=s, metric=metric) for s in sets]
@@ -134,7 +134,7 @@ def own_scores(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:
 
 
 def seeds(summary: pl.DataFrame, sets: list[str]) -> list[Row]:
-    """Mean, lowest and highest PCC over repeats with other seeds."""
+    """Return mean, lowest and highest PCC over repeats with other seeds."""
     table = summary.filter(pl.col("metric") == "pcc_seeds")
     rows = []
     for name in table["model"].unique(maintain_order=True):
@@ -145,7 +145,7 @@ def seeds(summary: pl.DataFrame, sets: list[str]) -> list[Row]:
 
 
 def search(table: pl.DataFrame | None) -> list[Row]:
-    """What was spent on each network over all folds, and what was chosen."""
+    """Return the cost of each network's search over all folds, and the chosen settings."""
     if table is None or not table.height:
         return []
     rows = []
@@ -181,17 +181,17 @@ def _range(values: pl.Series) -> str:
 
 
 def _settings(text: str | None) -> str:
-    """Settings from JSON as `key value` pairs; the defaults where nothing differs."""
-    found = json.loads(text or "{}")
+    """Format settings from JSON as `key value` pairs, or as defaults if nothing differs."""
+    settings = json.loads(text or "{}")
     words = [
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in sorted(found.items())
+        for key, value in sorted(settings.items())
     ]
     return ", ".join(words) or "defaults"
 
 
 def coverage(calibration: pl.DataFrame, sets: list[str]) -> list[Row]:
-    """Coverage of the central intervals; no row for a level that has no draws."""
+    """Return coverage of the central intervals; a level without draws has no row."""
     table = calibration.filter(
         (pl.col("quantity") == "coverage") & pl.col("nominal").is_in([0.5, 0.8, 0.9])
     )
@@ -206,7 +206,7 @@ def coverage(calibration: pl.DataFrame, sets: list[str]) -> list[Row]:
 
 
 def uncertainty(calibration: pl.DataFrame, sets: list[str]) -> list[Row]:
-    """NLL and Spearman of the draws with their nulls beside them."""
+    """Return NLL and Spearman of the draws, and of their nulls."""
     rows = []
     for gene_set in sets:
         cells: Row = {"gene_set": gene_set}

@@ -1,7 +1,4 @@
-"""One self-contained HTML page about a run, and its figures as PNG and SVG.
-
-The modules report_* make its rows, report_figures its pictures and charts, page its HTML.
-"""
+"""Run tables: the inputs of a report, read from the folder of a finished run."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ import polars as pl
 
 from slide2rna.core import files
 from slide2rna.core.errors import StageError
+from slide2rna.core.rows import FailedSlide
 from slide2rna.evaluation.scoring import labels
 from slide2rna.features import bag_file
 from slide2rna.slides import failures
@@ -26,15 +24,15 @@ NEEDED = (
 
 @dataclass(frozen=True)
 class RunTables:
-    """The tables that a report is made from.
+    """Tables and facts that a report shows.
 
     Attributes
     ----------
-    tables : the evaluation's, by name.
-    extra : those that only some runs have (search, ablations, shift ...); None where missing.
-    leak_picture : the leak audit's figure, if there is one.
-    settings : the cohort's, as the configuration gave them; None where they weren't told.
-    failed : slides that a stage gave up: slide, stage, reason.
+    tables : tables of the evaluation, by name.
+    extra : tables of optional stages (search, ablations, shift ...); None if missing.
+    leak_picture : figure of the leak audit; None if missing.
+    settings : the cohort's settings from the configuration; None if missing.
+    failed : slides that failed, with stage and reason.
     """
 
     folder: Path
@@ -52,12 +50,12 @@ class RunTables:
     pathways: dict[str, Any]
     bags: bag_file.Bags
     settings: dict[str, Any] | None = None
-    failed: Sequence[dict[str, str]] = ()
+    failed: Sequence[FailedSlide] = ()
 
     @property
     def summary(self) -> pl.DataFrame:
         """Rows of the clean protocol."""
-        return labels.clean(self.tables["summary"])
+        return labels.clean_rows(self.tables["summary"])
 
     @property
     def model(self) -> str:
@@ -80,19 +78,19 @@ def load(
 ) -> RunTables:
     """Read a finished run.
 
-    What an earlier configuration left in the folder isn't part of the run, so further tables,
-    folds and shards are read only where they are named.
+    The folder may hold files of an earlier configuration, so extra tables, folds and shards are
+    read only if they are named.
 
     Parameters
     ----------
     extras
-        Of `report_extras.STAGES`: tables that other stages made beside the run.
+        Keys of `STAGES`: stages whose tables the report shows too.
     folds
-        Number of folds; None for all that there are.
+        Number of folds; None for all in the folder.
     settings
-        Of the cohort, to be shown as they were run.
+        Settings of the cohort, shown as they were run.
     shards
-        Number of shards; None for all that there are.
+        Number of shards; None for all in the folder.
 
     Raises
     ------
@@ -106,7 +104,7 @@ def load(
         slides, reasons = ([row[key] for row in failed] for key in ("slide", "reason"))
         failures.check_failures(folder, slides, reasons, settings["max_failed_slides"])
     evaluated = folder / "evaluation" / run
-    tables = {name: needed(evaluated / f"{name}.parquet", "evaluate") for name in NEEDED}
+    tables = {name: read_needed(evaluated / f"{name}.parquet", "evaluate") for name in NEEDED}
     extra = load_extras(folder, run, extras) | load_shift(folder, run, folds)
     models, logs = {}, {}
     for path in sorted((folder / "models" / run).glob("fold-*/model.json")):
@@ -140,19 +138,19 @@ def load(
 
 
 def load_shift(folder: Path, run: str, folds: int | None) -> dict[str, pl.DataFrame | None]:
-    """Tables shift and abstention of a run; None where that stage didn't run."""
-    of_run = folder / "shift" / run
-    wanted = [of_run / f"fold-{fold}.parquet" for fold in range(folds or 0)]
-    paths = wanted if folds is not None else sorted(of_run.glob("fold-*.parquet"))
-    there = bool(paths) and all(path.is_file() for path in paths)
-    curve = of_run / "abstention.parquet"
+    """Read the tables shift and abstention of a run; None if that stage didn't run."""
+    run_folder = folder / "shift" / run
+    numbered = [run_folder / f"fold-{fold}.parquet" for fold in range(folds or 0)]
+    paths = numbered if folds is not None else sorted(run_folder.glob("fold-*.parquet"))
+    complete = bool(paths) and all(path.is_file() for path in paths)
+    curve = run_folder / "abstention.parquet"
     return {
-        "shift": pl.concat([pl.read_parquet(path) for path in paths]) if there else None,
+        "shift": pl.concat([pl.read_parquet(path) for path in paths]) if complete else None,
         "abstention": pl.read_parquet(curve) if curve.is_file() else None,
     }
 
 
-# Tables by the stage that makes them, which not every run has.
+# Tables of optional stages, by stage.
 STAGES = {
     "ablations": {
         "ablations": "ablations/{run}/ablations.parquet",
@@ -168,7 +166,7 @@ STAGES = {
 
 
 def load_extras(folder: Path, run: str, stages: Sequence[str]) -> dict[str, pl.DataFrame | None]:
-    """Search, and the tables of `STAGES`: None for those of a stage that isn't named.
+    """Read search, and the tables of `STAGES`; tables of stages that aren't named are None.
 
     Raises
     ------
@@ -176,21 +174,21 @@ def load_extras(folder: Path, run: str, stages: Sequence[str]) -> dict[str, pl.D
         A table of a named stage is missing.
     """
     search = folder / "evaluation" / run / "search.parquet"
-    found = {"search": pl.read_parquet(search) if search.is_file() else None}
+    extra = {"search": pl.read_parquet(search) if search.is_file() else None}
     for stage, tables in STAGES.items():
         for name, path in tables.items():
-            told = stage in stages
-            found[name] = needed(folder / path.format(run=run), stage) if told else None
-    return found
+            named = stage in stages
+            extra[name] = read_needed(folder / path.format(run=run), stage) if named else None
+    return extra
 
 
-def needed(path: Path, stage: str) -> pl.DataFrame:
-    """A table that must be there.
+def read_needed(path: Path, stage: str) -> pl.DataFrame:
+    """Read a table that must exist.
 
     Raises
     ------
     StageError
-        It isn't.
+        The table is missing.
     """
     if not path.is_file():
         raise StageError(path, "missing", f"run the stage {stage} first")

@@ -1,42 +1,55 @@
-"""Rows of the report on samplers: quality against evaluations and seconds."""
+"""Sampler section: rows and sentences on quality against evaluations and seconds."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import polars as pl
 
 from slide2rna.core.types import Row
 from slide2rna.evaluation.scoring import labels
-from slide2rna.pages.numbers import number
+from slide2rna.pages.numbers import format_number
 from slide2rna.report.sections import verdict
+from slide2rna.report.sections.verdict import Sentence
 
 FACTS = ("sampler", "kind", "solver", "steps", "guidance", "evaluations", "draws")
-LEAST = 0.002
+# Smaller differences in correlation are negligible.
+MIN_DIFFERENCE = 0.002
 
 
-def samplers(table: pl.DataFrame | None) -> dict[str, Any] | None:
-    """Samplers in the order of the table, the nulls apart, and a sentence for each verdict.
+class SamplerSection(TypedDict):
+    """Context of the section, by the keys that its template reads.
 
-    Returns
-    -------
-    dict
-        `sets`: the gene sets of the correlations; `rows`, `nulls`: a row per sampler;
-        `reference`: the reference's row; `verdict`: sentences; `timed`: whether seconds are known.
+    sets : gene sets of the correlations.
+    rows, nulls : a row per sampler.
+    reference : row of the reference sampler.
+    verdict : sentences.
+    timed : whether seconds were measured.
     """
+
+    sets: list[str]
+    rows: list[Row]
+    nulls: list[Row]
+    reference: Row
+    verdict: list[Sentence]
+    timed: bool
+
+
+def samplers(table: pl.DataFrame | None) -> SamplerSection | None:
+    """Return samplers in the order of the table, nulls apart, and a sentence for each verdict."""
     if table is None or not table.height:
         return None
-    shown = labels.shown_sets(labels.gene_sets(table))
-    every = []
+    sets = labels.shown_sets(labels.gene_sets(table))
+    all_rows = []
     for facts in table.select(FACTS).unique(maintain_order=True).to_dicts():
         part = table.filter(pl.col("sampler") == facts["sampler"])
-        every.append(facts | _cells(part, shown))
-    rows = [row for row in every if row["kind"] != "null"]
+        all_rows.append(facts | _cells(part, sets))
+    rows = [row for row in all_rows if row["kind"] != "null"]
     reference = next(row for row in rows if row["kind"] == "reference")
     return {
-        "sets": shown,
+        "sets": sets,
         "rows": [reference, *(row for row in rows if row is not reference)],
-        "nulls": [row for row in every if row["kind"] == "null"],
+        "nulls": [row for row in all_rows if row["kind"] == "null"],
         "reference": reference,
         "verdict": _verdict(rows, reference),
         "timed": any(row["seconds"] for row in rows),
@@ -67,30 +80,30 @@ def _cells(part: pl.DataFrame, sets: list[str]) -> Row:
 
 
 def _tone(row: Row | None) -> str:
-    """Shared noise makes differences clear that nobody would care about: these have no colour."""
-    shown = row is not None and row["value"] is not None and abs(row["value"]) >= LEAST
-    return (verdict.tone(row) or "") if shown else ""
+    """Grade a difference; negligible ones, significant only by shared noise, have no colour."""
+    relevant = row is not None and row["value"] is not None and abs(row["value"]) >= MIN_DIFFERENCE
+    return (verdict.tone(row) or "") if relevant else ""
 
 
 def _percent(ratio: Row | None) -> Row | None:
-    """A ratio as per cent above 1."""
+    """Convert a ratio to per cent above 1."""
     if ratio is None:
         return None
     ends = {key: ratio[key] for key in ("value", "low", "high")}
     return {key: None if v is None else 100 * (v - 1) for key, v in ends.items()}
 
 
-def _verdict(rows: list[Row], reference: Row) -> list[verdict.Sentence]:
-    """The cheapest sampler that counts, and the student's case."""
+def _verdict(rows: list[Row], reference: Row) -> list[Sentence]:
+    """Name the cheapest sampler that counts as good, and judge the one-step student."""
     name, out = reference["sampler"], []
     usable = [row for row in rows if row["counts"] and row["evaluations"]]
     if usable:
         best = min(usable, key=lambda row: row["evaluations"])
         plural = "s" if best["evaluations"] > 1 else ""
         out.append(
-            verdict.Sentence(
+            Sentence(
                 f"The fewest evaluations that are as good as {name}: {best['sampler']} with "
-                f"{best['evaluations']} evaluation{plural}, {_said(best)}.",
+                f"{best['evaluations']} evaluation{plural}, {_quality(best)}.",
                 "good",
                 "cheapest",
             )
@@ -98,14 +111,14 @@ def _verdict(rows: list[Row], reference: Row) -> list[verdict.Sentence]:
     student = next((row for row in rows if row["kind"] == "student"), None)
     if student is not None:
         good = bool(student["counts"])
-        what = "counts" if good else f"does not count ({student['why']})"
+        outcome = "counts" if good else f"does not count ({student['why']})"
         tail = ""
         plain = next((r for r in rows if r["solver"] == "exponential" and r["steps"] == 1), None)
         if plain is not None and plain is not student:
-            tail = f" The flow itself in one exponential step, undistilled: {_said(plain)}."
+            tail = f" The flow itself in one exponential step, undistilled: {_quality(plain)}."
         out.append(
-            verdict.Sentence(
-                f"The one-step student {what}: {_said(student)}.{tail}",
+            Sentence(
+                f"The one-step student {outcome}: {_quality(student)}.{tail}",
                 "good" if good else "bad",
                 "one step",
             )
@@ -113,10 +126,10 @@ def _verdict(rows: list[Row], reference: Row) -> list[verdict.Sentence]:
     return out
 
 
-def _said(row: Row) -> str:
-    """CRPS and coverage beside the reference's, in words."""
+def _quality(row: Row) -> str:
+    """Describe CRPS and coverage relative to the reference's."""
     ratio, off = row["crps_off"], row["covered_off"]
-    words = f"CRPS {number(ratio['value'], 1, True)}\u00a0%" if ratio else "no CRPS"
+    words = f"CRPS {format_number(ratio['value'], 1, True)}\u00a0%" if ratio else "no CRPS"
     if off:
-        words += f", 90\u00a0% intervals cover {number(100 * off['value'], 1, True)} points"
+        words += f", 90\u00a0% intervals cover {format_number(100 * off['value'], 1, True)} points"
     return words

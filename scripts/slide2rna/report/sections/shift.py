@@ -1,8 +1,9 @@
-"""Rows of the report about shift, abstention and staining."""
+"""Shift section: rows and sentences on distribution shift, abstention and staining."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 import polars as pl
@@ -10,16 +11,17 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from slide2rna.core.types import Row
-from slide2rna.pages.numbers import number
+from slide2rna.pages.numbers import format_number
 from slide2rna.report.sections import verdict
 from slide2rna.studies.shift.abstention import ORDERS
 from slide2rna.studies.shift.answered_scores import ORACLE
-from slide2rna.studies.stain.stain import HALF, NONE
+from slide2rna.studies.stain.stain import HALF_TILES, UNCHANGED
 
 FARTHEST = 8
 MOVED = 12
 SHARE = 0.8
-# p-value: its name, which the page ends with the split unit, and the number that it rests on.
+# Column of the p-value: its name, to which the page adds the split unit, and the column with the
+# number of reference units.
 KINDS = {
     "bag_p": ("bag, against cal", "n_cal"),
     "bag_p_train": ("bag, against train", "n_train"),
@@ -37,7 +39,7 @@ METRICS = {"crps": "CRPS", "rmse": "RMSE", "pcc": "PCC"}
 
 
 def shift(table: pl.DataFrame | None, slides: pl.DataFrame) -> Row | None:
-    """Share of test units with p up to alpha, over all and by site, and the farthest slides."""
+    """Return shares of test units with p <= alpha, overall and by site, and far slides."""
     if table is None:
         return None
     site = slides.select("slide_id", pl.col("site").fill_null("unknown"))
@@ -51,16 +53,16 @@ def shift(table: pl.DataFrame | None, slides: pl.DataFrame) -> Row | None:
         {"name": name, "cells": [_flagged(part, kind, alpha) for kind in KINDS]}
         for name, part in groups
     ]
-    held = {name: tested[name].to_numpy() for name in ("n_cal", "n_train")}
-    least = {name: 1 / (1 + int(counts.min())) for name, counts in held.items()}
+    references = {name: tested[name].to_numpy() for name in ("n_cal", "n_train")}
+    min_p = {name: 1 / (1 + int(counts.min())) for name, counts in references.items()}
     return {
         "alpha": alpha,
         "kinds": [name for name, _ in KINDS.values()],
         "rows": rows,
         "apart": sites_held_out(placed),
-        "least": least,
-        "held": {name: _ends(counts) for name, counts in held.items()},
-        "unattainable": least["n_cal"] > alpha,
+        "least": min_p,
+        "held": {name: _count_range(counts) for name, counts in references.items()},
+        "unattainable": min_p["n_cal"] > alpha,
         "profiles": tested["profiles"][0],
         "farthest": tested.sort("bag_p_train", "bag_distance", descending=[False, True])
         .head(FARTHEST)
@@ -68,78 +70,82 @@ def shift(table: pl.DataFrame | None, slides: pl.DataFrame) -> Row | None:
     }
 
 
-def _ends(counts: NDArray[np.int64]) -> str:
-    """The range of a count over the folds."""
+def _count_range(counts: NDArray[np.int64]) -> str:
+    """Format the range of a count over the folds."""
     low, high = int(counts.min()), int(counts.max())
     return f"{low}" if low == high else f"{low} to {high}"
 
 
 def sites_held_out(placed: pl.DataFrame) -> bool:
-    """Whether no fold's test slides are of a site of its cal slides, as if sites are left out.
+    """Return whether no fold's test sites have cal slides in that fold, as in leave-site-out.
 
-    By the val slides where no fold has cal slides.
+    Val slides take the place of cal slides if no fold has any.
     """
-    held = "cal" if (placed["part"] == "cal").any() else "val"
+    reference = "cal" if (placed["part"] == "cal").any() else "val"
     sites = {
         part: set(placed.filter(pl.col("part") == part).select("fold", "site").iter_rows())
-        for part in ("test", held)
+        for part in ("test", reference)
     }
-    return bool(sites[held]) and not sites["test"] & sites[held]
+    return bool(sites[reference]) and not sites["test"] & sites[reference]
 
 
 def _flagged(part: pl.DataFrame, kind: str, alpha: float) -> Row | None:
-    """Share of units whose slide has p up to alpha, and what it would be without any shift.
+    """Return the share of units whose slide has p <= alpha, and its range without any shift.
 
-    A unit's first slide counts: two of one unit aren't two witnesses.
+    Only the first slide of a unit counts: slides of one unit are not independent.
     """
-    known = part.drop_nulls(kind).sort("slide_id").unique("unit", keep="first")
-    if not known.height:
+    units = part.drop_nulls(kind).sort("slide_id").unique("unit", keep="first")
+    if not units.height:
         return None
-    share = int((known[kind] <= alpha).sum()) / known.height
-    folds = known.group_by("fold").agg(pl.len(), pl.col(KINDS[kind][1]).first())
-    low, high = expected([(n, held) for _, n, held in folds.sort("fold").iter_rows()], alpha)
+    share = int((units[kind] <= alpha).sum()) / units.height
+    folds = units.group_by("fold").agg(pl.len(), pl.col(KINDS[kind][1]).first())
+    sizes = [(n_test, n_reference) for _, n_test, n_reference in folds.sort("fold").iter_rows()]
+    low, high = null_range(sizes, alpha)
     tone = "bad" if share > high else "low" if share < low else "open"
-    found = {"value": share, "null_low": low, "null_high": high, "n": known.height}
-    reachable = any(order_of(held, alpha) for held in folds[KINDS[kind][1]])
-    return found | {"tone": tone, "label": LABELS[tone], "reachable": reachable}
+    cell = {"value": share, "null_low": low, "null_high": high, "n": units.height}
+    reachable = any(critical_rank(n, alpha) for n in folds[KINDS[kind][1]])
+    return cell | {"tone": tone, "label": LABELS[tone], "reachable": reachable}
 
 
-def order_of(held: int, alpha: float) -> int:
-    """k for which p <= alpha holds where fewer than k of so many held patients lie as far."""
-    return int(alpha * (held + 1) + 1e-9)
+def critical_rank(n_reference: int, alpha: float) -> int:
+    """Return k: p <= alpha if fewer than k of `n_reference` patients lie at least as far."""
+    return int(alpha * (n_reference + 1) + 1e-9)
 
 
-def expected(folds: Sequence[tuple[int, int]], alpha: float) -> tuple[float, float]:
-    """95 % range of the share of units with p <= alpha where there is no shift.
+def null_range(folds: Sequence[tuple[int, int]], alpha: float) -> tuple[float, float]:
+    """Return the 95 % range of the share of units with p <= alpha without any shift.
 
-    A fold's p-values share its held patients: given these, each is up to alpha with a probability
-    drawn from Beta(k, n + 1 - k) (Vovk 2012, doi:10.1007/s10994-013-5355-6), so that their number
-    is beta-binomial and spreads more than a binomial. Folds are taken as if each held others.
+    The p-values of a fold share its n reference patients. Conditional on these, each is <= alpha
+    with a probability drawn from Beta(k, n + 1 - k) (Vovk 2012, doi:10.1007/s10994-013-5355-6), so
+    their number is beta-binomial and spreads more than a binomial. Folds are treated as if they
+    shared no reference patients.
 
     Parameters
     ----------
-    folds : per fold the number of test units, and of those that they are compared with.
+    folds : per fold the number of test units, and of the reference units for their p-values.
     """
-    chances = np.ones(1)
-    for units, held in folds:
-        k = order_of(held, alpha)
+    distribution = np.ones(1)
+    for units, n_reference in folds:
+        k = critical_rank(n_reference, alpha)
         hits = np.arange(units + 1)
-        own = stats.betabinom.pmf(hits, units, k, held + 1 - k) if k else (hits == 0).astype(float)
-        chances = np.convolve(chances, own)
-    ends = np.searchsorted(chances.cumsum(), [0.025, 0.975])
+        if k:
+            fold_distribution = stats.betabinom.pmf(hits, units, k, n_reference + 1 - k)
+        else:
+            fold_distribution = (hits == 0).astype(float)
+        distribution = np.convolve(distribution, fold_distribution)
+    ends = np.searchsorted(distribution.cumsum(), [0.025, 0.975])
     low, high = ends / sum(units for units, _ in folds)
     return float(low), float(high)
 
 
 def abstention(table: pl.DataFrame | None) -> Row | None:
-    """What each order gains over all genes, beside random orders and the oracle."""
+    """Return the gain of each order over all genes, compared with random orders and the oracle."""
     if table is None:
         return None
     table = table.filter(pl.col("gene_set") == "all")
     metrics = [metric for metric in METRICS if metric in set(table["metric"])]
-    curves, gains = (
-        table.filter(pl.col("share").is_not_null() == known) for known in (True, False)
-    )
+    curves = table.filter(pl.col("share").is_not_null())
+    gains = table.filter(pl.col("share").is_null())
     rows = []
     for order in [*ORDERS, ORACLE]:
         cells = [verdict.pick(gains, order=order, metric=metric) for metric in metrics]
@@ -164,7 +170,7 @@ def abstention(table: pl.DataFrame | None) -> Row | None:
 
 
 def _tone(row: Row | None) -> str:
-    """Better than nearly all random orders, worse than nearly all, or neither."""
+    """Grade a gain: better than nearly all random orders, worse than nearly all, or neither."""
     if row is None or row["value"] is None:
         return ""
     if row["value"] > row["null_high"]:
@@ -185,7 +191,7 @@ def _sentence(curves: pl.DataFrame, gains: pl.DataFrame, order: str, metric: str
         "bad": ("harms", "worse than random orders"),
     }[tone]
     before, after, low, high = (
-        number(value, 4)
+        format_number(value, 4)
         for value in (ends[0]["value"], *(ends[1][k] for k in ("value", "null_low", "null_high")))
     )
     text = (
@@ -194,12 +200,36 @@ def _sentence(curves: pl.DataFrame, gains: pl.DataFrame, order: str, metric: str
         f"over all shares {words} (p = {gain['p']:.2g})"
     )
     if gain["of_oracle"] is not None:
-        text += f", {number(100 * gain['of_oracle'], 0)} % of what the true errors would gain"
+        text += (
+            f", {format_number(100 * gain['of_oracle'], 0)} % of what the true errors would gain"
+        )
     return {"tone": tone, "label": label, "text": f"{text}."}
 
 
-def stain(table: pl.DataFrame | None, genes: pl.DataFrame | None) -> Row | None:
-    """A row per change of the tiles, and the genes that move most."""
+class StainSection(TypedDict):
+    """Context of the part on staining, by the keys that its template reads.
+
+    largest : row of the change that moves genes most.
+    n_over : changes whose effect exceeds that of the null.
+    by : part of the patients that bags are flagged against, cal or train.
+    """
+
+    rows: list[Row]
+    genes: list[Row]
+    largest: Row
+    n_over: int
+    n_changes: int
+    stored_off: float | None
+    note: str | None
+    by: str
+    n_whole: int
+    n_slides: int
+    n_patients: int
+    n_genes: int
+
+
+def stain(table: pl.DataFrame | None, genes: pl.DataFrame | None) -> StainSection | None:
+    """Return a row per change of the tiles, and the genes that move most."""
     if table is None or genes is None or not table.height:
         return None
     rows: list[Row] = []
@@ -211,7 +241,11 @@ def stain(table: pl.DataFrame | None, genes: pl.DataFrame | None) -> Row | None:
             for name in ("moved", "minus_null", "of_spread", "share_over", "flagged")
         }
         above = (
-            "" if row["kind"] in (NONE, HALF) else "bad" if row["minus_null_low"] > 0 else "open"
+            ""
+            if row["kind"] in (UNCHANGED, HALF_TILES)
+            else "bad"
+            if row["minus_null_low"] > 0
+            else "open"
         )
         rows.append(
             {"name": label(row["kind"], row["strength"]), "tone": above, "null": not above}
@@ -228,14 +262,17 @@ def stain(table: pl.DataFrame | None, genes: pl.DataFrame | None) -> Row | None:
         "stored_off": first["stored_off"],
         "note": first["note"],
         "by": "cal" if first["flagged_by"] == "bag_p" else "train",
-        **{name: first[name] for name in ("n_whole", "n_slides", "n_patients", "n_genes")},
+        "n_whole": first["n_whole"],
+        "n_slides": first["n_slides"],
+        "n_patients": first["n_patients"],
+        "n_genes": first["n_genes"],
     }
 
 
 def label(kind: str, strength: float | None) -> str:
-    """A change in words."""
+    """Name a change of the tiles in words."""
     if strength is None:
-        return "as they are" if kind == NONE else kind
+        return "as they are" if kind == UNCHANGED else kind
     size = f"{abs(strength):g}"
     if kind == "sharpness":
         return f"blur, {size} px" if strength < 0 else f"unsharp, {100 * strength:g} %"
@@ -245,11 +282,11 @@ def label(kind: str, strength: float | None) -> str:
 
 
 def moved_genes(genes: pl.DataFrame) -> list[Row]:
-    """Genes by their mean shift over the changes, with the change that moves each most."""
-    own = genes.filter(pl.col("kind") != HALF)
-    null = genes.filter(pl.col("kind") == HALF).select("gene", pl.col("size").alias("null"))
-    most = own.sort("size", descending=True).unique("gene", keep="first", maintain_order=True)
-    mean = own.group_by("gene").agg(pl.col("size").mean().alias("mean"))
+    """Return genes by their mean shift over the changes, with the change that moves each most."""
+    changed = genes.filter(pl.col("kind") != HALF_TILES)
+    null = genes.filter(pl.col("kind") == HALF_TILES).select("gene", pl.col("size").alias("null"))
+    most = changed.sort("size", descending=True).unique("gene", keep="first", maintain_order=True)
+    mean = changed.group_by("gene").agg(pl.col("size").mean().alias("mean"))
     joined = mean.join(most, on="gene").join(null, on="gene", how="left")
     rows = joined.sort("mean", "gene", descending=[True, False]).head(MOVED).to_dicts()
     return [row | {"name": label(row["kind"], row["strength"])} for row in rows]

@@ -1,4 +1,4 @@
-"""What the numbers say, in sentences: generated from the tables and nothing else."""
+"""Verdict sentences about the scores, generated from the tables alone."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 import polars as pl
 
+from slide2rna.core.types import Row
 from slide2rna.evaluation.scoring import labels
 from slide2rna.evaluation.scoring.summary import UNCLAIMED
-from slide2rna.pages.numbers import number
+from slide2rna.pages.numbers import format_number
 
-# A 90 % interval that covers less or more is called too narrow or too wide.
+# A 90 % interval whose coverage is off by more is called too narrow or too wide.
 TOLERANCE = 0.05
-# Two models that differ by a factor correlate alike, but for rounding.
+# Two models that differ by a factor have the same correlation up to rounding.
 ROUNDING = 1e-6
 LABELS = {"good": "better", "bad": "worse", "open": "unclear"}
 PHRASES = {"good": "better", "bad": "worse", "open": "no clear difference"}
@@ -22,21 +23,21 @@ PHRASES = {"good": "better", "bad": "worse", "open": "no clear difference"}
 
 @dataclass(frozen=True)
 class Sentence:
-    """A statement with a word that sums it up; `tone` is good, bad or open."""
+    """A statement, and `label`, a word that sums it up; `tone` is good, bad or open."""
 
     text: str
     tone: str
     label: str
 
 
-def pick(table: pl.DataFrame, **values: object) -> dict | None:
-    """The row of a table with these values, if there is one."""
+def pick(table: pl.DataFrame, **values: object) -> Row | None:
+    """Return the first row of a table with these values, or None if no row has them."""
     rows = table.filter([pl.col(key) == value for key, value in values.items()])
     return rows.row(0, named=True) if rows.height else None
 
 
-def tone(row: dict | None, lower_is_better: bool = False) -> str | None:
-    """good or bad where the interval of a difference lies on one side of 0, else open."""
+def tone(row: Row | None, lower_is_better: bool = False) -> str | None:
+    """Return good or bad where the interval of a difference excludes 0, else open."""
     if row is None or row["low"] is None or row["high"] is None:
         return None
     if row["low"] <= ROUNDING and row["high"] >= -ROUNDING:
@@ -45,43 +46,46 @@ def tone(row: dict | None, lower_is_better: bool = False) -> str | None:
 
 
 def sentences(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -> list[Sentence]:
-    """The verdict from the clean rows: losses first, then signal, the rest, CRPS, calibration."""
+    """Write the verdict from the clean rows: losses first.
+
+    Then come signal, comparisons with other models, correlation within sites, CRPS and calibration.
+    """
     sets = labels.gene_sets(summary)
-    shown = labels.shown_sets(sets)
-    out = _signals(summary, model, shown)
-    out += _against_all(summary, model, sets, shown)
+    headline_sets = labels.shown_sets(sets)
+    out = _signals(summary, model, headline_sets)
+    out += _compare_all(summary, model, sets, headline_sets)
     out += _within_site(summary, model)
     out += _crps(summary, model)
-    out += _calibrated(calibration, claimed(summary, model))
+    out += _calibration(calibration, claims_coverage(summary, model))
     return sorted(out, key=lambda line: line.tone != "bad")
 
 
-def claimed(summary: pl.DataFrame, model: str) -> bool:
-    """Whether the draws claim any coverage; guided ones don't."""
+def claims_coverage(summary: pl.DataFrame, model: str) -> bool:
+    """Return whether the draws claim coverage; guided draws don't."""
     score = pick(summary, model=model, gene_set="all", metric="pcc")
     return score is None or UNCLAIMED not in (score["note"] or "")
 
 
-def started(models: Iterable[dict[str, Any]]) -> list[Sentence]:
-    """Whether training found anything beyond its ridge start, from each fold's model.json."""
-    facts = [
+def ridge_start(models: Iterable[dict[str, Any]]) -> list[Sentence]:
+    """Report folds in which no epoch improved on the ridge start, from each fold's model.json."""
+    ridge_models = [
         model
         for model in models
         if model.get("settings", {}).get("model", {}).get("skip") == "ridge"
     ]
-    kept = sum(model.get("best_epoch") == 0 for model in facts)
-    if not kept:
+    n_unimproved = sum(model.get("best_epoch") == 0 for model in ridge_models)
+    if not n_unimproved:
         return []
     text = (
-        f"In {kept} of {len(facts)} folds no epoch bettered the ridge start on val: there points "
-        "are the ridge's, and draws its residuals' Gaussian law."
+        f"In {n_unimproved} of {len(ridge_models)} folds no epoch bettered the ridge start on val: "
+        "there points are the ridge's, and draws its residuals' Gaussian law."
     )
     return [Sentence(text, "open", "start kept")]
 
 
-def _signals(summary: pl.DataFrame, model: str, shown: list[str]) -> list[Sentence]:
+def _signals(summary: pl.DataFrame, model: str, headline_sets: list[str]) -> list[Sentence]:
     out = []
-    for gene_set in shown:
+    for gene_set in headline_sets:
         score = pick(summary, model=model, gene_set=gene_set, metric="pcc")
         floor = pick(summary, model=model, gene_set=gene_set, metric="pcc_floor")
         if score is None or score["value"] is None or floor is None:
@@ -100,28 +104,31 @@ def _signals(summary: pl.DataFrame, model: str, shown: list[str]) -> list[Senten
     return out
 
 
-def _against_all(
-    summary: pl.DataFrame, model: str, sets: list[str], shown: list[str]
+def _compare_all(
+    summary: pl.DataFrame, model: str, sets: list[str], headline_sets: list[str]
 ) -> list[Sentence]:
-    """At most one sentence per outcome, so that ten models don't make ten sentences."""
+    """Write at most one sentence per outcome, so that ten models don't need ten sentences."""
     groups: dict[str, list[str]] = {"worse": [], "partly worse": [], "unclear": [], "better": []}
-    for other in labels.order(summary, model):
-        if other != model and (found := _against(summary, model, other, sets, shown)):
-            groups[found[0]].append(found[1])
+    for other in labels.ordered_models(summary, model):
+        if other == model:
+            continue
+        if comparison := _compare(summary, model, other, sets, headline_sets):
+            outcome, words = comparison
+            groups[outcome].append(words)
     opening = {
         "worse": ("bad", "Worse than"),
         "partly worse": ("bad", "Worse in part than"),
         "unclear": ("open", "No clear difference from"),
         "better": ("good", "Better than"),
     }
-    where = " and ".join(labels.gene_set_name(name) for name in shown)
+    where = " and ".join(labels.gene_set_name(name) for name in headline_sets)
     out = []
     for label, parts in groups.items():
         if parts:
             grade, start = opening[label]
             end = f", on {where}; in brackets the difference on all genes" * (label == "better")
-            told = listed(parts) if label == "better" else "; ".join(parts)
-            out.append(Sentence(f"{start} {told}{end}.", grade, label))
+            rivals = listed(parts) if label == "better" else "; ".join(parts)
+            out.append(Sentence(f"{start} {rivals}{end}.", grade, label))
     absent = summary.filter(pl.col("metric") == "absent").select("model", "note").unique()
     if absent.height:
         reasons = [f"{name}: {note}" for name, note in absent.sort("model").iter_rows()]
@@ -129,49 +136,54 @@ def _against_all(
     return out
 
 
-def _against(
-    summary: pl.DataFrame, model: str, other: str, sets: list[str], shown: list[str]
+def _compare(
+    summary: pl.DataFrame, model: str, other: str, sets: list[str], headline_sets: list[str]
 ) -> tuple[str, str] | None:
-    """The outcome against another model, and the words for it."""
-    # The constant has no correlation; its error is what a model must lower.
+    """Return the outcome against another model, and the words for it."""
+    # The constant has no correlation; a model must lower its error.
     metric = "rmse" if other == "constant" else "pcc"
-    found = {s: _difference(summary, model, other, metric, s) for s in sets}
-    rows = {s: row for s, row in found.items() if row is not None}
+    differences = {s: _difference(summary, model, other, metric, s) for s in sets}
+    rows = {s: row for s, row in differences.items() if row is not None}
     tones = {s: grade for s, row in rows.items() if (grade := tone(row, metric == "rmse"))}
-    seen = [s for s in shown if s in tones]
-    if not seen:
+    compared = [s for s in headline_sets if s in tones]
+    if not compared:
         return None
     unit = metric.upper()
     error = _difference(summary, model, other, "rmse", "all")
     lost_error = metric == "pcc" and tone(error, True) == "bad"
     lost = [s for s in sets if tones.get(s) == "bad"]
     if not lost and not lost_error:
-        if all(tones[s] == "good" for s in seen):
-            return "better", f"{other} ({unit} {number(rows[seen[0]]['value'], signed=True)})"
-        mixed = any(tones[s] == "good" for s in seen)
-        told = f"{unit} " + ", ".join(_on(rows, tones, s, mixed) for s in seen)
-        return "unclear", f"{other} ({told})"
-    wholly = all(tones[s] == "bad" for s in seen)
-    told = f"{unit} " + ", ".join(_on(rows, tones, s, not wholly) for s in seen)
-    further = [s for s in lost if s not in seen]
+        if all(tones[s] == "good" for s in compared):
+            return (
+                "better",
+                f"{other} ({unit} {format_number(rows[compared[0]]['value'], signed=True)})",
+            )
+        mixed = any(tones[s] == "good" for s in compared)
+        text = f"{unit} " + ", ".join(_set_difference(rows, tones, s, mixed) for s in compared)
+        return "unclear", f"{other} ({text})"
+    wholly = all(tones[s] == "bad" for s in compared)
+    text = f"{unit} " + ", ".join(_set_difference(rows, tones, s, not wholly) for s in compared)
+    further = [s for s in lost if s not in compared]
     if further:
         everywhere = wholly and all(grade == "bad" for grade in tones.values())
-        told += (
+        text += (
             "; on every other set too" if everywhere else f"; worse also on {', '.join(further)}"
         )
     if lost_error and error is not None and not wholly:
-        told += f"; RMSE {spread(error, True)} on all genes: worse"
-    return "worse" if wholly else "partly worse", f"{other} ({told})"
+        text += f"; RMSE {spread(error, True)} on all genes: worse"
+    return "worse" if wholly else "partly worse", f"{other} ({text})"
 
 
-def _on(rows: dict, tones: dict[str, str], gene_set: str, said: bool = True) -> str:
+def _set_difference(
+    rows: dict[str, Row], tones: dict[str, str], gene_set: str, with_phrase: bool
+) -> str:
     text = f"{spread(rows[gene_set], True)} on {labels.gene_set_name(gene_set)}"
-    return f"{text}: {PHRASES[tones[gene_set]]}" if said else text
+    return f"{text}: {PHRASES[tones[gene_set]]}" if with_phrase else text
 
 
 def _difference(
     summary: pl.DataFrame, model: str, other: str, metric: str, gene_set: str
-) -> dict | None:
+) -> Row | None:
     row = pick(summary, model=model, gene_set=gene_set, metric=f"{metric}_minus:{other}")
     return row if row is not None and row["value"] is not None else None
 
@@ -189,9 +201,9 @@ def _within_site(summary: pl.DataFrame, model: str) -> list[Sentence]:
 
 
 def _crps(summary: pl.DataFrame, model: str) -> list[Sentence]:
-    """Against the train profiles, and against every other model that has draws."""
+    """Compare CRPS with that of the train profiles and of every other model that has draws."""
     out = []
-    for other in labels.order(summary, model):
+    for other in labels.ordered_models(summary, model):
         row = _difference(summary, model, other, "crps", "all")
         base = pick(summary, model=other, gene_set="all", metric="crps")
         grade = tone(row, True)
@@ -208,7 +220,7 @@ def _crps(summary: pl.DataFrame, model: str) -> list[Sentence]:
     return out
 
 
-def _calibrated(calibration: pl.DataFrame, claimed: bool) -> list[Sentence]:
+def _calibration(calibration: pl.DataFrame, coverage_claimed: bool) -> list[Sentence]:
     if not calibration.height:
         text = "A point prediction: it says nothing about its uncertainty."
         return [Sentence(text, "open", "absent")]
@@ -220,11 +232,11 @@ def _calibrated(calibration: pl.DataFrame, claimed: bool) -> list[Sentence]:
     )
     if row is None:
         return [Sentence("Calibration: too few draws for a 90 % interval.", "open", "absent")]
-    return [coverage(row, "The 90 % intervals", "values", claimed)]
+    return [coverage(row, "The 90 % intervals", "values", coverage_claimed)]
 
 
-def coverage(row: dict, intervals: str, measured: str, claimed: bool) -> Sentence:
-    """Whether the intervals hold the nine in ten measured values or scores that they promise."""
+def coverage(row: Row, intervals: str, measured: str, coverage_claimed: bool) -> Sentence:
+    """Compare the coverage of 90 % intervals with nine in ten measured values or scores."""
     off = row["covered"] - 0.9
     fine = abs(off) <= TOLERANCE
     word = "calibrated" if fine else ("too narrow" if off < 0 else "too wide")
@@ -232,22 +244,22 @@ def coverage(row: dict, intervals: str, measured: str, claimed: bool) -> Sentenc
         f"{intervals} hold {percent(row['covered'])} of the measured {measured} "
         f"({percent(row['low'])} to {percent(row['high'])})."
     )
-    if not claimed:
+    if not coverage_claimed:
         return Sentence(f"{text} The draws are guided: {UNCLAIMED}.", "open", "not claimed")
     return Sentence(text, "good" if fine else "bad", word)
 
 
-def spread(row: dict, signed: bool = False) -> str:
-    """A value with its interval in brackets."""
-    value, low, high = (number(row[key], signed=signed) for key in ("value", "low", "high"))
+def spread(row: Row, signed: bool = False) -> str:
+    """Format a value with its interval in brackets."""
+    value, low, high = (format_number(row[key], signed=signed) for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 
 def listed(parts: Sequence[str], word: str = "and") -> str:
-    """Parts with commas, and the word before the last."""
+    """Join parts with commas, and with `word` before the last."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"
 
 
 def percent(share: float) -> str:
-    """A share as per cent."""
+    """Format a share as per cent."""
     return f"{100 * share:.1f} %"

@@ -1,8 +1,8 @@
-"""Models of one cohort, all folds together, scored on another that they have never seen.
+"""External validation: the fold models of one cohort together, scored on an unseen cohort.
 
-Nothing but the score comes from the other cohort's expression: genes are chosen on the training
-cohort's val patients, means and sds are those of its train patients, and nothing is refitted.
-Coverage is shown and not claimed: sites, stains and sequencing differ.
+The other cohort's expression is used for scoring only: genes are chosen on the training cohort's
+val patients, means and sds are those of its train patients, and nothing is refitted. Coverage is
+reported without a claim: sites, stains and sequencing differ.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import polars as pl
 
-from slide2rna.core.config import Settings
 from slide2rna.core.errors import LeakError, StageError
 from slide2rna.core.files import write_stamped, write_text
 from slide2rna.core.log import log
+from slide2rna.core.settings import EvaluateSettings
+from slide2rna.core.types import Row
 from slide2rna.data import patients
 from slide2rna.evaluation import tables
 from slide2rna.evaluation.gene_table import gene_table
@@ -40,9 +41,9 @@ class ExternalInputs:
     ----------
     train, test : results/<cohort>.
     encoder : name of the features of both.
-    draws : files of the train cohort's own folds, for their val points.
+    draws : files of the train cohort's folds, for their val points.
     external : files of the same models for the test cohort's slides.
-    splits : the test cohort's units, all of them test in every fold.
+    splits : split of the test cohort; all its units are test in every fold.
     pathways : gene sets of the models.
     """
 
@@ -55,6 +56,7 @@ class ExternalInputs:
     pathways: Path
 
     def cohort(self, folder: Path, genes: Sequence[str], splits: Path) -> patients.Cohort:
+        """Load one of the two cohorts."""
         return patients.load_cohort(
             genes,
             folder / "bags" / f"{self.encoder}.safetensors",
@@ -65,8 +67,27 @@ class ExternalInputs:
         )
 
 
-def units(slides: Path, count: int, out: Path) -> None:
-    """Write a split of `count` folds in which every unit is test, so that all slides are drawn."""
+class ExternalFacts(TypedDict):
+    """Facts of an external validation, for its page."""
+
+    train: str
+    test: str
+    run: str
+    model: str
+    fold_models: int
+    draws: int
+    n_samples: int
+    n_slides: int
+    n_train: int
+    n_genes: int
+    n_genes_model: int
+    sets: list[str]
+    common: int
+    caveat: str | None
+
+
+def write_test_split(slides: Path, count: int, out: Path) -> None:
+    """Write a split of `count` folds in which every unit is test, so that all are predicted."""
     names = pl.read_parquet(slides, columns=["unit"])["unit"].unique().sort()
     rows = pl.DataFrame({"unit": names}).join(pl.DataFrame({"fold": range(count)}), how="cross")
     table = rows.with_columns(pl.lit(PART).alias("part")).sort("fold", "unit")
@@ -74,9 +95,14 @@ def units(slides: Path, count: int, out: Path) -> None:
 
 
 def evaluate(
-    inputs: ExternalInputs, run: str, out: str | Path, settings: Settings, seed: int, threads: int
-) -> dict[str, Any]:
-    """Write summary, genes and calibration as Parquet; returns the facts of the page.
+    inputs: ExternalInputs,
+    run: str,
+    out: str | Path,
+    settings: EvaluateSettings,
+    seed: int,
+    threads: int,
+) -> ExternalFacts:
+    """Write summary, genes, calibration and pathways as Parquet; return the facts of the page.
 
     Raises
     ------
@@ -84,8 +110,8 @@ def evaluate(
         The cohorts share no gene, or the files don't belong together.
     """
     genes = folds.read_genes(inputs.draws[0])
-    known = set(pl.read_parquet_schema(inputs.test / "expression.parquet"))
-    shared = [gene for gene in genes if gene in known]
+    test_genes = set(pl.read_parquet_schema(inputs.test / "expression.parquet"))
+    shared = [gene for gene in genes if gene in test_genes]
     if not shared:
         raise StageError(
             inputs.test / "expression.parquet",
@@ -93,48 +119,48 @@ def evaluate(
             "use the same gene names in both cohorts",
         )
     log.info("%d of the models' %d genes are in the test cohort", len(shared), len(genes))
-    of_test = inputs.cohort(inputs.test, shared, inputs.splits)
-    of_train = inputs.cohort(inputs.train, genes, inputs.train / "splits.tsv")
-    common = _check_apart(of_train.slides, of_test.slides)
+    test = inputs.cohort(inputs.test, shared, inputs.splits)
+    train = inputs.cohort(inputs.train, genes, inputs.train / "splits.tsv")
+    common = _count_common_names(train.slides, test.slides)
     sets = score.load_members(inputs.pathways, shared)
-    found = external_models.score(
-        of_train, of_test, inputs.draws, inputs.external, genes, sets, settings, seed, threads
+    evaluated = external_models.score(
+        train, test, inputs.draws, inputs.external, genes, sets, settings, seed, threads
     )
-    ours = found.folds[0]
-    assert isinstance(ours, Ensemble)
-    facts = {
-        "train": of_train.info["name"],
-        "test": of_test.info["name"],
+    ensemble = evaluated.folds[0]
+    assert isinstance(ensemble, Ensemble)
+    facts: ExternalFacts = {
+        "train": train.info["name"],
+        "test": test.info["name"],
         "run": run,
-        "model": found.model,
-        "fold_models": len(ours.members),
-        "draws": ours.pool_size if found.draws else 0,
-        "n_samples": len(ours.test.samples),
-        "n_slides": len(ours.members[0].test.slide_ids),
-        "n_train": len(ours.train.samples),
+        "model": evaluated.model,
+        "fold_models": len(ensemble.members),
+        "draws": ensemble.pool_size if evaluated.draw_scores else 0,
+        "n_samples": len(ensemble.test.samples),
+        "n_slides": len(ensemble.members[0].test.slide_ids),
+        "n_train": len(ensemble.train.samples),
         "n_genes": len(shared),
         "n_genes_model": len(genes),
-        "sets": found.set_names,
+        "sets": evaluated.set_names,
         "common": common,
-        "caveat": of_test.info.get("caveat"),
+        "caveat": test.info.get("caveat"),
     }
-    summary = summary_table(found).filter(pl.col("protocol") == "clean").drop("protocol")
-    made = {
-        "summary": pl.concat([summary, _overlap(facts, summary)]),
-        "genes": gene_table(found),
-        "calibration": calibration.table(found),
-        "pathways": tables.pathway_table(found),
+    summary = summary_table(evaluated).filter(pl.col("protocol") == "clean").drop("protocol")
+    outputs = {
+        "summary": pl.concat([summary, _gene_overlap(facts, summary)]),
+        "genes": gene_table(evaluated),
+        "calibration": calibration.table(evaluated),
+        "pathways": tables.pathway_table(evaluated),
     }
-    own = f"models of {facts['train']}, all folds together; {NOT_CLAIMED}"
-    caveat = "; ".join(filter(None, [of_test.info.get("caveat"), own]))
-    for name, table in made.items():
+    claim = f"models of {facts['train']}, all folds together; {NOT_CLAIMED}"
+    caveat = "; ".join(filter(None, [test.info.get("caveat"), claim]))
+    for name, table in outputs.items():
         stamp = {"cohort": facts["test"], "run": run, "protocol": PROTOCOL}
         write_stamped(table, Path(out) / f"{name}.parquet", stamp, caveat)
     return facts
 
 
-def _check_apart(train: pl.DataFrame, test: pl.DataFrame) -> int:
-    """The number of patient names that both cohorts have; two labs may both have a patient 1.
+def _count_common_names(train: pl.DataFrame, test: pl.DataFrame) -> int:
+    """Count the patient names that both cohorts have; two labs may both have a patient 1.
 
     Raises
     ------
@@ -149,9 +175,9 @@ def _check_apart(train: pl.DataFrame, test: pl.DataFrame) -> int:
     return len(set(train["patient_id"]) & set(test["patient_id"]))
 
 
-def _overlap(facts: dict[str, Any], summary: pl.DataFrame) -> pl.DataFrame:
-    """The summary's row that says how many of the models' genes are scored."""
-    row = {"model": facts["model"], "gene_set": "all", "metric": "genes_shared"}
+def _gene_overlap(facts: ExternalFacts, summary: pl.DataFrame) -> pl.DataFrame:
+    """Return the summary's row with the number of the models' genes that are scored."""
+    row: Row = {"model": facts["model"], "gene_set": "all", "metric": "genes_shared"}
     row |= {"value": float(facts["n_genes"]), "n_genes": facts["n_genes_model"]}
     row |= {"note": f"genes of the models that {facts['test']} has; the others are not scored"}
     counts = summary.select("n_patients", "n_samples").row(0, named=True)

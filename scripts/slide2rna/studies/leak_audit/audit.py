@@ -1,9 +1,10 @@
-"""What a leak is worth: the same models under the clean and under the published fold pairing.
+"""Leak audit: the same models under the clean and under the published fold pairing.
 
-Both pairings test the same folds. The clean one trains on the fold's own train and picks by its
-own val. The published one trains on what the published loader hands it (`published_splits.pairs`)
-and picks by the test fold itself, as that code does. The guard refuses such a split for every
-model of the workflow; here, and nowhere else, it is used, to be measured.
+Both pairings test the same folds. The clean one trains on the train part of the fold and selects
+by its val part. The published one trains on the slides of the published loader
+(`published_splits.published_pairs`) and selects by the test fold itself, as that code does. The
+guard refuses such a split for every model of the workflow; it is allowed only here, to measure the
+leak.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import numpy as np
 import polars as pl
 
 from slide2rna.core import seeds
-from slide2rna.core.config import Settings
 from slide2rna.core.errors import ConfigError, StageError
 from slide2rna.core.log import log, progress
-from slide2rna.core.types import Array, Mask
+from slide2rna.core.settings import EvaluateSettings
+from slide2rna.core.types import Array, Mask, Row
 from slide2rna.data import fold_rows, patients
 from slide2rna.evaluation.metrics import bootstrap, gene_metrics
 from slide2rna.evaluation.scoring import comparison, fold_scores
@@ -38,8 +39,8 @@ from slide2rna.studies.leak_audit.table import PairingScores
 Fit = Callable[[str, patients.Part, patients.Part, int, int], base.FittedModel]
 
 
-def check(names: Sequence[str]) -> list[str]:
-    """Those of the names that are networks.
+def networks_among(names: Sequence[str]) -> list[str]:
+    """Return the names that are networks.
 
     Raises
     ------
@@ -68,7 +69,7 @@ class AuditInputs:
 def audit(
     inputs: AuditInputs,
     names: Sequence[str],
-    settings: Settings,
+    settings: EvaluateSettings,
     seed: int,
     networks: Fit | None = None,
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
@@ -81,21 +82,21 @@ def audit(
     settings
         Section `evaluate`: top, bootstrap.
     networks
-        Fits the names that are networks; see `audit_networks`.
+        Fits the models that are networks; see `leak_audit.networks`.
 
     Returns
     -------
-    table : a row per pairing, model, run (null: over the runs) and gene set (`audit_table.SCHEMA`).
-        `all` is every gene; `T<k>` are ranked by what the run picks by, `T<k>-test` by the pooled
-        test patients, and `all-pooled` and `T<k>-pooled` correlate over the pooled test patients
-        as the published tables do. Pairing `difference` is published minus clean, paired over
-        patients.
+    table : a row per pairing, model, run (null: over the runs) and gene set (`table.SCHEMA`).
+        `all` is every gene; `T<k>` are ranked by the run's selection part, `T<k>-test` by the
+        pooled test patients, and `all-pooled` and `T<k>-pooled` correlate over the pooled test
+        patients as the published tables do. Pairing `difference` is published minus clean, paired
+        over patients.
     info : cohort.json.
 
     Raises
     ------
     ConfigError
-        No model that these slides allow.
+        These slides allow none of the models.
     StageError
         A run without a measured sample in one of its parts or with fewer than two to train on, no
         gene that varies in all of them, or no test fold of more than three samples.
@@ -109,31 +110,31 @@ def audit(
         inputs.cohort,
     )
     runs = {CLEAN: list(clean_runs(cohort)), PUBLISHED: list(published_runs(cohort))}
-    eligible = _eligible([run for pairing in runs.values() for run in pairing])
+    eligible = _eligible_genes([run for pairing in runs.values() for run in pairing])
     if not any(audit_table.counted(runs[CLEAN])):
         cause = "no test fold has more than three measured samples: there is no correlation"
         raise StageError("leak audit", cause, "use fewer folds")
-    fewest = [run.test.patients for run in runs[CLEAN]]
+    fewest = [run.test.n_patients for run in runs[CLEAN]]
     sizes = comparison.shown_sizes(settings["top"], len(cohort.genes), fewest)
     counts = [
         bootstrap.patient_counts(
-            seeds.rng_for(seed, "audit", fold), run.test.owners, settings["bootstrap"]
+            seeds.rng_for(seed, "audit", fold), run.test.patient_ids, settings["bootstrap"]
         )
         for fold, run in enumerate(runs[CLEAN])
     ]
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for name in progress(names, "leak audit"):
         fit = registry.fit if name in registry.CLOSED_FORM or networks is None else networks
         try:
             scored = {
-                pairing: _score(fit, name, runs[pairing], eligible, sizes, counts, seed)
+                pairing: _score_pairing(fit, name, runs[pairing], eligible, sizes, counts, seed)
                 for pairing in (CLEAN, PUBLISHED)
             }
         except base.Unavailable as reason:
             rows.append({"pairing": CLEAN, "model": name, "gene_set": "all", "note": str(reason)})
             continue
-        for pairing, found in scored.items():
-            rows += audit_table.rows(name, runs[pairing], found, eligible, sizes)
+        for pairing, scores in scored.items():
+            rows += audit_table.rows(name, runs[pairing], scores, eligible, sizes)
         rows.append(audit_table.difference(name, scored, eligible, runs[CLEAN]))
         log.info("%s: published minus clean %+.3f", name, rows[-1]["value"])
     table = pl.DataFrame(rows, schema=audit_table.SCHEMA)
@@ -142,8 +143,8 @@ def audit(
     return table, cohort.info
 
 
-def _eligible(runs: Sequence[PairedRun]) -> Mask:
-    """Genes (G,) that vary in every training set.
+def _eligible_genes(runs: Sequence[PairedRun]) -> Mask:
+    """Return the genes (G,) that vary in every training set.
 
     Raises
     ------
@@ -163,7 +164,7 @@ def _eligible(runs: Sequence[PairedRun]) -> Mask:
     return eligible
 
 
-def _score(
+def _score_pairing(
     fit: Fit,
     name: str,
     runs: Sequence[PairedRun],
@@ -172,22 +173,22 @@ def _score(
     counts: Sequence[bootstrap.Counts],
     seed: int,
 ) -> PairingScores:
-    found = PairingScores([], [], [])
+    scores = PairingScores([], [], [])
     for run, weights in zip(runs, counts, strict=True):
         fitted = fit(name, run.train, run.pick, seed, run.number)
-        picked = run.pick.average(fitted.predict(run.pick))
+        selection = run.pick.average(fitted.predict(run.pick))
         test = run.test.average(fitted.predict(run.test))
-        sets = comparison.gene_sets(picked, run.pick.truth, eligible, sizes)
-        found.test.append(test)
-        found.ranks.append(gene_metrics.pcc(test, run.test.truth)[0])
-        found.resampled.append(resampled_means(weights, test, run.test.truth, sets))
-    return found
+        sets = comparison.gene_sets(selection, run.pick.truth, eligible, sizes)
+        scores.test.append(test)
+        scores.test_r.append(gene_metrics.pcc(test, run.test.truth)[0])
+        scores.resampled.append(resampled_means(weights, test, run.test.truth, sets))
+    return scores
 
 
 def resampled_means(
     counts: bootstrap.Counts, predicted: Array, observed: Array, sets: Mask
 ) -> Array:
-    """Mean correlation (B + 1, K) of each gene set (G, K) in each resample of the patients."""
+    """Average the correlation (B + 1, K) of each gene set (G, K) in each resample of patients."""
     weights = fold_scores.set_weights(sets, ~gene_metrics.is_flat(observed))
     out = np.zeros((len(counts), sets.shape[1]))
     for start in range(0, len(sets), comparison.BLOCK):

@@ -1,4 +1,4 @@
-"""Networks of the leak audit: trained as everywhere, on whatever parts they are given, not kept."""
+"""Networks of the leak audit: trained as in the workflow, on any parts, and never saved."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ PAIRS = 4
 
 @dataclass(frozen=True)
 class AuditNetworks:
-    """Trains networks by name.
+    """Trainer of networks by name.
 
     Attributes
     ----------
-    settings : per network what `config.training` gives.
+    settings : per network, from `config.parse_training`.
     genes : names, in the order of the parts' truth.
     sets : gene sets; only the flow needs them.
     device : where to train.
@@ -50,14 +50,14 @@ class AuditNetworks:
     device: torch.device
 
     def fit(self, name: str, train: Part, pick: Part, seed: int, fold: int) -> FittedModel:
-        """Train on `train`; `pick` stops the training and picks the epoch."""
-        task = FoldTask(_slides(train), _slides(pick), self.genes, self.sets, fold, seed)
+        """Train on `train`; `pick` stops the training and selects the epoch."""
+        task = FoldTask(_part_slides(train), _part_slides(pick), self.genes, self.sets, fold, seed)
         with tempfile.TemporaryDirectory() as folder:
             model = fit_network(task, self.settings[name], Path(folder), self.device, {})
         model = model.to(self.device).eval()
 
         def predict(part: Part) -> NDArray[np.float32]:
-            rows = _points(model, part, seed, fold, self.device)
+            rows = _predict_points(model, part, seed, fold, self.device)
             return np.concatenate([row.cpu().numpy() for row in rows]).astype(np.float32)
 
         return FittedModel("trained with the settings of the config", predict)
@@ -70,13 +70,13 @@ def load(
     device: str,
     threads: int,
 ) -> AuditNetworks:
-    """Trainers of these networks.
+    """Return a trainer of these networks.
 
     Parameters
     ----------
     settings
-        Per network its sections `model` (for others than the flow, their object of `baselines`)
-        and `train`; what isn't given takes its default.
+        Per network its sections `model` (except for the flow, its object of `baselines`) and
+        `train`; missing keys take their defaults.
     sets
         The flow's gene sets.
 
@@ -91,24 +91,26 @@ def load(
     if "flow" in settings and sets is None:
         raise ConfigError("--pathways", "the flow needs gene sets", "give a table of gene sets")
     trained = {
-        name: config.training(name, *(json.dumps(own.get(key, {})) for key in ("model", "train")))
-        for name, own in settings.items()
+        name: config.parse_training(
+            name, *(json.dumps(sections.get(key, {})) for key in ("model", "train"))
+        )
+        for name, sections in settings.items()
     }
-    found = membership.load(sets, genes) if sets is not None else None
-    return AuditNetworks(trained, genes, found, devices.choose(device))
+    pathways = membership.read_pathways(sets, genes) if sets is not None else None
+    return AuditNetworks(trained, genes, pathways, devices.choose_device(device))
 
 
-def _slides(part: Part) -> PartSlides:
+def _part_slides(part: Part) -> PartSlides:
     samples = [part.samples[row] for row in part.pool.argmax(axis=0)]
     rows = part.bag_rows
     return PartSlides(part.bags.means[rows], part.bags.sizes[rows], part.slide_truth(), samples)
 
 
 @torch.inference_mode()
-def _points(
+def _predict_points(
     model: Network, part: Part, seed: int, fold: int, device: torch.device
 ) -> Iterator[Tensor]:
-    """Points of a part's slides in log2(x+1), a slide at a time (1, G)."""
+    """Yield the points (1, G) of a part's slides in log2(x+1), a slide at a time."""
     for row, slide in zip(part.bag_rows, part.slide_ids, strict=True):
         means, sizes = (
             torch.from_numpy(array[row : row + 1]).to(device)

@@ -1,4 +1,4 @@
-"""The two pairings of the leak audit: what each run trains on, picks by and tests."""
+"""Pairings of the leak audit: the parts that each run trains on, selects by and tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ CLEAN, PUBLISHED = "clean", "published"
 
 @dataclass(frozen=True)
 class PairedRun:
-    """One training and its test under a pairing; `pick` is what stops and picks."""
+    """A training and its test under a pairing; `pick` stops the training and selects the epoch.
+
+    `shared` is the number of samples that train and test share.
+    """
 
     pairing: str
     number: int
@@ -27,31 +30,31 @@ class PairedRun:
 
 
 def clean_runs(cohort: patients.Cohort) -> Iterator[PairedRun]:
-    """Each fold's own train, val and test."""
+    """Yield a run per fold, with the train, val and test parts of the fold."""
     for fold in sorted(cohort.splits["fold"].unique()):
-        yield _run(cohort, CLEAN, fold)
+        yield _paired_run(cohort, CLEAN, fold)
 
 
 def published_runs(cohort: patients.Cohort) -> Iterator[PairedRun]:
-    """The pairs of the published loader, each picking by its test fold."""
+    """Yield the pairs of the published loader, each selecting by its test fold."""
     rows = [
         (unit, pair.run, part)
-        for pair in published_splits.pairs(cohort.splits)
+        for pair in published_splits.published_pairs(cohort.splits)
         for part, units in (("train", pair.train), ("val", pair.test), ("test", pair.test))
         for unit in units
     ]
     paired = pl.DataFrame(rows, schema=["unit", "fold", "part"], orient="row")
     leaking = replace(cohort, splits=paired)
     for run in sorted(paired["fold"].unique()):
-        yield _run(leaking, PUBLISHED, run)
+        yield _paired_run(leaking, PUBLISHED, run)
 
 
-def _run(cohort: patients.Cohort, pairing: str, number: int) -> PairedRun:
-    of_fold = cohort.splits.filter(pl.col("fold") == number)
+def _paired_run(cohort: patients.Cohort, pairing: str, number: int) -> PairedRun:
+    fold_units = cohort.splits.filter(pl.col("fold") == number)
 
     def part_of(part: str) -> patients.Part:
-        units = of_fold.filter(pl.col("part") == part)["unit"].implode()
-        return patients.part_of(cohort, cohort.slides.filter(pl.col("unit").is_in(units)))
+        units = fold_units.filter(pl.col("part") == part)["unit"].implode()
+        return patients.make_part(cohort, cohort.slides.filter(pl.col("unit").is_in(units)))
 
     train, pick, test = map(part_of, ("train", "val", "test"))
     for name, part in (("train", train), ("val", pick), ("test", test)):

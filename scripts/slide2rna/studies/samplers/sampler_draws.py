@@ -1,4 +1,4 @@
-"""Draws of one fold by every sampler, and what each takes, in one process."""
+"""Draws of one fold by every sampler, and their solving times, in one process."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ def draw_samplers(
     out: Path,
     device: torch.device,
 ) -> None:
-    """Write `<out>/<name>.zarr` for every sampler; the folder is there only when all are done.
+    """Write `<out>/<name>.zarr` for every sampler; the folder appears when all are done.
 
-    Each file's attribute `solving_seconds` says what 100 draws of a slide take.
+    Each file's attribute `solving_seconds` is the time of 100 draws of a slide.
 
-    An interrupted run leaves `<out>.partial` and goes on there with the next sampler, if its
-    inputs are the same.
+    An interrupted run leaves `<out>.partial`. A rerun with the same inputs continues there with
+    the next sampler.
 
     Parameters
     ----------
     model, student
-        Folders of the fold's flow and of its one-step student, if a sampler asks for one.
+        Folders of the fold's flow and of its one-step student, if a sampler needs one.
     rows
-        The slides; val slides get points alone.
+        The slides; val slides get points only.
     label
-        The run's label; `<label>.<name>` is a sampler's in its file.
+        The run's label; a sampler's label in its file is `<label>.<name>`.
 
     Raises
     ------
     StageError
-        A sampler asks for the student and there is none.
+        A sampler needs the student, but none is passed.
     """
     work = out.with_name(out.name + ".partial")
     state = work / "done.json"
@@ -91,30 +91,30 @@ def draw_samplers(
             summary,
             device,
         )
-        summary.unlink()  # the scores are made from the draws
+        summary.unlink()  # scores are computed from the draws
         done[sampler.name] = key
         files.write_json(done, state)
-    _keep(work, {f"{sampler.name}.zarr" for sampler in samplers})
-    for name, taken in _clock(networks, samplers, bagged, rows.of("test"), device).items():
-        zarr.open_group(work / f"{name}.zarr", mode="r+").attrs["solving_seconds"] = taken
+    _remove_unlisted(work, {f"{sampler.name}.zarr" for sampler in samplers})
+    for name, elapsed in _time_solving(networks, samplers, bagged, rows.of("test"), device).items():
+        zarr.open_group(work / f"{name}.zarr", mode="r+").attrs["solving_seconds"] = elapsed
     shutil.rmtree(out, ignore_errors=True)
     work.rename(out)
 
 
 @torch.inference_mode()
-def _clock(
+def _time_solving(
     networks: dict[str, RNAFM],
     samplers: Sequence[PlannedSampler],
     bagged: Bags,
     rows: FoldRows,
     device: torch.device,
 ) -> dict[str, float]:
-    """Seconds of solving a slide's 100 draws, by sampler: the least of a few rounds.
+    """Measure the seconds of solving 100 draws of a slide, by sampler: the minimum of a few rounds.
 
-    Within a round all samplers have their turn. The seconds of the sampling itself would compare
-    what else the machine did meanwhile: under load they were wrong by a factor of 4.
+    Every round runs all samplers. The time of the sampling itself would depend on the load of the
+    machine: under load it was wrong by a factor of 4.
     """
-    least: dict[str, float] = {}
+    shortest: dict[str, float] = {}
     for _ in range(ROUNDS):
         for sampler in samplers:
             network, draws = networks[sampler.name], sampler.settings["draws"]
@@ -126,15 +126,15 @@ def _clock(
             )
             image = network.encode_image(means, sizes)
             white = torch.randn(slides, draws, network.noise_width, device=device)
-            began = time.perf_counter()
+            start = time.perf_counter()
             draw.draw(network, image, white, sampler.settings, limit).sum().item()
-            taken = (time.perf_counter() - began) / slides * 100 / draws
-            least[sampler.name] = min(taken, least.get(sampler.name, taken))
-    return least
+            elapsed = (time.perf_counter() - start) / slides * 100 / draws
+            shortest[sampler.name] = min(elapsed, shortest.get(sampler.name, elapsed))
+    return shortest
 
 
-def _keep(folder: Path, names: set[str]) -> None:
-    """Remove what samplers left that aren't listed any more."""
+def _remove_unlisted(folder: Path, names: set[str]) -> None:
+    """Remove the draws of samplers that are no longer listed."""
     for path in folder.iterdir():
         if path.is_dir() and path.name not in names:
             shutil.rmtree(path)
@@ -145,11 +145,11 @@ def _key(
 ) -> list[object]:
     weights = files.sha256sum(folder / "model.safetensors")
     text = json.dumps([sampler.settings, rows.slide_ids, rows.parts], sort_keys=True)
-    # Like the weights, the bags are there before; their sum notices a folder that was made anew.
+    # The bags are an input, like the weights; their sum detects bags that were recomputed.
     return [weights, float(bagged.means[rows.bag].sum()), text, seed, fold]
 
 
 def seconds(path: Path) -> float | None:
-    """Seconds of solving a slide's 100 draws, from a sampler's file; None where it isn't told."""
-    told = zarr.open_group(path, mode="r").attrs.get("solving_seconds")
-    return None if told is None else float(str(told))
+    """Read the seconds of solving 100 draws of a slide from a sampler's file; None if missing."""
+    stored = zarr.open_group(path, mode="r").attrs.get("solving_seconds")
+    return None if stored is None else float(str(stored))

@@ -1,26 +1,25 @@
-"""The table of samplers: what draws of fewer evaluations are worth, on the folds of a run."""
+"""Sampler study: the quality of draws from fewer evaluations, on the folds of a run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from slide2rna.core import files
-from slide2rna.core.config import Settings
 from slide2rna.core.log import progress
+from slide2rna.core.settings import EvaluateSettings
 from slide2rna.core.types import Array, Row
-from slide2rna.evaluation.scoring import averaged_scores, evaluated, score, summary, variant_scores
-from slide2rna.evaluation.scoring.evaluated import Evaluated
+from slide2rna.evaluation.scoring import averaged_scores, score, summary, variant_scores
+from slide2rna.evaluation.scoring.evaluated import Evaluated, EvaluationInputs
 from slide2rna.flow import solvers
 from slide2rna.plan.runs import STUDENT
 from slide2rna.studies.samplers import sampler_draws
 
 LEVELS = (0.5, 0.8, 0.9)
-# What may be lost to the reference before a sampler no longer counts as good as it.
+# The largest losses to the reference at which a sampler still counts as good.
 CRPS_LOST, COVERAGE_LOST = 0.02, 0.03
 POINT, CLIMATOLOGY, FLOOR = "posterior mean", "train profiles", "permuted profiles"
 REFERENCE = "reference"
@@ -43,17 +42,18 @@ class ScoredSampler:
 
     @property
     def facts(self) -> Row:
+        """Columns of the table that describe the sampler."""
         kind = "student" if self.name == STUDENT else "sampler"
         evaluations = solvers.evaluations(self.solver, self.steps)
-        shown = {"sampler": self.name, "kind": kind, "solver": self.solver, "steps": self.steps}
-        return shown | {"guidance": self.guidance, "evaluations": evaluations}
+        columns = {"sampler": self.name, "kind": kind, "solver": self.solver, "steps": self.steps}
+        return columns | {"guidance": self.guidance, "evaluations": evaluations}
 
 
 def write_samplers(
-    inputs: evaluated.EvaluationInputs,
-    every: list[ScoredSampler],
+    inputs: EvaluationInputs,
+    samplers: list[ScoredSampler],
     out: Path,
-    settings: Settings,
+    settings: EvaluateSettings,
     seed: int,
     threads: int,
 ) -> pl.DataFrame:
@@ -63,96 +63,108 @@ def write_samplers(
     ----------
     inputs
         `draws` are those of the reference, `others` those of the other samplers.
-    every
+    samplers
         The reference first.
 
     Notes
     -----
-    Metrics beside the summary's: `crps_ratio`, CRPS divided by the reference's; `covered50` ...,
-    `width90`, in log2 units; `covered50_minus:reference` ...; `seconds`, of solving a slide's 100
-    draws, with the range over folds; `counts`, 1 for a sampler as good as the reference.
+    Metrics in addition to the summary's: `crps_ratio`, CRPS divided by the reference's;
+    `covered50` ..., `width90`, in log2 units; `covered50_minus:reference` ...; `seconds`, of
+    solving 100 draws of a slide, with the range over folds; `counts`, 1 for a sampler as good as
+    the reference.
 
     Raises
     ------
     StageError
         The inputs don't belong together.
     """
-    found = score.score_run(inputs, settings, seed, threads)
-    clean = summary.summary_table(found).filter(pl.col("protocol") == "clean")
-    scores = averaged_scores.AveragedScores(found)
-    rows = _nulls(found, clean, scores)
-    reference: dict[float, Array] = {}
-    for variant in progress(every, "samplers"):
-        of = found.of[variant.label]
-        own = variant_scores.scores(clean, variant.label, ("pcc_draw_mean", "crps"))
-        note = variant_scores.guided(of)
-        shares = {}
-        for level, (covered, width) in variant_scores.intervals(found, of, LEVELS).items():
-            name, shares[level] = f"covered{level * 100:.0f}", covered
-            own += variant_scores.rows(found, name, covered, (0, 1), note)
-            own += variant_scores.rows(found, f"width{level * 100:.0f}", width)
-        own += _seconds(found, variant)
-        if variant is every[0]:
-            reference = shares
-        else:
-            own += variant_scores.differences(
-                clean, found.model, variant.label, ("pcc_draw_mean", "crps"), REFERENCE
+    evaluated = score.score_run(inputs, settings, seed, threads)
+    clean = summary.summary_table(evaluated).filter(pl.col("protocol") == "clean")
+    scores = averaged_scores.AveragedScores(evaluated)
+    rows = _null_rows(evaluated, clean, scores)
+    reference_coverage: dict[float, Array] = {}
+    for sampler in progress(samplers, "samplers"):
+        sampler_folds = evaluated.folds_by_model[sampler.label]
+        sampler_rows = variant_scores.variant_rows(clean, sampler.label, ("pcc_draw_mean", "crps"))
+        note = variant_scores.guidance_note(sampler_folds)
+        coverage = {}
+        intervals = variant_scores.interval_means(evaluated, sampler_folds, LEVELS)
+        for level, (covered, width) in intervals.items():
+            name, coverage[level] = f"covered{level * 100:.0f}", covered
+            sampler_rows += variant_scores.interval_rows(evaluated, name, covered, (0, 1), note)
+            sampler_rows += variant_scores.interval_rows(
+                evaluated, f"width{level * 100:.0f}", width
             )
-            own += _against(found, scores, variant, shares, reference)
-        facts = variant.facts | {"draws": of[0].pool_size}
-        facts |= {"kind": REFERENCE} if variant is every[0] else {}
-        rows += [facts | row for row in own]
+        sampler_rows += _seconds_rows(evaluated, sampler)
+        if sampler is samplers[0]:
+            reference_coverage = coverage
+        else:
+            sampler_rows += variant_scores.difference_rows(
+                clean, evaluated.model, sampler.label, ("pcc_draw_mean", "crps"), REFERENCE
+            )
+            sampler_rows += _comparison_rows(
+                evaluated, scores, sampler, coverage, reference_coverage
+            )
+        facts = sampler.facts | {"draws": sampler_folds[0].pool_size}
+        facts |= {"kind": REFERENCE} if sampler is samplers[0] else {}
+        rows += [facts | row for row in sampler_rows]
     table = pl.DataFrame(rows, schema=SCHEMA).with_columns(pl.selectors.float().fill_nan(None))
-    info = found.cohort.info
+    info = evaluated.cohort.info
     stamp = {"cohort": info["name"], "protocol": "clean"}
     files.write_stamped(table, out / "samplers.parquet", stamp, info.get("caveat"))
     return table
 
 
-def _nulls(
-    found: Evaluated, clean: pl.DataFrame, scores: averaged_scores.AveragedScores
+def _null_rows(
+    evaluated: Evaluated, clean: pl.DataFrame, scores: averaged_scores.AveragedScores
 ) -> list[Row]:
-    """The point, and what draws of no worth would score: train profiles, permuted profiles."""
+    """Return the rows of the point and of two nulls: train profiles, permuted profiles."""
     point: Row = {"sampler": POINT, "kind": "point", "evaluations": 1}
-    rows = [point | row for row in variant_scores.scores(clean, found.model, ("pcc",))]
+    rows = [point | row for row in variant_scores.variant_rows(clean, evaluated.model, ("pcc",))]
     floor: Row = {"sampler": FLOOR, "kind": "null"}
-    rows += [floor | row for row in variant_scores.scores(clean, found.model, ("pcc_floor",))]
+    rows += [
+        floor | row for row in variant_scores.variant_rows(clean, evaluated.model, ("pcc_floor",))
+    ]
     train: Row = {"sampler": CLIMATOLOGY, "kind": "null"}
-    rows += [train | row for row in variant_scores.scores(clean, "constant", ("crps",))]
-    ratio = scores("constant", "crps", "") / scores(found.model, "crps", "")
-    return rows + [train | row for row in variant_scores.rows(found, "crps_ratio", ratio)]
+    rows += [train | row for row in variant_scores.variant_rows(clean, "constant", ("crps",))]
+    ratio = scores("constant", "crps", "") / scores(evaluated.model, "crps", "")
+    return rows + [
+        train | row for row in variant_scores.interval_rows(evaluated, "crps_ratio", ratio)
+    ]
 
 
-def _seconds(found: Evaluated, variant: ScoredSampler) -> list[Row]:
-    times = [sampler_draws.seconds(fold.path) for fold in found.of[variant.label]]
-    told = [time for time in times if time is not None]
-    if not told:
+def _seconds_rows(evaluated: Evaluated, sampler: ScoredSampler) -> list[Row]:
+    times = [sampler_draws.seconds(fold.path) for fold in evaluated.folds_by_model[sampler.label]]
+    present = [time for time in times if time is not None]
+    if not present:
         return []
     note = "solving alone, on the machine that made the draws; range over folds"
-    ends = {"value": float(np.median(told)), "low": min(told), "high": max(told)}
+    ends = {"value": float(np.median(present)), "low": min(present), "high": max(present)}
     return [{"gene_set": "all", "metric": "seconds", "note": note} | ends]
 
 
-def _against(
-    found: Evaluated,
+def _comparison_rows(
+    evaluated: Evaluated,
     scores: averaged_scores.AveragedScores,
-    variant: ScoredSampler,
-    shares: dict[float, Array],
-    reference: dict[float, Array],
+    sampler: ScoredSampler,
+    coverage: dict[float, Array],
+    reference_coverage: dict[float, Array],
 ) -> list[Row]:
-    """CRPS and coverage beside the reference's, and whether the sampler counts."""
-    ratio = scores(variant.label, "crps", "") / scores(found.model, "crps", "")
-    rows = variant_scores.rows(found, "crps_ratio", ratio)
-    lost, points = ["guided"] if variant.guidance != 1 else [], {}
+    """Compare CRPS and coverage with the reference's; decide whether the sampler counts."""
+    ratio = scores(sampler.label, "crps", "") / scores(evaluated.model, "crps", "")
+    rows = variant_scores.interval_rows(evaluated, "crps_ratio", ratio)
+    reasons, points = ["guided"] if sampler.guidance != 1 else [], {}
     if ratio[0, 0] > 1 + CRPS_LOST:
-        lost.append(f"CRPS {100 * (ratio[0, 0] - 1):.1f} % higher")
-    for level in sorted(shares.keys() & reference.keys()):
-        off = shares[level] - reference[level]
-        rows += variant_scores.rows(found, f"covered{level * 100:.0f}_minus:{REFERENCE}", off)
-        points[level] = 100 * float(off[0, 0])
+        reasons.append(f"CRPS {100 * (ratio[0, 0] - 1):.1f} % higher")
+    for level in sorted(coverage.keys() & reference_coverage.keys()):
+        difference = coverage[level] - reference_coverage[level]
+        metric = f"covered{level * 100:.0f}_minus:{REFERENCE}"
+        rows += variant_scores.interval_rows(evaluated, metric, difference)
+        points[level] = 100 * float(difference[0, 0])
     worst = max(points, key=lambda level: abs(points[level]), default=None)
     if worst is not None and abs(points[worst]) > 100 * COVERAGE_LOST:
         words = "less" if points[worst] < 0 else "more"
-        lost.append(f"{100 * worst:.0f} % intervals cover {abs(points[worst]):.1f} points {words}")
-    counts: dict[str, Any] = {"gene_set": "all", "metric": "counts", "value": float(not lost)}
-    return [*rows, counts | {"note": "; ".join(lost)}]
+        size = abs(points[worst])
+        reasons.append(f"{100 * worst:.0f} % intervals cover {size:.1f} points {words}")
+    counts: Row = {"gene_set": "all", "metric": "counts", "value": float(not reasons)}
+    return [*rows, counts | {"note": "; ".join(reasons)}]

@@ -1,4 +1,4 @@
-"""A one-step student of a trained flow: one evaluation lands where the teacher's solver does."""
+"""One-step student of a trained flow: one evaluation reproduces the teacher's solution."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 import torch
 from torch import Tensor
 
 from slide2rna.core import config, files, seeds
-from slide2rna.core.config import Settings
 from slide2rna.core.devices import autocast, autocast_dtype
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import log, progress
+from slide2rna.core.settings import StudentSettings
 from slide2rna.data import fold_rows
 from slide2rna.data.fold_rows import FoldRows
 from slide2rna.features import bag_file
@@ -29,8 +30,12 @@ from slide2rna.sampling import draw
 from slide2rna.training import loop
 from slide2rna.training.objective import VAL_ROWS, TensorPart
 
-# Settings of the student's training that are its own; the rest are its teacher's.
-OWN = ("learning_rate", "epochs", "patience")
+# Training settings that the student has; the others are its teacher's.
+STUDENT_KEYS: tuple[Literal["learning_rate", "epochs", "patience"], ...] = (
+    "learning_rate",
+    "epochs",
+    "patience",
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class DistillationInputs:
 
 @dataclass(frozen=True)
 class TeacherPairs:
-    """Noise of each slide, and where the teacher carries it.
+    """Noise of each slide, and the teacher's solutions from it.
 
     Attributes
     ----------
@@ -61,7 +66,7 @@ class TeacherPairs:
     fold: int
 
     def white(self, slide: int, pair: int) -> Tensor:
-        """(width,) white noise of a pair: made again when it is asked for, never stored."""
+        """Return the white noise (width,) of a pair: drawn again on each call, never stored."""
         name = seeds.seed_for(self.seed, "distil", self.fold, self.slide_ids[slide], pair)
         return torch.randn(self.width, generator=torch.Generator().manual_seed(name))
 
@@ -71,7 +76,7 @@ def teach(
 ) -> TeacherPairs:
     """Solve the teacher's flow from `pairs` noises of every slide, in `steps` steps."""
     device = teacher.gene_mean.device
-    found = TeacherPairs(
+    teacher_pairs = TeacherPairs(
         rows.slide_ids,
         torch.empty(len(rows.slide_ids), pairs, teacher.pathways.n_genes, dtype=torch.float16),
         teacher.noise_width,
@@ -87,24 +92,24 @@ def teach(
             for array in (bagged.means, bagged.sizes)
         )
         white = torch.stack(
-            [torch.stack([found.white(s, m) for m in range(pairs)]) for s in block.tolist()]
+            [torch.stack([teacher_pairs.white(s, m) for m in range(pairs)]) for s in block.tolist()]
         )
         with torch.inference_mode():
             image = teacher.encode_image(means, sizes)
             ends = draw.draw(teacher, image, white.to(device), settings, limit)
-        found.ends[block] = ends.cpu().to(torch.float16)
-    return found
+        teacher_pairs.ends[block] = ends.cpu().to(torch.float16)
+    return teacher_pairs
 
 
 class Distillation:
-    """Mean square between the student's one step and the teacher's many, from the same noise.
+    """Mean square error of the student's one step against the teacher's many, from the same noise.
 
-    One exponential step from 0 to 1 is x1 = sd * x0 + F(x0, 0, y). Where the law given the slide is
-    N(F, S C S), S = diag(sd), with x0 ~ N(0, C), that step's draws already have it: the student
-    starts there.
+    One exponential step from 0 to 1 is x1 = sd * x0 + F(x0, 0, y). If the distribution for a slide
+    is N(F, S C S), S = diag(sd), with x0 ~ N(0, C), the draws of that step already follow it: the
+    student starts there.
 
-    A batch's z holds the slides' numbers, by which their pairs are found: the student never sees
-    a measured profile.
+    A batch's z holds the slides' numbers, which index their pairs: the student never sees a
+    measured profile.
 
     Luhman and Luhman (2021), arXiv:2101.02388; for why not MeanFlow see
     docs/explanation/samplers.md.
@@ -121,16 +126,16 @@ class Distillation:
         self.part, self.dtype = part, dtype
 
     def loss(self, model: RNAFM, batch: TensorPart, generator: torch.Generator) -> Tensor:
-        """One pair of each slide, drawn anew in every epoch."""
-        model.eval()  # the teacher's ends hold no dropout, so it would only blur them
+        """Return the loss on one pair of each slide, drawn in every epoch."""
+        model.eval()  # the teacher's solutions have no dropout, which would only add noise
         slides = batch.z[:, 0].long()
         count, device = self.train_pairs.ends.shape[1], slides.device
-        which = torch.randint(count, (len(slides), 1), generator=generator, device=device)
-        return self._loss(model, batch, self.train_pairs, slides.cpu(), which.cpu())
+        chosen = torch.randint(count, (len(slides), 1), generator=generator, device=device)
+        return self._loss(model, batch, self.train_pairs, slides.cpu(), chosen.cpu())
 
     @torch.no_grad()
     def val(self, model: RNAFM) -> float:
-        """Mean over all pairs of the val slides."""
+        """Return the mean loss over all pairs of the val slides."""
         n, count = self.val_pairs.ends.shape[:2]
         total = 0.0
         with autocast(self.part.z.device, self.dtype):
@@ -138,8 +143,8 @@ class Distillation:
                 batch = TensorPart(
                     self.part.means[slides], self.part.sizes[slides], self.part.z[slides]
                 )
-                which = torch.arange(count).expand(len(slides), count)
-                loss = self._loss(model, batch, self.val_pairs, slides, which)
+                chosen = torch.arange(count).expand(len(slides), count)
+                loss = self._loss(model, batch, self.val_pairs, slides, chosen)
                 total += loss.item() * len(slides)
         return total / n
 
@@ -147,18 +152,20 @@ class Distillation:
         return self.val(model), {}
 
     def _loss(
-        self, model: RNAFM, batch: TensorPart, pairs: TeacherPairs, slides: Tensor, which: Tensor
+        self, model: RNAFM, batch: TensorPart, pairs: TeacherPairs, slides: Tensor, chosen: Tensor
     ) -> Tensor:
         device = batch.means.device
-        rows = [(s, m) for s, row in zip(slides.tolist(), which.tolist(), strict=True) for m in row]
+        rows = [
+            (s, m) for s, row in zip(slides.tolist(), chosen.tolist(), strict=True) for m in row
+        ]
         white = torch.stack([pairs.white(s, m) for s, m in rows]).to(device)
-        ends = pairs.ends[slides[:, None], which].flatten(0, 1).to(device, torch.float32)
+        ends = pairs.ends[slides[:, None], chosen].flatten(0, 1).to(device, torch.float32)
         image = model.encode_image(batch.means, batch.sizes)
         return path.loss(one_step(model, white, image), ends, model.active)
 
 
 def one_step(model: RNAFM, white: Tensor, image: Tensor) -> Tensor:
-    """Draws (S * D, G) in standardised units from a single evaluation; see `sample.draw`.
+    """Return draws (S * D, G) in standardised units from one evaluation; see `sampling.draw`.
 
     Parameters
     ----------
@@ -179,17 +186,17 @@ def one_step(model: RNAFM, white: Tensor, image: Tensor) -> Tensor:
 def distil(
     inputs: DistillationInputs,
     out: Path,
-    settings: Settings,
+    settings: StudentSettings,
     seed: int,
     device: torch.device,
     after_epoch: Callable[[int], None] | None = None,
 ) -> RNAFM:
-    """Train the student of one fold and write its folder, which looks like any model's.
+    """Train the student of one fold and write its folder, in the format of any model.
 
     Parameters
     ----------
     settings
-        `student` of section samplers.
+        Key `student` of section samplers.
     after_epoch
         Called with the number of each finished epoch, for tests.
 
@@ -200,8 +207,8 @@ def distil(
     """
     teacher, meta = checkpoint.load_model(inputs.teacher, device)
     if not isinstance(teacher, RNAFM) or meta.get("one_step"):
-        what = "itself a one-step student" if meta.get("one_step") else "not generative"
-        raise StageError(inputs.teacher, f"the model is {what}", "distil the run's flow")
+        kind = "itself a one-step student" if meta.get("one_step") else "not generative"
+        raise StageError(inputs.teacher, f"the model is {kind}", "distil the run's flow")
     bagged = bag_file.load(inputs.bags)
     if bagged.means.shape[1:] != (meta["clusters"], meta["features"]):
         raise StageError(
@@ -210,39 +217,41 @@ def distil(
             f"({meta['clusters']}, {meta['features']})",
             "use the bags that it was trained with",
         )
-    rows = fold_rows.fold_rows(bagged.slide_ids, inputs.slides, inputs.splits, inputs.fold)
+    rows = fold_rows.read_fold_rows(bagged.slide_ids, inputs.slides, inputs.splits, inputs.fold)
     parts, pairs = {}, {}
     for name in ("train", "val"):
-        found = rows.of(name)
-        if not found.slide_ids:
+        part_rows = rows.of(name)
+        if not part_rows.slide_ids:
             raise StageError(
                 f"fold {inputs.fold}", f"no slide in part {name}", "use more slides or fewer folds"
             )
         pairs[name] = teach(
-            teacher, found, bagged, settings["pairs"], settings["steps"], seed, inputs.fold
+            teacher, part_rows, bagged, settings["pairs"], settings["steps"], seed, inputs.fold
         )
-        numbers = torch.arange(len(found.slide_ids), dtype=torch.float32)[:, None]
-        means, sizes = (torch.from_numpy(a[found.bag]) for a in (bagged.means, bagged.sizes))
+        numbers = torch.arange(len(part_rows.slide_ids), dtype=torch.float32)[:, None]
+        means, sizes = (torch.from_numpy(a[part_rows.bag]) for a in (bagged.means, bagged.sizes))
         parts[name] = TensorPart(means, sizes, numbers).to(device)
-    own = config.defaults("train") | meta["settings"]["train"]
-    own |= {key: settings[key] for key in OWN}
-    objective = Distillation(
-        pairs["train"], pairs["val"], parts["val"], autocast_dtype(own["precision"], device)
-    )
+    train_settings = config.defaults("train") | meta["settings"]["train"]
+    train_settings |= {key: settings[key] for key in STUDENT_KEYS}
+    dtype = autocast_dtype(train_settings["precision"], device)
+    objective = Distillation(pairs["train"], pairs["val"], parts["val"], dtype)
     undistilled = objective.val(teacher)
     torch.manual_seed(seeds.seed_for(seed, "distil", inputs.fold))
     student = copy.deepcopy(teacher)
-    trainer = loop.Trainer(student, parts["train"], objective, own, seed, inputs.fold, device)
+    trainer = loop.Trainer(
+        student, parts["train"], objective, train_settings, seed, inputs.fold, device
+    )
     origin = {
         "weights": files.sha256sum(inputs.teacher / "model.safetensors"),
-        **{key: settings[key] for key in ("steps", "pairs")},
+        "steps": settings["steps"],
+        "pairs": settings["pairs"],
     }
     result = loop.train_network(
         trainer, out / "checkpoint" / "student.safetensors", origin, after_epoch
     )
     log.info("val distance to the teacher: %.5f, undistilled %.5f", result.loss, undistilled)
-    rows_of_log = pl.DataFrame(result.progress.log, infer_schema_length=None)
-    files.write_parquet(rows_of_log, out / "log.parquet")
+    log_table = pl.DataFrame(result.progress.log, infer_schema_length=None)
+    files.write_parquet(log_table, out / "log.parquet")
     facts = {
         "one_step": True,
         "teacher": origin,
@@ -250,7 +259,7 @@ def distil(
         "epochs": result.progress.epoch,
         "val_loss": result.loss,
         "val_loss_undistilled": undistilled,
-        "settings": meta["settings"] | {"train": own},
+        "settings": meta["settings"] | {"train": train_settings},
     }
     model = result.model
     assert isinstance(model, RNAFM)

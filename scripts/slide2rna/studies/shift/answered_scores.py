@@ -1,4 +1,4 @@
-"""Scores of the answered patients of a fold, for orders, shares and resamples at once."""
+"""Scores of a fold's answered patients, for all orders, shares and resamples at once."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class FoldSamples:
     ----------
     truth, point : (n, G)
     crps : (n,) mean over the genes that vary in train; NaN without draws.
-    owners : (n,) patient of each.
-    orders : by name, (n,); the patient whose mean is largest is left out first.
+    patient_ids : (n,) patient of each.
+    orders : by name, (n,); the patient with the largest mean is left out first.
     sets : (G, K) gene sets, all genes first.
     """
 
@@ -36,18 +36,18 @@ class FoldSamples:
     truth: Array
     point: Array
     crps: Array
-    owners: list[str]
+    patient_ids: list[str]
     orders: dict[str, Array]
     sets: NDArray[np.bool_]
 
     @property
     def error(self) -> Array:
-        """(n,) mean square error over all genes."""
+        """Mean square error (n,) over all genes."""
         return np.asarray(((self.point - self.truth)[:, self.sets[:, 0]] ** 2).mean(axis=1))
 
 
 def answered_weights(counts: Array, order: Array, shares: Array) -> Array:
-    """Weights (R, S, n) of the samples that are answered.
+    """Return the weights (R, S, n) of the answered samples.
 
     Parameters
     ----------
@@ -66,60 +66,63 @@ def answered_weights(counts: Array, order: Array, shares: Array) -> Array:
     return out
 
 
-def patient_means(values: Array, owners: Sequence[str]) -> Array:
-    """Every sample's value (n,) replaced by the mean over its patient's samples.
+def patient_means(values: Array, patient_ids: Sequence[str]) -> Array:
+    """Replace every sample's value (n,) by the mean over its patient's samples.
 
-    A patient is answered as a whole: were samples put in order one by one, an order that keeps a
-    patient's alike samples together would look unusual beside random ones, whatever it knows.
+    A patient is answered as a whole. Samples of a patient are alike, so an order of single samples
+    that keeps them together would look unusual among random orders even if it is uninformative.
     """
-    _, of = np.unique(owners, return_inverse=True)
-    return np.asarray((np.bincount(of, values) / np.bincount(of))[of])
+    _, patient_index = np.unique(patient_ids, return_inverse=True)
+    sums = np.bincount(patient_index, values)
+    return np.asarray((sums / np.bincount(patient_index))[patient_index])
 
 
 def scores(
     fold: FoldSamples, orders: Sequence[str], resamples: int, permutations: int, seed: int
 ) -> Scores:
-    """Scores (R, S, K) by order and metric; R is resamples + 1, the value itself first.
+    """Return scores (R, S, K) by order and metric; R is resamples + 1, the value itself first.
 
-    Of random orders R is the number of permutations.
+    For random orders, R is the number of permutations.
     """
     n = len(fold.truth)
     counts = bootstrap.patient_counts(
-        seeds.rng_for(seed, "abstain", fold.number), fold.owners, resamples
+        seeds.rng_for(seed, "abstain", fold.number), fold.patient_ids, resamples
     )
-    by = fold.orders | {ORACLE: fold.error}
+    orders_by_name = fold.orders | {ORACLE: fold.error}
     weights = {
-        name: answered_weights(counts, patient_means(by[name], fold.owners), SHARES)
+        name: answered_weights(
+            counts, patient_means(orders_by_name[name], fold.patient_ids), SHARES
+        )
         for name in orders
     }
     rng = seeds.rng_for(seed, "abstain-random", fold.number)
-    names, of = np.unique(fold.owners, return_inverse=True)
-    drawn = rng.random((permutations, len(names)))[:, of]
-    weights[RANDOM] = answered_weights(np.ones((permutations, n)), drawn, SHARES)
-    flat = np.concatenate([one.reshape(-1, n) for one in weights.values()])
+    names, patient_index = np.unique(fold.patient_ids, return_inverse=True)
+    random_orders = rng.random((permutations, len(names)))[:, patient_index]
+    weights[RANDOM] = answered_weights(np.ones((permutations, n)), random_orders, SHARES)
+    flat = np.concatenate([order_weights.reshape(-1, n) for order_weights in weights.values()])
     flat = (flat * (n / flat.sum(axis=1, keepdims=True))).astype(np.float32)
-    found = _metrics(fold, flat)
+    by_metric = _score_weights(fold, flat)
     out: Scores = {}
     start = 0
-    for name, one in weights.items():
-        stop = start + one.shape[0] * one.shape[1]
+    for name, order_weights in weights.items():
+        stop = start + order_weights.shape[0] * order_weights.shape[1]
         out[name] = {
-            metric: values[start:stop].reshape(*one.shape[:2], -1)
-            for metric, values in found.items()
+            metric: values[start:stop].reshape(*order_weights.shape[:2], -1)
+            for metric, values in by_metric.items()
         }
         start = stop
     return out
 
 
-def _metrics(fold: FoldSamples, counts: NDArray[np.float32]) -> dict[str, Array]:
-    """Scores (rows, K) of every row of weights (rows, n), genes a block at a time."""
+def _score_weights(fold: FoldSamples, counts: NDArray[np.float32]) -> dict[str, Array]:
+    """Score (rows, K) every row of weights (rows, n), a block of genes at a time."""
     genes, columns = fold.sets.shape
-    of_pcc = fold_scores.set_weights(fold.sets, ~gene_metrics.is_flat(fold.truth))
-    of_rmse = fold_scores.set_weights(fold.sets, np.ones(genes, dtype=bool))
+    pcc_weights = fold_scores.set_weights(fold.sets, ~gene_metrics.is_flat(fold.truth))
+    rmse_weights = fold_scores.set_weights(fold.sets, np.ones(genes, dtype=bool))
     out = {name: np.zeros((len(counts), columns)) for name in ("pcc", "rmse")}
     for start in range(0, genes, comparison.BLOCK):
         block = slice(start, start + comparison.BLOCK)
         truth, point = fold.truth[:, block], fold.point[:, block]
-        out["pcc"] += bootstrap.PccBootstrap(counts, truth)(point) @ of_pcc[block]
-        out["rmse"] += bootstrap.bootstrap_rmse(counts, point, truth) @ of_rmse[block]
+        out["pcc"] += bootstrap.PccBootstrap(counts, truth)(point) @ pcc_weights[block]
+        out["rmse"] += bootstrap.bootstrap_rmse(counts, point, truth) @ rmse_weights[block]
     return out | {"crps": bootstrap.bootstrap_mean(counts, fold.crps)[:, None]}

@@ -1,7 +1,7 @@
 """Out-of-distribution scores of a fold's val, cal and test slides.
 
-Two distances to the train part, of the slide's bag and of its predicted profile, each with a
-p-value from the cal patients. The train part and the cal distances are saved for new slides.
+Each slide has two distances to the train part, of its bag and of its predicted profile, each with
+a p-value from the cal patients. The train part and the cal distances are saved for new slides.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from sklearn.covariance import ledoit_wolf
 from threadpoolctl import threadpool_limits
 
 from slide2rna.core import files, seeds
-from slide2rna.core.config import Settings
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import progress
+from slide2rna.core.settings import ShiftSettings
 from slide2rna.core.types import Array
 from slide2rna.data import fold_rows, patients, statistics
 from slide2rna.evaluation.scoring import folds
@@ -28,8 +28,8 @@ from slide2rna.features import bag_file
 from slide2rna.studies.shift import reference
 from slide2rna.studies.shift.reference import TrainingReference, p_value
 
-JUDGED = ("val", "cal", "test")
-# Fewer train samples than twice the components leave the covariance of their scores to chance.
+HELD_OUT = ("val", "cal", "test")
+# With fewer train samples per component, the covariance of their scores is unreliable.
 SAMPLES_PER_COMPONENT = 2
 NONE = np.empty(0)
 
@@ -48,14 +48,14 @@ class ShiftInputs:
 
 @dataclass(frozen=True)
 class TrainBags:
-    """Standardised clusters of the train slides, those of a unit beside each other.
+    """Standardised clusters of the train slides, those of a slide in consecutive rows.
 
     Attributes
     ----------
     z : (N, d) float16
     sizes : (N,)
-    slides, units : (N,) whose cluster it is.
-    kept : (M,) rows that `Familiar` keeps.
+    slides, units : (N,) slide and unit of each cluster.
+    reference_rows : (M,) rows that `TrainingReference` holds.
     mean, scale : (d,)
     """
 
@@ -63,20 +63,25 @@ class TrainBags:
     sizes: Array
     slides: NDArray[np.str_]
     units: NDArray[np.str_]
-    kept: NDArray[np.int64]
+    reference_rows: NDArray[np.int64]
     mean: Array
     scale: Array
 
-    def among(self, slides: Sequence[str]) -> Array:
-        """Distance of each of these train slides to the clusters of the other units."""
-        near, of = self.z[self.kept].astype(np.float32), self.units[self.kept]
-        found = []
+    def distances_to_others(self, slides: Sequence[str]) -> Array:
+        """Return the distance of each of these train slides to the other units' clusters."""
+        clusters = self.z[self.reference_rows].astype(np.float32)
+        cluster_units = self.units[self.reference_rows]
+        distances = []
         for slide in slides:
-            own = self.slides == slide
-            out = of == self.units[own][0]
-            if not out.all():
-                found.append(reference.bag_distance(self.z[own], self.sizes[own], near, out))
-        return np.array(found)
+            slide_rows = self.slides == slide
+            same_unit = cluster_units == self.units[slide_rows][0]
+            if not same_unit.all():
+                distances.append(
+                    reference.bag_distance(
+                        self.z[slide_rows], self.sizes[slide_rows], clusters, same_unit
+                    )
+                )
+        return np.array(distances)
 
 
 def measure_shift(
@@ -84,11 +89,11 @@ def measure_shift(
     name: str,
     out: str | Path,
     saved: str | Path,
-    settings: Settings,
+    settings: ShiftSettings,
     seed: int,
     threads: int,
 ) -> pl.DataFrame:
-    """Judge the slides of a fold; write their table, and what a new slide needs.
+    """Judge the held-out slides of a fold; write their table and the reference for new slides.
 
     Parameters
     ----------
@@ -102,96 +107,105 @@ def measure_shift(
         The inputs don't belong together, or the train part is too small.
     """
     genes, fold = folds.read_genes(inputs.draws), folds.fold_of(inputs.draws)
-    store, rows = folds.open_store(inputs.draws, genes)
+    store, store_rows = folds.open_store(inputs.draws, genes)
     bagged = bag_file.load(inputs.bags)
-    of_fold = fold_rows.fold_rows(bagged.slide_ids, inputs.slides, inputs.splits, fold)
-    unit = dict(pl.read_parquet(inputs.slides).select("slide_id", "unit").iter_rows())
-    train, judged = of_fold.of("train"), of_fold.of(*JUDGED)
-    lost = [slide for slide in judged.slide_ids if slide not in rows]
-    if lost or not train.slide_ids:
-        cause = f"slide {lost[0]} has a bag and no prediction" if lost else "no train slide"
+    fold_slides = fold_rows.read_fold_rows(bagged.slide_ids, inputs.slides, inputs.splits, fold)
+    unit_by_slide = dict(pl.read_parquet(inputs.slides).select("slide_id", "unit").iter_rows())
+    train, held_out = fold_slides.of("train"), fold_slides.of(*HELD_OUT)
+    missing = [slide for slide in held_out.slide_ids if slide not in store_rows]
+    if missing or not train.slide_ids:
+        cause = f"slide {missing[0]} has a bag and no prediction" if missing else "no train slide"
         raise StageError(inputs.draws, cause, "train and sample this fold anew")
     with threadpool_limits(threads, "blas"):
-        law, among = _law(inputs, bagged, train, unit, genes, settings, seed, fold)
-        bag = [
-            law.bag_distance(bagged.means[row], bagged.sizes[row])
-            for row in progress(judged.bag, f"fold {fold}: shift")
+        training, train_distances = _fit_reference(
+            inputs, bagged, train, unit_by_slide, genes, settings, seed, fold
+        )
+        bag_distances = [
+            training.bag_distance(bagged.means[row], bagged.sizes[row])
+            for row in progress(held_out.bag, f"fold {fold}: shift")
         ]
-    profiles, sds, kind = _profiles(store, [rows[slide] for slide in judged.slide_ids])
-    law = replace(law, about=law.about | {"run": name, "profiles": kind})
-    ids = np.array(judged.slide_ids)
-    far = {"bag": np.array(bag), "expression": law.expression_distance(profiles)}
-    cal = np.isin(ids, _one_each(judged.of("cal"), unit, seed))
-    held = {key: values[cal & np.isfinite(values)] for key, values in far.items()}
-    law = replace(
-        law,
-        cal_bag=np.sort(held["bag"]),
-        cal_expression=np.sort(held["expression"]),
-        train_bag=np.sort(among),
+    profiles, sds, kind = _profiles(store, [store_rows[slide] for slide in held_out.slide_ids])
+    training = replace(training, about=training.about | {"run": name, "profiles": kind})
+    ids = np.array(held_out.slide_ids)
+    distances = {
+        "bag": np.array(bag_distances),
+        "expression": training.expression_distance(profiles),
+    }
+    cal = np.isin(ids, _one_slide_per_unit(held_out.of("cal"), unit_by_slide, seed))
+    cal_distances = {key: values[cal & np.isfinite(values)] for key, values in distances.items()}
+    training = replace(
+        training,
+        cal_bag=np.sort(cal_distances["bag"]),
+        cal_expression=np.sort(cal_distances["expression"]),
+        train_bag=np.sort(train_distances),
     )
-    units = np.array([unit[slide] for slide in judged.slide_ids])
-    p = {key: _p_values(values, units, cal) for key, values in far.items()}
+    units = np.array([unit_by_slide[slide] for slide in held_out.slide_ids])
+    p = {key: _p_values(values, units, cal) for key, values in distances.items()}
+    gene_sd = training.gene_sd
     table = pl.DataFrame(
         {
             "fold": fold,
-            "slide_id": judged.slide_ids,
-            "sample_id": judged.sample_ids,
+            "slide_id": held_out.slide_ids,
+            "sample_id": held_out.sample_ids,
             "unit": units,
-            "part": judged.parts,
-            "bag_distance": far["bag"],
+            "part": held_out.parts,
+            "bag_distance": distances["bag"],
             "bag_p": p["bag"],
-            "bag_p_train": [p_value(value, law.train_bag) for value in far["bag"]],
-            "expression_distance": far["expression"],
+            "bag_p_train": [p_value(value, training.train_bag) for value in distances["bag"]],
+            "expression_distance": distances["expression"],
             "expression_p": p["expression"],
-            "spread": (sds[:, law.gene_sd > 0] / law.gene_sd[law.gene_sd > 0]).mean(axis=1),
+            "spread": (sds[:, gene_sd > 0] / gene_sd[gene_sd > 0]).mean(axis=1),
             "profiles": kind,
             "alpha": float(settings["alpha"]),
-            "n_cal": len(law.cal_bag),
-            "n_train": len(law.train_bag),
+            "n_cal": len(training.cal_bag),
+            "n_train": len(training.train_bag),
         },
         schema_overrides=dict.fromkeys(("bag_p", "bag_p_train", "expression_p"), pl.Float64)
         | dict.fromkeys(("fold", "n_cal", "n_train"), pl.Int64),
     ).with_columns(pl.selectors.float().fill_nan(None))
     info = files.read_json(inputs.cohort)
-    reference.save(law, saved)
+    reference.save(training, saved)
     files.write_stamped(table, out, {"cohort": info["name"], "run": name}, info.get("caveat"))
     return table
 
 
-def _one_each(rows: fold_rows.FoldRows, unit: dict[str, str], seed: int) -> list[str]:
-    """One slide of each unit, drawn: two of one patient aren't two independent witnesses."""
-    owners = [unit[slide] for slide in rows.slide_ids]
-    return [rows.slide_ids[row] for row in patients.one_row_per_patient(owners, seed, "shift")]
+def _one_slide_per_unit(
+    rows: fold_rows.FoldRows, unit_by_slide: dict[str, str], seed: int
+) -> list[str]:
+    """Draw one slide of each unit: slides of one patient aren't independent."""
+    units = [unit_by_slide[slide] for slide in rows.slide_ids]
+    return [rows.slide_ids[row] for row in patients.one_row_per_patient(units, seed, "shift")]
 
 
-def _law(
+def _fit_reference(
     inputs: ShiftInputs,
     bagged: bag_file.Bags,
     train: fold_rows.FoldRows,
-    unit: dict[str, str],
+    unit_by_slide: dict[str, str],
     genes: list[str],
-    settings: Settings,
+    settings: ShiftSettings,
     seed: int,
     fold: int,
 ) -> tuple[TrainingReference, Array]:
-    """The train part, still without cal patients, and its own distances to each other."""
-    found = _train_bags(bagged, train, unit, settings["clusters"], seed, fold)
-    columns = fold_rows.gene_names(inputs.expression)
-    place = {gene: index for index, gene in enumerate(columns)}
-    lost = [gene for gene in genes if gene not in place]
-    if lost:
-        cause = f"the model's gene {lost[0]} is missing"
+    """Fit the train part, still without cal patients; also return its patients' distances."""
+    train_bags = _train_bags(bagged, train, unit_by_slide, settings["clusters"], seed, fold)
+    table_genes = fold_rows.gene_names(inputs.expression)
+    gene_index = {gene: index for index, gene in enumerate(table_genes)}
+    missing = [gene for gene in genes if gene not in gene_index]
+    if missing:
+        cause = f"the model's gene {missing[0]} is missing"
         raise StageError(inputs.expression, cause, "use the table that it was trained on")
-    _, once = np.unique(train.sample_ids, return_index=True)
-    samples = [train.sample_ids[row] for row in once]
-    values = fold_rows.expression(inputs.expression, samples)[:, [place[gene] for gene in genes]]
+    _, first_rows = np.unique(train.sample_ids, return_index=True)
+    samples = [train.sample_ids[row] for row in first_rows]
+    columns = [gene_index[gene] for gene in genes]
+    values = fold_rows.read_expression_matrix(inputs.expression, samples)[:, columns]
     mean, sd = statistics.gene_statistics(values, samples)
     components, precision = principal(values, mean, sd, settings["components"])
     about = {"genes": genes, "encoder": bagged.encoder, "fold": fold}
-    law = TrainingReference(
-        found.mean,
-        found.scale,
-        found.z[found.kept],
+    training = TrainingReference(
+        train_bags.mean,
+        train_bags.scale,
+        train_bags.z[train_bags.reference_rows],
         mean,
         sd,
         components.astype(np.float32),
@@ -201,48 +215,50 @@ def _law(
         NONE,
         about,
     )
-    return law, found.among(_one_each(train, unit, seed))
+    slides = _one_slide_per_unit(train, unit_by_slide, seed)
+    return training, train_bags.distances_to_others(slides)
 
 
 def _train_bags(
     bagged: bag_file.Bags,
     train: fold_rows.FoldRows,
-    unit: dict[str, str],
-    most: int,
+    unit_by_slide: dict[str, str],
+    max_clusters: int,
     seed: int,
     fold: int,
 ) -> TrainBags:
     mean, scale = statistics.feature_statistics(bagged.means, bagged.sizes, train.bag)
     sizes = bagged.sizes[train.bag]
-    there = sizes > 0
-    slides = np.repeat(train.slide_ids, there.sum(axis=1))
-    kept = np.arange(len(slides))
-    if len(kept) > most:
-        kept = np.sort(seeds.rng_for(seed, "shift", fold).choice(kept, most, replace=False))
+    occupied = sizes > 0
+    slides = np.repeat(train.slide_ids, occupied.sum(axis=1))
+    reference_rows = np.arange(len(slides))
+    if len(reference_rows) > max_clusters:
+        rng = seeds.rng_for(seed, "shift", fold)
+        reference_rows = np.sort(rng.choice(reference_rows, max_clusters, replace=False))
     z = np.empty((len(slides), bagged.means.shape[2]), np.float16)
-    ends = there.sum(axis=1).cumsum()
-    for row, known, stop in zip(train.bag, there, ends, strict=True):
-        own = bagged.means[row][known]
-        z[stop - len(own) : stop] = reference.standardise(own, mean, scale)
-    units = np.array([unit[slide] for slide in slides])
-    return TrainBags(z, sizes[there], slides, units, kept, mean, scale)
+    ends = occupied.sum(axis=1).cumsum()
+    for row, slide_occupied, stop in zip(train.bag, occupied, ends, strict=True):
+        slide_means = bagged.means[row][slide_occupied]
+        z[stop - len(slide_means) : stop] = reference.standardise(slide_means, mean, scale)
+    units = np.array([unit_by_slide[slide] for slide in slides])
+    return TrainBags(z, sizes[occupied], slides, units, reference_rows, mean, scale)
 
 
 def principal(values: Array, mean: Array, sd: Array, count: int) -> tuple[Array, Array]:
-    """Leading principal components of standardised profiles, and their scores' precision.
+    """Return leading principal components of standardised profiles, and their scores' precision.
 
     Parameters
     ----------
     values : (n, G) log2(x+1), a row per train sample.
     mean, sd : (G,)
-    count : at most so many components, and at most half as many as samples.
+    count : maximum number of components; at most half the number of samples.
 
     Returns
     -------
     components : (K, G), orthonormal.
     precision : (K, K) inverse of the scores' covariance, shrunk to a multiple of the identity
-        (Ledoit and Wolf 2004, doi:10.1016/S0047-259X(03)00096-4): the smallest of few samples'
-        variances are too small, and their inverse would drown the others.
+        (Ledoit and Wolf 2004, doi:10.1016/S0047-259X(03)00096-4): with few samples the smallest
+        variances are underestimated, and their inverses would dominate the distance.
     """
     active = sd > 0
     z = np.where(active, (values - mean) / np.where(active, sd, 1), 0)
@@ -256,25 +272,25 @@ def principal(values: Array, mean: Array, sd: Array, count: int) -> tuple[Array,
 
 
 def _profiles(store: zarr.Group, rows: Sequence[int]) -> tuple[Array, Array, str]:
-    """Predicted profiles (S, G) and the draws' sd, NaN where there is none, and what they are.
+    """Return predicted profiles (S, G), the draws' sd (NaN where missing), and their kind.
 
-    The mean of draws where the file has it, points otherwise: val slides of a model with draws
-    have none.
+    Profiles are means of draws if the file has them, else points. A model with draws has none for
+    val slides.
     """
     mean, sd = np.full((2, len(rows), *store["point"].shape[1:]), np.nan)  # type: ignore[union-attr]
     kind = "draws" if "mean" in store else "point"
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         if kind == "draws":
-            mean[place], sd[place] = store["mean"][row], store["sd"][row]  # type: ignore[index]
+            mean[index], sd[index] = store["mean"][row], store["sd"][row]  # type: ignore[index]
         else:
-            mean[place] = store["point"][row]  # type: ignore[index]
+            mean[index] = store["point"][row]  # type: ignore[index]
     return mean, sd, kind
 
 
 def _p_values(values: Array, units: NDArray[np.str_], cal: NDArray[np.bool_]) -> list[float | None]:
-    """A p-value per slide; a cal slide is compared with the other cal patients."""
+    """Return a p-value per slide; a cal slide is compared with the other cal patients."""
     cal = cal & np.isfinite(values)
-    found = []
-    for value, own in zip(values, units, strict=True):
-        found.append(p_value(float(value), values[cal & (units != own)]))
-    return found
+    return [
+        p_value(float(value), values[cal & (units != unit)])
+        for value, unit in zip(values, units, strict=True)
+    ]

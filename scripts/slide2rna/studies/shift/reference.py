@@ -1,6 +1,6 @@
-"""How far a slide lies from what a fold's model was trained on, with p-values from cal patients.
+"""Training reference: distances of a slide to a fold's train part, with p-values from cal patients.
 
-`Familiar` is all that a new slide needs to be judged: a few tens of MB, without the cohort.
+`TrainingReference` is all that judging a new slide needs: a few tens of MB, without the cohort.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,27 @@ from slide2rna.core.types import Array
 LIMIT = 6e4  # 16 bits hold no more
 
 
+class FoldShift(TypedDict):
+    """A slide judged by one fold model; `judge` leaves out the fold's number.
+
+    Without a profile, expression_distance and expression_p are None. A p-value is None without
+    patients to compare with.
+    """
+
+    fold: NotRequired[int]
+    bag_distance: float
+    bag_p: float | None
+    bag_p_train: float | None
+    expression_distance: float | None
+    expression_p: float | None
+    n_cal: int
+    n_train: int
+    train_distance: float | None
+
+
 @dataclass(frozen=True)
 class TrainingReference:
-    """What the train part of a fold looks like, and how far the cal patients lie from it.
+    """The train part of a fold, and the distances of the cal patients to it.
 
     Attributes
     ----------
@@ -36,7 +54,7 @@ class TrainingReference:
     precision : (K, K) inverse of their scores' covariance, shrunk (Ledoit and Wolf).
     cal_bag, cal_expression : (n,) distances of the cal patients, one slide each; sorted.
     train_bag : (m,) distances of the train patients to each other, one slide each; sorted.
-    about : genes, encoder, fold, run, and what the profiles are (`draws` or `point`).
+    about : genes, encoder, fold, run, and the kind of the profiles (`draws` or `point`).
     """
 
     feature_mean: Array
@@ -60,15 +78,16 @@ class TrainingReference:
         return self.clusters.astype(np.float32)
 
     def bag_distance(self, means: Array, sizes: Array) -> float:
-        """Distance of one bag, means (k, d) and sizes (k,), to the train clusters."""
-        there = sizes > 0
-        z = standardise(means[there], self.feature_mean, self.feature_scale)
-        return bag_distance(z, sizes[there], self._clusters)
+        """Return the distance of one bag, means (k, d) and sizes (k,), to the train clusters."""
+        occupied = sizes > 0
+        z = standardise(means[occupied], self.feature_mean, self.feature_scale)
+        return bag_distance(z, sizes[occupied], self._clusters)
 
     def expression_distance(self, profiles: Array) -> Array:
-        """Mahalanobis distance (...) of profiles (..., G), in log2(x+1), per principal component.
+        """Return the Mahalanobis distance (...) of profiles (..., G) in log2(x+1), per component.
 
-        The square is divided by their number, so that a train profile has a mean square of 1.
+        The square is divided by the number of principal components, so that train profiles have a
+        mean square of 1.
         """
         active = self.gene_sd > 0
         z = np.where(active, (profiles - self.gene_mean) / np.where(active, self.gene_sd, 1), 0)
@@ -76,23 +95,24 @@ class TrainingReference:
         square = np.einsum("...i,ij,...j->...", scores, self.precision, scores)
         return np.asarray(np.sqrt(np.maximum(square, 0) / len(self.components)))
 
-    def judge(self, means: Array, sizes: Array, profile: Array | None = None) -> dict[str, Any]:
-        """Distances and p-values of one slide; those of a profile that isn't given are None.
+    def judge(self, means: Array, sizes: Array, profile: Array | None = None) -> FoldShift:
+        """Return the distances and p-values of one slide; without a profile, its values are None.
 
         Parameters
         ----------
         means, sizes : (k, d) and (k,), the slide's bag.
-        profile : (G,) its predicted profile, made as `about["profiles"]` says.
+        profile : (G,) its predicted profile, of the kind `about["profiles"]`.
 
         Returns
         -------
         dict
-            bag_distance, bag_p, bag_p_train, expression_distance, expression_p; of the patients
-            compared with n_cal, n_train and train_distance (the train patients' median, or None).
+            bag_distance, bag_p, bag_p_train, expression_distance, expression_p; n_cal and n_train,
+            the numbers of patients compared with; train_distance (the train patients' median, or
+            None).
         """
         bag = self.bag_distance(means, sizes)
-        known = profile is not None and bool(np.isfinite(profile).all())
-        expression = float(self.expression_distance(profile)) if known else None  # type: ignore[arg-type]
+        has_profile = profile is not None and bool(np.isfinite(profile).all())
+        expression = float(self.expression_distance(profile)) if has_profile else None  # type: ignore[arg-type]
         return {
             "bag_distance": bag,
             "bag_p": p_value(bag, self.cal_bag),
@@ -106,7 +126,7 @@ class TrainingReference:
 
 
 def standardise(means: Array, mean: Array, scale: Array) -> NDArray[np.float16]:
-    """Features (..., d) in units of the train clusters' sd, in 16 bits as they are stored."""
+    """Scale features (..., d) to the train clusters' sd, in 16 bits as they are stored."""
     z = (means.astype(np.float64) - mean) / scale
     return np.asarray(np.clip(z, -LIMIT, LIMIT), dtype=np.float16)
 
@@ -117,26 +137,26 @@ def bag_distance(
     clusters: NDArray[np.float32],
     left_out: NDArray[np.bool_] | None = None,
 ) -> float:
-    """Mean over a slide's tiles of their cluster's distance to the nearest train cluster.
+    """Average, over a slide's tiles, their cluster's distance to the nearest train cluster.
 
     Parameters
     ----------
     z : (c, d) standardised cluster means of the slide.
     sizes : (c,) tiles in each.
     clusters : (M, d) float32 standardised train clusters.
-    left_out : (M,) train clusters that don't count.
+    left_out : (M,) train clusters to ignore.
 
     Returns
     -------
     float
-        Root mean square over the features, so in units of one feature's sd.
+        Root mean square over the features, in units of one feature's sd.
 
     Notes
     -----
-    The nearest neighbour's distance finds what is new in feature space without a model of the
+    The nearest-neighbour distance detects out-of-distribution features without a model of their
     density: Sun et al. 2022, https://proceedings.mlr.press/v162/sun22d.html. One matrix product
-    finds the neighbours in a sixteenth of the time of FAISS's exact search, and their distances
-    are then taken as differences, since those of near neighbours would cancel.
+    finds the neighbours in a sixteenth of the time of FAISS's exact search. Distances are then
+    computed from differences, since the product cancels for near neighbours.
     """
     wide = z.astype(np.float32)
     gap = np.einsum("md,md->m", clusters, clusters) - 2 * (wide @ clusters.T)
@@ -147,7 +167,7 @@ def bag_distance(
 
 
 def p_value(score: float | None, calibration: Array) -> float | None:
-    """Conformal p-value: the share of cal patients at least as far away, the slide counted in.
+    """Return the conformal p-value: the share of cal patients and the slide at least as far away.
 
     If slide and cal patients are exchangeable, P(p <= a) <= a for every a (Vovk et al. 2005,
     Algorithmic Learning in a Random World; Bates et al. 2023, doi:10.1214/22-AOS2244). The
@@ -161,20 +181,20 @@ def p_value(score: float | None, calibration: Array) -> float | None:
 ARRAYS = [field.name for field in fields(TrainingReference) if field.name != "about"]
 
 
-def save(found: TrainingReference, path: str | Path) -> None:
+def save(reference: TrainingReference, path: str | Path) -> None:
     """Write as safetensors, all or nothing."""
-    tensors = {name: np.ascontiguousarray(getattr(found, name)) for name in ARRAYS}
+    tensors = {name: np.ascontiguousarray(getattr(reference, name)) for name in ARRAYS}
     with atomic(path) as partial:
-        save_file(tensors, partial, {"about": json.dumps(found.about, sort_keys=True)})
+        save_file(tensors, partial, {"about": json.dumps(reference.about, sort_keys=True)})
 
 
 def load(path: str | Path) -> TrainingReference:
-    """Read what `save` wrote.
+    """Read a file that `save` wrote.
 
     Raises
     ------
     StageError
-        The file is missing or is another one.
+        The file is missing, or is not such a file.
     """
     try:
         with safe_open(path, "numpy") as file:

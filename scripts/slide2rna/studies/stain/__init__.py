@@ -1,1 +1,1 @@
-"""Stain study: predictions from tiles that are stained, scanned or compressed otherwise."""
+"""Stain study: predictions from tiles that are stained, scanned or compressed differently."""

@@ -1,7 +1,7 @@
-"""What staining, scanning and compression do to a tile, one thing at a time and by how much.
+"""Perturbations of a tile by staining, scanning and compression, one at a time.
 
 The kinds are those of GeneVAR's counterfactuals (colour, contrast, sharpness), with the two dyes
-apart; the strengths are about what differs between laboratories and scanners.
+separate; the strengths are roughly the differences between laboratories and scanners.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Tile = NDArray[np.uint8]
 DYES = {"hematoxylin": 0, "eosin": 1}
 # Optical density of skimage's stain vectors: it divides by the log of its smallest value.
 DENSITY = -np.log(1e-6)
-# By kind, the strengths; 1 (a factor), 0 (hue, sharpness) and 100 (JPEG) would change nothing.
+# Strengths by kind; 1 (a factor), 0 (hue, sharpness) and 100 (JPEG) would change nothing.
 STRENGTHS: dict[str, tuple[float, ...]] = {
     "contrast": (0.7, 1.3),
     "brightness": (0.85, 1.15),
@@ -43,7 +43,7 @@ UNITS = {
 
 
 def perturb(tile: Tile, kind: str, strength: float) -> Tile:
-    """A tile (h, w, 3) changed in one way.
+    """Change a tile (h, w, 3) in one way.
 
     Parameters
     ----------
@@ -55,52 +55,52 @@ def perturb(tile: Tile, kind: str, strength: float) -> Tile:
     return _KINDS[kind](tile, strength)
 
 
-def dye(tile: Tile, which: int, factor: float) -> Tile:
-    """The tile with one dye's density times `factor`: 0 hematoxylin, 1 eosin.
+def dye(tile: Tile, channel: int, factor: float) -> Tile:
+    """Multiply one dye's density in the tile by `factor`; channel 0 is hematoxylin, 1 eosin.
 
     Densities are those of colour deconvolution (Ruifrok and Johnston 2001, skimage's rgb2hed).
-    Only the difference is added, so that what the three stains don't explain stays, and a factor
-    of 1 changes nothing: rgb2hed and back isn't the identity, since negative densities are lost.
+    Only the difference is added, so that the residual of the three stains stays, and a factor of 1
+    changes nothing: rgb2hed and back isn't the identity, since negative densities are lost.
     """
     light = tile / 255.0
-    change = (factor - 1) * rgb2hed(light)[..., which, None] * rgb_from_hed[which]
-    return _bytes(light * np.exp(-DENSITY * change))
+    change = (factor - 1) * rgb2hed(light)[..., channel, None] * rgb_from_hed[channel]
+    return _to_bytes(light * np.exp(-DENSITY * change))
 
 
-def _hue(tile: Tile, turns: float) -> Tile:
-    # Chroma turned at its luma (YIQ): a tenth of HSV's time, and no jumps between its sectors.
+def _rotate_hue(tile: Tile, turns: float) -> Tile:
+    # Rotation of the chroma in YIQ: a tenth of HSV's time, and no jumps between its sectors.
     sine, cosine = np.sin(2 * np.pi * turns), np.cos(2 * np.pi * turns)
     yiq = rgb2yiq(tile)
     yiq[..., 1:] = yiq[..., 1:] @ np.array([[cosine, sine], [-sine, cosine]])
-    return _bytes(yiq2rgb(yiq))
+    return _to_bytes(yiq2rgb(yiq))
 
 
-def _sharpness(tile: Tile, strength: float) -> Tile:
+def _change_sharpness(tile: Tile, strength: float) -> Tile:
     kernel: ImageFilter.Filter = ImageFilter.GaussianBlur(-strength)
     if strength > 0:
         kernel = ImageFilter.UnsharpMask(radius=2, percent=round(100 * strength), threshold=0)
     return np.asarray(Image.fromarray(tile).filter(kernel))
 
 
-def _jpeg(tile: Tile, quality: float) -> Tile:
+def _compress_jpeg(tile: Tile, quality: float) -> Tile:
     buffer = io.BytesIO()
     Image.fromarray(tile).save(buffer, "JPEG", quality=int(quality))
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
-def _enhanced(enhancer: Callable[[Image.Image], ImageEnhance._Enhance]) -> Callable[..., Tile]:
+def _enhancement(enhancer: Callable[[Image.Image], ImageEnhance._Enhance]) -> Callable[..., Tile]:
     return lambda tile, factor: np.asarray(enhancer(Image.fromarray(tile)).enhance(factor))
 
 
-def _bytes(light: NDArray[np.floating]) -> Tile:
+def _to_bytes(light: NDArray[np.floating]) -> Tile:
     return np.asarray(np.clip(np.round(light * 255), 0, 255), dtype=np.uint8)
 
 
 _KINDS: dict[str, Callable[[Tile, float], Tile]] = {
-    "contrast": _enhanced(ImageEnhance.Contrast),
-    "brightness": _enhanced(ImageEnhance.Brightness),
-    "saturation": _enhanced(ImageEnhance.Color),
-    "hue": _hue,
-    "sharpness": _sharpness,
-    "jpeg": _jpeg,
+    "contrast": _enhancement(ImageEnhance.Contrast),
+    "brightness": _enhancement(ImageEnhance.Brightness),
+    "saturation": _enhancement(ImageEnhance.Color),
+    "hue": _rotate_hue,
+    "sharpness": _change_sharpness,
+    "jpeg": _compress_jpeg,
 }

@@ -1,22 +1,21 @@
-"""Tables of the stain report: per change of the tiles, per slide, and per gene."""
+"""Tables of the stain study: per change of the tiles, per slide, and per gene."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from slide2rna.core import files, seeds
-from slide2rna.core.types import Array
+from slide2rna.core.types import Array, Row
 from slide2rna.evaluation.metrics import bootstrap
 from slide2rna.studies.stain import stain
-from slide2rna.studies.stain.stain import CHANGES, HALF, NONE
+from slide2rna.studies.stain.stain import CHANGES, HALF_TILES, UNCHANGED
 
 RESAMPLES = 1000
-# What a mean can be, if not just 0 or more: a basic bootstrap interval may reach beyond.
+# Ranges of means that are not just >= 0: a basic bootstrap interval may exceed them.
 LIMITS = {"minus_null": (-np.inf, np.inf), "share_over": (0, 1), "flagged": (0, 1)}
 SLIDES = pl.Schema(
     {"fold": pl.Int64, "slide_id": pl.String, "unit": pl.String, "kind": pl.String}
@@ -32,12 +31,12 @@ def write(
     inputs: stain.StainInputs, setup: stain.EncodingSetup, run: str, out: Path, alpha: float
 ) -> None:
     """Perturb the chosen slides and write slides.parquet, genes.parquet and stain.parquet."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     sums: Array = np.zeros(0)
     genes: list[str] = []
-    for fold, of_slide, shifts in stain.stain_rows(inputs, setup):
-        rows += of_slide
-        genes = fold.law.genes
+    for fold, slide_rows, shifts in stain.stain_rows(inputs, setup):
+        rows += slide_rows
+        genes = fold.training.genes
         sums = sums if sums.size else np.zeros((3, *shifts.shape))
         sums += [np.nan_to_num(shifts), np.nan_to_num(np.abs(shifts)), np.isfinite(shifts)]
     slides = pl.DataFrame(rows, schema=SLIDES)
@@ -53,11 +52,11 @@ def write(
 
 
 def gene_table(genes: Sequence[str], sums: Array) -> pl.DataFrame:
-    """A row per change and gene: mean shift and mean absolute shift over slides, in train sd.
+    """Average shift and absolute shift over slides, in train sd; a row per change and gene.
 
     Parameters
     ----------
-    sums : (3, changes, G) sums over the slides of shift, of its size, and of slides that count.
+    sums : (3, changes, G) sums over the slides of shift and absolute shift, and slide counts.
     """
     count = np.maximum(sums[2], 1)
     parts = [
@@ -78,40 +77,41 @@ def gene_table(genes: Sequence[str], sums: Array) -> pl.DataFrame:
 
 
 def summary(slides: pl.DataFrame, n_genes: int, alpha: float, seed: int) -> pl.DataFrame:
-    """A row per change, with intervals over patients; half the tiles is the null.
+    """Summarise each change in a row, with intervals over patients; half the tiles is the null.
 
-    moved is the mean over genes and slides of the shift's size in units of the train sd;
-    minus_null what it exceeds that of half the tiles by, on the same slides; of_spread its ratio
-    to the sd between the predictions of the test slides, in folds of one test slide that of the
-    others, null if no fold has two; share_over the share of genes that move by more than half a
-    train sd; flagged the share of slides whose bag then has p <= alpha, by the cal patients where
+    moved is the mean over genes and slides of the absolute shift in units of the train sd;
+    minus_null is its excess over half the tiles on the same slides; of_spread is its ratio to the
+    sd between the predictions of the test slides (folds of one test slide take the sd of the other
+    folds; null if no fold has two); share_over is the share of genes that move by more than half a
+    train sd; flagged is the share of slides whose bag then has p <= alpha, by the cal patients if
     every fold has enough for such a p, else by the train patients.
     """
-    base = slides.filter(pl.col("kind") == NONE)
+    base = slides.filter(pl.col("kind") == UNCHANGED)
     counts = bootstrap.patient_counts(
         seeds.rng_for(seed, "stain-bootstrap"), base["unit"].to_list(), RESAMPLES
     )
-    # By what can be reached, not by what was: the smallest p seen depends on the slides' luck.
-    least = 1 / (1 + int(slides["n_cal"].to_numpy().min()))
-    by = "bag_p" if least <= alpha else "bag_p_train"
+    # The smallest possible p, not the smallest observed p, which depends on chance.
+    smallest_p = 1 / (1 + int(slides["n_cal"].to_numpy().min()))
+    p_column = "bag_p" if smallest_p <= alpha else "bag_p_train"
     spread, note = _spread(base)
-    of_null = _column(slides, (HALF, None), "moved")
+    null_moved = _column(slides, (HALF_TILES, None), "moved")
     rows = []
-    for change in [(NONE, None), *CHANGES]:
+    for change in [(UNCHANGED, None), *CHANGES]:
         moved = _column(slides, change, "moved")
         columns = {
             "moved": moved,
-            "minus_null": moved - of_null,
+            "minus_null": moved - null_moved,
             "of_spread": moved / spread,
             "share_over": _column(slides, change, "share_over"),
-            "flagged": (_column(slides, change, by) <= alpha).astype(float),
+            "flagged": (_column(slides, change, p_column) <= alpha).astype(float),
             "bag_distance": _column(slides, change, "bag_distance"),
         }
-        row: dict[str, Any] = {"kind": change[0], "strength": change[1]}
+        row: Row = {"kind": change[0], "strength": change[1]}
         for name, values in columns.items():
             resampled = bootstrap.bootstrap_mean(counts, values)
-            least, most = LIMITS.get(name, (0, np.inf))
-            low, high = (float(np.clip(end, least, most)) for end in bootstrap.interval(resampled))
+            lowest, highest = LIMITS.get(name, (0, np.inf))
+            ends = bootstrap.interval(resampled)
+            low, high = (float(np.clip(end, lowest, highest)) for end in ends)
             row |= {name: float(resampled[0]), f"{name}_low": low, f"{name}_high": high}
         rows.append(row)
     n_patients = slides["unit"].n_unique()
@@ -119,7 +119,7 @@ def summary(slides: pl.DataFrame, n_genes: int, alpha: float, seed: int) -> pl.D
     return table.with_columns(
         pl.col("^of_spread.*$").fill_nan(None),
         pl.lit(note).alias("note"),
-        pl.lit(by).alias("flagged_by"),
+        pl.lit(p_column).alias("flagged_by"),
         pl.lit(base["stored_off"].max(), dtype=pl.Float64).alias("stored_off"),
         pl.lit(base["stored_off"].is_not_null().sum(), dtype=pl.Int64).alias("n_whole"),
         pl.lit(base.height, dtype=pl.Int64).alias("n_slides"),
@@ -129,14 +129,14 @@ def summary(slides: pl.DataFrame, n_genes: int, alpha: float, seed: int) -> pl.D
 
 
 def _spread(base: pl.DataFrame) -> tuple[Array, str]:
-    """Per slide the sd between its fold's predictions, and what is to be said of it."""
-    of_folds = base.unique("fold").sort("fold")["spread"]
-    known = of_folds.drop_nulls()
-    if not len(known):
+    """Return the sd between its fold's predictions per slide, and a note for the table."""
+    by_fold = base.unique("fold").sort("fold")["spread"]
+    present = by_fold.drop_nulls()
+    if not len(present):
         return np.full(base.height, np.nan), ONE_SLIDE
-    missing = len(of_folds) - len(known)
-    note = f"{missing} of {len(of_folds)} folds have one test slide; theirs is the others' mean sd"
-    spread = base.sort("fold", "slide_id")["spread"].fill_null(float(known.to_numpy().mean()))
+    missing = len(by_fold) - len(present)
+    note = f"{missing} of {len(by_fold)} folds have one test slide; theirs is the others' mean sd"
+    spread = base.sort("fold", "slide_id")["spread"].fill_null(float(present.to_numpy().mean()))
     return spread.to_numpy(), note if missing else ""
 
 

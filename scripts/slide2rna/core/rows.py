@@ -1,0 +1,82 @@
+"""Rows of tables that cross rooms, by column; a test holds them equal to the tables' schemas."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class SlideRow(TypedDict):
+    """A row of slides.parquet."""
+
+    slide_id: str
+    patient_id: str
+    sample_id: str
+    unit: str
+    site: str | None
+    path: str | None
+    url: str | None
+    md5: str | None
+    size: int | None
+    mpp: float | None
+    area: str | None
+    split: str | None
+
+
+class CheckedSlideRow(SlideRow):
+    """A row of a shard's slides/shard-<i>.parquet: the slide, and whether its file is right."""
+
+    status: str
+    reason: str | None
+
+
+class TilesRow(TypedDict):
+    """A row of a shard's tiles/shard-<i>.parquet; what comes after reason is None if it failed."""
+
+    slide_id: str
+    status: str
+    reason: str | None
+    mpp: float | None
+    mpp_source: str | None
+    mpp_note: str | None
+    power: float | None
+    vendor: str | None
+    width_px: int | None
+    height_px: int | None
+    n_candidates: int | None
+    n_tissue: int | None
+    n_tiles: int | None
+
+
+class FeaturesRow(TypedDict):
+    """A row of a shard's features/<encoder>/shard-<i>.parquet; counts are None if it failed."""
+
+    slide_id: str
+    status: str
+    reason: str | None
+    n_tiles: int | None
+    n_rejected: int | None
+    dim: int | None
+
+
+class FailedSlide(TypedDict):
+    """A slide that a stage gave up."""
+
+    slide: str
+    stage: str
+    reason: str
+
+
+class SummaryRow(TypedDict, total=False):
+    """A row of evaluation/<run>/summary.parquet; a key that is missing is null in the table."""
+
+    protocol: str
+    model: str
+    gene_set: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n_patients: int
+    n_samples: int
+    n_genes: int
+    note: str | None
