@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import docstrings
+import rooms
 import yaml
+from mermaid import flowchart, reduced
 from slide2rna import __main__ as app
 from slide2rna.cohort import sheet
 from slide2rna.core import cli, config, log
@@ -27,7 +29,7 @@ from slide2rna.core.files import write_text
 
 REPO = Path(__file__).resolve().parents[1]
 FOLDER = REPO / "docs" / "reference"
-GRAPH = ("<!-- rule graph: written by docs/build_reference.py -->", "<!-- end of rule graph -->")
+ARCHITECTURE = REPO / "docs" / "explanation" / "architecture.md"
 WIDTH = "92"
 # Steps that Snakemake calls, in the order of the flow; what people call is listed before them.
 STAGES = (
@@ -36,7 +38,7 @@ STAGES = (
     *("sample_variants", "distil", "samplers", "leak_audit", "external", "package", "export"),
     "report",
 )
-# What may be imported and is kept stable: module and names.
+# Public and stable: module and names.
 API = {
     "core.config": "load validate for_cohort defaults",
     "cohort.sheet": "read_sheet",
@@ -45,10 +47,10 @@ API = {
     "slides.tiles": "tile_slide Tiling",
     "features.registry": "Encoder load",
     "features.encode": "extract read_tile",
-    "features.feature_file": "Features read write attributes_of",
+    "features.feature_file": "Features read write read_attributes",
     "features.clusters": "cluster",
-    "pathways.build": "build",
-    "pathways.membership": "load Pathways",
+    "pathways.build": "build_pathways",
+    "pathways.membership": "read_pathways Pathways",
     "models.checkpoint": "load_model",
     "sampling.draw": "noise draw point",
     "evaluation.uncertainty.conformal": "order attainable interval",
@@ -76,6 +78,10 @@ line on stderr says what to mend; 130 Ctrl-C."""
 ABOUT_TABLES = """\
 Under `results/<cohort>/`, and at the end in the folders that `slide2rna predict` and `maps` fill.
 Tables are Parquet unless the name says otherwise; braces stand for several columns."""
+ABOUT_MODULES = """\
+Every module of `scripts/slide2rna`, room by room in the order of
+[the architecture](../explanation/architecture.md), and the modules that each script calls.
+"""
 ABOUT_API = """\
 What can be imported from `slide2rna`, with `scripts/` on the path or after `pip install -e .`.
 Everything else may change without a word. Expression is log2(FPKM-UQ + 1) everywhere."""
@@ -83,18 +89,36 @@ Everything else may change without a word. Expression is log2(FPKM-UQ + 1) every
 
 def pages() -> dict[Path, str]:
     """Every generated page with its text."""
-    made = {
+    readme = REPO / "README.md"
+    graph = flowchart(reduced(rule_edges()))
+    text = inserted(readme.read_text(encoding="utf-8"), "rule graph", graph)
+    return reference_pages() | drawn_pages() | {readme: text}
+
+
+def reference_pages() -> dict[Path, str]:
+    """The pages of docs/reference."""
+    texts = {
         "config.md": config_page(),
         "sheet.md": sheet_page(),
         "commands.md": commands_page(),
         "tables.md": tables_page(),
         "api.md": api_page(),
+        "modules.md": _head("Modules", "docstrings and imports", ABOUT_MODULES) + rooms.listing(),
     }
-    found = {FOLDER / name: f"{text.rstrip()}\n" for name, text in made.items()}
-    readme = REPO / "README.md"
-    head, rest = readme.read_text(encoding="utf-8").split(GRAPH[0])
-    graph = f"\n```mermaid\n{mermaid(reduced(rule_edges()))}\n```\n"
-    return found | {readme: head + GRAPH[0] + graph + GRAPH[1] + rest.split(GRAPH[1])[1]}
+    return {FOLDER / name: f"{text.rstrip()}\n" for name, text in texts.items()}
+
+
+def drawn_pages() -> dict[Path, str]:
+    """The page on the architecture, with the rooms as they are."""
+    page = inserted(ARCHITECTURE.read_text(encoding="utf-8"), "table of rooms", rooms.table())
+    return {ARCHITECTURE: inserted(page, "picture of rooms", rooms.picture())}
+
+
+def inserted(page: str, name: str, text: str) -> str:
+    """A page with `text` between the two comments that name it."""
+    start, end = f"<!-- {name}: written by docs/build_reference.py -->", f"<!-- end of {name} -->"
+    head, rest = page.split(start)
+    return head + start + text + end + rest.split(end)[1]
 
 
 def _head(title: str, source: str, about: str) -> str:
@@ -121,10 +145,10 @@ def _resolved(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """A field with what it refers to; its own keys come first."""
     if "$ref" not in field:
         return field
-    found: Any = schema
+    target: Any = schema
     for part in field["$ref"].removeprefix("#/").split("/"):
-        found = found[part]
-    return found | {key: value for key, value in field.items() if key != "$ref"}
+        target = target[part]
+    return target | {key: value for key, value in field.items() if key != "$ref"}
 
 
 def _keys(title: str, fields: dict[str, Any], schema: dict[str, Any]) -> str:
@@ -206,25 +230,25 @@ def _block(text: str) -> str:
 
 
 def _help(program: str, main: Callable[[Sequence[str]], None]) -> str:
-    said, before, width = io.StringIO(), sys.argv[0], os.environ.get("COLUMNS")
+    output, before, width = io.StringIO(), sys.argv[0], os.environ.get("COLUMNS")
     sys.argv[0], os.environ["COLUMNS"] = program, WIDTH
     try:
-        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
             main(["--help"])
     finally:
         sys.argv[0] = before
         os.environ.pop("COLUMNS")
         if width is not None:
             os.environ["COLUMNS"] = width
-    return said.getvalue()
+    return output.getvalue()
 
 
 def tables_page() -> str:
     """The tables under results/<cohort>/, column by column."""
     parts = [_head("Tables", "docs/reference/tables.yaml", ABOUT_TABLES)]
-    told = yaml.safe_load((FOLDER / "tables.yaml").read_text(encoding="utf-8"))
-    parts += ["## Shared columns\n", f"{told['shared']['about']}\n"]
-    for table in [told["shared"], *told["tables"], *told["elsewhere"]]:
+    described = yaml.safe_load((FOLDER / "tables.yaml").read_text(encoding="utf-8"))
+    parts += ["## Shared columns\n", f"{described['shared']['about']}\n"]
+    for table in [described["shared"], *described["tables"], *described["elsewhere"]]:
         if "path" in table:
             parts += [f"## {table['path'].replace('<', '&lt;').replace('>', '&gt;')}\n"]
             parts += [f"{table['about']}\n"]
@@ -246,34 +270,11 @@ def rule_edges() -> set[tuple[str, str]]:
     """Which rule needs which, as Snakemake plans the default target of the shipped config."""
     command = [sys.executable, "-m", "snakemake", "--rulegraph", "mermaid-js", "--quiet", "all"]
     settings = ["--nolock", "--forceall", "--config", "results=results", "--", "all"]
-    said = subprocess.run(
+    printed = subprocess.run(
         [*command, *settings], cwd=REPO, capture_output=True, text=True, check=True
     ).stdout
-    names = dict(re.findall(r"(id\d+)\[(\w+)\]", said))
-    return {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", said)}
-
-
-def reduced(edges: set[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Without the edges that a longer way implies: the transitive reduction, sorted by the flow."""
-
-    def reach(start: str, skip: tuple[str, str]) -> set[str]:
-        seen, todo = set[str](), [start]
-        while todo:
-            here = todo.pop()
-            for edge in edges - {skip}:
-                if edge[0] == here and edge[1] not in seen:
-                    seen.add(edge[1])
-                    todo.append(edge[1])
-        return seen
-
-    kept = [edge for edge in edges if edge[1] not in reach(edge[0], edge)]
-    depth = {name: len(reach(name, ("", ""))) for edge in edges for name in edge}
-    return sorted(kept, key=lambda edge: (-depth[edge[0]], edge))
-
-
-def mermaid(edges: list[tuple[str, str]]) -> str:
-    """The graph as Mermaid draws it, from left to right."""
-    return "\n".join(["flowchart LR", *(f"    {a} --> {b}" for a, b in edges)])
+    names = dict(re.findall(r"(id\d+)\[(\w+)\]", printed))
+    return {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", printed)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -36,7 +36,7 @@ def _definition(node: Definition, owner: str, level: str) -> str:
     parts.append(markdown(ast.get_docstring(node) or ""))
     if isinstance(node, ast.ClassDef):
         methods = [inner for inner in node.body if isinstance(inner, ast.FunctionDef)]
-        # What has no docstring is told by its class.
+        # Methods without a docstring are described by their class.
         parts += [
             _definition(inner, node.name, f"{level}#")
             for inner in methods
@@ -59,13 +59,13 @@ def _signature(node: Definition) -> str:
     line = f"def {node.name}({ast.unparse(node.args)}){back}"
     if len(line) <= 96:
         return line
-    given = node.args
-    plain = [*given.posonlyargs, *given.args]
-    defaults = [None] * (len(plain) - len(given.defaults)) + list(given.defaults)
+    signature = node.args
+    plain = [*signature.posonlyargs, *signature.args]
+    defaults = [None] * (len(plain) - len(signature.defaults)) + list(signature.defaults)
     arguments = [_argument(a, d) for a, d in zip(plain, defaults, strict=True)]
-    if given.kwonlyargs:
+    if signature.kwonlyargs:
         arguments += ["*"]
-        pairs = zip(given.kwonlyargs, given.kw_defaults, strict=True)
+        pairs = zip(signature.kwonlyargs, signature.kw_defaults, strict=True)
         arguments += [_argument(a, d) for a, d in pairs]
     return "\n".join([f"def {node.name}(", *(f"    {a}," for a in arguments), f"){back}"])
 

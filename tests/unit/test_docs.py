@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-import runpy
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
+import build_reference
 import docstrings
 import pytest
+import rooms
 import yaml
+from slide2rna import __main__ as app
 from slide2rna import __version__
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -73,30 +74,64 @@ def test_every_page_is_in_the_contents(repo: Path) -> None:
     assert kinds == {"tutorial", "how-to", "reference", "explanation"}
 
 
-@pytest.fixture(scope="module")
-def reference(repo: Path) -> dict[str, Any]:
-    return runpy.run_path(str(repo / "docs" / "build_reference.py"))
+# Modules that a recipe writes, and scripts of the published code.
+ELSEWHERE = {"features.ours", "models.meanpool", "make_tables.py", "train.py"}
 
 
-def test_the_reference_is_what_the_generator_writes(
-    repo: Path, reference: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_module_that_a_page_names_is_there(repo: Path) -> None:
+    """Dotted names below slide2rna, and paths of Python files in code."""
+    package = repo / "scripts" / "slide2rna"
+    there = rooms.modules(package).keys() | ELSEWHERE
+    wrong, checked = [], 0
+    for page in tracked(
+        repo, "README.md", "CONTRIBUTING.md", "docs/*.md", "scripts/slide2rna/pages/templates/*"
+    ):
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(r"\bslide2rna\.([a-z_][\w.]*\w)", text):
+            checked += 1
+            # The last part may be a function or a class of the module.
+            if not {name, name.rpartition(".")[0]} & there:
+                wrong.append(f"{page.name}: slide2rna.{name}")
+        for path in re.findall(r"`([\w./-]+\.py)`", text):
+            checked += 1
+            places = (repo / path, repo / "scripts" / path, package / path)
+            dotted = path.removeprefix("scripts/slide2rna/").removesuffix(".py").replace("/", ".")
+            if not any(place.is_file() for place in places) and not {path, dotted} & ELSEWHERE:
+                wrong.append(f"{page.name}: {path}")
+    assert not wrong
+    assert checked >= 60
+
+
+def test_the_changelog_says_where_each_module_is(repo: Path) -> None:
+    """The table of the modules of 9510e7e: every place, and every name that it gives, is there."""
+    text = (
+        (repo / "CHANGELOG.md").read_text(encoding="utf-8").split("## Modules before the rooms")[1]
+    )
+    rows = re.findall(r"^\| (\S+) \| (\S+) \| ?(.*?) ?\|$", text, re.M)[1:]
+    assert len(rows) > 180
+    package = repo / "scripts" / "slide2rna"
+    for old, now, changed in rows:
+        folder = repo if now.startswith("docs/") else package
+        assert (folder / f"{now}.py").is_file(), old
+        for change in filter(None, changed.split(", ")):
+            place, _, name = change.partition(" → ")[2].rpartition(".")
+            moved = (package / f"{name}.py").is_file()
+            source = package / f"{name if moved else place or now}.py"
+            last = change.partition(" → ")[0] if moved else name
+            assert re.search(rf"^(def|class) {last}\b", source.read_text(), re.M), (old, change)
+
+
+def test_the_reference_is_what_the_generator_writes(repo: Path) -> None:
     """The README's graph, which needs Snakemake, has a test of its own."""
-    made = {name: reference[f"{name}_page"]() for name in ("config", "sheet", "commands")}
-    made |= {name: reference[f"{name}_page"]() for name in ("tables", "api")}
-    stale = [
-        name
-        for name, text in made.items()
-        if (repo / f"docs/reference/{name}.md").read_text() != f"{text.rstrip()}\n"
-    ]
+    pages = build_reference.reference_pages() | build_reference.drawn_pages()
+    stale = [path.name for path, text in pages.items() if path.read_text("utf-8") != text]
     assert not stale, "run python docs/build_reference.py"
+    assert len(pages) == 7
 
 
-def test_every_step_is_in_the_reference(repo: Path, reference: dict[str, Any]) -> None:
-    from slide2rna import __main__ as app
-
+def test_every_step_is_in_the_reference(repo: Path) -> None:
     there = {path.stem for path in (repo / "scripts").glob("*.py")}
-    assert there <= {*reference["STAGES"], *app.NAMES}
+    assert there <= {*build_reference.STAGES, *app.NAMES}
 
 
 def schema_of(target: str) -> list[str]:
