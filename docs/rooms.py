@@ -101,8 +101,7 @@ def table(package: Path = PACKAGE) -> str:
         if name in COMING:
             rows.append(f"| {name} | to come | {COMING[name]} |")
             continue
-        about = ast.get_docstring(ast.parse(paths[name].read_text(encoding="utf-8"))) or ""
-        folder = name.replace(".", "/")
+        folder, about = name.replace(".", "/"), first_line(paths[name])
         rows.append(f"| [{folder}](../../scripts/slide2rna/{folder}) | {sizes[name]} | {about} |")
     return "\n" + "\n".join(rows) + "\n"
 

@@ -71,9 +71,9 @@ def test_no_room_has_too_many_modules() -> None:
 def test_the_init_of_a_room_is_one_docstring() -> None:
     for path in rooms.PACKAGE.rglob("__init__.py"):
         if path.parent != rooms.PACKAGE:
-            body = ast.parse(path.read_text(encoding="utf-8")).body
-            assert len(body) == 1, path
-            assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            assert len(tree.body) == 1, path
+            assert ast.get_docstring(tree), path
 
 
 def test_libraries_do_not_import_the_command_line() -> None:

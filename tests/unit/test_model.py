@@ -130,8 +130,8 @@ def test_equals_oracle(case: str, changes: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
-# In float32, matrix kernels of different processors differ by up to 1.3e-5.
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 5e-5)])
+# In float32, matrix kernels of processors differ: 1.2e-5 was measured in the worst case.
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-5)])
 @pytest.mark.parametrize("case", ["ragged", "one-gene", "crowded", "no-background", "one-set"])
 def test_gradients_equal_oracle(
     case: str, dtype: torch.dtype, tolerance: float, recompute: bool
