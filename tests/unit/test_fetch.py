@@ -278,8 +278,12 @@ def test_control_c_ends_at_once_and_keeps_what_came(
 
     def interrupted(session: client.Client, url: str, path: Path, *rest: object) -> None:
         if path != dest:
+            # What the server has sent may still be on its way: wait for bytes on disk.
+            partial = resumable.partial_of(dest)
             deadline = time.monotonic() + 60
-            while server.sent < SIZE // 2 and time.monotonic() < deadline:
+            while time.monotonic() < deadline:
+                if partial.exists() and partial.stat().st_size >= SIZE // 4:
+                    break
                 time.sleep(0.01)
             raise KeyboardInterrupt
         real(session, url, path, *rest)  # type: ignore[arg-type]
@@ -288,7 +292,7 @@ def test_control_c_ends_at_once_and_keeps_what_came(
     jobs = [resumable.Download(url, path, MD5, SIZE) for path in (dest.with_name("b"), dest)]
     with pytest.raises(KeyboardInterrupt):
         batch.fetch_all(jobs, replace(FAST, timeout_s=60))
-    assert SIZE // 2 <= partial_size(dest) < SIZE
+    assert SIZE // 4 <= partial_size(dest) < SIZE
 
 
 def test_killed_twice_and_right_in_the_end(repo: Path, server: FaultServer, dest: Path) -> None:
