@@ -1,4 +1,4 @@
-"""Generate a cohort with a known truth: `demo` (painted slides) or `law` (features alone)."""
+"""Generate a cohort with a known truth: `demo` (painted slides), `law` or `law2` (features)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slide2rna.core import cli
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("--kind", choices=["demo", "law"], required=True)
+    parser.add_argument("--kind", choices=["demo", "law", "law2"], required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder to fill")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes that paint")

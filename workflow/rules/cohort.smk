@@ -7,7 +7,7 @@ manifest (outside the results, and no output: Snakemake would delete it) and sta
 
 
 rule generate:
-    """Draws the demo's slides, or the features of the law cohort, and their expression."""
+    """Draws the demo's slides, or the features of a law's cohort, and their expression."""
     output:
         f"{RESULTS}/{{cohort}}/source/done.json",
     log:

@@ -57,8 +57,8 @@ def freeze_cohort(
     name
         The cohort's name.
     source
-        The cohort's block of the configuration. `gdc` first freezes its manifest; `demo` and
-        `law` read the sample sheet that their generator wrote to `out`/source.
+        The cohort's block of the configuration. `gdc` first freezes its manifest; `demo`, `law`
+        and `law2` read the sample sheet that their generator wrote to `out`/source.
     folds
         Section `folds`.
     seed
@@ -90,7 +90,7 @@ def freeze_cohort(
         section_caveat = HER2ST_CAVEAT if one_patient else CAVEAT
         origin = source["path"]
     else:
-        if source["source"] in ("demo", "law"):
+        if source["source"] in ("demo", "law", "law2"):
             generated = {"sheet": str(out / "source" / "sheet.tsv")}
             source = source | generated | {"expression": str(out / "source" / "expression.parquet")}
         slides, expression, flow = _read_sheet_cohort(source, out, needs_slides)

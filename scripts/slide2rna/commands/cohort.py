@@ -92,7 +92,8 @@ def _from_config(args: argparse.Namespace) -> FreezeArguments:
         raise ConfigError(path, f"there is no cohort '{args.cohort}'", f"it has {cohorts}")
     source = settings["cohorts"][args.cohort]
     out = args.out or f"{settings['results']}/{args.cohort}"
-    if source["source"] in ("demo", "law") and not (Path(out) / "source" / "sheet.tsv").is_file():
+    is_generated = source["source"] in ("demo", "law", "law2")
+    if is_generated and not (Path(out) / "source" / "sheet.tsv").is_file():
         cause = f"cohort {args.cohort} is generated, and that hasn't been done in {out}"
         raise ConfigError(path, cause, f"run snakemake --cores 2 {args.cohort}")
     merged = config.for_cohort(settings, args.cohort)

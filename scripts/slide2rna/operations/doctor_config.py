@@ -120,7 +120,7 @@ def _server_purposes(settings: config.Settings | None) -> dict[str, str]:
             if "collection" in cohort:
                 purposes[cohort["pathdb"]] = f"slides of {name}"
         features = config.for_cohort(settings, name)["features"]
-        local = cohort["source"] == "law" or features["weights"] is not None
+        local = cohort["source"] in ("law", "law2") or features["weights"] is not None
         if features["encoder"] not in ("lite0", "color", "files") and not local:
             purposes[HUB] = f"weights of {features['encoder']}"
     return purposes

@@ -1,6 +1,6 @@
-"""Simulated cohorts: `demo` with painted slides, `law` with features alone.
+"""Simulated cohorts: `demo` with painted slides, `law` and `law2` with features alone.
 
-Both consist of a sample sheet and an expression table like a user's, so that the ordinary stages
+Each consists of a sample sheet and an expression table like a user's, so that the ordinary stages
 run on them, and of the truth, so that tests can state what is attainable.
 """
 
@@ -21,6 +21,7 @@ from slide2rna import STEP_VERSIONS
 from slide2rna.core import files, process, seeds
 from slide2rna.core.log import progress
 from slide2rna.features import feature_file
+from slide2rna.simulate import law2_cohort
 from slide2rna.simulate.ground_truth import CLASSES, Floats, Law, load_law
 from slide2rna.simulate.paint import Plan, paint
 from slide2rna.slides import aperio_writer
@@ -53,16 +54,20 @@ def make(kind: str, out: str | Path, seed: int, workers: int = 1) -> None:
     Parameters
     ----------
     kind
-        `demo` or `law`.
+        `demo`, `law` or `law2`.
     out
         Folder for sheet.tsv, expression.parquet, truth.parquet, and slides/ or features/. Slides
-        that exist aren't painted again. done.json comes last.
+        that exist aren't painted again. done.json comes last. `law2` also has truth_genes.parquet.
     seed
         The run's seed; the law has a separate seed.
     workers
         Number of processes; the result doesn't depend on it.
     """
-    out, law = Path(out), load_law()
+    out = Path(out)
+    if kind == "law2":
+        law2_cohort.make(out, seed)
+        return
+    law = load_law()
     (out / "done.json").unlink(missing_ok=True)
     rng = seeds.rng_for(seed, kind, "patients")
     pi, sites = law.patients(PATIENTS[kind], rng)

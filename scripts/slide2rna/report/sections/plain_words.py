@@ -157,7 +157,7 @@ def _calibration(row: Row, coverage_claimed: bool) -> str:
 
 
 def _limits(cohort: dict[str, Any], counts: RunCounts) -> str:
-    if cohort.get("source") in ("demo", "law"):
+    if cohort.get("source") in ("demo", "law", "law2"):
         return (
             "This cohort was made by a computer to try the program: nothing here is a finding "
             "about people."
