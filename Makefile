@@ -2,13 +2,15 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= 2
 HER2ST ?= ../shared/data/her2st
+DATA ?= ../shared/data/tcga_hif
+COHORTS ?=
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 # A stray PYTHONPATH or user site must not reach into the environment.
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH
 
-.PHONY: setup demo demo-full test lint bench real law soak clean
+.PHONY: setup demo demo-full test lint bench real real-tcga law law2 soak clean
 setup: .venv/.ready
 
 # uv installs the hash-pinned packages in seconds; pip does the same, slower, where uv can't.
@@ -52,10 +54,21 @@ real: setup
 	  --config "cohorts={her2st: {source: her2st, path: $(HER2ST)}}" -- her2st
 	python -m pytest -s tests/real
 
+# 1,692 real patients of three cancers, as a vector per slide: by patient, with sites held out, each lung
+# cancer on the other, and immune signatures. DATA is any folder of the same layout; COHORTS=luad,lusc takes some of it.
+real-tcga: setup
+	python benchmarks/real_tcga.py $(DATA) --cohorts "$(COHORTS)" --cores $(CORES)
+
 # 400 simulated patients under a known law: where statistical claims are tested.
 law: setup
 	snakemake --cores $(CORES) --configfile tests/config/law.yaml -- law
 	python -m pytest -s tests/law
+
+# 480 simulated patients under a second law, whose modules ask more of a model than the mean of a
+# slide's tiles: benchmarks/law2.py prints each module beside what is attainable.
+law2: setup
+	snakemake --cores $(CORES) --configfile tests/config/law2.yaml -- law2
+	python benchmarks/law2.py results/law2
 
 # The real engines: kills at any moment, full disks, environments of conda, Slurm (as root, where its
 # packages are or can be installed), every key of the configuration, ten slides more. Two processes, as

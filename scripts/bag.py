@@ -14,19 +14,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--manifests", type=Path, nargs="+", required=True, help="its shards")
     parser.add_argument("--out", type=Path, required=True, help="bags/ENCODER.safetensors")
     parser.add_argument("--settings", default="{}", help="section bags as JSON")
+    parser.add_argument("--feature-settings", default="{}", help="section features as JSON")
     parser.add_argument("--max-failed", type=int, default=0, help="slides that may have failed")
     cli.add_machine(parser, threads=2)
     args = parser.parse_args(argv)
     settings = config.parse_settings("bags", args.settings)
+    feature_settings = config.parse_settings("features", args.feature_settings)
     cli.set_threads(args.threads)
 
-    from slide2rna.features import clusters
+    from slide2rna.features import clusters, provided
 
+    provided.check_level(feature_settings)
     bags = clusters.cluster_slides(
         args.features,
         args.manifests,
         args.out,
         settings,
+        feature_settings,
         args.max_failed,
         args.seed,
         args.threads,

@@ -1,7 +1,8 @@
 """Encode the tiles of a shard's slides, or check features that were made elsewhere.
 
 Encoder `files` takes <slide_id>.h5 from features.path (datasets features and coords, as TRIDENT,
-CLAM and STAMP write them) and needs no tiles.
+CLAM and STAMP write them) and needs no tiles. With level `slide` it takes one vector a slide, from
+such files or from a table with a row per slide.
 """
 
 from __future__ import annotations
@@ -30,12 +31,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.set_threads(args.threads)
 
     from slide2rna.core import devices
-    from slide2rna.features import extract, registry
+    from slide2rna.features import extract, provided, registry
+
+    provided.check_level(settings)
 
     if settings["encoder"] == "files":
         if settings["path"] is None:
             raise ConfigError("features.path", "not given", "name the folder of <slide_id>.h5")
-        extract.check_provided_features(args.shard, Path(settings["path"]), args.out, args.manifest)
+        source = Path(settings["path"])
+        provided.check_provided_features(
+            args.shard, source, args.out, args.manifest, settings["level"]
+        )
         return
     if args.tiles is None or args.tiles_manifest is None:
         raise ConfigError("--tiles", "missing", "only encoder files works without tiles")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from slide2rna.core import cli, config
 from slide2rna.core.errors import StageError
@@ -30,6 +31,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         out="folder of the model",
     )
     parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument(
+        "--partner",
+        type=Path,
+        action="append",
+        default=[],
+        help="results folder of another cohort that joins the fit of the flow's mean; repeatable",
+    )
     parser.add_argument("--name", default="flow", help="flow, or a network of section baselines")
     parser.add_argument("--model", default="{}", help="section model, or the network's, as JSON")
     parser.add_argument("--settings", default="{}", help="section train, as JSON")
@@ -52,7 +60,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = devices.choose_device(args.device)
     fit.fit_fold(
         task.TrainingInputs(
-            args.bags, args.expression, args.splits, args.slides, args.pathways, args.fold
+            args.bags,
+            args.expression,
+            args.splits,
+            args.slides,
+            args.pathways,
+            args.fold,
+            tuple(args.partner),
         ),
         args.out,
         settings,

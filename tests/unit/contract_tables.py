@@ -136,6 +136,7 @@ def _search(path: Path) -> None:
         {
             "model": name,
             "fold": fold,
+            "step": "network",
             "configuration": configuration,
             "settings": json.dumps({"learning_rate": [1e-3, 3e-4][configuration]}),
             "epochs": 100 + 10 * configuration,

@@ -18,7 +18,7 @@ from fetching import get
 from provoked import TROUBLES, trouble
 from slide2rna.commands import convert, predict
 from slide2rna.core import config, devices
-from slide2rna.features import clusters, extract, lite0, lite0_weights, registry
+from slide2rna.features import clusters, extract, lite0, lite0_weights, provided, registry
 from slide2rna.maps import map_slide, targets, windows
 from slide2rna.models import checkpoint
 from slide2rna.package import predictor
@@ -96,7 +96,14 @@ def too_many_failed_slides() -> None:
     table.write_parquet("shard-0.parquet")
     settings = config.defaults("bags")
     clusters.cluster_slides(
-        Path("features"), [Path("shard-0.parquet")], Path("b"), settings, 0, 1, 1
+        Path("features"),
+        [Path("shard-0.parquet")],
+        Path("b"),
+        settings,
+        config.defaults("features"),
+        0,
+        1,
+        1,
     )
 
 
@@ -105,7 +112,7 @@ def own_features(write: Callable[[h5py.File], None]) -> None:
     with h5py.File("mine/A.h5", "w") as file:
         write(file)
     slides = shard(Path("s.parquet"), {"A": None})
-    extract.check_provided_features(slides, Path("mine"), Path("out"), Path("m.parquet"))
+    provided.check_provided_features(slides, Path("mine"), Path("out"), Path("m.parquet"))
 
 
 @trouble
@@ -116,7 +123,7 @@ def features_without_coordinates() -> None:
 @trouble
 def features_are_not_there() -> None:
     slides = shard(Path("s.parquet"), {"A": None})
-    extract.check_provided_features(slides, Path("mine"), Path("out"), Path("m.parquet"))
+    provided.check_provided_features(slides, Path("mine"), Path("out"), Path("m.parquet"))
 
 
 @trouble
@@ -153,7 +160,7 @@ def features_of_two_kinds() -> None:
             file["features"], file["coords"] = np.ones((5, 8)), np.ones((5, 2), int)
             file.attrs["encoder"] = encoder
     slides = shard(Path("s.parquet"), {"A": None, "B": None})
-    extract.check_provided_features(slides, Path("mine"), Path("out"), Path("m.parquet"))
+    provided.check_provided_features(slides, Path("mine"), Path("out"), Path("m.parquet"))
 
 
 @trouble
@@ -163,7 +170,7 @@ def features_of_two_encoders() -> None:
         with h5py.File(f"mine/{name}.h5", "w") as file:
             file["features"], file["coords"] = np.ones((5, length)), np.ones((5, 2), int)
     slides = shard(Path("s.parquet"), {"A": None, "B": None})
-    extract.check_provided_features(slides, Path("mine"), Path("out"), Path("m.parquet"))
+    provided.check_provided_features(slides, Path("mine"), Path("out"), Path("m.parquet"))
 
 
 @trouble
@@ -286,7 +293,8 @@ def predicted_from_file(model: dict[str, object]) -> None:
     with h5py.File("A.h5", "w") as file:
         file["features"], file["coords"] = np.ones((5, 8)), np.ones((5, 2), int)
         file.attrs["encoder"] = "uni"
-    encode_slide.encode_slide(Path("A.h5"), SimpleNamespace(**model), None, 1)  # type: ignore[arg-type]
+    tiled = SimpleNamespace(level="tile", **model)
+    encode_slide.encode_slide(Path("A.h5"), tiled, None, 1)  # type: ignore[arg-type]
 
 
 @trouble

@@ -100,7 +100,14 @@ def run(path: Path, max_failed: int = 0, seed: int = 1, threads: int = 1, k: int
     manifests = sorted(path.glob("shard-*.parquet"))
     out = path.parent / "bags.safetensors"
     return clusters.cluster_slides(
-        path, manifests, out, config.defaults("bags", k=k), max_failed, seed, threads
+        path,
+        manifests,
+        out,
+        config.defaults("bags", k=k),
+        config.defaults("features"),
+        max_failed,
+        seed,
+        threads,
     )
 
 

@@ -99,16 +99,17 @@ def test_ridge_finds_the_signal_and_permuted_does_not(fold: folds.Fold) -> None:
 def test_ridge_picks_the_penalty_with_the_least_val_error(fold: folds.Fold) -> None:
     """By a loop over penalties and scikit-learn's ridge."""
     train, val = fold.train, fold.val
-    x, y = bag_mean(train), train.slide_truth()
+    mean_of = bag_mean(train)
+    x, y = mean_of(train), train.slide_truth()
     mean, sd = x.mean(0), x.std(0)
     varies = train.truth.std(0) > 0
     found = {}
     for penalty in PENALTIES:
         fitted = SklearnRidge(alpha=penalty * len(x)).fit((x - mean) / sd, y)
-        off = val.average(fitted.predict((bag_mean(val) - mean) / sd)) - val.truth
+        off = val.average(fitted.predict((mean_of(val) - mean) / sd)) - val.truth
         found[penalty] = ((off[:, varies] / train.truth.std(0)[varies]) ** 2).mean()
         if found[penalty] == min(found.values()):
-            best, expected = penalty, fitted.predict((bag_mean(fold.test) - mean) / sd)
+            best, expected = penalty, fitted.predict((mean_of(fold.test) - mean) / sd)
     fitted = registry.fit("ridge", train, val, 1, fold.number)
     assert fitted.note == f"penalty {best:.3g} per train slide"
     np.testing.assert_allclose(fitted.predict(fold.test), expected, atol=1e-5)

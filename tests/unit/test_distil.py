@@ -21,7 +21,8 @@ from slide2rna.models import checkpoint
 from slide2rna.pathways import membership
 from slide2rna.sampling import draw, fold_draws
 from slide2rna.studies.samplers import student as samplers_student
-from slide2rna.training import fit, task
+from slide2rna.training import task
+from slide2rna.training.build import build as build_network
 from training_cohort import CPU, cohort
 
 torch.set_num_threads(1)
@@ -48,7 +49,7 @@ def build(cohort: flow_cohort.FlowCohort, folder: Path, scale: float) -> Path:
         )
     sets = membership.read_pathways(cohort.inputs.pathways, genes)
     settings = flow_cohort.settings()
-    model = fit.build(task.FoldTask(*parts, genes, sets, 0, 1), settings)
+    model, _ = build_network(task.FoldTask(*parts, genes, sets, 0, 1), settings)
     assert isinstance(model, RNAFM)
     torch.manual_seed(3)
     with torch.no_grad():

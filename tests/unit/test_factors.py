@@ -11,9 +11,9 @@ from slide2rna.core import config
 from slide2rna.flow import solvers
 from slide2rna.flow.path import Path
 from slide2rna.flow.velocity import RNAFM
+from slide2rna.models.ridge import per_sample
 from slide2rna.sampling import draw
-from slide2rna.training import fit, ridge_start
-from slide2rna.training.ridge_start import per_sample
+from slide2rna.training import factors, fit
 from test_model import CASES, build, pathways
 
 
@@ -41,17 +41,15 @@ def test_likelihood_equals_scipy() -> None:
     loadings = truth(rng, 12, 3)
     rows = rng.normal(size=(5, 12))
     expected = stats.multivariate_normal(np.zeros(12), correlation(loadings)).logpdf(rows) / 12
-    assert np.allclose(ridge_start.log_likelihood(rows, loadings), expected, rtol=1e-10)
-    alone = ridge_start.log_likelihood(rows, np.zeros((12, 0)))
+    assert np.allclose(factors.log_likelihood(rows, loadings), expected, rtol=1e-10)
+    alone = factors.log_likelihood(rows, np.zeros((12, 0)))
     assert np.allclose(alone, stats.norm.logpdf(rows).mean(axis=1))
 
 
 def test_val_finds_the_factors_and_their_correlation() -> None:
     rng = np.random.default_rng(1)
     known = truth(rng)
-    found, scores = ridge_start.fit_factors(
-        residuals(rng, known, 250), residuals(rng, known, 40), 32
-    )
+    found, scores = factors.fit_factors(residuals(rng, known, 250), residuals(rng, known, 40), 32)
     assert found.shape[1] == 4
     assert scores[4] == max(scores.values()) > scores[0] + 0.1
     above = np.triu_indices(300, 1)
@@ -63,7 +61,7 @@ def test_val_finds_the_factors_and_their_correlation() -> None:
 def test_no_factor_where_there_is_none() -> None:
     rng = np.random.default_rng(2)
     train, val = rng.normal(size=(60, 300)), rng.normal(size=(30, 300))
-    found, _ = ridge_start.fit_factors(train, val, 32)
+    found, _ = factors.fit_factors(train, val, 32)
     assert found.shape == (300, 0)
 
 
@@ -71,9 +69,9 @@ def test_no_factor_where_there_is_none() -> None:
 def test_few_slides_and_a_constant_gene(rows: int) -> None:
     train = np.random.default_rng(3).normal(size=(rows, 20))
     train[:, 3] = 0
-    found, _ = ridge_start.fit_factors(train, train[:1], 8)
+    found, _ = factors.fit_factors(train, train[:1], 8)
     assert np.isfinite(found).all()
-    assert np.square(found).sum(axis=1).max(initial=0) <= 1 - ridge_start.MIN_UNIQUENESS + 1e-9
+    assert np.square(found).sum(axis=1).max(initial=0) <= 1 - factors.MIN_UNIQUENESS + 1e-9
     assert not found[3].any()
 
 

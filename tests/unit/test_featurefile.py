@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from slide2rna.core import files
 from slide2rna.core.errors import SlideError, StageError
-from slide2rna.features import extract, feature_file
+from slide2rna.features import feature_file, provided
 
 N, DIM = 6, 4
 GRID = np.array([[0, 0], [512, 0], [1024, 0], [0, 512], [512, 512], [1536, 1024]])
@@ -174,7 +174,9 @@ def test_what_is_no_tile_features_file(tmp_path: Path) -> None:
     patient = stamp(tmp_path / "p.h5", feat_type="patient")
     with h5py.File(patient, "a") as file:
         del file["coords"]
-    with pytest.raises(SlideError, match=r"p\.h5: features of a whole patient.*tile features"):
+    with pytest.raises(
+        SlideError, match=r"p\.h5: features of a whole patient.*features of each tile"
+    ):
         feature_file.read(patient)
     slide = trident(tmp_path / "s.h5", features=np.ones(768))
     with pytest.raises(SlideError, match="one vector, not one per tile"):
@@ -214,7 +216,7 @@ def test_a_cohort_knows_who_made_its_features(tmp_path: Path) -> None:
     stamp(source / "b.h5")
     clam(source / "c.h5")  # says nothing, and is believed
     table = shard(tmp_path / "shard.parquet", "abc")
-    found = extract.check_provided_features(table, source, out, out / "shard-0.parquet")
+    found = provided.check_provided_features(table, source, out, out / "shard-0.parquet")
     assert found["status"].to_list() == ["ok"] * 3
     read = [feature_file.read(out / f"{name}.h5") for name in "abc"]
     assert [one.encoder for one in read] == ["uni", "uni", None]
@@ -223,4 +225,4 @@ def test_a_cohort_knows_who_made_its_features(tmp_path: Path) -> None:
     assert read[1].mpp == pytest.approx(256 / 224)
     trident(source / "c.h5", "uni_v2")
     with pytest.raises(StageError, match="different encoders: b is of uni, c is of uni2"):
-        extract.check_provided_features(table, source, out, out / "shard-0.parquet")
+        provided.check_provided_features(table, source, out, out / "shard-0.parquet")

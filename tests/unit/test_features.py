@@ -15,7 +15,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from slide2rna.core import config
 from slide2rna.core.errors import SlideError, StageError
-from slide2rna.features import encode, feature_file, registry
+from slide2rna.features import encode, feature_file, provided, registry
 from slide2rna.features import extract as features_extract
 from slide2rna.slides import tiles
 from slide2rna.slides.reader import open_slide
@@ -249,7 +249,7 @@ def test_own_features_in_all_layouts(tmp_path: Path) -> None:
     own(source / "b.h5", **arrays)
     table = shard(tmp_path / "s.parquet", {"a": None, "b": None})
     out = tmp_path / "out"
-    found = features_extract.check_provided_features(table, source, out, out / "shard-0.parquet")
+    found = provided.check_provided_features(table, source, out, out / "shard-0.parquet")
     assert found.select("status", "n_tiles", "dim").rows() == [("ok", 5, 3)] * 2
     for name in "ab":
         read = feature_file.read(out / f"{name}.h5")
@@ -284,11 +284,11 @@ def test_bad_own_files_fail_alone(tmp_path: Path) -> None:
     reasons = {"status": ["ok", "ok", "failed", "ok"], "reason": [None, None, "md5 differs", None]}
     table = shard(tmp_path / "s.parquet", slides, **reasons)
     out = tmp_path / "out"
-    found = features_extract.check_provided_features(table, source, out, out / "shard-0.parquet")
+    found = provided.check_provided_features(table, source, out, out / "shard-0.parquet")
     assert found["status"].to_list() == ["ok", "failed", "failed", "failed"]
     assert "no such file" in found["reason"][1]
     assert found["reason"][2] == "md5 differs"
     assert "not a readable h5" in found["reason"][3]
     own(source / "text.h5", features=np.ones((5, 4)))
     with pytest.raises(StageError, match="different length: a has 3, text has 4"):
-        features_extract.check_provided_features(table, source, out, out / "shard-0.parquet")
+        provided.check_provided_features(table, source, out, out / "shard-0.parquet")

@@ -90,7 +90,7 @@ def test_a_linear_model_gives_the_window_average_of_its_features() -> None:
     found = combine(
         [window_moments(own, FEATURES, WINDOWS, TARGETS, SETTINGS, 1, "a", 0)], WINDOWS, len(CELLS)
     )
-    weight, bias = (value.detach().numpy() for value in own.model.linear.parameters())
+    weight, bias = (value.detach().numpy() for value in own.model.mean.linear.parameters())
     row = GENES.index("ERBB2")
     z = np.array([FEATURES[tiles].mean(axis=0) @ weight[row] + bias[row] for tiles in WINDOWS])
     value = z * 0.8 + np.linspace(5, 9, len(GENES))[row]

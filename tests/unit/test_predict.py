@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import torch
 import zarr
-from slide2rna.core import files
+from slide2rna.core import config, files
 from slide2rna.core.errors import ConfigError, SlideError
 from slide2rna.data import fold_rows
 from slide2rna.features import clusters, feature_file
@@ -69,7 +69,14 @@ def test_a_bag_is_the_stages_bag(model: Predictor, tmp_path: Path) -> None:
     files.write_parquet(pl.DataFrame(table), tmp_path / "shard-0.parquet")
     settings = model.about["bags"]
     made = clusters.cluster_slides(
-        tmp_path, [tmp_path / "shard-0.parquet"], tmp_path / "b", settings, 0, 1, 1
+        tmp_path,
+        [tmp_path / "shard-0.parquet"],
+        tmp_path / "b",
+        settings,
+        config.defaults("features"),
+        0,
+        1,
+        1,
     )
     means, sizes = encode_slide.bag(feature_file.read(path).features, model, "S1")
     assert np.array_equal(means, made.means[0])

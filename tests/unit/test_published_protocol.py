@@ -82,7 +82,7 @@ def test_steps_equal_a_plain_loop(tmp_path: Path) -> None:
         first = pick(summary, model="flow", metric="pcc_step:0-clean", gene_set=gene_set)
         assert first["value"] == pick(clean, model="flow", metric="pcc", gene_set=gene_set)["value"]
     assert set(summary.filter(pl.col("metric") == "pcc")["model"]) == {
-        "flow", "constant", "site-mean", "color-ridge", "ridge", "permuted"
+        "flow", "constant", "site-mean", "color-ridge", "ridge", "ridge-lowrank", "permuted"
     }  # fmt: skip
 
 

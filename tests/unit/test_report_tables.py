@@ -198,7 +198,8 @@ def test_protocols_score_one_draw_where_there_is_one() -> None:
 def test_search_sums_what_was_spent() -> None:
     rows = [
         {
-            "model": "abmil", "fold": fold, "configuration": c, "epochs": 10 * (c + 1),
+            "model": "abmil", "fold": fold, "step": "network", "configuration": c,
+            "epochs": 10 * (c + 1),
             "settings": json.dumps({"learning_rate": 1e-4} if c else {}),
             "best_epoch": 5 + fold, "val_loss": 1.0 - 0.1 * c, "seconds": 30.0,
             "chosen": c == (fold != 2),
@@ -270,7 +271,9 @@ def test_the_verdict_says_where_training_found_nothing() -> None:
     def model(skip: str, best: int) -> dict[str, object]:
         return {"settings": {"model": {"skip": skip}}, "best_epoch": best}
 
-    (line,) = verdict.ridge_start([model("ridge", 0), model("ridge", 7)])
-    assert line.text.startswith("In 1 of 2 folds no epoch bettered the ridge start")
-    assert not verdict.ridge_start([model("ridge", 7)])
-    assert not verdict.ridge_start([model("gaussian", 0), {"settings": {"model": {"width": 3}}}])
+    (line,) = verdict.network_gain([model("ridge", 0), model("ridge", 7)])
+    assert "better on val than its start in 1 of 2 folds" in line.text
+    (line,) = verdict.network_gain([model("ridge", 0)])
+    assert (line.tone, "adds nothing beyond its start" in line.text) == ("bad", True)
+    assert verdict.network_gain([model("ridge", 7)])[0].tone == "good"
+    assert not verdict.network_gain([model("gaussian", 0), {"settings": {"model": {"width": 3}}}])

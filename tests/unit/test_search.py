@@ -136,7 +136,8 @@ def test_a_checkpoint_of_another_task_is_not_continued(
 def test_ridge_start_is_the_ridge(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:
     """A training that moves nothing leaves the closed-form ridge as the point prediction."""
     settings = flow_cohort.settings(epochs=1, learning_rate=1e-12)
-    settings["model"]["skip"] = "ridge"
+    plain = {"skip": "ridge", "rank": "full", "head": "none", "target": "zscore"}
+    settings["model"] |= plain
     model = fit.fit_fold(cohort.inputs, tmp_path, settings, 1, CPU)
     assert isinstance(model, RNAFM)
     bagged = bag_file.load(cohort.inputs.bags)

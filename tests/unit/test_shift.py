@@ -218,7 +218,7 @@ def test_train_bags_are_standardised_without_copies() -> None:
     means, sizes = rng.normal(size=(150, 20, 256)).astype(np.float32), np.ones((150, 20))
     sizes[7, 3:] = 0
     slides = [f"S{i}" for i in range(120)]
-    bagged = SimpleNamespace(means=means, sizes=sizes)
+    bagged = SimpleNamespace(means=means, sizes=sizes, scale="zscore", missing=False)
     train = SimpleNamespace(bag=np.arange(120)[::-1], slide_ids=slides)
     tracemalloc.start()
     found = distances._train_bags(bagged, train, {s: s for s in slides}, 10**6, 1, 0)

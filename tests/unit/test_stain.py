@@ -55,7 +55,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     extract.extract_shard(folder / "slides.parquet", to, to / "shard-0.parquet", made,
                  made / "shard-0.parquet", registry.ColorEncoder(), TILES, 1)  # fmt: skip
     bagged = clusters.cluster_slides(
-        made, [made / "shard-0.parquet"], folder / "bags.safetensors", BAGS, 0, 1, 1
+        made,
+        [made / "shard-0.parquet"],
+        folder / "bags.safetensors",
+        BAGS,
+        config.defaults("features"),
+        0,
+        1,
+        1,
     )
     torch.manual_seed(0)
     settings = config.defaults("baselines")["abmil"]

@@ -20,7 +20,7 @@ from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.pathways import membership
 from slide2rna.sampling import draw
-from slide2rna.training import fit, loop, objective
+from slide2rna.training import build, fit, loop, objective
 from training_cohort import CPU, cohort
 
 torch.set_num_threads(1)
@@ -172,7 +172,7 @@ def test_empty_part_is_an_error(tmp_path: Path) -> None:
 
 def test_heads_must_divide() -> None:
     with pytest.raises(ConfigError, match=r"3 heads don't divide model\.hidden 16"):
-        fit.check_heads(config.defaults("model", hidden=16, heads=3))
+        build.check_heads(config.defaults("model", hidden=16, heads=3))
 
 
 def test_cuda_without_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,7 +167,7 @@ def changes() -> Iterator[tuple[str, Config, Config]]:
         place = changed
         for name in above:
             now, place = now[name], place.setdefault(name, {})
-        if path == "ablations":
+        if path in ("ablations", "pan"):
             continue
         value = _another(path, field, now.get(last))
         assert value != now.get(last), path
@@ -179,6 +179,7 @@ def changes() -> Iterator[tuple[str, Config, Config]]:
         "ablations.<name>.group": {"no-graph": {"group": "tokens"}},
     }.items():
         yield path, SECTIONS, SECTIONS | {"ablations": config.overlay(ABLATIONS, value)}
+    yield "pan", SOURCES, SOURCES | {"pan": ["own", "published"]}
     published = copy.deepcopy(SOURCES)
     published["cohorts"]["published"]["settings"] = {"folds": {"val_share": 0.2}}
     yield "cohorts.<published>.settings.folds", SOURCES, published

@@ -23,6 +23,7 @@ rule bags:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["bags"],
         settings=settings("bags"),
+        features_as=feature_form,
         # The report checks it again.
         max_failed=untracked(
             lambda wildcards: SETTINGS[wildcards.cohort]["max_failed_slides"]
@@ -31,5 +32,6 @@ rule bags:
         seed=CONFIG["seed"],
     shell:
         "python {params.scripts}/bag.py --features {params.features:q} --manifests {input:q}"
-        " --out {output:q} --settings {params.settings:q} --max-failed {params.max_failed}"
+        " --out {output:q} --settings {params.settings:q}"
+        " --feature-settings {params.features_as:q} --max-failed {params.max_failed}"
         " --seed {params.seed} --threads {threads} 2> {log:q}"

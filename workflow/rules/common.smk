@@ -42,12 +42,13 @@ except UserError as error:
 
 COHORTS = list(CONFIG["cohorts"])
 RESULTS = CONFIG["results"]
-GENERATED = [c for c in COHORTS if CONFIG["cohorts"][c]["source"] in ("demo", "law")]
+SIMULATED = ("demo", "law", "law2")
+GENERATED = [c for c in COHORTS if CONFIG["cohorts"][c]["source"] in SIMULATED]
 THROWN = [c for c in COHORTS if not CONFIG["cohorts"][c]["keep_slides"]]
 # Of the other cohorts, as a pattern: download, tiles and features are jobs of their own.
 KEPT = "|".join(re.escape(c) for c in COHORTS if c not in THROWN) or "none"
 for generated in GENERATED:
-    if CONFIG["cohorts"][generated]["source"] == "law":
+    if CONFIG["cohorts"][generated]["source"] in ("law", "law2"):
         block = CONFIG["cohorts"][generated].setdefault("settings", {})
         features = f"{RESULTS}/{generated}/source/features"
         block["features"] = block.get("features", {}) | {"path": features}
@@ -153,6 +154,13 @@ def feature_settings(wildcards):
     return features_json(
         wildcards.cohort, FEATURES[wildcards.cohort][wildcards.encoder]
     )
+
+
+def feature_form(wildcards):
+    """What the stage bags must know of the features, as JSON."""
+    own = FEATURES[wildcards.cohort][wildcards.encoder]
+    keys = ("encoder", "level", "scale")
+    return json.dumps({key: own[key] for key in keys}, sort_keys=True)
 
 
 def cohort_features(wildcards):

@@ -133,6 +133,28 @@ def of_runs(pattern, wanted):
     ]
 
 
+def partners(wildcards):
+    """The other cohorts of `pan`, whose slides join the fit of a flow's mean."""
+    run = run_of(wildcards)
+    if run.model != runs.FLOW:
+        return []
+    # An ablation may have an encoder that a partner wasn't asked for.
+    listed = configuration.partners(CONFIG, wildcards.cohort)
+    return [cohort for cohort in listed if run.encoder in FEATURES[cohort]]
+
+
+def partner_files(wildcards):
+    """What the partners are read from; their features are this run's."""
+    bags = f"bags/{run_of(wildcards).encoder}.safetensors"
+    names = (bags, "expression.parquet", "slides.parquet")
+    return [f"{RESULTS}/{c}/{name}" for c in partners(wildcards) for name in names]
+
+
+def partner_arguments(wildcards):
+    folders = [f"{RESULTS}/{cohort}" for cohort in partners(wildcards)]
+    return shlex.join(word for folder in folders for word in ("--partner", folder))
+
+
 def drawn_by(input, samplers):
     """A draws file per sampler and fold, in the folders that the rule sample_variants left."""
     return [

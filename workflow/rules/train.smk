@@ -15,6 +15,7 @@ rule train:
         slides=f"{RESULTS}/{{cohort}}/slides.parquet",
         pathways=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/pathways/{run_of(wildcards).pathways}.parquet",
         guard=f"{RESULTS}/{{cohort}}/guard.json",
+        partners=partner_files,
     output:
         weights=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.safetensors",
         model=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.json",
@@ -39,13 +40,14 @@ rule train:
         settings=untracked(train_settings),
         deciding=deciding("train", train_settings),
         search=lambda wildcards: json.dumps(run_of(wildcards).search(), sort_keys=True),
+        partners=partner_arguments,
         out=subpath(output.model, parent=True),
         seed=lambda wildcards: run_of(wildcards).seed,
         device=CONFIG["device"],
     shell:
         "python {params.scripts}/train.py --bags {input.bags:q} --expression {input.expression:q}"
         " --splits {input.splits:q} --slides {input.slides:q} --pathways {input.pathways:q}"
-        " --guard {input.guard:q} --fold {wildcards.fold} --out {params.out:q}"
+        " --guard {input.guard:q} {params.partners} --fold {wildcards.fold} --out {params.out:q}"
         " --name {params.name} --model {params.model:q} --settings {params.settings:q}"
         " --search {params.search:q} --seed {params.seed}"
         " --device {params.device} --threads {threads} 2> {log:q}"

@@ -145,6 +145,7 @@ def validate(config: dict[str, Any], where: str = "config.yaml") -> dict[str, An
             if "default" in field:
                 cohort.setdefault(key, copy.deepcopy(field["default"]))
     _check_external(full, where)
+    _check_pan(full, where)
     return full
 
 
@@ -153,12 +154,13 @@ def result_settings(section: str, settings: Settings) -> Settings:
 
     Examples
     --------
-    >>> deciding("features", {"encoder": "uni", "weights": "uni.bin", "path": None, "batch": 64})
+    >>> result_settings("features", {"encoder": "uni", "weights": "uni.bin", "batch": 64})
     {'encoder': 'uni', 'weights': 'uni.bin'}
     """
     idle = set(RESULT_NEUTRAL.get(section, ()))
     if section == "features":
-        idle.add("weights" if settings["encoder"] == "files" else "path")
+        # The stage bags reads the scale; only features from files have a level.
+        idle |= {"scale"} | ({"weights"} if settings["encoder"] == "files" else {"path", "level"})
     return {key: value for key, value in settings.items() if key not in idle}
 
 
@@ -245,6 +247,29 @@ def _check_external(config: dict[str, Any], where: str) -> None:
                     f"and {tested} in {pair['test']}"
                 )
                 raise ConfigError(place, cause, "give both cohorts the same")
+
+
+def partners(config: dict[str, Any], cohort: str) -> list[str]:
+    """Return the cohorts that join a cohort's fit: its own list, or `pan` if it is in that."""
+    own = config["cohorts"][cohort].get("settings", {}).get("pan")
+    listed = own or (config["pan"] if own is None and cohort in config["pan"] else [])
+    return [name for name in listed if name != cohort]
+
+
+def _check_pan(config: dict[str, Any], where: str) -> None:
+    """Check that partners exist, have the same features, and aren't tested as external."""
+    for cohort in config["cohorts"]:
+        for name in partners(config, cohort):
+            place = f"{where}: pan of {cohort}"
+            if name not in config["cohorts"]:
+                raise ConfigError(place, f"there is no cohort '{name}'", "name one of the file's")
+            own, other = (for_cohort(config, one)["features"] for one in (cohort, name))
+            if wrong := [key for key in ("encoder", "level", "scale") if own[key] != other[key]]:
+                cause = f"features.{wrong[0]} isn't that of {name}"
+                raise ConfigError(place, cause, "give both the same")
+            if {"train": cohort, "test": name} in config["external"]:
+                cause = f"{name} is external to {cohort}, whose models would have seen it"
+                raise ConfigError(place, cause, "take the pair or the partner out")
 
 
 def _check(value: Any, schema: dict[str, Any], where: str) -> None:

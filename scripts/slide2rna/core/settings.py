@@ -36,6 +36,8 @@ class FeaturesSettings(TypedDict):
     encoder: str
     weights: str | None
     path: str | None
+    level: Literal["tile", "slide"]
+    scale: Literal["zscore", "signed_log", "rank"]
     batch: int
 
 
@@ -69,6 +71,9 @@ class ModelSettings(TypedDict):
     cluster_layers: int
     cluster_weights: bool
     skip: Literal["ridge", "gaussian", "none"]
+    rank: Literal["low", "full"]
+    head: Literal["pooled", "none"]
+    target: Literal["auto", "zscore", "normal_scores"]
     factors: int
     condition_dropout: float
 

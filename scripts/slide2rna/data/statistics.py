@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from slide2rna.core.errors import StageError
+from slide2rna.core.types import Array
+from slide2rna.features.bag_file import Bags
+from slide2rna.flow import quantile_map
+from slide2rna.flow.feature_scale import FeatureScale, FeatureScaling, Scale
 
 
 def gene_statistics(values: np.ndarray, sample_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -59,3 +64,56 @@ def feature_statistics(
         square += np.einsum("k,kd->d", weight, (means[row] - mean) ** 2)
     sd = np.sqrt(square)
     return mean, np.where(sd > 1e-6 * np.maximum(np.abs(mean), 1e-6), sd, 1.0)
+
+
+def feature_scaling(scale: str, missing: bool, clusters: int) -> FeatureScaling:
+    """Return what a network needs to know of the features' scale; {} for plain z-scores.
+
+    Parameters
+    ----------
+    scale, missing : of the bags.
+    clusters : number of train clusters.
+    """
+    if scale == "zscore" and not missing:
+        return {}
+    knots = min(clusters, quantile_map.MAX_KNOTS) if scale == "rank" else 0
+    return {"scale": scale, "missing": missing, "knots": knots}  # type: ignore[typeddict-item]
+
+
+def fit_feature_scale(scale: FeatureScale, means: Array, sizes: Array) -> None:
+    """Fit the buffers of a feature scale to the train bags, means (S, k, d) and sizes (S, k)."""
+    if scale.missing or scale.scale_kind != "zscore":
+        values = means[sizes > 0].astype(np.float64)
+        if scale.missing:
+            empty = np.isnan(values).all(axis=0)
+            median = np.nanmedian(np.where(empty, 0.0, values), axis=0)
+            values = np.where(np.isnan(values), median, values)
+            _fill(scale.feature_fill, median)
+        if scale.scale_kind == "signed_log":
+            unit = np.median(np.abs(values), axis=0)
+            unit = np.where(unit > 0, unit, np.abs(values).mean(axis=0))
+            _fill(scale.feature_unit, np.where(unit > 0, unit, 1.0))
+        if scale.scale_kind == "rank":
+            _fill(scale.feature_knots, quantile_map.quantile_knots(values))
+        means = scale.prepare(torch.from_numpy(means)).numpy()
+    mean, sd = feature_statistics(means, sizes)
+    _fill(scale.feature_mean, mean)
+    _fill(scale.feature_scale, sd)
+
+
+def _fill(buffer: torch.Tensor, values: Array) -> None:
+    buffer.copy_(torch.from_numpy(np.asarray(values)))
+
+
+def fit_scale(bagged: Bags, train: NDArray[np.int64]) -> Scale | None:
+    """Fit the features' scale and the medians of missing values on the bags of rows `train`.
+
+    None for plain z-scores, before which nothing happens.
+    """
+    sizes = bagged.sizes[train]
+    scaling = feature_scaling(bagged.scale, bagged.missing, int((sizes > 0).sum()))
+    if not scaling:
+        return None
+    scale = Scale(bagged.means.shape[2], scaling)
+    fit_feature_scale(scale, bagged.means[train], sizes)
+    return scale

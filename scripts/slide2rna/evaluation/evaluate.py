@@ -34,6 +34,7 @@ SEARCH_SCHEMA = pl.Schema(
     {
         "model": pl.String,
         "fold": pl.Int64,
+        "step": pl.String,
         "configuration": pl.Int64,
         "settings": pl.String,
         "epochs": pl.Int64,
@@ -84,7 +85,9 @@ def evaluate(
 
 
 def search_table(paths: Sequence[Path], encoder: str, pathways: str) -> pl.DataFrame:
-    """Combine the hyperparameter searches of all models; training wrote one per model and fold.
+    """Combine the searches of all models; training wrote one per model and fold.
+
+    `step` says what was searched: start, head and target (fitted before a flow), or network.
 
     Parameters
     ----------
@@ -103,4 +106,4 @@ def search_table(paths: Sequence[Path], encoder: str, pathways: str) -> pl.DataF
         if missing:
             raise StageError(path, f"no column {missing[0]}", "train this model anew")
         frames.append(table.select(list(SEARCH_SCHEMA)).cast(SEARCH_SCHEMA))
-    return pl.concat(frames).sort("model", "fold", "configuration")
+    return pl.concat(frames).sort("model", "fold", "configuration", maintain_order=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from slide2rna import STEP_VERSIONS
 from slide2rna.core.errors import StageError
 from slide2rna.core.files import atomic
 
+ScaleKind = Literal["zscore", "signed_log", "rank"]
 ARRAYS = ("means", "sizes", "color", "n_tiles")
 
 
@@ -40,6 +42,10 @@ class Bags:
         Sorted.
     encoder : str
     k : int
+    scale : str
+        Section features' scale; the values here aren't scaled yet.
+    missing : bool
+        Whether features may be missing (NaN), as in a vector per slide.
     """
 
     means: np.ndarray
@@ -49,6 +55,8 @@ class Bags:
     slide_ids: list[str]
     encoder: str
     k: int
+    scale: ScaleKind = "zscore"
+    missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,8 @@ def save(bags: Bags, path: Path, backend: str = "none") -> None:
         "encoder": bags.encoder,
         "k": str(bags.k),
         "backend": backend,
+        "scale": bags.scale,
+        "missing": str(int(bags.missing)),
         "version": str(STEP_VERSIONS["bags"]),
     }
     with atomic(path) as partial:
@@ -120,8 +130,8 @@ def load(path: str | Path) -> Bags:
         metadata = file.metadata()
         arrays = {name: file.get_tensor(name) for name in ARRAYS}
         ids, encoder = json.loads(metadata["slide_ids"]), metadata["encoder"]
-        k = int(metadata["k"])
-    return Bags(**arrays, slide_ids=ids, encoder=encoder, k=k)
+        k, scale, missing = int(metadata["k"]), metadata["scale"], metadata["missing"] == "1"
+    return Bags(**arrays, slide_ids=ids, encoder=encoder, k=k, scale=scale, missing=missing)
 
 
 def open_bags(path: str | Path) -> tuple[list[str], StoredRows, StoredRows]:

@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 
 from slide2rna.core.errors import SlideError, StageError, list_names
-from slide2rna.core.log import progress
+from slide2rna.core.log import log, progress
 from slide2rna.core.seeds import seed_for
-from slide2rna.core.settings import BagsSettings
+from slide2rna.core.settings import BagsSettings, FeaturesSettings
 from slide2rna.features.bag_file import Bags, save
 from slide2rna.features.feature_file import read
 from slide2rna.slides import failures
@@ -172,11 +172,15 @@ def cluster_slides(
     manifests: list[Path],
     out: Path,
     settings: BagsSettings,
+    feature_settings: FeaturesSettings,
     max_failed: int,
     seed: int,
     threads: int,
 ) -> Bags:
     """Cluster every slide of the feature shards and write the cohort's bags.
+
+    With one vector per slide (`features.level: slide`), it is a bag of one cluster of one tile,
+    whatever `bags.k` is.
 
     Raises
     ------
@@ -197,7 +201,8 @@ def cluster_slides(
     if table["dim"].n_unique() > 1:
         raise StageError(folder, f"features of lengths {sorted(set(table['dim']))}", "rerun it")
     faiss.omp_set_num_threads(threads)
-    k, count, dim = settings["k"], table.height, int(table["dim"][0])
+    level, count, dim = feature_settings["level"], table.height, int(table["dim"][0])
+    k = settings["k"] if level == "tile" else 1
     means = np.zeros((count, k, dim), np.float32)
     sizes = np.zeros((count, k), np.float32)
     color = np.full((count, 6), np.nan, np.float32)
@@ -205,18 +210,28 @@ def cluster_slides(
     ids = table["slide_id"].to_list()
     for i, name in enumerate(progress(ids, "bags")):
         try:
-            slide = read(folder / f"{name}.h5")
+            slide = read(folder / f"{name}.h5", level)
         except SlideError as error:  # the file was whole when its manifest was written
             raise StageError(error.where, error.cause, "run features again") from error
         if slide.features.shape[1] != dim:
             raise StageError(
                 folder / f"{name}.h5", f"not {dim} numbers a tile", "run features again"
             )
-        slide_seed = seed_for(seed, "bags", name)
-        means[i], sizes[i] = bag(slide.features, k, settings["iterations"], slide_seed)
+        if level == "slide":
+            means[i], sizes[i] = slide.features, 1
+        else:
+            slide_seed = seed_for(seed, "bags", name)
+            means[i], sizes[i] = bag(slide.features, k, settings["iterations"], slide_seed)
         n_tiles[i] = len(slide.features)
         if slide.color is not None:
             color[i] = slide.color.mean(0, dtype=np.float64)
-    bags = Bags(means, sizes, color, n_tiles, ids, folder.name, k)
+    absent = np.isnan(means)
+    if absent.any():
+        log.warning(
+            "%d values of %d features are missing in %d slides; the train median replaces them",
+            *(absent.sum(), absent.any(axis=(0, 1)).sum(), absent.any(axis=(1, 2)).sum()),
+        )
+    scale, missing = feature_settings["scale"], level == "slide"
+    bags = Bags(means, sizes, color, n_tiles, ids, folder.name, k, scale, missing)
     save(bags, out, backend())
     return bags

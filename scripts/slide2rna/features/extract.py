@@ -20,7 +20,7 @@ from slide2rna.core.rows import CheckedSlideRow, FeaturesRow
 from slide2rna.core.settings import TilesSettings
 from slide2rna.core.types import Mpp
 from slide2rna.features.encode import Meter, extract
-from slide2rna.features.feature_file import read, read_attributes, write
+from slide2rna.features.feature_file import read_attributes, write
 from slide2rna.features.registry import Encoder
 from slide2rna.slides.failures import check_vanished, has_vanished
 from slide2rna.slides.reader import open_slide
@@ -102,75 +102,25 @@ def extract_shard(
             write(target, features, attributes)
         else:
             cached.append(slide_id)
-        return _ok_row(slide_id, attributes["n_tiles"], attributes["n_rejected"], encoder.dim)
+        return ok_row(slide_id, attributes["n_tiles"], attributes["n_rejected"], encoder.dim)
 
     for row in progress(tiled.iter_rows(named=True), "features", tiled.height):
         if row["status"] != "ok":
-            rows.append(_failed_row(row["slide_id"], row["reason"]))
+            rows.append(failed_row(row["slide_id"], row["reason"]))
             continue
         try:
             rows.append(extract_slide(row["slide_id"], row["mpp"]))
         except SlideError as error:
             log.warning("%s failed: %s", row["slide_id"], error)
-            rows.append(_failed_row(row["slide_id"], error.reason))
+            rows.append(failed_row(row["slide_id"], error.reason))
             lost += [row["slide_id"]] * has_vanished(slides[row["slide_id"]])
     check_vanished(shard, lost)
     log.info("features: %s", meter.text(threads if encoder.parallel else 1))
     log.info("features: %d of %d slides were here already", len(cached), len(rows))
-    return _write_manifest(rows, manifest)
+    return write_manifest(rows, manifest)
 
 
-def check_provided_features(shard: Path, source: Path, out: Path, manifest: Path) -> pl.DataFrame:
-    """Check the user's h5 file of each slide and write it in this layout (encoder ``files``).
-
-    Raises
-    ------
-    StageError
-        The files' features differ in length, or name different encoders.
-    """
-    rows = []
-    encoders: dict[str, str] = {}
-    slides = pl.read_parquet(shard).sort("slide_id")
-    for row in progress(slides.iter_rows(named=True), "features", slides.height):
-        slide_id = row["slide_id"]
-        if row["status"] != "ok":
-            rows.append(_failed_row(slide_id, row["reason"]))
-            continue
-        try:
-            path = source / f"{slide_id}.h5"
-            features, stated = read(path), read_attributes(path)
-        except SlideError as error:
-            log.warning("%s failed: %s", slide_id, error)
-            rows.append(_failed_row(slide_id, error.reason))
-            continue
-        attributes: dict[str, Any] = {k: stated[k] for k in ("mpp", "tile_px") if k in stated}
-        if features.mpp is not None:
-            attributes["mpp"] = features.mpp
-        if features.encoder is not None:
-            attributes["made_by"] = features.encoder
-            encoders[features.encoder] = slide_id
-        version = {"encoder": "files", "version": STEP_VERSIONS["features"]}
-        write(out / f"{slide_id}.h5", features, attributes | version)
-        rows.append(_ok_row(slide_id, len(features.coords), 0, features.features.shape[1]))
-    lengths = {row["dim"]: row["slide_id"] for row in rows if row["status"] == "ok"}
-    if len(lengths) > 1:
-        raise StageError(
-            source,
-            "features of different length: "
-            + ", ".join(f"{name} has {dim}" for dim, name in sorted(lengths.items())),
-            "use one encoder for all slides",
-        )
-    if len(encoders) > 1:
-        raise StageError(
-            source,
-            "features of different encoders: "
-            + ", ".join(f"{slide} is of {name}" for name, slide in sorted(encoders.items())),
-            "use one encoder for all slides",
-        )
-    return _write_manifest(rows, manifest)
-
-
-def _ok_row(slide_id: str, n_tiles: int, n_rejected: int, dim: int) -> FeaturesRow:
+def ok_row(slide_id: str, n_tiles: int, n_rejected: int, dim: int) -> FeaturesRow:
     return {
         "slide_id": slide_id,
         "status": "ok",
@@ -181,7 +131,7 @@ def _ok_row(slide_id: str, n_tiles: int, n_rejected: int, dim: int) -> FeaturesR
     }
 
 
-def _failed_row(slide_id: str, reason: str) -> FeaturesRow:
+def failed_row(slide_id: str, reason: str) -> FeaturesRow:
     return {
         "slide_id": slide_id,
         "status": "failed",
@@ -192,7 +142,7 @@ def _failed_row(slide_id: str, reason: str) -> FeaturesRow:
     }
 
 
-def _write_manifest(rows: list[FeaturesRow], manifest: Path) -> pl.DataFrame:
+def write_manifest(rows: list[FeaturesRow], manifest: Path) -> pl.DataFrame:
     table = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
     write_parquet(table, manifest)
     return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ PX, UM = "px", "um"
 UNITS = {"px": PX, "pixel": PX, "pixels": PX, "um": UM, "µm": UM, "micron": UM, "microns": UM}
 # Names that other tools give to encoders, and the config's names.
 ALIASES = {"uni_v1": "uni", "uni_v2": "uni2", "uni2-h": "uni2", "uni2_h": "uni2"}
+LEVELS = ("tile", "slide")
 HISTORIC_PX, HISTORIC_UM = 224, 256
 BASE_MPP = 10.0  # µm per px at a nominal magnification of 1
 REMEDY = "write datasets features (n, d) and coords (n, 2), one row per tile"
@@ -79,8 +80,11 @@ def write(path: Path, features: Features, attributes: dict[str, Any]) -> None:
         partial.write_bytes(buffer.getbuffer())
 
 
-def read(path: Path) -> Features:
+def read(path: Path, level: str = "tile") -> Features:
     """Read features and check them.
+
+    With level `slide`, the file has one vector (d,) or (1, d) for the whole slide, as TITAN, PRISM,
+    CHIEF and Feather give: no `coords` are needed, and a value may be missing (NaN).
 
     Accepts the files of this program and of other tools:
 
@@ -95,17 +99,22 @@ def read(path: Path) -> Features:
     ------
     SlideError
         Not an h5 file, a dataset is missing or empty or has NaN, the counts don't match, the file
-        has one vector for a whole slide or patient, or its unit is unknown.
+        is of another level than `level`, or its unit is unknown.
     """
     if not path.is_file():
         raise SlideError(path, "no such file", "features are named <slide_id>.h5")
     try:
         with h5py.File(path, "r") as file:
             attributes = _decoded(file.attrs)
-            if attributes.get("feat_type", "tile") != "tile":
-                cause = f"features of a whole {attributes['feat_type']}, not of its tiles"
-                raise SlideError(path, cause, "give the tile features that they were made from")
+            kind = attributes.get("feat_type", level)
+            if kind != level:
+                cause = f"features of a whole {kind}" if kind != "tile" else "features of tiles"
+                remedy = f"give features of each {level}"
+                remedy += f", or set features.level: {kind}" if kind in LEVELS else ""
+                raise SlideError(path, f"{cause}, not of each {level}", remedy)
             name = next((key for key in ("features", "feats") if key in file), None)
+            if level == "slide":
+                return _slide_features(path, name and np.asarray(file[name]), attributes)
             if name is None or "coords" not in file:
                 raise SlideError(path, f"it has only {sorted(file)}", REMEDY)
             attributes = _decoded(file[name].attrs) | attributes
@@ -120,6 +129,32 @@ def read(path: Path) -> Features:
     stated = attributes.get("made_by") or attributes.get("encoder") or attributes.get("extractor")
     mpp = _tile_mpp(attributes | coords_attributes)
     return Features(features.astype(np.float32), coords, color, unit, encoder_name(stated), mpp)
+
+
+def slide_vector(where: str | Path, values: np.ndarray) -> Features:
+    """Return one vector (d,) of a whole slide as features; a value may be NaN.
+
+    Raises
+    ------
+    SlideError
+        Not one vector, not numbers, infinite, or all values are missing.
+    """
+    values = np.atleast_1d(np.squeeze(values))
+    if values.ndim != 1 or not np.issubdtype(values.dtype, np.number):
+        cause = f"shape {values.shape}, not one vector of numbers for the slide"
+        raise SlideError(where, cause, "give one vector a slide, or set features.level: tile")
+    vector = values[None].astype(np.float32)
+    if np.isinf(vector).any() or np.isnan(vector).all():
+        cause = "infinite values" if np.isinf(vector).any() else "no value at all"
+        raise SlideError(where, f"its features have {cause}", "compute them again")
+    return Features(vector, np.zeros((1, 2), np.int64), None)
+
+
+def _slide_features(path: Path, values: Any, attributes: dict[str, Any]) -> Features:
+    if values is None:
+        raise SlideError(path, "no dataset features", "write features (d,), one vector a slide")
+    stated = attributes.get("made_by") or attributes.get("encoder") or attributes.get("extractor")
+    return replace(slide_vector(path, values), encoder=encoder_name(stated))
 
 
 def _check(path: Path, features: np.ndarray, coords: np.ndarray, color: np.ndarray | None) -> None:

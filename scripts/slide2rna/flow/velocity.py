@@ -6,14 +6,19 @@ Sections 3.2 and 3.3 and appendix B of the paper. Inside, pathways are in the or
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from slide2rna.core.settings import ModelSettings
+from slide2rna.flow.cluster_encoder import ClusterEncoder
+from slide2rna.flow.conditional_mean import ConditionalMean
+from slide2rna.flow.feature_scale import FeatureScaling
 from slide2rna.flow.gene_scale import GeneScale
-from slide2rna.flow.layers import Block, ClusterTransformer, PathwayGraph, TimeEmbedder
+from slide2rna.flow.layers import Block, PathwayGraph, TimeEmbedder
 from slide2rna.flow.padded_sets import PaddedSets
 from slide2rna.flow.path import Path
 from slide2rna.flow.tokens import GeneEmbedder, GeneHeads
@@ -23,51 +28,19 @@ SD_RANGE = (0.05, 2.0)
 DECAYED = {"weight", "first", "second", "out"}
 
 
-class ClusterEncoder(nn.Module):
-    """Cluster means and sizes -> one vector per slide, the image's part of the condition.
+class FittedShape(TypedDict):
+    """Numbers of a network that its fit decides, stored in model.json.
 
-    With `weighted`, clusters are a weighted set. Log sizes are added to the attention logits, so
-    that attention over clusters equals attention over tiles that each carry their cluster's mean,
-    and pooling is weighted by size. Otherwise as published: index embedding and plain mean. In both
-    cases padding (size 0) is masked in attention and left out of the pooling.
-
-    If d isn't a multiple of `heads`, a linear layer first projects to the next multiple.
+    Attributes
+    ----------
+    head_rank, own_head_rank : components of the mean's head, and of that in the genes' own scale; 0
+        without a head.
+    gene_knots : quantiles per gene of normal scores; 0 for z-scores.
     """
 
-    def __init__(
-        self, features: int, clusters: int, hidden: int, heads: int, layers: int, weighted: bool
-    ) -> None:
-        super().__init__()
-        self.weighted = weighted
-        width = -(-features // heads) * heads if layers else features
-        self.project = nn.Linear(features, width) if width != features else None
-        self.cluster_index_emb = (
-            None if weighted else nn.Parameter(0.02 * torch.randn(clusters, width))
-        )
-        self.transformer = ClusterTransformer(width, heads, 4 * hidden, layers)
-        self.image_embedder = nn.Sequential(
-            nn.Linear(width, width), nn.SiLU(), nn.Linear(width, hidden)
-        )
-        self.register_buffer("feature_mean", torch.zeros(features))
-        self.register_buffer("feature_scale", torch.ones(features))
-        self.feature_mean: Tensor
-        self.feature_scale: Tensor
-
-    def standardise(self, means: Tensor) -> Tensor:
-        return (means - self.feature_mean) / self.feature_scale
-
-    def forward(self, means: Tensor, sizes: Tensor) -> Tensor:
-        y = self.standardise(means)
-        if self.project is not None:
-            y = self.project(y)
-        if self.cluster_index_emb is not None:
-            y = y + self.cluster_index_emb
-        present = sizes > 0
-        share = sizes if self.weighted else present.to(y.dtype)
-        share = share / share.sum(dim=1, keepdim=True)
-        mask = (share.log() if self.weighted else present)[:, None, None, :]
-        y = self.transformer(y, mask)
-        return self.image_embedder((y * share[..., None]).sum(dim=1))
+    head_rank: int
+    own_head_rank: int
+    gene_knots: int
 
 
 class RNAFM(GeneScale):
@@ -83,9 +56,16 @@ class RNAFM(GeneScale):
         Section `model` of the config.
     interpolant
         The path that the Gaussian skip assumes (train.interpolant).
+    scale
+        Arguments of `FeatureScale.register_features`; the defaults if None.
+    shape
+        Numbers that the fit decides; no head and z-scores if None.
 
     Attributes
     ----------
+    uses_network
+        False if no epoch of the flow's training was clearly better on val than the start: its
+        layers, whose output is 0 there, are then left out, and draws cost next to nothing.
     recompute
         Store no activations inside the blocks; recompute them in the backward pass.
 
@@ -99,12 +79,13 @@ class RNAFM(GeneScale):
     bounded for all t. At theta = 0 and F = 0 (the start) the draws are N(0, 1), the marginal
     distribution of the standardised training genes, and x0 + v(x0, 0) = F for the linear path.
 
-    `skip: ridge` adds a linear function of the bag's mean to F. Training initialises it with a
-    ridge (training/ridge_start.py): with a few hundred slides a network alone learns less of m(y)
-    than a ridge does.
+    `skip: ridge` adds a conditional mean to F (`ConditionalMean`). It is fitted before the flow
+    (training/start.py) and frozen, so that the flow learns only the residuals' law: with a few
+    hundred slides it alone learns less of m(y) than a ridge does. With normal scores as targets,
+    the mean's other fit, in the genes' own scale, has a share `own_weight` in it.
 
     `factors`. The published flow starts from x0 ~ N(0, I), and all co-expression of the draws must
-    be learned. Here x0 ~ N(0, C) with the correlation C of the ridge's residuals (low rank plus
+    be learned. Here x0 ~ N(0, C) with the correlation C of the mean's residuals (low rank plus
     diagonal, `color`). With S = diag(s) the Gaussian velocity transports it to N(m, S C S), so
     draws have the residuals' co-expression from the start, exactly in any number of steps. Each
     gene of x0 stays N(0, 1), x0 stays independent of x1 and y, and Eq. 10 to 14 still hold.
@@ -117,11 +98,14 @@ class RNAFM(GeneScale):
         clusters: int,
         settings: ModelSettings,
         interpolant: str = "linear",
+        scale: FeatureScaling | None = None,
+        shape: FittedShape | None = None,
     ) -> None:
         super().__init__()
         h, heads = settings["hidden"], settings["heads"]
         self.path = Path(interpolant)
         self.recompute = False
+        self.uses_network = True
         self.pathways = pathways
         layout = PaddedSets(pathways.index, pathways.n_genes)
         self.layout = layout
@@ -140,6 +124,7 @@ class RNAFM(GeneScale):
             heads,
             settings["cluster_layers"],
             settings["cluster_weights"],
+            scale,
         )
         self.null = nn.Parameter(0.02 * torch.randn(h))
         self.blocks = nn.ModuleList(
@@ -149,15 +134,22 @@ class RNAFM(GeneScale):
         self.theta: nn.Parameter | None = None
         if settings["skip"] != "none":
             self.theta = nn.Parameter(torch.zeros(pathways.n_genes))
-        self.linear: nn.Linear | None = None
+        shape = shape or {"head_rank": 0, "own_head_rank": 0, "gene_knots": 0}
+        genes, knots = pathways.n_genes, shape["gene_knots"]
+        self.mean: ConditionalMean | None = None
+        self.own_mean: ConditionalMean | None = None
         self.loadings: Tensor
+        self.own_weight: Tensor
         factors = settings["factors"] if settings["skip"] == "ridge" else 0
         self.register_buffer("loadings", torch.zeros(pathways.n_genes, factors))
         if settings["skip"] == "ridge":
-            self.linear = nn.Linear(features, pathways.n_genes)
-            nn.init.zeros_(self.linear.weight)
-            nn.init.zeros_(self.linear.bias)
-        self.register_genes(pathways.n_genes)
+            self.mean = ConditionalMean(features, clusters, genes, shape["head_rank"])
+            self.mean.requires_grad_(False)
+            if knots:
+                self.own_mean = ConditionalMean(features, clusters, genes, shape["own_head_rank"])
+                self.own_mean.requires_grad_(False)
+                self.register_buffer("own_weight", torch.zeros(()))
+        self.register_genes(genes, knots)
 
     @property
     def noise_width(self) -> int:
@@ -184,15 +176,30 @@ class RNAFM(GeneScale):
     def encode_image(self, means: Tensor, sizes: Tensor) -> Tensor:
         """Encode bags (S, K, d) and sizes (S, K), once per slide, not per draw or step.
 
-        Return (S, h), or (S, h + G) with the linear mean: h numbers for the blocks, then a mean per
+        Return (S, h), or (S, h + G) with `skip: ridge`: h numbers for the blocks, then a mean per
         gene.
         """
-        encoded = self.condition(means, sizes)
-        if self.linear is None:
+        if not self.uses_network:
+            encoded = means.new_zeros(len(means), self.null.numel())
+        else:
+            encoded = self.condition(means, sizes)
+        if self.mean is None:
             return encoded
-        share = sizes / sizes.sum(dim=1, keepdim=True)
-        mean = (self.condition.standardise(means) * share[..., None]).sum(dim=1)
-        return torch.cat([encoded, self.linear(mean)], dim=1)
+        return torch.cat([encoded, self.fitted_mean(means, sizes)], dim=1)
+
+    @torch.no_grad()
+    def fitted_mean(self, means: Tensor, sizes: Tensor) -> Tensor:
+        """Return the mean of each gene's target (S, G) that was fitted before the flow."""
+        assert self.mean is not None
+        self.mean.eval()
+        # In full precision, as it was fitted: a table of means has no place for bfloat16.
+        with torch.autocast(means.device.type, enabled=False):
+            features = self.condition.scale_features(means)
+            mean: Tensor = self.mean(features, sizes)
+            if self.own_mean is None:
+                return mean
+            z = self.own_mean.eval()(features, sizes)
+            return self.blend_means(mean, self.gene_mean + self.gene_sd * z, self.own_weight)
 
     def velocity(self, x: Tensor, t: Tensor, c_image: Tensor, guidance: float = 1.0) -> Tensor:
         """Return the velocity in standardised units, guided (Eq. 14) if `guidance` isn't 1.
@@ -216,25 +223,32 @@ class RNAFM(GeneScale):
         Tensor
             (S * D, G).
         """
-        time = self.t_embedder(t.reshape(-1))
-        h = time.shape[1]
-        tokens, background = self.gene_embedder(x)
-        if self.pathway_graph is not None:
-            tokens = self.pathway_graph(tokens)
-        modulated = self._apply_blocks(tokens, background, time + c_image[:, :h])
-        if guidance != 1:
-            null = self._apply_blocks(tokens, background, time + self.null)
-            modulated = [torch.lerp(n, m, guidance) for n, m in zip(null, modulated, strict=True)]
-        out = self.final_layer(modulated)
+        out = torch.zeros_like(x)
+        if self.uses_network:
+            out = self._network(x, t, c_image, guidance)
         if self.theta is None:
             return out
         k, gain = self.path.gaussian(t.expand(len(c_image))[:, None], self.residual_sd())
         grouped = (len(c_image), -1, x.shape[1])
         mean = out.reshape(grouped)
-        if self.linear is not None:
-            mean = mean + guidance * c_image[:, None, h:]
+        if self.mean is not None:
+            mean = mean + guidance * c_image[:, None, self.null.numel() :]
         skip = k.unsqueeze(1) * x.view(grouped) + gain.unsqueeze(1) * mean
         return skip.view(x.shape)
+
+    def _network(self, x: Tensor, t: Tensor, c_image: Tensor, guidance: float) -> Tensor:
+        """Return what the tokens say: the velocity of the published model, else a part of F."""
+        time = self.t_embedder(t.reshape(-1))
+        tokens, background = self.gene_embedder(x)
+        if self.pathway_graph is not None:
+            tokens = self.pathway_graph(tokens)
+        image = c_image[:, : self.null.numel()]
+        modulated = self._apply_blocks(tokens, background, time + image)
+        if guidance != 1:
+            null = self._apply_blocks(tokens, background, time + self.null)
+            modulated = [torch.lerp(n, m, guidance) for n, m in zip(null, modulated, strict=True)]
+        out: Tensor = self.final_layer(modulated)
+        return out
 
     def _apply_blocks(self, tokens: Tensor, background: Tensor | None, c: Tensor) -> list[Tensor]:
         for block in self.blocks:
@@ -247,9 +261,9 @@ class RNAFM(GeneScale):
     forward = velocity
 
     def null_condition(self, rows: int) -> Tensor:
-        """Return the learned null condition (rows, h) in every row; its linear mean is 0."""
+        """Return the learned null condition (rows, h) in every row; its fitted mean is 0."""
         null: Tensor = self.null
-        if self.linear is not None:
+        if self.mean is not None:
             null = F.pad(null, (0, self.pathways.n_genes))
         return null.expand(rows, -1)
 
@@ -257,6 +271,8 @@ class RNAFM(GeneScale):
         """Group parameters by treatment: `decay` (matrices), `plain` (biases, embeddings), `sd`."""
         groups: dict[str, list[nn.Parameter]] = {"decay": [], "plain": [], "sd": []}
         for name, parameter in self.named_parameters():
+            if not parameter.requires_grad:
+                continue
             kind = [part for part in name.split(".") if not part.isdigit()][-1]
             matrix = kind in DECAYED and parameter.ndim >= 2
             groups["sd" if kind == "theta" else "decay" if matrix else "plain"].append(parameter)

@@ -150,7 +150,7 @@ def points(model: RNAFM, image: Tensor, white: Tensor) -> Tensor:
     zero = torch.zeros((), dtype=x0.dtype, device=x0.device)
     field = model(pairs.repeat(len(image), 1), zero, image, 1) * model.active
     mean = field.view(len(image), len(pairs), -1).mean(dim=1)
-    return model.restore(mean / model.path.d_alpha(zero))
+    return model.restore_mean(mean / model.path.d_alpha(zero))
 
 
 def combine(

@@ -24,7 +24,10 @@ class FittedModel:
     note : details of the fit, for the table.
     predict : maps S slides of a part (of any cohort with the same genes) to (S, G) float32
         log2(x+1). It raises Unavailable where the part lacks the model's input.
+    residuals : (n, G) of the train samples, each left out of the fit: added to a prediction, they
+        are its draws. None for a model without draws.
     """
 
     note: str
     predict: Callable[[Part], NDArray[np.float32]]
+    residuals: NDArray[np.float32] | None = None

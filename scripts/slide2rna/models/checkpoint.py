@@ -20,7 +20,7 @@ from slide2rna.pathways.membership import Pathways
 
 # Memory that reading a weights file may need in addition to the network.
 PIECE_BYTES = 2**26
-FORMAT = 3
+FORMAT = 4
 
 
 def save_model(folder: str | Path, model: RNAFM | Regressor, meta: dict[str, Any]) -> None:
@@ -88,6 +88,8 @@ def load_model(
         raise WeightsError(folder, f"weights don't fit model.json ({cause})", "train it again")
     for name, value in state.items():
         _fill(value, folder / "model.safetensors", name)
+    if isinstance(model, RNAFM):
+        model.uses_network = meta.get("uses_network", True)
     return model.to(device).eval(), meta
 
 
@@ -115,8 +117,9 @@ def _fill(value: Tensor, path: Path, name: str) -> None:
 
 def _build_network(meta: dict[str, Any]) -> RNAFM | Regressor:
     genes, settings = len(meta["genes"]), meta["settings"]["model"]
+    scale = meta.get("feature_scale")
     if meta["model"] != "flow":
-        return Regressor(meta["model"], meta["features"], meta["clusters"], genes, settings)
+        return Regressor(meta["model"], meta["features"], meta["clusters"], genes, settings, scale)
     sets = meta["pathways"]
     outside = sets.get("outside")
     pathways = Pathways(
@@ -125,7 +128,15 @@ def _build_network(meta: dict[str, Any]) -> RNAFM | Regressor:
         genes,
         None if outside is None else np.array(outside, dtype=np.int64),
     )
-    return RNAFM(pathways, meta["features"], meta["clusters"], settings, meta["interpolant"])
+    return RNAFM(
+        pathways,
+        meta["features"],
+        meta["clusters"],
+        settings,
+        meta["interpolant"],
+        scale,
+        meta.get("fitted_shape"),
+    )
 
 
 def save_state(path: str | Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:

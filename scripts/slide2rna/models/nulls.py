@@ -44,7 +44,7 @@ def permuted(train: Part, val: Part, seed: int, fold: int) -> FittedModel:
     """Fit a ridge from bag means to permuted profiles."""
     rng = seeds.rng_for(seed, "permuted", fold)
     shuffled = [part.truth[rng.permutation(len(part.samples))] for part in (train, val)]
-    return fit_tuned(bag_mean, train, val, *shuffled)
+    return fit_tuned(bag_mean(train), train, val, *shuffled)
 
 
 def memoriser(train: Part, val: Part, seed: int, fold: int) -> FittedModel:

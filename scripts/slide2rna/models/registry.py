@@ -18,6 +18,7 @@ CLOSED_FORM = {
     "site-mean": "slide2rna.models.nulls:site_mean",
     "color-ridge": "slide2rna.models.nulls:color_ridge",
     "ridge": "slide2rna.models.ridge:fit",
+    "ridge-lowrank": "slide2rna.models.low_rank:fit",
     "permuted": "slide2rna.models.nulls:permuted",
     "memoriser": "slide2rna.models.nulls:memoriser",
 }
@@ -29,7 +30,8 @@ NETWORKS = {
 }
 
 # Models evaluated together with every network; only the leak audit uses the memoriser.
-BASELINES = ("constant", "site-mean", "color-ridge", "ridge", "permuted")
+BASELINES = ("constant", "site-mean", "color-ridge", "ridge", "ridge-lowrank", "permuted")
+RIDGES = ("ridge", "ridge-lowrank")
 # Those that use no morphology: a model that doesn't beat them has learned nothing.
 NULLS = ("constant", "site-mean", "color-ridge", "permuted")
 

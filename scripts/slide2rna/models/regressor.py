@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from slide2rna.core.config import Settings
+from slide2rna.flow.feature_scale import FeatureScale, FeatureScaling
 from slide2rna.flow.gene_scale import GeneScale
 from slide2rna.models import registry
 
 
-class Regressor(GeneScale):
+class Regressor(GeneScale, FeatureScale):
     """A network of `registry.NETWORKS` from standardised bags to standardised profiles.
 
     Parameters
@@ -21,26 +21,31 @@ class Regressor(GeneScale):
         d, K and G.
     settings
         The network's object of the section `baselines`.
+    scale
+        Arguments of `FeatureScale.register_features`; the defaults if None.
     """
 
     recompute = False
 
     def __init__(
-        self, name: str, features: int, clusters: int, genes: int, settings: Settings
+        self,
+        name: str,
+        features: int,
+        clusters: int,
+        genes: int,
+        settings: Settings,
+        scale: FeatureScaling | None = None,
     ) -> None:
         super().__init__()
         self.network: nn.Module = registry.load(registry.NETWORKS[name])(
             features, clusters, genes, settings
         )
-        self.register_buffer("feature_mean", torch.zeros(features))
-        self.register_buffer("feature_scale", torch.ones(features))
-        self.feature_mean: Tensor
-        self.feature_scale: Tensor
+        self.register_features(features, **(scale or {}))
         self.register_genes(genes)
 
     def forward(self, means: Tensor, sizes: Tensor) -> Tensor:
         """Map bags (B, K, d) and sizes (B, K) to z (B, G), 0 for genes without train variance."""
-        features = (means - self.feature_mean) / self.feature_scale
+        features = self.scale_features(means)
         # Standardising makes padding nonzero.
         features = features * (sizes > 0)[..., None]
         return self.network(features, sizes) * self.active

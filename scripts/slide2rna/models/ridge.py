@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from slide2rna.core.types import Array
 from slide2rna.data.patients import Part
+from slide2rna.data.statistics import fit_scale
 from slide2rna.models.base import FittedModel
 
 # In units of the number of train slides. Features are standardised, so 1e-4 hardly shrinks and 1e5
@@ -114,18 +115,37 @@ class Ridge:
 
 def fit(train: Part, val: Part, seed: int, fold: int) -> FittedModel:
     """Fit a ridge on bag means; seed and fold aren't used."""
-    return fit_tuned(bag_mean, train, val, train.truth, val.truth)
+    return fit_tuned(bag_mean(train), train, val, train.truth, val.truth)
 
 
-def bag_mean(part: Part) -> Array:
-    """Return the mean over each slide's tiles (S, d)."""
-    return mean_of_bags(part.bags.means[part.bag_rows], part.bags.sizes[part.bag_rows])
+def bag_mean(train: Part) -> Callable[[Part], Array]:
+    """Return the map of a part to the mean over each slide's tiles (S, d).
+
+    Missing values and the features' scale are fitted on the train part.
+    """
+    scale = fit_scale(train.bags, train.bag_rows)
+
+    def mean(part: Part) -> Array:
+        means = part.bags.means[part.bag_rows]
+        if scale is not None:
+            means = scale.prepare_array(means)
+        return mean_of_bags(means, part.bags.sizes[part.bag_rows])
+
+    return mean
 
 
 def mean_of_bags(means: Array, sizes: Array) -> Array:
     """Average each slide's tiles (S, d) from cluster means (S, k, d) and sizes (S, k)."""
     total = sizes.sum(axis=1, dtype=np.float64)[:, None]
     return np.einsum("skd,sk->sd", means, sizes, dtype=np.float64) / np.maximum(total, 1e-12)
+
+
+def per_sample(values: Array, sample_ids: Sequence[str]) -> Array:
+    """Average over the slides of each sample, (slides, G) to (samples, G)."""
+    names, position = np.unique(np.array(sample_ids), return_inverse=True)
+    total = np.zeros((len(names), values.shape[1]))
+    np.add.at(total, position, values)
+    return total / np.bincount(position)[:, None]
 
 
 def fit_tuned(

@@ -74,7 +74,12 @@ class Predictor:
     @property
     def n_clusters(self) -> int:
         """K, the length of a bag."""
-        return int(self.about["bags"]["k"])
+        return int(self.about["bags"]["k"]) if self.level == "tile" else 1
+
+    @property
+    def level(self) -> str:
+        """What a feature file describes: tile, or slide (one vector)."""
+        return str((self.about.get("features") or {}).get("level", "tile"))
 
     @property
     def feature_dim(self) -> int:

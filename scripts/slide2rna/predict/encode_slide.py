@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
 import polars as pl
 
 from slide2rna import STEP_VERSIONS
@@ -186,7 +187,7 @@ def encode_slide(
 
 
 def _read_features(path: Path, predictor: Predictor) -> EncodedSlide:
-    features, expected = read(path), predictor.made_by
+    features, expected = read(path, predictor.level), predictor.made_by
     if features.encoder is not None and expected is not None and features.encoder != expected:
         cause = f"its features are of {features.encoder}, the model is for {expected}"
         raise SlideError(path, cause, f"encode the slide with {expected}")
@@ -243,5 +244,7 @@ def _key(
 def bag(tile_features: Array, predictor: Predictor, name: str) -> tuple[Array, Array]:
     """Return cluster means (K, d) and sizes (K,) of a slide's tiles (n, d), padded with size 0."""
     settings = predictor.about["bags"]
+    if predictor.level == "slide":
+        return tile_features, np.ones(1, np.float32)
     seed = seed_for(predictor.about["seed"], "bags", name)
     return clusters.bag(tile_features, predictor.n_clusters, settings["iterations"], seed)

@@ -84,8 +84,8 @@ def context(run: RunTables) -> dict[str, Any]:
             summary, tables["genes"], tables["calibration"], run.cohort, counts, model
         ),
         "short_rule": plain_words.RULE,
-        "verdict": verdict.sentences(summary, tables["calibration"], model)
-        + verdict.ridge_start(run.models.values()),
+        "verdict": verdict.network_gain(run.models.values())
+        + verdict.sentences(summary, tables["calibration"], model),
         "gene_sets": sets,
         "counts": counts,
         "flow": run_facts.flow(run),

@@ -135,4 +135,4 @@ def point(
         return torch.cat([field(part, t) for part in x.split(rows or len(x))])
 
     mean, spread = solvers.posterior_mean(velocity, x0 * model.active, model.path)
-    return model.restore(mean), spread * model.gene_sd
+    return model.restore_mean(mean), spread * model.gene_sd

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,32 @@ import torch
 from slide2rna import STEP_VERSIONS, __version__
 from slide2rna.core import files
 from slide2rna.core.config import Settings
-from slide2rna.core.errors import ConfigError, StageError
+from slide2rna.core.errors import StageError
 from slide2rna.core.log import log
 from slide2rna.core.seeds import seed_for
 from slide2rna.data import fold_rows
-from slide2rna.data.statistics import feature_statistics, gene_statistics
+from slide2rna.data.statistics import feature_scaling
 from slide2rna.features import bag_file
-from slide2rna.flow.velocity import RNAFM, ClusterEncoder
+from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
-from slide2rna.models.regressor import Regressor
 from slide2rna.pathways import membership
-from slide2rna.training import loop
+from slide2rna.training import loop, partners
+from slide2rna.training.build import build
 from slide2rna.training.objective import FlowObjective, Objective, SquaredError, TensorPart
-from slide2rna.training.ridge_start import start_from_ridge
+from slide2rna.training.start import Start, search_rows
+from slide2rna.training.targets import targets
 from slide2rna.training.task import FoldTask, PartSlides, TrainingInputs
+
+SEARCH_SCHEMA = {
+    "step": pl.String,
+    "configuration": pl.Int64,
+    "settings": pl.String,
+    "epochs": pl.Int64,
+    "best_epoch": pl.Int64,
+    "val_loss": pl.Float64,
+    "seconds": pl.Float64,
+    "chosen": pl.Boolean,
+}
 
 
 def fit_fold(
@@ -74,7 +86,14 @@ def fit_fold(
             bagged.means[part_rows.bag], bagged.sizes[part_rows.bag], values, part_rows.sample_ids
         )
     sets = membership.read_pathways(inputs.pathways, genes) if settings["name"] == "flow" else None
-    task = FoldTask(parts["train"], parts["val"], genes, sets, inputs.fold, seed)
+    task = FoldTask(
+        parts["train"], parts["val"], genes, sets, inputs.fold, seed, bagged.scale, bagged.missing
+    )
+    held_out = partners.held_out_values(inputs.slides, inputs.splits, inputs.fold)
+    others = [
+        partners.load_partner(folder, inputs.bags.name, genes, bagged.means.shape[2], held_out)
+        for folder in inputs.partners
+    ]
     meta = {
         "version": __version__,
         "step_version": STEP_VERSIONS["train"],
@@ -83,7 +102,7 @@ def fit_fold(
         "encoder": bagged.encoder,
         "device": device.type,
     }
-    return fit_network(task, settings, out, device, meta, after_epoch)
+    return fit_network(task, settings, out, device, meta, after_epoch, others)
 
 
 def fit_network(
@@ -93,6 +112,7 @@ def fit_network(
     device: torch.device,
     meta: dict[str, Any],
     after_epoch: Callable[[int], None] | None = None,
+    others: Sequence[partners.Partner] = (),
 ) -> loop.Network:
     """Train every configuration, keep the one with the least val loss, and write its folder.
 
@@ -102,12 +122,14 @@ def fit_network(
     all configurations are done.
     """
     tried: list[tuple[Settings, loop.Result | None]] = []
-    best: tuple[dict[str, Any], loop.Result] | None = None
+    best: tuple[dict[str, Any], loop.Result, Start | None] | None = None
     for number, override in enumerate([{}, *settings.get("search", [])]):
         config = _apply_override(settings, override)
         torch.manual_seed(seed_for(task.seed, "init", task.fold))
-        model = build(task, config)
-        train, val = (_tensor_part(model, slides, device) for slides in (task.train, task.val))
+        model, fitted = build(task, config, others)
+        train, val = (
+            _tensor_part(model, slides, task.seed, device) for slides in (task.train, task.val)
+        )
         objective: Objective
         if isinstance(model, RNAFM):
             objective = FlowObjective(val, model.noise_width, config, task.seed, task.fold, device)
@@ -135,10 +157,10 @@ def fit_network(
             continue
         tried.append((override, result))
         if best is None or result.loss < best[1].loss:
-            best = (config, result)
+            best = (config, result, fitted)
     assert best is not None
-    config, result = best
-    _write_log(out, tried, result)
+    config, result, fitted = best
+    _write_log(out, tried, result, fitted)
     model = result.model
     clusters, features = task.train.means.shape[1:]
     facts = meta | {
@@ -149,6 +171,9 @@ def fit_network(
         "constant_genes": int((model.gene_sd == 0).sum()),
         "features": features,
         "clusters": clusters,
+        "feature_scale": feature_scaling(
+            task.scale, task.missing, int((task.train.sizes > 0).sum())
+        ),
         "fold": task.fold,
         "seed": task.seed,
         "parameters": model.parameter_count,
@@ -161,51 +186,23 @@ def fit_network(
         "best_epoch": result.progress.best_epoch,
         "epochs": result.progress.epoch,
         "val_loss": result.loss,
+        "missing_features": {
+            name: int(np.isnan(slides.means).sum())
+            for name, slides in (("train", task.train), ("val", task.val))
+        },
         **result.facts,
     }
+    if fitted is not None:
+        facts["fitted_shape"] = fitted.shape
+        facts["own_weight"] = fitted.own_weight
+        facts["uses_network"] = result.progress.best_epoch > 0
+        facts["partners"] = {
+            other.name: {"slides": len(other.slides.sample_ids), "left_out": other.left_out}
+            for other in others
+        }
     checkpoint.save_model(out, model, facts)
     shutil.rmtree(out / "checkpoint", ignore_errors=True)
     return model
-
-
-def build(task: FoldTask, settings: dict[str, Any]) -> loop.Network:
-    """Build a network with initial weights and the statistics of the train slides."""
-    means, sizes = task.train.means, task.train.sizes
-    clusters, features = means.shape[1:]
-    model: loop.Network
-    statistics: ClusterEncoder | Regressor
-    if settings["name"] == "flow":
-        assert task.sets is not None
-        check_heads(settings["model"])
-        interpolant = settings["train"]["interpolant"]
-        model = RNAFM(task.sets, features, clusters, settings["model"], interpolant)
-        statistics = model.condition
-    else:
-        model = Regressor(settings["name"], features, clusters, len(task.genes), settings["model"])
-        statistics = model
-    mean, sd = gene_statistics(task.train.values, task.train.sample_ids)
-    feature_mean, feature_scale = feature_statistics(means, sizes)
-    for buffer, value in (
-        (model.gene_mean, mean),
-        (model.gene_sd, sd),
-        (statistics.feature_mean, feature_mean),
-        (statistics.feature_scale, feature_scale),
-    ):
-        buffer.copy_(torch.from_numpy(np.asarray(value)))
-    if isinstance(model, RNAFM) and model.linear is not None:
-        start_from_ridge(model, task.train, task.val)
-    return model
-
-
-def check_heads(settings: Settings) -> None:
-    """Raise ConfigError if the attention heads don't divide the width."""
-    for key in ("heads", "graph_heads"):
-        if settings["hidden"] % settings[key]:
-            raise ConfigError(
-                f"model.{key}",
-                f"{settings[key]} heads don't divide model.hidden {settings['hidden']}",
-                "choose a divisor",
-            )
 
 
 def _task_key(task: FoldTask) -> list[Any]:
@@ -225,13 +222,18 @@ def _apply_override(settings: dict[str, Any], override: Settings) -> dict[str, A
     return config
 
 
-def _tensor_part(model: loop.Network, slides: PartSlides, device: torch.device) -> TensorPart:
-    z = model.standardise(torch.from_numpy(slides.values))
+def _tensor_part(
+    model: loop.Network, slides: PartSlides, seed: int, device: torch.device
+) -> TensorPart:
+    z = targets(model, slides, seed)
     return TensorPart(torch.from_numpy(slides.means), torch.from_numpy(slides.sizes), z).to(device)
 
 
 def _write_log(
-    out: Path, tried: Iterable[tuple[Settings, loop.Result | None]], best: loop.Result
+    out: Path,
+    tried: Iterable[tuple[Settings, loop.Result | None]],
+    best: loop.Result,
+    fitted: Start | None,
 ) -> None:
     log_rows = best.progress.log
     schema = {name: pl.Int64 if name == "epoch" else pl.Float64 for name in log_rows[0]}
@@ -241,6 +243,7 @@ def _write_log(
     files.write_text(table.write_csv(), out / "log.csv")
     rows = [
         {
+            "step": "network",
             "configuration": number,
             "settings": json.dumps(override, sort_keys=True),
             "epochs": result and result.progress.epoch,
@@ -251,4 +254,5 @@ def _write_log(
         }
         for number, (override, result) in enumerate(tried)
     ]
-    files.write_parquet(pl.DataFrame(rows, infer_schema_length=None), out / "search.parquet")
+    steps = search_rows(fitted.tried) if fitted is not None else []
+    files.write_parquet(pl.DataFrame([*steps, *rows], schema=SEARCH_SCHEMA), out / "search.parquet")

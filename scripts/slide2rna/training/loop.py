@@ -27,7 +27,8 @@ from slide2rna.core.settings import TrainSettings
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.models.regressor import Regressor
-from slide2rna.training.objective import Objective, TensorPart, optimiser
+from slide2rna.training.objective import FlowObjective, Objective, TensorPart, optimiser
+from slide2rna.training.selection import clearly_better
 
 Network = RNAFM | Regressor
 EMA_RANGE = (0.85, 0.999)
@@ -86,6 +87,7 @@ class Trainer:
         self.model = model.to(device)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.best = [p.detach().clone() for p in self.ema.parameters()]
+        self.start = [p.clone() for p in self.best]
         self.model.recompute = settings["recompute"]
         compile_model(self.model, settings["compile"], device)
         self.optimiser = optimiser(self.model, settings)
@@ -200,7 +202,24 @@ class Trainer:
     def best_model(self) -> Network:
         """Return the averaged weights of the best epoch."""
         torch._foreach_copy_(list(self.ema.parameters()), self.best)
+        started = isinstance(self.ema, RNAFM) and self.ema.mean is not None
+        if started and isinstance(self.objective, FlowObjective):
+            self._keep_start_unless_better(self.ema, self.objective)
         return self.ema
+
+    def _keep_start_unless_better(self, model: Network, objective: FlowObjective) -> None:
+        """Go back to the start, and leave the network out, unless val is clearly better."""
+        assert isinstance(model, RNAFM)
+        weights: list[Tensor] = list(model.parameters())
+        trained = objective.val_losses(model).numpy()
+        torch._foreach_copy_(weights, self.start)
+        model.uses_network = False
+        started = objective.val_losses(model).numpy()
+        if self.progress.best_epoch and clearly_better(trained, started):
+            torch._foreach_copy_(weights, self.best)
+            model.uses_network = True
+        else:
+            self.progress.best_epoch, self.progress.best_val = 0, float(started.mean())
 
 
 def train_network(
@@ -244,15 +263,20 @@ def train_network(
         if after_epoch is not None:
             after_epoch(state.epoch)
     state = trainer.progress
-    log.info("best val loss %.4f in epoch %d of %d", state.best_val, state.best_epoch, state.epoch)
     model = trainer.best_model()
+    log.info("best val loss %.4f in epoch %d of %d", state.best_val, state.best_epoch, state.epoch)
     loss, facts = trainer.objective.finish(model)
     return Result(model, loss, state, facts)
 
 
 def _digest(trainer: Trainer) -> str:
-    """Hash the data, so that a checkpoint of other data isn't resumed."""
+    """Hash the data and the initial model, whose start may come from other cohorts, too.
+
+    A checkpoint of another start or of other data isn't resumed.
+    """
     digest = hashlib.sha256()
+    for value in trainer.ema.state_dict().values():
+        digest.update(value.cpu().contiguous().numpy().tobytes())
     for part in (trainer.train, trainer.objective.part):
         for value in (part.means, part.sizes, part.z):
             digest.update(value.cpu().contiguous().numpy().tobytes())

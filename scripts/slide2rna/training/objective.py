@@ -73,7 +73,11 @@ class FlowObjective:
         return train_step_loss(model, batch, self.drop, generator)
 
     def val(self, model: RNAFM) -> float:
-        return val_loss(model, self.part, self.times, self.noise, self.dtype)
+        return float(self.val_losses(model).mean())
+
+    def val_losses(self, model: RNAFM) -> Tensor:
+        """Return the loss (N,) of each val slide."""
+        return val_losses(model, self.part, self.times, self.noise, self.dtype)
 
     def finish(self, model: RNAFM) -> tuple[float, dict[str, float]]:
         """Scale the residual sds on val.
@@ -132,13 +136,13 @@ def val_points(slides: int, width: int, pairs: int, seed: int) -> tuple[Tensor, 
 
 
 @torch.no_grad()
-def val_loss(
+def val_losses(
     model: RNAFM, part: TensorPart, times: Tensor, noise: Tensor, dtype: torch.dtype | None = None
-) -> float:
-    """Return the flow loss (Eq. 13) at stored times and noise, without condition dropout."""
+) -> Tensor:
+    """Return each slide's flow loss (Eq. 13) at stored times and noise, without dropout."""
     slides, pairs, width = noise.shape
     active = model.active
-    total = 0.0
+    losses = torch.zeros(slides, dtype=torch.float64)
     per_chunk = max(1, VAL_ROWS // pairs)
     with autocast(part.z.device, dtype):
         for start in range(0, slides, per_chunk):
@@ -149,8 +153,10 @@ def val_loss(
             x1 = part.z[chunk].repeat_interleave(pairs, dim=0)
             x_t, target = model.path.interpolate(x0, x1, t[:, None])
             velocity = model.velocity(x_t, t, image.repeat_interleave(pairs, dim=0))
-            total += path.loss(velocity, target, active).item() * len(t)
-    return total / (slides * pairs)
+            squares = (velocity.float() - target).square() * active
+            rows = (squares.sum(dim=1) / active.sum()).view(-1, pairs).mean(dim=1)
+            losses[chunk] = rows.double().cpu()
+    return losses
 
 
 def train_step_loss(

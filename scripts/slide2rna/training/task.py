@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from slide2rna.features.bag_file import ScaleKind
 from slide2rna.pathways.membership import Pathways
 
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """Files of a cohort, and the fold."""
+    """Files of a cohort, the fold, and the results folders of partner cohorts."""
 
     bags: Path
     expression: Path
@@ -20,6 +21,7 @@ class TrainingInputs:
     slides: Path
     pathways: Path
     fold: int
+    partners: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,10 @@ class PartSlides:
 
 @dataclass(frozen=True)
 class FoldTask:
-    """Training data of a network: a fold's train and val slides, genes and gene sets."""
+    """Training data of a network: a fold's train and val slides, genes and gene sets.
+
+    `scale` and `missing` are those of the bags (`bag_file.Bags`).
+    """
 
     train: PartSlides
     val: PartSlides
@@ -42,3 +47,5 @@ class FoldTask:
     sets: Pathways | None
     fold: int
     seed: int
+    scale: ScaleKind = "zscore"
+    missing: bool = False

@@ -37,13 +37,16 @@ class AveragedScores:
 
 
 def _average_crps(evaluated: Evaluated) -> dict[str, Array]:
-    """Return the CRPS (B + 1, K) of draws and of train profiles, on the evaluated model's sets."""
+    """Return the CRPS (B + 1, K) of draws and of train profiles, on the evaluated model's sets.
+
+    The draws of a closed form are its point plus the train residuals.
+    """
     if not evaluated.draw_moments:
         return {}
     samples = [len(fold.truth) for fold in evaluated.predictions]
     by_model: dict[str, list[Array]] = {
         "constant": [],
-        **{name: [] for name in evaluated.draw_moments},
+        **{name: [] for name in [*evaluated.draw_moments, *evaluated.predictions[0].residuals]},
     }
     for index, (fold, predictions) in enumerate(
         zip(evaluated.folds, evaluated.predictions, strict=True)
@@ -53,6 +56,9 @@ def _average_crps(evaluated: Evaluated) -> dict[str, Array]:
         )
         values = {name: scored[index].crps for name, scored in evaluated.draw_moments.items()}
         values["constant"] = gene_metrics.climatology_crps(fold.train.truth, predictions.truth)
+        for name, residuals in predictions.residuals.items():
+            error = predictions.truth - predictions.test[name]
+            values[name] = gene_metrics.climatology_crps(residuals, error)
         for name, gene_crps in values.items():
             by_model[name].append(bootstrap.bootstrap_mean(predictions.counts, gene_crps @ weights))
     return {

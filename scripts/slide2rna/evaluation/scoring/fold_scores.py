@@ -34,6 +34,7 @@ class FoldPredictions:
     counts : (B + 1, n) bootstrap weights.
     sites : samples that can be compared within their site.
     patient_ids : (n,) patient of each sample; empty if every sample is a patient.
+    residuals : train residuals (m, G) by name, of the models whose draws they make.
     varies, varies_within : (G,) genes that vary among the scored patients, and among those of
         `sites` within their site; computed here.
     """
@@ -47,6 +48,7 @@ class FoldPredictions:
     counts: Counts
     sites: Sites = field(default_factory=lambda: Sites.of([]))
     patient_ids: Sequence[str] = ()
+    residuals: dict[str, Array] = field(default_factory=dict)
     varies: NDArray[np.bool_] = field(init=False)
     varies_within: NDArray[np.bool_] = field(init=False)
 

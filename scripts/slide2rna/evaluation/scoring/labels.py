@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-RIDGE = "ridge"
+RIDGES = ("ridge", "ridge-lowrank")
 # Models without morphology: a model that doesn't beat these has learned nothing from the slides.
 NULLS = ("site-mean", "color-ridge", "permuted", "constant")
 REPEAT = ".seed-"
@@ -16,6 +16,8 @@ DESCRIPTIONS = {
     "sequoia": "a transformer of linear cost over tile clusters (SEQUOIA; Pizurica et al. 2024)",
     "abmil": "the mean of tile clusters weighted by gated attention (Ilse et al. 2018)",
     "ridge": "a ridge on the mean of the slide's tiles",
+    "ridge-lowrank": "a ridge from the mean of the slide's tiles to the main components of the "
+    "train profiles; its draws add the residuals of train samples",
     "site-mean": "the mean of the patient's site, which ignores the image",
     "color-ridge": "a ridge on six colour numbers of the slide",
     "permuted": "the ridge, trained on permuted profiles",
@@ -30,7 +32,7 @@ def model_kind(model: str, main: str) -> str:
         return "main"
     if model in NULLS:
         return "null"
-    return "ridge" if model == RIDGE else "network"
+    return "ridge" if model in RIDGES else "network"
 
 
 def ordered_models(summary: pl.DataFrame, main: str) -> list[str]:

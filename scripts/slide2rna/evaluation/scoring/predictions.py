@@ -121,7 +121,12 @@ def predict_folds(
         eligible = ~gene_metrics.is_flat(fold.train.truth)
         test: dict[str, Array] = {}
         sets: dict[str, NDArray[np.bool_]] = {}
-        for name, val_slides, test_slides in _model_points(run, index, seed, threads, out):
+        residuals: dict[str, Array] = {}
+        for name, val_slides, test_slides, left_out in _model_points(
+            run, index, seed, threads, out
+        ):
+            if left_out is not None:
+                residuals[name] = left_out
             val = fold.val.average(val_slides)
             test[name] = np.asarray(fold.test.average(test_slides), dtype=np.float32)
             add_to_pooled(out.pooled, name, "point", run.cohort_mean, test_slides, fold.test)
@@ -142,7 +147,16 @@ def predict_folds(
         sites = Sites.of(fold.test.sample_sites())
         out.fold_predictions.append(
             FoldPredictions(
-                fold.test.truth, test, {}, sets, eligible, mean, counts, sites, patient_ids
+                fold.test.truth,
+                test,
+                {},
+                sets,
+                eligible,
+                mean,
+                counts,
+                sites,
+                patient_ids,
+                residuals,
             )
         )
     # A model that is unavailable in one fold is dropped from all: its mean would cover fewer folds.
@@ -151,22 +165,23 @@ def predict_folds(
         for fold_predictions in out.fold_predictions:
             fold_predictions.test.pop(name, None)
             fold_predictions.sets.pop(name, None)
+            fold_predictions.residuals.pop(name, None)
     return out
 
 
 def _model_points(
     run: RunFolds, index: int, seed: int, threads: int, out: ModelPredictions
-) -> Iterator[tuple[str, Array, Array]]:
-    """Yield name, val slides (S, G) and test slides of every model in one fold."""
+) -> Iterator[tuple[str, Array, Array, Array | None]]:
+    """Yield every model in one fold: name, val slides (S, G), test slides, train residuals."""
     for name in run.networks:
         fold = run.folds_by_model[name][index]
-        yield name, fold.slide_rows("point", fold.val), fold.slide_rows("point", fold.test)
+        yield name, fold.slide_rows("point", fold.val), fold.slide_rows("point", fold.test), None
     fold = run.folds[index]
 
-    def fit(name: str) -> tuple[str, tuple[Array, Array] | None]:
+    def fit(name: str) -> tuple[str, tuple[Array, Array, Array | None] | None]:
         try:
             fitted = registry.fit(name, fold.train, fold.val, seed, fold.number)
-            rows = fitted.predict(fold.val), fitted.predict(fold.test)
+            rows = fitted.predict(fold.val), fitted.predict(fold.test), fitted.residuals
         except base.Unavailable as reason:
             out.unavailable[name] = str(reason)
             return name, None
@@ -212,7 +227,7 @@ def add_draws(
 
 
 def tested_pairs(run: RunFolds, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs to test: networks and ridge against nulls, networks against ridge."""
-    image_models = [*run.networks, *(name for name in names if name == "ridge")]
+    """Return the pairs to test: networks and ridges against nulls, networks against ridges."""
+    image_models = [*run.networks, *(name for name in names if name in registry.RIDGES)]
     baselines = [name for name in names if name in registry.BASELINES and name != "constant"]
     return [(a, b) for a in image_models for b in baselines if a != b]

@@ -150,7 +150,7 @@ def search(table: pl.DataFrame | None) -> list[Row]:
         return []
     rows = []
     for name in table["model"].unique(maintain_order=True):
-        part = table.filter(pl.col("model") == name)
+        part = table.filter((pl.col("model") == name) & (pl.col("step") == "network"))
         chosen = part.filter(pl.col("chosen"))
         picked = chosen["settings"].value_counts(sort=True, name="folds")
         rows.append(

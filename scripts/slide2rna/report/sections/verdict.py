@@ -66,21 +66,27 @@ def claims_coverage(summary: pl.DataFrame, model: str) -> bool:
     return score is None or UNCLAIMED not in (score["note"] or "")
 
 
-def ridge_start(models: Iterable[dict[str, Any]]) -> list[Sentence]:
-    """Report folds in which no epoch improved on the ridge start, from each fold's model.json."""
-    ridge_models = [
+def network_gain(models: Iterable[dict[str, Any]]) -> list[Sentence]:
+    """Say in how many folds the flow's network is better than its start, from each model.json."""
+    started = [
         model
         for model in models
         if model.get("settings", {}).get("model", {}).get("skip") == "ridge"
     ]
-    n_unimproved = sum(model.get("best_epoch") == 0 for model in ridge_models)
-    if not n_unimproved:
+    if not started:
         return []
-    text = (
-        f"In {n_unimproved} of {len(ridge_models)} folds no epoch bettered the ridge start on val: "
-        "there points are the ridge's, and draws its residuals' Gaussian law."
-    )
-    return [Sentence(text, "open", "start kept")]
+    better = sum(model.get("best_epoch", 0) > 0 for model in started)
+    if not better:
+        text = (
+            "The flow's network adds nothing beyond its start: in no fold was an epoch clearly "
+            "better on val, so the network is left out. Points are those of the fitted mean, and "
+            "draws have the Gaussian law of its residuals."
+        )
+        return [Sentence(text, "bad", "network left out")]
+    folds = f"{better} of {len(started)} folds"
+    text = f"The flow's network was clearly better on val than its start in {folds}"
+    text += "." if better == len(started) else "; in the others it is left out."
+    return [Sentence(text, "good" if better == len(started) else "open", "network used")]
 
 
 def _signals(summary: pl.DataFrame, model: str, headline_sets: list[str]) -> list[Sentence]:

@@ -51,7 +51,16 @@ class AuditNetworks:
 
     def fit(self, name: str, train: Part, pick: Part, seed: int, fold: int) -> FittedModel:
         """Train on `train`; `pick` stops the training and selects the epoch."""
-        task = FoldTask(_part_slides(train), _part_slides(pick), self.genes, self.sets, fold, seed)
+        task = FoldTask(
+            _part_slides(train),
+            _part_slides(pick),
+            self.genes,
+            self.sets,
+            fold,
+            seed,
+            train.bags.scale,
+            train.bags.missing,
+        )
         with tempfile.TemporaryDirectory() as folder:
             model = fit_network(task, self.settings[name], Path(folder), self.device, {})
         model = model.to(self.device).eval()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import zarr
 
@@ -146,7 +147,7 @@ def _key(
     weights = files.sha256sum(folder / "model.safetensors")
     text = json.dumps([sampler.settings, rows.slide_ids, rows.parts], sort_keys=True)
     # The bags are an input, like the weights; their sum detects bags that were recomputed.
-    return [weights, float(bagged.means[rows.bag].sum()), text, seed, fold]
+    return [weights, float(np.nansum(bagged.means[rows.bag])), text, seed, fold]
 
 
 def seconds(path: Path) -> float | None:

@@ -238,6 +238,7 @@ def distil(
     undistilled = objective.val(teacher)
     torch.manual_seed(seeds.seed_for(seed, "distil", inputs.fold))
     student = copy.deepcopy(teacher)
+    student.uses_network = True
     trainer = loop.Trainer(
         student, parts["train"], objective, train_settings, seed, inputs.fold, device
     )
@@ -259,6 +260,7 @@ def distil(
         "epochs": result.progress.epoch,
         "val_loss": result.loss,
         "val_loss_undistilled": undistilled,
+        "uses_network": True,
         "settings": meta["settings"] | {"train": train_settings},
     }
     model = result.model

@@ -25,6 +25,7 @@ from slide2rna.core.types import Array
 from slide2rna.data import fold_rows, patients, statistics
 from slide2rna.evaluation.scoring import folds
 from slide2rna.features import bag_file
+from slide2rna.flow.feature_scale import Scale
 from slide2rna.studies.shift import reference
 from slide2rna.studies.shift.reference import TrainingReference, p_value
 
@@ -52,11 +53,10 @@ class TrainBags:
 
     Attributes
     ----------
-    z : (N, d) float16
-    sizes : (N,)
+    z, sizes : (N, d) float16 and (N,)
     slides, units : (N,) slide and unit of each cluster.
     reference_rows : (M,) rows that `TrainingReference` holds.
-    mean, scale : (d,)
+    mean, scale, scaling : (d,), (d,), and what precedes them (None for nothing).
     """
 
     z: NDArray[np.float16]
@@ -66,6 +66,7 @@ class TrainBags:
     reference_rows: NDArray[np.int64]
     mean: Array
     scale: Array
+    scaling: Scale | None
 
     def distances_to_others(self, slides: Sequence[str]) -> Array:
         """Return the distance of each of these train slides to the other units' clusters."""
@@ -214,6 +215,7 @@ def _fit_reference(
         NONE,
         NONE,
         about,
+        train_bags.scaling,
     )
     slides = _one_slide_per_unit(train, unit_by_slide, seed)
     return training, train_bags.distances_to_others(slides)
@@ -227,6 +229,9 @@ def _train_bags(
     seed: int,
     fold: int,
 ) -> TrainBags:
+    scaling = statistics.fit_scale(bagged, train.bag)
+    if scaling is not None:
+        bagged = replace(bagged, means=scaling.prepare_array(bagged.means))
     mean, scale = statistics.feature_statistics(bagged.means, bagged.sizes, train.bag)
     sizes = bagged.sizes[train.bag]
     occupied = sizes > 0
@@ -241,7 +246,7 @@ def _train_bags(
         slide_means = bagged.means[row][slide_occupied]
         z[stop - len(slide_means) : stop] = reference.standardise(slide_means, mean, scale)
     units = np.array([unit_by_slide[slide] for slide in slides])
-    return TrainBags(z, sizes[occupied], slides, units, reference_rows, mean, scale)
+    return TrainBags(z, sizes[occupied], slides, units, reference_rows, mean, scale, scaling)
 
 
 def principal(values: Array, mean: Array, sd: Array, count: int) -> tuple[Array, Array]:
@@ -274,8 +279,7 @@ def principal(values: Array, mean: Array, sd: Array, count: int) -> tuple[Array,
 def _profiles(store: zarr.Group, rows: Sequence[int]) -> tuple[Array, Array, str]:
     """Return predicted profiles (S, G), the draws' sd (NaN where missing), and their kind.
 
-    Profiles are means of draws if the file has them, else points. A model with draws has none for
-    val slides.
+    Profiles are means of draws if the file has them (there are none for val slides), else points.
     """
     mean, sd = np.full((2, len(rows), *store["point"].shape[1:]), np.nan)  # type: ignore[union-attr]
     kind = "draws" if "mean" in store else "point"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -19,7 +20,10 @@ from safetensors.numpy import save_file
 from slide2rna.core.errors import StageError
 from slide2rna.core.files import atomic
 from slide2rna.core.types import Array
+from slide2rna.flow.feature_scale import Scale
 
+SCALE_PREFIX = "scale."
+BROKEN = (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError)
 LIMIT = 6e4  # 16 bits hold no more
 
 
@@ -55,6 +59,7 @@ class TrainingReference:
     cal_bag, cal_expression : (n,) distances of the cal patients, one slide each; sorted.
     train_bag : (m,) distances of the train patients to each other, one slide each; sorted.
     about : genes, encoder, fold, run, and the kind of the profiles (`draws` or `point`).
+    scale : what precedes the mean and sd of features, as in the fold's model; None for nothing.
     """
 
     feature_mean: Array
@@ -68,6 +73,7 @@ class TrainingReference:
     cal_expression: Array
     train_bag: Array
     about: dict[str, Any]
+    scale: Scale | None = None
 
     @property
     def genes(self) -> list[str]:
@@ -80,7 +86,10 @@ class TrainingReference:
     def bag_distance(self, means: Array, sizes: Array) -> float:
         """Return the distance of one bag, means (k, d) and sizes (k,), to the train clusters."""
         occupied = sizes > 0
-        z = standardise(means[occupied], self.feature_mean, self.feature_scale)
+        means = means[occupied]
+        if self.scale is not None:
+            means = self.scale.prepare_array(means)
+        z = standardise(means, self.feature_mean, self.feature_scale)
         return bag_distance(z, sizes[occupied], self._clusters)
 
     def expression_distance(self, profiles: Array) -> Array:
@@ -178,14 +187,20 @@ def p_value(score: float | None, calibration: Array) -> float | None:
     return float((1 + np.count_nonzero(calibration >= score)) / (len(calibration) + 1))
 
 
-ARRAYS = [field.name for field in fields(TrainingReference) if field.name != "about"]
+ARRAYS = [field.name for field in fields(TrainingReference) if field.type == "Array"]
+ARRAYS.append("clusters")
 
 
 def save(reference: TrainingReference, path: str | Path) -> None:
     """Write as safetensors, all or nothing."""
     tensors = {name: np.ascontiguousarray(getattr(reference, name)) for name in ARRAYS}
+    about = reference.about
+    if reference.scale is not None:
+        about = about | {"feature_scale": reference.scale.scaling}
+        for name, value in reference.scale.state_dict().items():
+            tensors[SCALE_PREFIX + name] = value.numpy()
     with atomic(path) as partial:
-        save_file(tensors, partial, {"about": json.dumps(reference.about, sort_keys=True)})
+        save_file(tensors, partial, {"about": json.dumps(about, sort_keys=True)})
 
 
 def load(path: str | Path) -> TrainingReference:
@@ -199,9 +214,15 @@ def load(path: str | Path) -> TrainingReference:
     try:
         with safe_open(path, "numpy") as file:
             about = json.loads(file.metadata()["about"])
-            return TrainingReference(
-                **{name: file.get_tensor(name) for name in ARRAYS}, about=about
-            )
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            arrays = {name: file.get_tensor(name) for name in ARRAYS}
+            scale = None
+            if "feature_scale" in about:
+                scale = Scale(len(arrays["feature_mean"]), about["feature_scale"])
+                names = list(scale.state_dict())
+                scale.load_state_dict(
+                    {n: torch.from_numpy(file.get_tensor(SCALE_PREFIX + n)) for n in names}
+                )
+            return TrainingReference(**arrays, about=about, scale=scale)
+    except BROKEN as error:
         cause = f"not what the stage shift leaves ({error})"
         raise StageError(path, cause, "run the stage shift again") from error

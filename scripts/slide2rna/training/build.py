@@ -1,0 +1,78 @@
+"""Building of a network for a fold: train statistics, and the start that is fitted before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from slide2rna.core.config import Settings
+from slide2rna.core.errors import ConfigError
+from slide2rna.core.seeds import seed_for
+from slide2rna.data.statistics import feature_scaling, fit_feature_scale, gene_statistics
+from slide2rna.flow.feature_scale import FeatureScale, Scale
+from slide2rna.flow.velocity import RNAFM
+from slide2rna.models.regressor import Regressor
+from slide2rna.training.partners import Partner
+from slide2rna.training.start import Start, fit_start
+from slide2rna.training.task import FoldTask
+
+
+def build(
+    task: FoldTask, settings: dict[str, Any], partners: Sequence[Partner] = ()
+) -> tuple[RNAFM | Regressor, Start | None]:
+    """Build a network with initial weights and the statistics of the train slides.
+
+    A flow with `skip: ridge` has its start in it, which is returned, too; `partners` join its fit.
+    """
+    means, sizes = task.train.means, task.train.sizes
+    clusters, features = means.shape[1:]
+    scaling = feature_scaling(task.scale, task.missing, int((sizes > 0).sum()))
+    scale = Scale(features, scaling)
+    fit_feature_scale(scale, means, sizes)
+    if settings["name"] == "flow":
+        assert task.sets is not None
+        check_heads(settings["model"])
+        fitted = None
+        if settings["model"]["skip"] == "ridge":
+            fitted = fit_start(task, scale, settings["model"], partners)
+        # The initial weights don't depend on how long the start took.
+        torch.manual_seed(seed_for(task.seed, "init", task.fold))
+        flow = RNAFM(
+            task.sets,
+            features,
+            clusters,
+            settings["model"],
+            settings["train"]["interpolant"],
+            scaling,
+            None if fitted is None else fitted.shape,
+        )
+        _set_statistics(flow, flow.condition, task, scale)
+        if fitted is not None:
+            fitted.install(flow)
+        return flow, fitted
+    genes = len(task.genes)
+    model = Regressor(settings["name"], features, clusters, genes, settings["model"], scaling)
+    _set_statistics(model, model, task, scale)
+    return model, None
+
+
+def _set_statistics(
+    model: RNAFM | Regressor, features: FeatureScale, task: FoldTask, scale: Scale
+) -> None:
+    mean, sd = gene_statistics(task.train.values, task.train.sample_ids)
+    model.gene_mean.copy_(torch.from_numpy(mean))
+    model.gene_sd.copy_(torch.from_numpy(sd))
+    features.load_state_dict(scale.state_dict(), strict=False)
+
+
+def check_heads(settings: Settings) -> None:
+    """Raise ConfigError if the attention heads don't divide the width."""
+    for key in ("heads", "graph_heads"):
+        if settings["hidden"] % settings[key]:
+            raise ConfigError(
+                f"model.{key}",
+                f"{settings[key]} heads don't divide model.hidden {settings['hidden']}",
+                "choose a divisor",
+            )

@@ -1,0 +1,127 @@
+"""Partner cohorts: slides of other cohorts that join the fit of a fold's conditional mean.
+
+A ridge on several cohorts, each centred and scaled by itself, knows what tissue says of expression
+in any of them; val decides its share. HE2RNA and SEQUOIA pre-train on all cancers for the same
+reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from slide2rna.core.errors import StageError
+from slide2rna.core.log import log
+from slide2rna.data import fold_rows
+from slide2rna.data.statistics import feature_scaling, fit_feature_scale
+from slide2rna.features import bag_file
+from slide2rna.flow.feature_scale import Scale
+from slide2rna.training.task import PartSlides
+
+HELD_OUT = ("val", "cal", "test")
+
+
+@dataclass(frozen=True)
+class Partner:
+    """Slides of another cohort.
+
+    Attributes
+    ----------
+    name : of the cohort.
+    slides : all of its slides but those that the fold holds out; values of the genes that it has.
+    scale : of its features, fitted to these slides.
+    columns : column of each of its genes among the fold's genes.
+    left_out : number of slides that this fold holds out.
+    """
+
+    name: str
+    slides: PartSlides
+    scale: Scale
+    columns: np.ndarray
+    left_out: int
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a fold holds out: values by column of slides.parquet (patients, slides, md5, sites).
+
+    A site counts if no train slide is from it, as with `folds.by: leave-site-out`.
+    """
+
+    values: dict[str, set[str]]
+
+    def rows(self, table: pl.DataFrame) -> pl.Expr:
+        """Return which rows of another cohort's slides share any of these values."""
+        columns = [name for name in self.values if name in table.columns]
+        shared = [pl.col(name).is_in(list(self.values[name])).fill_null(False) for name in columns]
+        return pl.any_horizontal(shared)
+
+
+def held_out_values(slides: Path, splits: Path, fold: int) -> HeldOut:
+    """Return what a fold's val, cal and test parts hold out."""
+    parts = pl.read_csv(splits, separator="\t", schema_overrides={"unit": pl.String})
+    parts = parts.filter(pl.col("fold") == fold).select("unit", "part")
+    table = pl.read_parquet(slides).join(parts, on="unit", how="inner")
+    held_out = table.filter(pl.col("part").is_in(HELD_OUT))
+    values: dict[str, set[str]] = {
+        name: set(held_out[name].drop_nulls())
+        for name in ("patient_id", "sample_id", "slide_id", "md5", "site")
+        if name in table.columns
+    }
+    if "site" in values:
+        values["site"] -= set(table.filter(pl.col("part") == "train")["site"].drop_nulls())
+    return HeldOut(values)
+
+
+def load_partner(
+    folder: Path, bags: str, genes: Sequence[str], features: int, held_out: HeldOut
+) -> Partner:
+    """Read a cohort's results folder as a partner.
+
+    Parameters
+    ----------
+    folder : results/<cohort>.
+    bags : name of the bags file, that of the fold's own cohort.
+    genes, features : genes and number of features of the fold.
+    held_out : what the fold holds out; slides that share any of it are left out.
+
+    Raises
+    ------
+    StageError
+        The cohort has other features, none of the genes, or no slide is left.
+    """
+    bagged = bag_file.load(folder / "bags" / bags)
+    if bagged.means.shape[2] != features:
+        cause = f"{bagged.means.shape[2]} features a tile, the fold's cohort has {features}"
+        raise StageError(folder, cause, "take it out of pan, or encode both alike")
+    table_genes = fold_rows.gene_names(folder / "expression.parquet")
+    position = {gene: column for column, gene in enumerate(genes)}
+    shared = [column for column, gene in enumerate(table_genes) if gene in position]
+    row_of = {name: row for row, name in enumerate(bagged.slide_ids)}
+    samples = pl.read_parquet(folder / "expression.parquet", columns=["sample_id"])["sample_id"]
+    table = pl.read_parquet(folder / "slides.parquet").sort("slide_id")
+    table = table.filter(
+        pl.col("slide_id").is_in(bagged.slide_ids) & pl.col("sample_id").is_in(samples.implode())
+    )
+    kept = table.filter(~held_out.rows(table))
+    if not shared or not kept.height:
+        cause = "no gene in common" if not shared else "all its patients are held out here"
+        raise StageError(folder, cause, "take it out of pan")
+    rows = np.array([row_of[name] for name in kept["slide_id"]])
+    names = kept["sample_id"].to_list()
+    values = fold_rows.read_expression_matrix(folder / "expression.parquet", names)[:, shared]
+    means, sizes = bagged.means[rows], bagged.sizes[rows]
+    scaling = feature_scaling(bagged.scale, bagged.missing, int((sizes > 0).sum()))
+    scale = Scale(features, scaling)
+    fit_feature_scale(scale, means, sizes)
+    left_out = table.height - kept.height
+    log.info(
+        "partner %s: %d slides, %d that the fold holds out are left out; %d of %d genes",
+        *(folder.name, kept.height, left_out, len(shared), len(genes)),
+    )
+    columns = np.array([position[table_genes[column]] for column in shared])
+    return Partner(folder.name, PartSlides(means, sizes, values, names), scale, columns, left_out)
