@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+import polars as pl
+
 
 class SlideRow(TypedDict):
     """A row of slides.parquet."""
@@ -80,3 +82,16 @@ class SummaryRow(TypedDict, total=False):
     n_samples: int
     n_genes: int
     note: str | None
+
+
+# Columns of a fold's search.parquet.
+SEARCH_STEPS = {
+    "step": pl.String,
+    "configuration": pl.Int64,
+    "settings": pl.String,
+    "epochs": pl.Int64,
+    "best_epoch": pl.Int64,
+    "val_loss": pl.Float64,
+    "seconds": pl.Float64,
+    "chosen": pl.Boolean,
+}

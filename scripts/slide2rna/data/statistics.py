@@ -105,15 +105,18 @@ def _fill(buffer: torch.Tensor, values: Array) -> None:
     buffer.copy_(torch.from_numpy(np.asarray(values)))
 
 
+def scale_of(means: Array, sizes: Array, scale: str, missing: bool) -> Scale:
+    """Return the features' scale fitted to bags, means (S, k, d) and sizes (S, k)."""
+    fitted = Scale(means.shape[2], feature_scaling(scale, missing, int((sizes > 0).sum())))
+    fit_feature_scale(fitted, means, sizes)
+    return fitted
+
+
 def fit_scale(bagged: Bags, train: NDArray[np.int64]) -> Scale | None:
     """Fit the features' scale and the medians of missing values on the bags of rows `train`.
 
     None for plain z-scores, before which nothing happens.
     """
-    sizes = bagged.sizes[train]
-    scaling = feature_scaling(bagged.scale, bagged.missing, int((sizes > 0).sum()))
-    if not scaling:
+    if not feature_scaling(bagged.scale, bagged.missing, 0):
         return None
-    scale = Scale(bagged.means.shape[2], scaling)
-    fit_feature_scale(scale, bagged.means[train], sizes)
-    return scale
+    return scale_of(bagged.means[train], bagged.sizes[train], bagged.scale, bagged.missing)

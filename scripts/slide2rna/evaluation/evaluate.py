@@ -15,6 +15,7 @@ import polars as pl
 
 from slide2rna.core import files
 from slide2rna.core.errors import StageError
+from slide2rna.core.rows import SEARCH_STEPS
 from slide2rna.core.settings import EvaluateSettings
 from slide2rna.evaluation import tables
 from slide2rna.evaluation.gene_table import gene_table
@@ -30,20 +31,7 @@ from slide2rna.evaluation.uncertainty import (
 )
 
 PROTOCOL = "clean"
-SEARCH_SCHEMA = pl.Schema(
-    {
-        "model": pl.String,
-        "fold": pl.Int64,
-        "step": pl.String,
-        "configuration": pl.Int64,
-        "settings": pl.String,
-        "epochs": pl.Int64,
-        "best_epoch": pl.Int64,
-        "val_loss": pl.Float64,
-        "seconds": pl.Float64,
-        "chosen": pl.Boolean,
-    }
-)
+SEARCH_SCHEMA = pl.Schema({"model": pl.String, "fold": pl.Int64} | SEARCH_STEPS)
 
 
 def evaluate(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from slide2rna.core.types import Array
 from slide2rna.data.patients import Part
 from slide2rna.models.base import FittedModel
-from slide2rna.models.ridge import PENALTIES, Ridge, bag_mean, per_sample
+from slide2rna.models.ridge import PENALTIES, Ridge, bag_mean, per_sample, unit_scale
 
 RANKS = (1, 2, 3, 5, 8, 10, 12, 15, 20, 25, 30, 40, 50, 65, 80, 100, 150, 200)
 
@@ -89,7 +89,7 @@ class LowRankRidge:
 
     def affine(self, rank: int, penalty: float) -> tuple[Array, Array]:
         """Return weights (d, G) and offsets (G,): predictions are x @ weights + offsets."""
-        weights, offset = self.ridge.affine(penalty)
+        weights, _ = self.ridge.affine(penalty)
         basis = self.basis[:, :rank]
         weights = weights @ basis @ basis.T
         offset = self.ridge.mean_y - self.ridge.mean_x @ weights
@@ -115,12 +115,6 @@ class LowRankRidge:
         outside = self.ridge.left_out_residuals(x, y * self.scale, np.inf, groups)
         outside -= outside @ basis @ basis.T
         return (inside @ basis.T + outside) / restore
-
-
-def unit_scale(y: Array) -> Array:
-    """Return the factors (G,) that give targets (n, G) unit variance; 0 without variance."""
-    sd = y.std(axis=0, dtype=np.float64)
-    return np.where(sd > 1e-6, 1.0 / np.where(sd > 1e-6, sd, 1.0), 0.0)
 
 
 def fit(train: Part, val: Part, seed: int, fold: int) -> FittedModel:

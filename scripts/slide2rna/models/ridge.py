@@ -148,6 +148,12 @@ def per_sample(values: Array, sample_ids: Sequence[str]) -> Array:
     return total / np.bincount(position)[:, None]
 
 
+def unit_scale(y: Array) -> Array:
+    """Return the factors (G,) that give targets (n, G) unit variance; 0 without variance."""
+    sd = y.std(axis=0, dtype=np.float64)
+    return np.where(sd > 1e-6, 1.0 / np.where(sd > 1e-6, sd, 1.0), 0.0)
+
+
 def fit_tuned(
     features: Callable[[Part], Array], train: Part, val: Part, train_truth: Array, val_truth: Array
 ) -> FittedModel:
@@ -159,8 +165,7 @@ def fit_tuned(
     train_truth, val_truth : (n, G) rows of the parts' samples.
     """
     model = Ridge.fit(features(train), train_truth[train.pool.argmax(axis=0)])
-    sd = train_truth.std(axis=0, dtype=np.float64)
-    scale = np.where(sd > 1e-6, 1.0 / np.where(sd > 1e-6, sd, 1.0), 0.0)
+    scale = unit_scale(train_truth)
     slides = len(train.slide_ids)
     penalty, _ = model.choose(features(val), val_truth, slides, scale, val.pool)
 

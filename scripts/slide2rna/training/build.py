@@ -10,7 +10,7 @@ import torch
 from slide2rna.core.config import Settings
 from slide2rna.core.errors import ConfigError
 from slide2rna.core.seeds import seed_for
-from slide2rna.data.statistics import feature_scaling, fit_feature_scale, gene_statistics
+from slide2rna.data.statistics import gene_statistics, scale_of
 from slide2rna.flow.feature_scale import FeatureScale, Scale
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models.regressor import Regressor
@@ -28,9 +28,7 @@ def build(
     """
     means, sizes = task.train.means, task.train.sizes
     clusters, features = means.shape[1:]
-    scaling = feature_scaling(task.scale, task.missing, int((sizes > 0).sum()))
-    scale = Scale(features, scaling)
-    fit_feature_scale(scale, means, sizes)
+    scale = scale_of(means, sizes, task.scale, task.missing)
     if settings["name"] == "flow":
         assert task.sets is not None
         check_heads(settings["model"])
@@ -45,7 +43,7 @@ def build(
             clusters,
             settings["model"],
             settings["train"]["interpolant"],
-            scaling,
+            scale.scaling,
             None if fitted is None else fitted.shape,
         )
         _set_statistics(flow, flow.condition, task, scale)
@@ -53,7 +51,7 @@ def build(
             fitted.install(flow)
         return flow, fitted
     genes = len(task.genes)
-    model = Regressor(settings["name"], features, clusters, genes, settings["model"], scaling)
+    model = Regressor(settings["name"], features, clusters, genes, settings["model"], scale.scaling)
     _set_statistics(model, model, task, scale)
     return model, None
 

@@ -18,6 +18,7 @@ from slide2rna.core import files
 from slide2rna.core.config import Settings
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import log
+from slide2rna.core.rows import SEARCH_STEPS
 from slide2rna.core.seeds import seed_for
 from slide2rna.data import fold_rows
 from slide2rna.data.statistics import feature_scaling
@@ -31,17 +32,6 @@ from slide2rna.training.objective import FlowObjective, Objective, SquaredError,
 from slide2rna.training.start import Start, search_rows
 from slide2rna.training.targets import targets
 from slide2rna.training.task import FoldTask, PartSlides, TrainingInputs
-
-SEARCH_SCHEMA = {
-    "step": pl.String,
-    "configuration": pl.Int64,
-    "settings": pl.String,
-    "epochs": pl.Int64,
-    "best_epoch": pl.Int64,
-    "val_loss": pl.Float64,
-    "seconds": pl.Float64,
-    "chosen": pl.Boolean,
-}
 
 
 def fit_fold(
@@ -255,4 +245,4 @@ def _write_log(
         for number, (override, result) in enumerate(tried)
     ]
     steps = search_rows(fitted.tried) if fitted is not None else []
-    files.write_parquet(pl.DataFrame([*steps, *rows], schema=SEARCH_SCHEMA), out / "search.parquet")
+    files.write_parquet(pl.DataFrame([*steps, *rows], schema=SEARCH_STEPS), out / "search.parquet")

@@ -17,7 +17,7 @@ import polars as pl
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import log
 from slide2rna.data import fold_rows
-from slide2rna.data.statistics import feature_scaling, fit_feature_scale
+from slide2rna.data.statistics import scale_of
 from slide2rna.features import bag_file
 from slide2rna.flow.feature_scale import Scale
 from slide2rna.training.task import PartSlides
@@ -115,9 +115,7 @@ def load_partner(
     names = kept["sample_id"].to_list()
     values = fold_rows.read_expression_matrix(folder / "expression.parquet", names)[:, shared]
     means, sizes = bagged.means[rows], bagged.sizes[rows]
-    scaling = feature_scaling(bagged.scale, bagged.missing, int((sizes > 0).sum()))
-    scale = Scale(features, scaling)
-    fit_feature_scale(scale, means, sizes)
+    scale = scale_of(means, sizes, bagged.scale, bagged.missing)
     left_out = table.height - kept.height
     log.info(
         "partner %s: %d slides, %d that the fold holds out are left out; %d of %d genes",

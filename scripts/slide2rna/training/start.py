@@ -129,12 +129,13 @@ def fit_start(
 ) -> Start:
     """Fit the start of a fold's flow; `scale` is fitted to the train bags."""
     bags = BagPart.of(scale, task.train), BagPart.of(scale, task.val)
-    own = _fit_units(task, bags, settings, partners, normal_scores=False)
+    others = [(partner, BagPart.of(partner.scale, partner.slides).mean) for partner in partners]
+    own = _fit_units(task, bags, settings, others, normal_scores=False)
     residual_sd = _residual_sd(own.train - own.fit.left_out)
     chosen, blend = own, Blend(0.0, own.fit.left_out, own.fit.val, residual_sd)
     tried = list(own.fit.tried)
     if settings["target"] != "zscore":
-        scores = _fit_units(task, bags, settings, partners, normal_scores=True)
+        scores = _fit_units(task, bags, settings, others, normal_scores=True)
         tried += scores.fit.tried
         began = time.monotonic()
         plain = _val_crps(task, own, blend)
@@ -165,7 +166,7 @@ def _fit_units(
     task: FoldTask,
     bags: tuple[BagPart, BagPart],
     settings: ModelSettings,
-    partners: Sequence[Partner],
+    partners: Sequence[tuple[Partner, Array]],
     normal_scores: bool,
 ) -> Units:
     scale = _fit_scale(task.train, normal_scores)
@@ -173,11 +174,10 @@ def _fit_units(
     name = "normal_scores" if normal_scores else "zscore"
     seed = seed_for(task.seed, "head", task.fold, name)
     others = []
-    for partner in partners:
+    for partner, mean in partners:
         other = targets(_fit_scale(partner.slides, normal_scores), partner.slides, task.seed)
         values = np.full((len(other), z.shape[1]), np.nan)
         values[:, partner.columns] = other.double().numpy()
-        mean = BagPart.of(partner.scale, partner.slides).mean
         others.append(PartnerRows(mean, values, partner.slides.sample_ids))
     active = scale.active.double().numpy()
     fit = fit_mean(bags, (z, z_val), active, settings, seed, name, others)
