@@ -91,6 +91,7 @@ def test_a_head_learns_what_the_mean_does_not_show_and_nothing_of_noise() -> Non
     spread = rng.uniform(0.2, 2, 260)
     features = torch.tensor(rng.normal(size=(260, 12, 5)) * spread[:, None, None]).float()
     sizes = torch.ones(260, 12)
+    units = [f"P{row}" for row in range(260)]
     signal = torch.tensor(stats.zscore(spread))[:, None].float()
     noise = torch.tensor(rng.normal(size=(260, 1))).float()
     parts = {}
@@ -98,7 +99,7 @@ def test_a_head_learns_what_the_mean_does_not_show_and_nothing_of_noise() -> Non
         torch.manual_seed(3)
         made = PooledHead(5, 12, 1, 1)
         made.basis.fill_(1)
-        train, val = (HeadPart(features[rows], sizes[rows], scores[rows])
+        train, val = (HeadPart(features[rows], sizes[rows], scores[rows], units[rows])
                       for rows in (slice(0, 160), slice(160, 210)))  # fmt: skip
         parts[name] = fit_head(made, train, val, 1)
         with torch.no_grad():
@@ -137,12 +138,13 @@ def test_a_gaussian_without_knowledge_draws_the_train_marginals() -> None:
 def test_ties_are_spread_by_sample_and_scores_are_normal() -> None:
     scale, values = skewed()
     names = [f"S{row}" for row in range(len(values))]
-    slides = task.PartSlides(np.empty(0), np.empty(0), values, names)
+    slides = task.PartSlides(np.empty(0), np.empty(0), values, names, names)
     z = targets.targets(scale, slides, 1)
     for gene in range(3):
         assert stats.kstest(z[:, gene].numpy(), "norm").pvalue > 0.2
     order = np.random.default_rng(0).permutation(len(values))
-    shuffled = task.PartSlides(np.empty(0), np.empty(0), values[order], [names[i] for i in order])
+    moved = [names[i] for i in order]
+    shuffled = task.PartSlides(np.empty(0), np.empty(0), values[order], moved, moved)
     assert torch.equal(targets.targets(scale, shuffled, 1), z[order])
     assert not torch.equal(targets.targets(scale, slides, 2), z)
     # The map back forgets where in its band a tie was; the outermost values share a knot.
@@ -203,7 +205,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_val_chooses_the_units(folders: dict[str, Path]) -> None:
     search = pl.read_parquet(folders["auto"] / "search.parquet")
     assert search["step"].unique(maintain_order=True).to_list() == [
-        *("start", "head", "target", "network"),
+        *("start", "slopes", "head", "target", "network"),
     ]
     tried = search.filter(pl.col("step") == "target")
     assert tried.height == 2

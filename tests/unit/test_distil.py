@@ -44,7 +44,8 @@ def build(cohort: flow_cohort.FlowCohort, folder: Path, scale: float) -> Path:
         values = fold_rows.read_expression_matrix(cohort.inputs.expression, found.sample_ids)
         parts.append(
             task.PartSlides(
-                bagged.means[found.bag], bagged.sizes[found.bag], values, found.sample_ids
+                *(bagged.means[found.bag], bagged.sizes[found.bag], values),
+                *(found.sample_ids, found.units),
             )
         )
     sets = membership.read_pathways(cohort.inputs.pathways, genes)

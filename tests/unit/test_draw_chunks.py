@@ -59,7 +59,7 @@ def model() -> RNAFM:
 def rows(names: list[int]) -> fold_rows.FoldRows:
     """Slides by number, in this order."""
     slides = [f"slide {i}" for i in names]
-    return fold_rows.FoldRows(slides, slides, [PARTS[i] for i in names], np.array(names))
+    return fold_rows.FoldRows(slides, slides, [PARTS[i] for i in names], slides, np.array(names))
 
 
 def bags() -> tuple[np.ndarray, np.ndarray]:

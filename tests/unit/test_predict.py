@@ -51,7 +51,7 @@ def of_stage(
     """What the stage sample leaves of the same slide, by fold."""
     out = tmp_path_factory.mktemp("draws")
     means, sizes = encode_slide.bag(slide.features.features, model, slide.name)
-    rows = fold_rows.FoldRows([slide.name], [slide.name], ["test"], np.array([0]))
+    rows = fold_rows.FoldRows([slide.name], [slide.name], ["test"], [slide.name], np.array([0]))
     stores = []
     for member in model.fold_models:
         fold_draws.sample_fold(

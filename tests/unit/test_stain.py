@@ -73,7 +73,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     meta = {"model": "abmil", "genes": genes, "features": 6, "clusters": K}
     meta |= {"settings": {"model": settings}, "interpolant": "linear"}
     checkpoint.save_model(folder / "fold-0", model, meta)
-    sampled = FoldRows(["S0", "S1"], ["A", "B"], ["test", "test"], np.arange(2))
+    sampled = FoldRows(["S0", "S1"], ["A", "B"], ["test", "test"], ["A", "B"], np.arange(2))
     fold_draws.sample_fold(model, meta, (bagged.means, bagged.sizes), sampled,
                            config.defaults("sample"), 1, 0, "abmil", folder / "fold-0.zarr",
                            folder / "fold-0.parquet", torch.device("cpu"))  # fmt: skip
@@ -124,7 +124,7 @@ def test_a_flow_is_asked_with_the_noise_of_its_stored_point(files: Path, tmp_pat
         torch.nn.init.normal_(parameter, std=0.2)
     bagged = bag_file.load(files / "bags.safetensors")
     own = config.defaults("sample", draws=2, steps=1)
-    sampled = FoldRows(["S0", "S1"], ["A", "B"], ["test", "test"], np.arange(2))
+    sampled = FoldRows(["S0", "S1"], ["A", "B"], ["test", "test"], ["A", "B"], np.arange(2))
     meta = {"genes": [f"G{i}" for i in range(GENES)], "features": 6, "clusters": K}
     fold_draws.sample_fold(model, meta, (bagged.means, bagged.sizes), sampled, own, 1, 0, "flow",
                tmp_path / "f.zarr", tmp_path / "f.parquet", torch.device("cpu"))  # fmt: skip

@@ -18,9 +18,9 @@ class FoldRows:
 
     Attributes
     ----------
-    slide_ids, sample_ids, parts
-        Name, sample and part of the fold of each slide; the sample is a row of the expression
-        table.
+    slide_ids, sample_ids, parts, units
+        Name, sample, part of the fold and split unit of each slide; the sample is a row of the
+        expression table.
     bag
         (N,) row of each slide in the bags.
     """
@@ -28,6 +28,7 @@ class FoldRows:
     slide_ids: list[str]
     sample_ids: list[str]
     parts: list[str]
+    units: list[str]
     bag: np.ndarray
 
     def of(self, *parts: str) -> FoldRows:
@@ -37,6 +38,7 @@ class FoldRows:
             [self.slide_ids[i] for i in keep],
             [self.sample_ids[i] for i in keep],
             [self.parts[i] for i in keep],
+            [self.units[i] for i in keep],
             self.bag[keep],
         )
 
@@ -76,6 +78,7 @@ def read_fold_rows(
         joined["slide_id"].to_list(),
         joined["sample_id"].to_list(),
         joined["part"].to_list(),
+        joined["unit"].to_list(),
         joined["bag"].to_numpy(),
     )
 

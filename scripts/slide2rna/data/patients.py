@@ -53,6 +53,7 @@ class Part:
     Attributes
     ----------
     slide_ids : S slides.
+    units : (S,) split unit per slide.
     sites : (S,) site per slide, or None.
     bags : the cohort's bags.
     bag_rows : (S,) rows in the bags.
@@ -63,6 +64,7 @@ class Part:
     """
 
     slide_ids: list[str]
+    units: list[str]
     sites: list[str | None]
     bags: bag_file.Bags
     bag_rows: NDArray[np.int64]
@@ -171,6 +173,7 @@ def make_part(cohort: Cohort, slides: pl.DataFrame) -> Part:
     pool /= np.maximum(pool.sum(axis=1, keepdims=True), 1.0)
     return Part(
         slide_ids=list(slides["slide_id"]),
+        units=list(slides["unit"]),
         sites=list(slides["site"]),
         bags=cohort.bags,
         bag_rows=np.array([in_bags[slide] for slide in slides["slide_id"]], dtype=np.int64),

@@ -127,8 +127,8 @@ def fit(train: Part, val: Part, seed: int, fold: int) -> FittedModel:
     rank, penalty, _ = model.choose(features(val), val.truth, slides, val.pool)
     weights, offset = model.affine(rank, penalty)
     constant = np.where(scale > 0, 0.0, train.truth.mean(axis=0, dtype=np.float64))
+    residuals = model.left_out_residuals(x, y, rank, penalty, train.units)
     samples = [train.samples[row] for row in train.pool.argmax(axis=0)]
-    residuals = model.left_out_residuals(x, y, rank, penalty, samples)
 
     def predict(part: Part) -> NDArray[np.float32]:
         return np.asarray(features(part) @ weights + offset + constant, dtype=np.float32)

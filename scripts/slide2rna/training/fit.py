@@ -73,7 +73,8 @@ def fit_fold(
             )
         values = fold_rows.read_expression_matrix(inputs.expression, part_rows.sample_ids)
         parts[name] = PartSlides(
-            bagged.means[part_rows.bag], bagged.sizes[part_rows.bag], values, part_rows.sample_ids
+            *(bagged.means[part_rows.bag], bagged.sizes[part_rows.bag], values),
+            *(part_rows.sample_ids, part_rows.units),
         )
     sets = membership.read_pathways(inputs.pathways, genes) if settings["name"] == "flow" else None
     task = FoldTask(
@@ -122,7 +123,9 @@ def fit_network(
         )
         objective: Objective
         if isinstance(model, RNAFM):
-            objective = FlowObjective(val, model.noise_width, config, task.seed, task.fold, device)
+            objective = FlowObjective(
+                *(val, task.val.units, model.noise_width, config, task.seed, task.fold, device)
+            )
         else:
             objective = SquaredError(val, config["train"], device)
         log.info(

@@ -25,11 +25,12 @@ AVERAGED, WARM_EPOCHS = 0.1, 5
 
 @dataclass(frozen=True)
 class HeadPart:
-    """Slides of a part: standardised features (N, K, d), sizes (N, K), coordinates (N, r)."""
+    """Slides of a part: features (N, K, d), sizes (N, K), coordinates (N, r), split units (N,)."""
 
     features: Tensor
     sizes: Tensor
     scores: Tensor
+    units: list[str]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def fit_head(head: PooledHead, train: HeadPart, val: HeadPart, seed: int) -> Hea
         errors = _val_errors(average, val)
         if errors.sum() < least.sum():
             least, best_epoch, best = errors, epoch, copy.deepcopy(average.state_dict())
-    if not clearly_better(least.numpy(), before.numpy()):
+    if not clearly_better(least.numpy(), before.numpy(), val.units):
         least, best_epoch, best = before, 0, start
     head.load_state_dict(best)
     head.eval()

@@ -211,15 +211,16 @@ class Trainer:
         """Go back to the start, and leave the network out, unless val is clearly better."""
         assert isinstance(model, RNAFM)
         weights: list[Tensor] = list(model.parameters())
-        trained = objective.val_losses(model).numpy()
+        # Each with its best common sd, so that a better sd alone isn't taken for a better network.
+        trained = objective.best_offset(model)[1].numpy()
         torch._foreach_copy_(weights, self.start)
         model.uses_network = False
-        started = objective.val_losses(model).numpy()
-        if self.progress.best_epoch and clearly_better(trained, started):
+        started = objective.best_offset(model)[1].numpy()
+        if self.progress.best_epoch and clearly_better(trained, started, objective.units):
             torch._foreach_copy_(weights, self.best)
             model.uses_network = True
         else:
-            self.progress.best_epoch, self.progress.best_val = 0, float(started.mean())
+            self.progress.best_epoch, self.progress.best_val = 0, float(objective.val(model))
 
 
 def train_network(

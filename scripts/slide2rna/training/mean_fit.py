@@ -18,6 +18,7 @@ from slide2rna.flow.conditional_mean import ConditionalMean
 from slide2rna.flow.feature_scale import FeatureScale
 from slide2rna.models.low_rank import RANKS, LowRankRidge
 from slide2rna.models.ridge import mean_of_bags
+from slide2rna.training.gene_slopes import gene_slopes
 from slide2rna.training.head import HeadPart, fit_head
 from slide2rna.training.task import PartSlides
 
@@ -31,28 +32,28 @@ Tried = dict[str, Any]
 
 @dataclass(frozen=True)
 class BagPart:
-    """Slides of a part: standardised features (N, K, d), sizes (N, K), their mean (N, d)."""
+    """Slides of a part: standardised features (N, K, d), sizes (N, K), their mean (N, d), units."""
 
     features: Tensor
     sizes: Tensor
     mean: Array
-    sample_ids: list[str]
+    units: list[str]
 
     @classmethod
     def of(cls, scale: FeatureScale, slides: PartSlides) -> BagPart:
         """Scale a part's bags."""
         features = scale.scale_features(torch.from_numpy(slides.means))
         mean = mean_of_bags(features.numpy(), slides.sizes)
-        return cls(features, torch.from_numpy(slides.sizes), mean, slides.sample_ids)
+        return cls(features, torch.from_numpy(slides.sizes), mean, slides.units)
 
 
 @dataclass(frozen=True)
 class PartnerRows:
-    """Slides of another cohort: means (n, d), targets (n, G) with NaN for absent genes, samples."""
+    """Slides of another cohort: means (n, d), targets (n, G) with NaN for absent genes, units."""
 
     mean: Array
     targets: Array
-    sample_ids: list[str]
+    units: list[str]
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class MeanFit:
     ----------
     mean : the network, on the CPU.
     head_rank : 0 without a head.
-    left_out : (N, G) predictions for train, each sample left out of the ridge; the head has seen
-        it.
+    left_out : (N, G) predictions for train, each split unit left out of the ridge.
+    saw_train : True if a head that has seen the train slides is part of `left_out`.
     val : (M, G) predictions for val.
     tried : rows of search.parquet.
     """
@@ -83,6 +84,7 @@ class MeanFit:
     mean: ConditionalMean
     head_rank: int
     left_out: Array
+    saw_train: bool
     val: Array
     tried: list[Tried]
 
@@ -110,7 +112,7 @@ def fit_mean(
     ranks = RANKS if settings["rank"] == "low" else ()
     rank, penalty, error = ridge.choose(val.mean, z_val, len(z), ranks=ranks)
     weight, bias = ridge.affine(rank, penalty)
-    left_out: Array = z - ridge.left_out_residuals(train.mean, z, rank, penalty, train.sample_ids)
+    left_out: Array = z - ridge.left_out_residuals(train.mean, z, rank, penalty, train.units)
     predicted: Array = val.mean @ weight + bias
     solution = _Linear(weight, bias, left_out, predicted, error)
     facts = {"target": name, "rank": rank, "penalty": float(f"{penalty / len(z):.3g}")}
@@ -122,8 +124,11 @@ def fit_mean(
     if partners:
         solution, row = _with_partners(solution, parts, targets, active, ranks, partners)
         tried.append(row | {"settings": {"target": name} | row["settings"]})
+    if settings["gene_slopes"]:
+        solution, row = _with_slopes(solution, z, z_val)
+        tried.append(row | {"settings": {"target": name} | row["settings"]})
     left_out, error = np.asarray(solution.left_out), solution.error
-    predicted = solution.val
+    predicted, saw_train = solution.val, False
     head_rank = 0
     if settings["head"] == "pooled":
         head_rank = min(HEAD_RANK, ridge.basis.shape[1])
@@ -143,6 +148,7 @@ def fit_mean(
             seed,
         )
         error -= fit.gain / z_val.size
+        saw_train = fit.best_epoch > 0
         epochs = {"epochs": fit.epochs, "best_epoch": fit.best_epoch}
         tried.append(_row("head", {"target": name}, error, fit.seconds, **epochs))
         log.info(
@@ -152,7 +158,7 @@ def fit_mean(
         with torch.no_grad():
             left_out = left_out + mean.head(train.features, train.sizes).double().numpy()
             predicted = predicted + mean.head(val.features, val.sizes).double().numpy()
-    return MeanFit(mean.eval(), head_rank, left_out, predicted, tried)
+    return MeanFit(mean.eval(), head_rank, left_out, saw_train, predicted, tried)
 
 
 def _with_partners(
@@ -172,8 +178,8 @@ def _with_partners(
     shared = active * np.all([~np.isnan(other.targets).any(axis=0) for other in partners], axis=0)
     x = np.concatenate([train.mean, *(other.mean for other in partners)])
     y = np.concatenate([z, *(np.nan_to_num(other.targets) for other in partners)])
-    # A sample of the same name in two cohorts is left out of both.
-    groups = [*train.sample_ids, *(name for other in partners for name in other.sample_ids)]
+    # A patient of the same name in two cohorts is left out of both.
+    groups = [*train.units, *(name for other in partners for name in other.units)]
     ridge = LowRankRidge.fit(x, y, shared)
     rank, penalty, _ = ridge.choose(val.mean, z_val, len(x), ranks=ranks)
     weight, bias = ridge.affine(rank, penalty)
@@ -200,8 +206,32 @@ def _with_partners(
     return blended, _row("partners", facts, errors[best], time.monotonic() - began)
 
 
+def _with_slopes(fit: _Linear, z: Array, z_val: Array) -> tuple[_Linear, Tried]:
+    """Multiply each gene's deviation by its slope in the left-out samples, if val agrees."""
+    began = time.monotonic()
+    slopes = gene_slopes(fit.left_out, z)
+    error = float(np.square(fit.val * slopes - z_val).mean())
+    low, middle, high = np.quantile(slopes, [0.05, 0.5, 0.95])
+    used = error < fit.error
+    log.info(
+        "slopes of genes: 5, 50 and 95 %% at %.2f, %.2f and %.2f, val error %.4f, %s",
+        *(low, middle, high, error, "used" if used else "not used"),
+    )
+    facts = {"median_slope": round(float(middle), 3), "used": used}
+    row = _row("slopes", facts, min(error, fit.error), time.monotonic() - began)
+    if not used:
+        return fit, row
+    scaled = _Linear(
+        *(fit.weight * slopes, fit.bias * slopes),
+        *(fit.left_out * slopes, fit.val * slopes),
+        error,
+    )
+    return scaled, row
+
+
 def _head_part(part: BagPart, scores: Array) -> HeadPart:
-    return HeadPart(part.features, part.sizes, torch.from_numpy(scores.astype(np.float32)))
+    coordinates = torch.from_numpy(scores.astype(np.float32))
+    return HeadPart(part.features, part.sizes, coordinates, part.units)
 
 
 def _row(step: str, settings: Tried, loss: float, seconds: float, **facts: int) -> Tried:

@@ -57,13 +57,15 @@ class FlowObjective:
     def __init__(
         self,
         val: TensorPart,
+        units: list[str],
         width: int,
         settings: dict[str, Settings],
         seed: int,
         fold: int,
         device: torch.device,
     ) -> None:
-        self.part, self.drop = val, settings["model"]["condition_dropout"]
+        self.part, self.units = val, units
+        self.drop = settings["model"]["condition_dropout"]
         self.dtype = autocast_dtype(settings["train"]["precision"], device)
         pairs = settings["train"]["val_noise"]
         points = val_points(len(val.z), width, pairs, seed_for(seed, "val", fold))
@@ -83,20 +85,29 @@ class FlowObjective:
         """Scale the residual sds on val.
 
         In-sample residuals are too small, so draws are too narrow. One common factor for all sds
-        corrects this: the one of `SD_OFFSETS` with the lowest val loss.
+        corrects this: the one of `SD_OFFSETS` with the lowest val loss. A start without a network
+        has its factor (training/start.py).
         """
         before = self.val(model)
-        if model.theta is None:
+        if model.theta is None or not model.uses_network:
             return before, {"log_sd_offset": 0.0, "val_loss_before_scaling": before}
+        best, losses = self.best_offset(model)
+        model.theta.data = model.theta.data + best
+        loss = float(losses.mean())
+        log.info("residual sds scaled by %.2f: val loss %.4f", math.exp(best), loss)
+        return loss, {"log_sd_offset": best, "val_loss_before_scaling": before}
+
+    def best_offset(self, model: RNAFM) -> tuple[float, Tensor]:
+        """Return the common log factor on the residual sds of least val loss, and losses (N,)."""
+        assert model.theta is not None
         learned = model.theta.detach().clone()
-        losses: dict[float, float] = {}
+        losses: dict[float, Tensor] = {}
         for offset in sorted(SD_OFFSETS, key=abs):
             model.theta.data = learned + offset
-            losses[offset] = self.val(model)
-        best = min(losses, key=lambda offset: losses[offset])
-        model.theta.data = learned + best
-        log.info("residual sds scaled by %.2f: val loss %.4f", math.exp(best), losses[best])
-        return losses[best], {"log_sd_offset": best, "val_loss_before_scaling": before}
+            losses[offset] = self.val_losses(model)
+        model.theta.data = learned
+        best = min(losses, key=lambda offset: float(losses[offset].mean()))
+        return best, losses[best]
 
 
 class SquaredError:

@@ -121,5 +121,6 @@ def load_partner(
         "partner %s: %d slides, %d that the fold holds out are left out; %d of %d genes",
         *(folder.name, kept.height, left_out, len(shared), len(genes)),
     )
+    slides = PartSlides(means, sizes, values, names, kept["unit"].to_list())
     columns = np.array([position[table_genes[column]] for column in shared])
-    return Partner(folder.name, PartSlides(means, sizes, values, names), scale, columns, left_out)
+    return Partner(folder.name, slides, scale, columns, left_out)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import norm
 from torch import Tensor
 
 from slide2rna.core.log import log
@@ -32,12 +31,11 @@ from slide2rna.training.factors import fit_factors
 from slide2rna.training.mean_fit import BagPart, MeanFit, PartnerRows, Tried, fit_mean
 from slide2rna.training.partners import Partner
 from slide2rna.training.selection import clearly_better
+from slide2rna.training.spread import best_factor, gaussian_crps
 from slide2rna.training.targets import targets
 from slide2rna.training.task import FoldTask, PartSlides
 
 OWN_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-# Levels at which the quantiles of a Gaussian stand for its draws.
-LEVELS = (np.arange(39) + 0.5) / 39
 
 
 @dataclass(frozen=True)
@@ -66,14 +64,12 @@ class Blend:
     weight : the share.
     left_out, val : (N, G), (M, G) mean targets of train and val.
     residual_sd : (G,) of the train residuals around it.
-    table_sd : (G,) with which `GeneScale.mean_table` was fitted.
     """
 
     weight: float
     left_out: Array
     val: Array
     residual_sd: Array
-    table_sd: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ class Start:
     units : of the flow's targets.
     own : fitted mean in z-scores, if the targets are normal scores.
     own_weight : its share in the mean.
-    residual_sd : (G,) of the left-out residuals.
+    residual_sd : (G,) of the left-out residuals, times a common factor.
     loadings : (G, F) of the noise's shared factors.
     tried : rows of search.parquet.
     """
@@ -141,7 +137,8 @@ def fit_start(
         plain = _val_crps(task, own, blend)
         best, crps = _best_blend(task, own, scores)
         seconds = (time.monotonic() - began) / 2
-        scores_win = settings["target"] == "normal_scores" or clearly_better(crps, plain)
+        clear = clearly_better(crps, plain, task.val.units)
+        scores_win = settings["target"] == "normal_scores" or clear
         for name, losses in (("zscore", plain), ("normal_scores", crps)):
             facts: Tried = {"target": name}
             if name == "normal_scores":
@@ -154,12 +151,14 @@ def fit_start(
         )
         if scores_win:
             chosen, blend = scores, best
-            assert best.table_sd is not None
-            scores.scale.fit_mean_table(_tensor(best.table_sd))
+    saw_train = chosen.fit.saw_train or (blend.weight > 0 and own.fit.saw_train)
+    sd = _scaled_sd(task, chosen, blend, saw_train)
+    if chosen is not own:
+        chosen.scale.fit_mean_table(_tensor(np.clip(sd, *SD_RANGE)))
     residuals, val_residuals = chosen.train - blend.left_out, chosen.val - blend.val
     loadings = _fit_loadings(task, residuals, val_residuals, blend.residual_sd, settings["factors"])
     mean = own.fit if chosen is not own else None
-    return Start(chosen, mean, blend.weight, blend.residual_sd, loadings, tried)
+    return Start(chosen, mean, blend.weight, sd, loadings, tried)
 
 
 def _fit_units(
@@ -178,7 +177,7 @@ def _fit_units(
         other = targets(_fit_scale(partner.slides, normal_scores), partner.slides, task.seed)
         values = np.full((len(other), z.shape[1]), np.nan)
         values[:, partner.columns] = other.double().numpy()
-        others.append(PartnerRows(mean, values, partner.slides.sample_ids))
+        others.append(PartnerRows(mean, values, partner.slides.units))
     active = scale.active.double().numpy()
     fit = fit_mean(bags, (z, z_val), active, settings, seed, name, others)
     return Units(scale, z, z_val, fit)
@@ -222,14 +221,13 @@ def _blend(own: Units, scores: Units, weight: float) -> Blend:
     rounds from the sds of the fit in scores.
     """
     sd = _residual_sd(scores.train - scores.fit.left_out)
-    table_sd, parts = sd, {"left_out": scores.fit.left_out, "val": scores.fit.val}
+    parts = {"left_out": scores.fit.left_out, "val": scores.fit.val}
     for _ in range(2 if weight else 1):
-        table_sd = np.clip(sd, *SD_RANGE)
-        scores.scale.fit_mean_table(_tensor(table_sd))
+        scores.scale.fit_mean_table(_tensor(np.clip(sd, *SD_RANGE)))
         if weight:
             parts = {part: _blend_part(own, scores, part, weight) for part in parts}
         sd = _residual_sd(scores.train - parts["left_out"])
-    return Blend(weight, parts["left_out"], parts["val"], sd, table_sd)
+    return Blend(weight, parts["left_out"], parts["val"], sd)
 
 
 def _blend_part(own: Units, scores: Units, part: str, weight: float) -> Array:
@@ -248,18 +246,18 @@ def _best_blend(task: FoldTask, own: Units, scores: Units) -> tuple[Blend, Array
 
 
 def _val_crps(task: FoldTask, units: Units, blend: Blend) -> Array:
-    """Return each val slide's CRPS (M,) in log2 units, averaged over genes.
+    return gaussian_crps(units.scale, blend.val, blend.residual_sd, task.val.values)
 
-    Residuals are Gaussian around mean targets. The CRPS is twice the mean pinball loss over
-    quantiles (Gneiting and Ranjan 2011, doi:10.1198/jbes.2010.08110).
-    """
-    mean, sd = _tensor(blend.val), _tensor(np.clip(blend.residual_sd, *SD_RANGE))
-    truth = torch.from_numpy(task.val.values)
-    total = torch.zeros(len(truth), dtype=torch.float64)
-    for level in LEVELS:
-        gap = truth - units.scale.restore(mean + sd * float(norm.ppf(level)))
-        total += torch.maximum(level * gap, (level - 1) * gap).double().mean(dim=1)
-    return (2 * total / len(LEVELS)).numpy()
+
+def _scaled_sd(task: FoldTask, units: Units, blend: Blend, saw_train: bool) -> Array:
+    """Return the residual sds times the factor that suits val, and train where it was left out."""
+    mean, values = blend.val, task.val.values
+    if not saw_train:
+        mean = np.concatenate([mean, blend.left_out])
+        values = np.concatenate([values, task.train.values])
+    factor = best_factor(units.scale, mean, blend.residual_sd, values)
+    log.info("noise: residual sds times %.3f, by CRPS", factor)
+    return np.asarray(blend.residual_sd * factor)
 
 
 def _fit_loadings(

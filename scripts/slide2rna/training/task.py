@@ -26,12 +26,21 @@ class TrainingInputs:
 
 @dataclass(frozen=True)
 class PartSlides:
-    """Slides of a part: means (N, K, d), sizes (N, K), values (N, G) log2(x+1), sample names."""
+    """Slides of a part.
+
+    Attributes
+    ----------
+    means, sizes : (N, K, d), (N, K) bags.
+    values : (N, G) log2(x+1).
+    sample_ids : sample of each slide, a row of the expression table.
+    units : split unit of each slide, which folds keep together.
+    """
 
     means: np.ndarray
     sizes: np.ndarray
     values: np.ndarray
     sample_ids: list[str]
+    units: list[str]
 
 
 @dataclass(frozen=True)

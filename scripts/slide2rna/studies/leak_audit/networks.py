@@ -112,7 +112,8 @@ def load(
 def _part_slides(part: Part) -> PartSlides:
     samples = [part.samples[row] for row in part.pool.argmax(axis=0)]
     rows = part.bag_rows
-    return PartSlides(part.bags.means[rows], part.bags.sizes[rows], part.slide_truth(), samples)
+    bags = part.bags.means[rows], part.bags.sizes[rows]
+    return PartSlides(*bags, part.slide_truth(), samples, part.units)
 
 
 @torch.inference_mode()
