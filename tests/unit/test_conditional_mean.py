@@ -20,7 +20,7 @@ from slide2rna.flow.gene_scale import GRID, GeneScale
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.sampling import draw
-from slide2rna.training import fit, targets, task
+from slide2rna.training import fit, targets
 from slide2rna.training.head import HeadPart, fit_head
 
 CPU = torch.device("cpu")
@@ -138,15 +138,13 @@ def test_a_gaussian_without_knowledge_draws_the_train_marginals() -> None:
 def test_ties_are_spread_by_sample_and_scores_are_normal() -> None:
     scale, values = skewed()
     names = [f"S{row}" for row in range(len(values))]
-    slides = task.PartSlides(np.empty(0), np.empty(0), values, names, names)
-    z = targets.targets(scale, slides, 1)
+    z = targets.targets(scale, values, names, 1)
     for gene in range(3):
         assert stats.kstest(z[:, gene].numpy(), "norm").pvalue > 0.2
     order = np.random.default_rng(0).permutation(len(values))
     moved = [names[i] for i in order]
-    shuffled = task.PartSlides(np.empty(0), np.empty(0), values[order], moved, moved)
-    assert torch.equal(targets.targets(scale, shuffled, 1), z[order])
-    assert not torch.equal(targets.targets(scale, slides, 2), z)
+    assert torch.equal(targets.targets(scale, values[order], moved, 1), z[order])
+    assert not torch.equal(targets.targets(scale, values, names, 2), z)
     # The map back forgets where in its band a tie was; the outermost values share a knot.
     low, high = np.quantile(values, [0.005, 0.995], axis=0)
     inside = torch.from_numpy((values > low) & (values < high) | (values == 0))

@@ -23,6 +23,7 @@ from slide2rna.sampling import draw, fold_draws
 from slide2rna.studies.samplers import student as samplers_student
 from slide2rna.training import task
 from slide2rna.training.build import build as build_network
+from slide2rna.training.outside import Outside
 from training_cohort import CPU, cohort
 
 torch.set_num_threads(1)
@@ -50,7 +51,7 @@ def build(cohort: flow_cohort.FlowCohort, folder: Path, scale: float) -> Path:
         )
     sets = membership.read_pathways(cohort.inputs.pathways, genes)
     settings = flow_cohort.settings()
-    model, _ = build_network(task.FoldTask(*parts, genes, sets, 0, 1), settings)
+    model, _ = build_network(task.FoldTask(*parts, genes, sets, 0, 1), settings, Outside())
     assert isinstance(model, RNAFM)
     torch.manual_seed(3)
     with torch.no_grad():

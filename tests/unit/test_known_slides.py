@@ -8,7 +8,7 @@ import numpy as np
 import packaged
 import polars as pl
 import pytest
-from slide2rna.data import fold_rows
+from slide2rna.data import fold_rows, training_record
 from slide2rna.features import bag_file, feature_file
 from slide2rna.package import predictor, training_slides
 from slide2rna.package.predictor import Predictor
@@ -95,7 +95,12 @@ def test_another_slide_of_the_name_is_only_suspected(
 
 def test_a_slide_of_the_cohort_that_no_fold_trained_on() -> None:
     known = pl.DataFrame(
-        {"name": [training_slides.digest("S")], "train": [[]], "n_tiles": [1], "mean": [[0.0]]},
+        {
+            "name": [training_record.digest("slide", "S")],
+            "train": [[]],
+            "n_tiles": [1],
+            "mean": [[0.0]],
+        },
         schema=training_slides.SCHEMA,
     )
     assert training_slides.match_by_name(known, "S") == 0

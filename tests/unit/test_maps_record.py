@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from map_models import gene_table, member, pathway_table, predictor
 from slide2rna.commands import maps
 from slide2rna.core.errors import ConfigError, SlideError, UserError
+from slide2rna.data import training_record
 from slide2rna.features.feature_file import Features
 from slide2rna.maps import figure, map_slide
 from slide2rna.maps import targets as map_targets
@@ -136,7 +137,7 @@ def test_a_slide_of_the_training_is_told(
 ) -> None:
     notes, real = [], figure.draw
     known = pl.DataFrame(
-        [{"name": training_slides.digest("a"), "train": [0], "n_tiles": 3, "mean": [0.0]}],
+        [{"name": training_record.digest("slide", "a"), "train": [0], "n_tiles": 3, "mean": [0.0]}],
         schema=training_slides.SCHEMA,
     )
     model = replace(predictor(2), cohort_slides=known)

@@ -74,14 +74,12 @@ def test_held_out_patients_are_left_out(cohorts: tuple[flow_cohort.FlowCohort, P
     patients = held_out.values["patient_id"]
     assert patients == set(cohort.patients[25:110])
     genes = fold_rows.gene_names(cohort.inputs.expression)
-    partner = partners.load_partner(folder, "bags.safetensors", genes, 12, held_out)
-    assert not patients & set(partner.slides.sample_ids)
+    partner = partners.load_partner(folder, "bags.safetensors", genes, (12, "files"), held_out)
+    assert not patients & set(partner.sample_ids)
+    assert not patients & {patient for _, patient in partner.seen}
     assert partner.left_out == 2
     assert partner.columns.tolist() == list(range(GENES - 10))
-    scaled = partner.scale.scale_features(torch.from_numpy(partner.slides.means)).numpy()
-    weights = partner.slides.sizes / partner.slides.sizes.sum(axis=1, keepdims=True)
-    mean = (scaled * weights[..., None]).sum(axis=1).mean(axis=0)
-    np.testing.assert_allclose(mean, 0, atol=1e-4)
+    np.testing.assert_allclose(partner.mean.mean(axis=0), 0, atol=1e-4)
 
 
 def correlation(cohort: flow_cohort.FlowCohort, model: RNAFM) -> np.ndarray:
@@ -126,13 +124,13 @@ def test_what_is_no_partner(cohorts: tuple[flow_cohort.FlowCohort, Path]) -> Non
     cohort, folder = cohorts
     genes = fold_rows.gene_names(cohort.inputs.expression)
     nothing = partners.HeldOut({"patient_id": set()})
-    with pytest.raises(StageError, match="12 features a tile, the fold's cohort has 13"):
-        partners.load_partner(folder, "bags.safetensors", genes, 13, nothing)
+    with pytest.raises(StageError, match="12 features of files, the fold's cohort has 13 of files"):
+        partners.load_partner(folder, "bags.safetensors", genes, (13, "files"), nothing)
     with pytest.raises(StageError, match="no gene in common"):
-        partners.load_partner(folder, "bags.safetensors", ["X"], 12, nothing)
+        partners.load_partner(folder, "bags.safetensors", ["X"], (12, "files"), nothing)
     everyone = partners.HeldOut({"patient_id": set(cohort.patients)})
     with pytest.raises(StageError, match="all its patients are held out"):
-        partners.load_partner(folder, "bags.safetensors", genes, 12, everyone)
+        partners.load_partner(folder, "bags.safetensors", genes, (12, "files"), everyone)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ VALUES: Config = {
     "models": ["flow", "he2rna"],
     "extras": ["ablations", "leak_audit", "samplers"],
     "external": [],
+    "start": "model",
     "features.encoder": "color",
     "features.weights": "own.pth",
     "features.path": "own",

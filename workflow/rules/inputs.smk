@@ -155,6 +155,21 @@ def partner_arguments(wildcards):
     return shlex.join(word for folder in folders for word in ("--partner", folder))
 
 
+def start_files(wildcards):
+    """The fold models that a flow's fit starts from."""
+    start = SETTINGS[wildcards.cohort]["start"]
+    if start is None or run_of(wildcards).model != runs.FLOW:
+        return []
+    return sorted(map(str, Path(start).glob("fold-*/model.safetensors")))
+
+
+def start_argument(wildcards):
+    start = SETTINGS[wildcards.cohort]["start"]
+    if start is None or run_of(wildcards).model != runs.FLOW:
+        return ""
+    return shlex.join(("--start", start))
+
+
 def drawn_by(input, samplers):
     """A draws file per sampler and fold, in the folders that the rule sample_variants left."""
     return [

@@ -1,7 +1,7 @@
 """A network of a run, one job per fold.
 
 Reads bags, expression, splits and pathways, once the guard has passed them. Leaves
-models/<run>/fold-<k>/ with model.safetensors, model.json, log.parquet and search.parquet. Not
+models/<run>/fold-<k>/ with model.safetensors, model.json, log, search and training record. Not
 declared beside them: log.csv, the same log as text, and the checkpoint, from which a killed job
 resumes.
 """
@@ -16,11 +16,13 @@ rule train:
         pathways=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/pathways/{run_of(wildcards).pathways}.parquet",
         guard=f"{RESULTS}/{{cohort}}/guard.json",
         partners=partner_files,
+        start=start_files,
     output:
         weights=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.safetensors",
         model=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.json",
         log=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/log.parquet",
         search=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/search.parquet",
+        record=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/training_record.parquet",
     log:
         f"{RESULTS}/{{cohort}}/logs/train-{{run}}-{{fold}}.log",
     benchmark:
@@ -41,13 +43,14 @@ rule train:
         deciding=deciding("train", train_settings),
         search=lambda wildcards: json.dumps(run_of(wildcards).search(), sort_keys=True),
         partners=partner_arguments,
+        start=start_argument,
         out=subpath(output.model, parent=True),
         seed=lambda wildcards: run_of(wildcards).seed,
         device=CONFIG["device"],
     shell:
         "python {params.scripts}/train.py --bags {input.bags:q} --expression {input.expression:q}"
         " --splits {input.splits:q} --slides {input.slides:q} --pathways {input.pathways:q}"
-        " --guard {input.guard:q} {params.partners} --fold {wildcards.fold} --out {params.out:q}"
+        " --guard {input.guard:q} {params.partners} {params.start} --fold {wildcards.fold} --out {params.out:q}"
         " --name {params.name} --model {params.model:q} --settings {params.settings:q}"
         " --search {params.search:q} --seed {params.seed}"
         " --device {params.device} --threads {threads} 2> {log:q}"

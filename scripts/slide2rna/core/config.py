@@ -33,7 +33,7 @@ SECTIONS = (
     "samplers",
 )
 # Keys outside the sections; a cohort's value replaces the file's value as a whole.
-TOP_LEVEL_KEYS = ("max_failed_slides", "models", "seeds", "search", "ablations", "extras")
+TOP_LEVEL_KEYS = ("max_failed_slides", "models", "seeds", "search", "ablations", "extras", "start")
 
 # Keys that change how a result is computed but, up to the rounding of sums, not its value: finished
 # results stay valid when such a key changes.

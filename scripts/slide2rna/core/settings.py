@@ -74,6 +74,7 @@ class ModelSettings(TypedDict):
     rank: Literal["low", "full"]
     head: Literal["pooled", "none"]
     gene_slopes: bool
+    outside: bool
     target: Literal["auto", "zscore", "normal_scores"]
     factors: int
     condition_dropout: float

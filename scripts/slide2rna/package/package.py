@@ -68,7 +68,10 @@ def package_run(source: FinishedRun, settings: PackageSettings, seed: int) -> No
     files.write_parquet(packaged_genes, out / predictor.GENES)
     files.write_parquet(packaged_pathways, out / predictor.PATHWAYS)
     cohort_slides = training_slides.training_table(
-        source.bags, source.folder / "slides.parquet", source.folder / "splits.tsv", source.folds
+        source.bags,
+        source.folder / "slides.parquet",
+        source.folder / "splits.tsv",
+        dict(zip(source.folds, folders, strict=True)),
     )
     files.write_parquet(cohort_slides, out / training_slides.FILE)
     factors = factors.select(list(predictor.CONFORMAL_SCHEMA))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -11,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from slide2rna.data import fold_rows
+from slide2rna.data import fold_rows, training_record
 from slide2rna.features import bag_file
 
 FILE = "known_slides.parquet"
@@ -40,11 +39,6 @@ class TrainingFacts(TypedDict):
     trained_as: str | None
 
 
-def digest(name: str) -> str:
-    """Return a hash of a slide's name, which may identify the patient and isn't shared."""
-    return hashlib.sha256(f"slide {name}".encode()).hexdigest()[:24]
-
-
 def fingerprint(means: ArrayLike, sizes: ArrayLike) -> tuple[int, NDArray[np.float32]]:
     """Return the tile count of a bag and the first `FINGERPRINT_FEATURES` of its mean tile (m,).
 
@@ -60,8 +54,14 @@ def fingerprint(means: ArrayLike, sizes: ArrayLike) -> tuple[int, NDArray[np.flo
     return round(count), (weight @ first / max(count, 1.0)).astype(np.float32)
 
 
-def training_table(bags: Path, slides: Path, splits: Path, folds: Sequence[int]) -> pl.DataFrame:
-    """Return a row per slide of the cohort.
+def training_table(
+    bags: Path, slides: Path, splits: Path, models: Mapping[int, Path]
+) -> pl.DataFrame:
+    """Return a row per slide of the cohort, and of its partners.
+
+    Parameters
+    ----------
+    models : folder of each fold's model.
 
     Returns
     -------
@@ -70,21 +70,34 @@ def training_table(bags: Path, slides: Path, splits: Path, folds: Sequence[int])
     """
     ids, means, sizes = bag_file.open_bags(bags)
     trained: dict[int, list[int]] = {row: [] for row in range(len(ids))}
-    for fold in folds:
+    for fold in models:
         for row in fold_rows.read_fold_rows(ids, slides, splits, fold).of("train").bag:
             trained[int(row)].append(fold)
     rows = []
     for row, name in enumerate(ids):
         count, mean = fingerprint(means[row], sizes[row])
-        rows.append(
-            {"name": digest(name), "train": trained[row], "n_tiles": count, "mean": mean.tolist()}
-        )
+        known = {"name": training_record.digest("slide", name), "train": trained[row]}
+        rows.append(known | {"n_tiles": count, "mean": mean.tolist()})
+    rows += _partner_rows(models)
     return pl.DataFrame(rows, schema=SCHEMA).sort("name")
+
+
+def _partner_rows(models: Mapping[int, Path]) -> list[dict[str, Any]]:
+    """Return a row per slide of partner cohorts, which are known by name alone."""
+    trained: dict[str, list[int]] = {}
+    for fold, folder in models.items():
+        record = training_record.read(folder)
+        if record is not None:
+            for name in record.filter(~pl.col("part").is_in(["train", "val"]))["slide"]:
+                trained.setdefault(name, []).append(fold)
+    return [
+        {"name": name, "train": folds, "n_tiles": 0, "mean": []} for name, folds in trained.items()
+    ]
 
 
 def match_by_name(cohort_slides: pl.DataFrame, name: str) -> int | None:
     """Count fold models trained on the slide of this name; None if it isn't in the cohort."""
-    match = cohort_slides.filter(pl.col("name") == digest(name))
+    match = cohort_slides.filter(pl.col("name") == training_record.digest("slide", name))
     return len(match["train"][0]) if match.height else None
 
 
@@ -93,16 +106,19 @@ def match_by_tiles(cohort_slides: pl.DataFrame, means: ArrayLike, sizes: ArrayLi
 
     If training used a random part of a slide's tiles, a renamed copy isn't recognised.
     """
-    if cohort_slides.is_empty():
+    described = cohort_slides.filter(pl.col("mean").list.len() > 0)
+    if len(described) < 2:
         return None
     count, mean = fingerprint(means, sizes)
-    stored = np.array(cohort_slides["mean"].to_list(), dtype=np.float64)
+    stored = np.array(described["mean"].to_list(), dtype=np.float64)
+    # A vector per slide may lack features: a copy lacks the same.
+    missing, stored = np.isnan(stored), np.nan_to_num(stored)
     scale = TOLERANCE * stored.std(axis=0) + 1e-6 * np.abs(stored).max(axis=0) + 1e-12
-    same_count = cohort_slides["n_tiles"].to_numpy() == count
-    match = (np.abs(stored - mean) <= scale).all(axis=1) & same_count
-    if len(cohort_slides) < 2 or not match.any():
+    close = (np.abs(stored - np.nan_to_num(mean)) <= scale) & (missing == np.isnan(mean))
+    match = close.all(axis=1) & (described["n_tiles"].to_numpy() == count)
+    if not match.any():
         return None
-    return max(len(folds) for folds in cohort_slides.filter(pl.Series(match))["train"])
+    return max(len(folds) for folds in described.filter(pl.Series(match))["train"])
 
 
 def empty_table() -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
 from typing import Any
 
 import torch
@@ -14,17 +14,25 @@ from slide2rna.data.statistics import gene_statistics, scale_of
 from slide2rna.flow.feature_scale import FeatureScale, Scale
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models.regressor import Regressor
-from slide2rna.training.partners import Partner
+from slide2rna.training.outside import Outside
 from slide2rna.training.start import Start, fit_start
 from slide2rna.training.task import FoldTask
 
 
 def build(
-    task: FoldTask, settings: dict[str, Any], partners: Sequence[Partner] = ()
+    task: FoldTask,
+    settings: dict[str, Any],
+    outside: Outside,
+    starts: dict[str, Start] | None = None,
 ) -> tuple[RNAFM | Regressor, Start | None]:
     """Build a network with initial weights and the statistics of the train slides.
 
-    A flow with `skip: ridge` has its start in it, which is returned, too; `partners` join its fit.
+    A flow with `skip: ridge` has its start in it, which is returned, too.
+
+    Parameters
+    ----------
+    outside : what joins the fit of the start.
+    starts : starts by section `model` as JSON; a start that is there isn't fitted again.
     """
     means, sizes = task.train.means, task.train.sizes
     clusters, features = means.shape[1:]
@@ -34,7 +42,11 @@ def build(
         check_heads(settings["model"])
         fitted = None
         if settings["model"]["skip"] == "ridge":
-            fitted = fit_start(task, scale, settings["model"], partners)
+            key = json.dumps(settings["model"], sort_keys=True)
+            known = {} if starts is None else starts
+            if key not in known:
+                known[key] = fit_start(task, scale, settings["model"], outside)
+            fitted = known[key]
         # The initial weights don't depend on how long the start took.
         torch.manual_seed(seed_for(task.seed, "init", task.fold))
         flow = RNAFM(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,16 @@ from slide2rna.core.errors import StageError
 from slide2rna.core.log import log
 from slide2rna.core.rows import SEARCH_STEPS
 from slide2rna.core.seeds import seed_for
-from slide2rna.data import fold_rows
+from slide2rna.data import fold_rows, training_record
 from slide2rna.data.statistics import feature_scaling
 from slide2rna.features import bag_file
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.pathways import membership
-from slide2rna.training import loop, partners
+from slide2rna.training import loop
 from slide2rna.training.build import build
 from slide2rna.training.objective import FlowObjective, Objective, SquaredError, TensorPart
+from slide2rna.training.outside import Outside, read_outside
 from slide2rna.training.start import Start, search_rows
 from slide2rna.training.targets import targets
 from slide2rna.training.task import FoldTask, PartSlides, TrainingInputs
@@ -80,11 +81,7 @@ def fit_fold(
     task = FoldTask(
         parts["train"], parts["val"], genes, sets, inputs.fold, seed, bagged.scale, bagged.missing
     )
-    held_out = partners.held_out_values(inputs.slides, inputs.splits, inputs.fold)
-    others = [
-        partners.load_partner(folder, inputs.bags.name, genes, bagged.means.shape[2], held_out)
-        for folder in inputs.partners
-    ]
+    outside = read_outside(inputs, bagged, genes)
     meta = {
         "version": __version__,
         "step_version": STEP_VERSIONS["train"],
@@ -93,7 +90,21 @@ def fit_fold(
         "encoder": bagged.encoder,
         "device": device.type,
     }
-    return fit_network(task, settings, out, device, meta, after_epoch, others)
+    model = fit_network(task, settings, out, device, meta, after_epoch, outside)
+    _write_record(out, inputs.slides, rows, outside)
+    return model
+
+
+def _write_record(out: Path, slides: Path, rows: fold_rows.FoldRows, outside: Outside) -> None:
+    table = pl.read_parquet(slides, columns=["slide_id", "patient_id"])
+    patient = dict(table.iter_rows())
+    seen = [
+        (slide, patient[slide], part)
+        for slide, part in zip(rows.slide_ids, rows.parts, strict=True)
+        if part in ("train", "val")
+    ]
+    seen += [(*names, other.name) for other in outside.partners for names in other.seen]
+    training_record.write(out, seen)
 
 
 def fit_network(
@@ -103,7 +114,7 @@ def fit_network(
     device: torch.device,
     meta: dict[str, Any],
     after_epoch: Callable[[int], None] | None = None,
-    others: Sequence[partners.Partner] = (),
+    outside: Outside | None = None,
 ) -> loop.Network:
     """Train every configuration, keep the one with the least val loss, and write its folder.
 
@@ -114,10 +125,12 @@ def fit_network(
     """
     tried: list[tuple[Settings, loop.Result | None]] = []
     best: tuple[dict[str, Any], loop.Result, Start | None] | None = None
+    outside = outside or Outside()
+    starts: dict[str, Start] = {}
     for number, override in enumerate([{}, *settings.get("search", [])]):
         config = _apply_override(settings, override)
         torch.manual_seed(seed_for(task.seed, "init", task.fold))
-        model, fitted = build(task, config, others)
+        model, fitted = build(task, config, outside, starts)
         train, val = (
             _tensor_part(model, slides, task.seed, device) for slides in (task.train, task.val)
         )
@@ -190,9 +203,10 @@ def fit_network(
         facts["own_weight"] = fitted.own_weight
         facts["uses_network"] = result.progress.best_epoch > 0
         facts["partners"] = {
-            other.name: {"slides": len(other.slides.sample_ids), "left_out": other.left_out}
-            for other in others
+            other.name: {"slides": len(other.seen), "left_out": other.left_out}
+            for other in outside.partners
         }
+        facts["start"] = None if outside.start is None else outside.start.name
     checkpoint.save_model(out, model, facts)
     shutil.rmtree(out / "checkpoint", ignore_errors=True)
     return model
@@ -218,7 +232,7 @@ def _apply_override(settings: dict[str, Any], override: Settings) -> dict[str, A
 def _tensor_part(
     model: loop.Network, slides: PartSlides, seed: int, device: torch.device
 ) -> TensorPart:
-    z = targets(model, slides, seed)
+    z = targets(model, slides.values, slides.sample_ids, seed)
     return TensorPart(torch.from_numpy(slides.means), torch.from_numpy(slides.sizes), z).to(device)
 
 

@@ -13,34 +13,40 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import torch
 
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import log
+from slide2rna.core.types import Array
 from slide2rna.data import fold_rows
 from slide2rna.data.statistics import scale_of
 from slide2rna.features import bag_file
-from slide2rna.flow.feature_scale import Scale
-from slide2rna.training.task import PartSlides
+from slide2rna.models.ridge import mean_of_bags
 
 HELD_OUT = ("val", "cal", "test")
 
 
 @dataclass(frozen=True)
 class Partner:
-    """Slides of another cohort.
+    """Slides of another cohort but those that the fold holds out.
 
     Attributes
     ----------
     name : of the cohort.
-    slides : all of its slides but those that the fold holds out; values of the genes that it has.
-    scale : of its features, fitted to these slides.
-    columns : column of each of its genes among the fold's genes.
-    left_out : number of slides that this fold holds out.
+    seen : slide and patient of each slide.
+    mean : (n, d) mean over each slide's tiles, in units of these slides.
+    values : (n, g) log2(x+1) of the genes that the fold has, too.
+    sample_ids, units : (n,) sample and split unit of each slide.
+    columns : (g,) column of each gene among the fold's genes.
+    left_out : number of slides that the fold holds out.
     """
 
     name: str
-    slides: PartSlides
-    scale: Scale
+    seen: list[tuple[str, str]]
+    mean: Array
+    values: Array
+    sample_ids: list[str]
+    units: list[str]
     columns: np.ndarray
     left_out: int
 
@@ -78,7 +84,7 @@ def held_out_values(slides: Path, splits: Path, fold: int) -> HeldOut:
 
 
 def load_partner(
-    folder: Path, bags: str, genes: Sequence[str], features: int, held_out: HeldOut
+    folder: Path, bags: str, genes: Sequence[str], made_by: tuple[int, str], held_out: HeldOut
 ) -> Partner:
     """Read a cohort's results folder as a partner.
 
@@ -86,7 +92,7 @@ def load_partner(
     ----------
     folder : results/<cohort>.
     bags : name of the bags file, that of the fold's own cohort.
-    genes, features : genes and number of features of the fold.
+    genes, made_by : genes, number of features and encoder of the fold.
     held_out : what the fold holds out; slides that share any of it are left out.
 
     Raises
@@ -95,8 +101,9 @@ def load_partner(
         The cohort has other features, none of the genes, or no slide is left.
     """
     bagged = bag_file.load(folder / "bags" / bags)
-    if bagged.means.shape[2] != features:
-        cause = f"{bagged.means.shape[2]} features a tile, the fold's cohort has {features}"
+    theirs = bagged.means.shape[2], bagged.encoder
+    if theirs != made_by:
+        cause = "{} features of {}, the fold's cohort has {} of {}".format(*theirs, *made_by)
         raise StageError(folder, cause, "take it out of pan, or encode both alike")
     table_genes = fold_rows.gene_names(folder / "expression.parquet")
     position = {gene: column for column, gene in enumerate(genes)}
@@ -121,6 +128,10 @@ def load_partner(
         "partner %s: %d slides, %d that the fold holds out are left out; %d of %d genes",
         *(folder.name, kept.height, left_out, len(shared), len(genes)),
     )
-    slides = PartSlides(means, sizes, values, names, kept["unit"].to_list())
     columns = np.array([position[table_genes[column]] for column in shared])
-    return Partner(folder.name, slides, scale, columns, left_out)
+    seen = list(kept.select("slide_id", "patient_id").iter_rows())
+    features = scale.scale_features(torch.from_numpy(means)).numpy()
+    return Partner(
+        *(folder.name, seen, mean_of_bags(features, sizes), values),
+        *(names, kept["unit"].to_list(), columns, left_out),
+    )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,19 +20,18 @@ from slide2rna.core.log import log
 from slide2rna.core.seeds import seed_for
 from slide2rna.core.settings import ModelSettings
 from slide2rna.core.types import Array
-from slide2rna.data.statistics import gene_statistics
-from slide2rna.flow import quantile_map
 from slide2rna.flow.feature_scale import Scale
 from slide2rna.flow.gene_scale import GeneScale
 from slide2rna.flow.velocity import RNAFM, SD_RANGE, FittedShape
 from slide2rna.models.ridge import per_sample
 from slide2rna.training.factors import fit_factors
-from slide2rna.training.mean_fit import BagPart, MeanFit, PartnerRows, Tried, fit_mean
-from slide2rna.training.partners import Partner
+from slide2rna.training.linear_fit import BagPart, Targets, Tried
+from slide2rna.training.mean_fit import MeanFit, fit_mean, scale_bags
+from slide2rna.training.outside import Outside
 from slide2rna.training.selection import clearly_better
 from slide2rna.training.spread import best_factor, gaussian_crps
-from slide2rna.training.targets import targets
-from slide2rna.training.task import FoldTask, PartSlides
+from slide2rna.training.targets import fit_gene_scale, targets
+from slide2rna.training.task import FoldTask
 
 OWN_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -120,18 +118,16 @@ class Start:
             model.loadings[:, :count] = torch.from_numpy(self.loadings)
 
 
-def fit_start(
-    task: FoldTask, scale: Scale, settings: ModelSettings, partners: Sequence[Partner] = ()
-) -> Start:
+def fit_start(task: FoldTask, scale: Scale, settings: ModelSettings, outside: Outside) -> Start:
     """Fit the start of a fold's flow; `scale` is fitted to the train bags."""
-    bags = BagPart.of(scale, task.train), BagPart.of(scale, task.val)
-    others = [(partner, BagPart.of(partner.scale, partner.slides).mean) for partner in partners]
-    own = _fit_units(task, bags, settings, others, normal_scores=False)
+    bags = scale_bags(scale, task.train), scale_bags(scale, task.val)
+    outside = outside if settings["outside"] else Outside()
+    own = _fit_units(task, bags, settings, outside, normal_scores=False)
     residual_sd = _residual_sd(own.train - own.fit.left_out)
     chosen, blend = own, Blend(0.0, own.fit.left_out, own.fit.val, residual_sd)
     tried = list(own.fit.tried)
     if settings["target"] != "zscore":
-        scores = _fit_units(task, bags, settings, others, normal_scores=True)
+        scores = _fit_units(task, bags, settings, outside, normal_scores=True)
         tried += scores.fit.tried
         began = time.monotonic()
         plain = _val_crps(task, own, blend)
@@ -165,39 +161,20 @@ def _fit_units(
     task: FoldTask,
     bags: tuple[BagPart, BagPart],
     settings: ModelSettings,
-    partners: Sequence[tuple[Partner, Array]],
+    outside: Outside,
     normal_scores: bool,
 ) -> Units:
-    scale = _fit_scale(task.train, normal_scores)
-    z, z_val = (targets(scale, part, task.seed).double().numpy() for part in (task.train, task.val))
+    train, val = task.train, task.val
+    scale = fit_gene_scale(train.values, train.sample_ids, normal_scores)
+    z, z_val = (
+        targets(scale, part.values, part.sample_ids, task.seed).double().numpy()
+        for part in (train, val)
+    )
     name = "normal_scores" if normal_scores else "zscore"
     seed = seed_for(task.seed, "head", task.fold, name)
-    others = []
-    for partner, mean in partners:
-        other = targets(_fit_scale(partner.slides, normal_scores), partner.slides, task.seed)
-        values = np.full((len(other), z.shape[1]), np.nan)
-        values[:, partner.columns] = other.double().numpy()
-        others.append(PartnerRows(mean, values, partner.slides.units))
-    active = scale.active.double().numpy()
-    fit = fit_mean(bags, (z, z_val), active, settings, seed, name, others)
-    return Units(scale, z, z_val, fit)
-
-
-def _fit_scale(slides: PartSlides, normal_scores: bool) -> GeneScale:
-    """Fit the scale of each gene on a part's samples."""
-    values = slides.values
-    mean, sd = gene_statistics(values, slides.sample_ids)
-    scale = GeneScale()
-    knots = None
-    if normal_scores:
-        _, first = np.unique(np.array(slides.sample_ids), return_index=True)
-        knots = quantile_map.quantile_knots(values[first])
-    scale.register_genes(len(mean), 0 if knots is None else len(knots))
-    scale.gene_mean.copy_(torch.from_numpy(mean))
-    scale.gene_sd.copy_(torch.from_numpy(sd))
-    if knots is not None:
-        scale.gene_knots.copy_(torch.from_numpy(knots))
-    return scale
+    fold_targets = Targets(z, z_val, scale.active.double().numpy())
+    others = outside.in_units(z.shape[1], normal_scores, task.seed)
+    return Units(scale, z, z_val, fit_mean(bags, fold_targets, settings, seed, name, others))
 
 
 def _residual_sd(residuals: Array) -> Array:

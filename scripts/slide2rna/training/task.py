@@ -13,7 +13,7 @@ from slide2rna.pathways.membership import Pathways
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """Files of a cohort, the fold, and the results folders of partner cohorts."""
+    """Files of a cohort, the fold, the results folders of partner cohorts, and a starting model."""
 
     bags: Path
     expression: Path
@@ -22,6 +22,7 @@ class TrainingInputs:
     pathways: Path
     fold: int
     partners: tuple[Path, ...] = ()
+    start: Path | None = None
 
 
 @dataclass(frozen=True)
