@@ -14,6 +14,7 @@ from slide2rna.core.log import log
 from slide2rna.core.types import Array
 from slide2rna.models.low_rank import LowRankRidge
 from slide2rna.training.gene_slopes import gene_slopes
+from slide2rna.training.selection import clearly_better
 
 # Shares of another fit that val chooses from.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -165,19 +166,27 @@ def _blend(
     return blended, best
 
 
-def scale_by_slopes(fit: LinearFit, targets: Targets) -> tuple[LinearFit, Tried]:
-    """Multiply each gene's deviation by its slope in the left-out samples, if val agrees."""
+def scale_by_slopes(
+    fit: LinearFit, targets: Targets, val_units: Sequence[str]
+) -> tuple[LinearFit, Tried]:
+    """Multiply each gene's deviation by its slope in the left-out samples, unless val objects.
+
+    The left-out train samples are many more than those of val, which alone would often be chance.
+    """
     began = time.monotonic()
     slopes = gene_slopes(fit.left_out, targets.train)
-    error = float(np.square(fit.val * slopes - targets.val).mean())
+    errors, plain = (
+        np.square(values - targets.val).mean(axis=1) for values in (fit.val * slopes, fit.val)
+    )
+    error = float(errors.mean())
     low, middle, high = np.quantile(slopes, [0.05, 0.5, 0.95])
-    used = error < fit.error
+    used = not clearly_better(plain, errors, val_units)
     log.info(
         "slopes of genes: 5, 50 and 95 %% at %.2f, %.2f and %.2f, val error %.4f, %s",
         *(low, middle, high, error, "used" if used else "not used"),
     )
     facts = {"median_slope": round(float(middle), 3), "used": used}
-    row = step_row("slopes", facts, min(error, fit.error), began)
+    row = step_row("slopes", facts, error, began)
     if not used:
         return fit, row
     scaled = LinearFit(

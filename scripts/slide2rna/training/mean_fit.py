@@ -82,7 +82,7 @@ def fit_mean(
         linear, row = linear_fit.add_starting_weights(linear, parts, targets, others.start)
         tried.append(row)
     if settings["gene_slopes"]:
-        linear, row = linear_fit.scale_by_slopes(linear, targets)
+        linear, row = linear_fit.scale_by_slopes(linear, targets, val.units)
         tried.append(row)
     head_rank = min(HEAD_RANK, ridge.basis.shape[1]) if settings["head"] == "pooled" else 0
     torch.manual_seed(seed)
