@@ -39,7 +39,7 @@ SETTINGS: dict[str, Any] = {
         "learning_rate": 0.001,
         "batch": 32,
         "epochs": 100,
-        "patience": 10,
+        "patience": 5,
         "checkpoint_epochs": 10,
     },
     "sample": {"steps": 8, "draws": 100},
