@@ -153,3 +153,21 @@ def test_stain_needs_slides_to_read_again(repo: Path, tmp_path: Path) -> None:
     assert done.returncode != 0
     message = "error: extras of mine: stain: no slides to read again"
     assert [line for line in done.stderr.splitlines() if line.startswith(message)]
+
+
+def test_pan_compares_each_member_with_itself_alone(repo: Path, tmp_path: Path) -> None:
+    """Only the members, and only the one variant of all ablations."""
+    names = {"sheet": str(tmp_path / "a.tsv"), "expression": str(tmp_path / "a.csv")}
+    for name in names.values():
+        Path(name).touch()
+    cohorts = {name: {"source": "sheet"} | names for name in ("A", "B", "C")}
+    config = tmp_path / "pan.yaml"
+    config.write_text(yaml.safe_dump({"folds": {"n": 2}, "pan": ["A", "B"], "cohorts": cohorts}))
+    done = snakemake(repo, tmp_path, "-n", "--configfile", str(config), "--", "pan")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout + done.stderr
+    counts = job_counts(text)
+    assert counts["score_partners"] == 2
+    assert counts["train"] == counts["sample"] == 2 * 2 * 2
+    outputs = set(re.findall(r"/pan/(\w+)/[\w.-]+/ablations\.parquet", text))
+    assert outputs == {"A", "B"}

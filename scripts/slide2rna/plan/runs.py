@@ -19,6 +19,7 @@ from slide2rna.flow.one_step import ONE_STEP
 
 STUDENT = "one-step"
 FLOW = "flow"
+ALONE = "alone"  # the ablation without partners and starting model
 # Sections that an ablation may change: of the flow, and of a network without draws and gene sets.
 VARIED_FLOW = ("features", "pathways", "model", "train", "sample")
 VARIED_NETWORK = ("features", "baselines")
