@@ -11,7 +11,7 @@ import pytest
 import vl_convert
 from slide2rna.evaluation.scoring import labels
 from slide2rna.report.figures import draw_all, interactive
-from slide2rna.report.sections import ablations
+from slide2rna.report.sections import ablations, page_sections
 from written_reports import folder, full, load
 
 __all__ = ["folder", "full"]  # the fixtures
@@ -19,7 +19,8 @@ __all__ = ["folder", "full"]  # the fixtures
 
 @pytest.fixture(scope="module")
 def specs(full: Path) -> dict[str, Any]:
-    return draw_all.charts(load(full, "ablations"))
+    run = load(full, "ablations")
+    return draw_all.charts(run, page_sections.build(run))
 
 
 def rows(spec: dict[str, Any], key: str) -> list[dict[str, Any]]:

@@ -14,8 +14,7 @@ import zarr
 from slide2rna.evaluation.uncertainty import coexpression_table, conformal_table
 from slide2rna.evaluation.uncertainty.calibration import SCHEMA as CALIBRATION
 from slide2rna.report import report
-from slide2rna.report.figures import draw_all
-from slide2rna.report.sections import intervals, run_tables
+from slide2rna.report.sections import intervals, page_sections, run_tables
 
 NAMES = (synthetic_cohort.RUN, synthetic_cohort.ENCODER, synthetic_cohort.SET)
 FIGURES = ("conformal", "pathway_intervals", "coexpression")
@@ -72,14 +71,14 @@ def test_the_table_shows_what_was_measured(page: str, folder: Path) -> None:
 
 def test_no_coverage_is_claimed_across_sites(page: str, folder: Path) -> None:
     run = run_tables.load(folder, *NAMES)
-    assert not draw_all.interval_section(run)["across"]
+    assert not page_sections.build(run).intervals["across"]
     assert "not claimed across sites" not in page
     # Each fold tests a site of its own, as leave-site-out does.
     tested = run.splits.filter(pl.col("part") == "test").select(
         "unit", site=pl.format("S{}", "fold")
     )
     apart = replace(run, slides=run.slides.drop("site").join(tested, on="unit"))
-    shown = draw_all.interval_section(apart)
+    shown = page_sections.build(apart).intervals
     assert shown["across"]
     (said,) = [line for line in shown["sentences"] if line.text.startswith("Conformal")]
     assert (said.tone, said.label) == ("open", "not claimed across sites")

@@ -17,7 +17,7 @@ from PIL import Image
 from slide2rna import STEP_VERSIONS
 from slide2rna.pages import glossary, html
 from slide2rna.report import report
-from slide2rna.report.sections import references, run_facts, run_tables
+from slide2rna.report.sections import page_sections, references, run_facts, run_tables
 from written_reports import folder, full, load
 
 __all__ = ["folder", "full"]  # the fixtures
@@ -126,7 +126,7 @@ def test_the_configuration_is_shown_as_run_without_places(full: Path) -> None:
     }  # fmt: skip
     assert run_facts.configuration(None) is None
     run = run_tables.load(full, "lite0-flow-go-bp", "lite0", "go-bp", settings=settings)
-    text = html.render("pages/report.html.j2", report.context(run))
+    text = html.render("pages/report.html.j2", report.context(run, page_sections.build(run)))
     assert "Configuration as run" in text
     assert "someone" not in text
 

@@ -13,11 +13,12 @@ import polars as pl
 import pytest
 import yaml
 from slide2rna.core.errors import StageError
+from slide2rna.evaluation.scoring import labels
 from slide2rna.pages import html
 from slide2rna.pages.numbers import format_interval, format_number
 from slide2rna.report import report
-from slide2rna.report.figures import comparisons, draw_all
-from slide2rna.report.sections import ablations, protocols, run_tables, verdict
+from slide2rna.report.figures import comparisons
+from slide2rna.report.sections import ablations, page_sections, protocols, run_tables
 from written_reports import NAMES, folder, full, load
 
 __all__ = ["folder", "full"]  # the fixtures
@@ -34,7 +35,9 @@ SECTIONS = {
 
 def text_of(run: run_tables.RunTables) -> str:
     """The page without its figures, which take most of the time."""
-    return html.render("pages/report.html.j2", report.context(run) | {"figure": {}})
+    return html.render(
+        "pages/report.html.j2", report.context(run, page_sections.build(run)) | {"figure": {}}
+    )
 
 
 @pytest.mark.parametrize("name", sorted(SECTIONS))
@@ -126,7 +129,7 @@ def test_pathway_bars_show_the_best_network_ridge_and_the_best_null(full: Path) 
     table = run.tables["pathways"]
     nulls = ("site-mean", "color-ridge", "permuted")
     best = max(nulls, key=lambda name: float(table[f"r_{name}"].mean()))
-    assert draw_all.best_rivals(run) == ["abmil", "ridge", best]
+    assert page_sections.build(run).rivals == ["abmil", "ridge", best]
 
 
 def test_full_page_says_who_is_better_and_shows_the_tables_numbers(full: Path) -> None:
@@ -179,7 +182,7 @@ def test_published_numbers_stand_beside_ours_only_for_their_cohort(
     (block,) = found["blocks"]
     assert [row["name"] for row in block["rows"]] == ["RNA-FM", "flow, ours", "flow, ours"]
     assert block["rows"][0]["cells"] == [(0.729, 0.074), (0.865, 0.05)]
-    draw = verdict.pick(
+    draw = labels.pick(
         summary, protocol="published", model="flow", metric="pcc_one_draw", gene_set="T50"
     )
     assert draw is not None

@@ -16,7 +16,7 @@ from scipy import stats
 from slide2rna.pages import html, numbers
 from slide2rna.report import report
 from slide2rna.report.figures import shift as shift_figures
-from slide2rna.report.sections import run_tables
+from slide2rna.report.sections import page_sections, run_tables
 from slide2rna.report.sections import shift as shift_section
 from written_reports import NAMES, load
 
@@ -34,7 +34,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def text_of(run: run_tables.RunTables) -> str:
-    return html.render("pages/report.html.j2", report.context(run) | {"figure": {}})
+    return html.render(
+        "pages/report.html.j2", report.context(run, page_sections.build(run)) | {"figure": {}}
+    )
 
 
 def judged(**columns: object) -> pl.DataFrame:

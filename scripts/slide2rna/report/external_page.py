@@ -42,7 +42,7 @@ def write(facts: ExternalFacts, out: str | Path) -> Path:
         "version": __version__,
         "figure": {"models": html.picture(style.save(figure, out / "figures", "models"))},
         "genes_fdr": with_value(
-            verdict.pick(summary, model=model, metric="genes_fdr05", gene_set="all")
+            labels.pick(summary, model=model, metric="genes_fdr05", gene_set="all")
         ),
         "note": _note(summary, model),
     }
@@ -55,7 +55,7 @@ def results(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:
     """Return a row per model: PCC per gene set, and RMSE as a ratio to the training mean's."""
 
     def pick(name: str, metric: str, gene_set: str) -> Row | None:
-        return verdict.pick(summary, model=name, metric=metric, gene_set=gene_set)
+        return labels.pick(summary, model=name, metric=metric, gene_set=gene_set)
 
     return [
         {
@@ -75,12 +75,12 @@ def differences(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]
     table = summary.filter((pl.col("model") == model) & pl.col("metric").str.starts_with(prefix))
     rows = []
     for metric in table["metric"].unique(maintain_order=True):
-        cells = [verdict.pick(table, metric=metric, gene_set=name) for name in sets]
+        cells = [labels.pick(table, metric=metric, gene_set=name) for name in sets]
         toned = [(cell, verdict.tone(cell) or "open") for cell in cells]
         rows.append({"name": metric.removeprefix(prefix), "cells": toned})
     return rows
 
 
 def _note(summary: pl.DataFrame, model: str) -> str:
-    row = verdict.pick(summary, model=model, metric="pcc", gene_set="all")
+    row = labels.pick(summary, model=model, metric="pcc", gene_set="all")
     return str(row["note"] or "") if row else ""

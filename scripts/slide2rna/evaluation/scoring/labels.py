@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from slide2rna.core.types import Row
+
 RIDGES = ("ridge", "ridge-lowrank")
 # Models without morphology: a model that doesn't beat these has learned nothing from the slides.
 NULLS = ("site-mean", "color-ridge", "permuted", "constant")
@@ -55,6 +57,12 @@ def model_description(model: str) -> str:
     base, _, variant = model.partition(".")
     text = DESCRIPTIONS.get(base, "")
     return f"{text}; {variant.replace('-', ' ')}" if variant and text else text
+
+
+def pick(table: pl.DataFrame, **values: object) -> Row | None:
+    """Return the first row of a table with these values, or None if no row has them."""
+    rows = table.filter([pl.col(key) == value for key, value in values.items()])
+    return rows.row(0, named=True) if rows.height else None
 
 
 def clean_rows(summary: pl.DataFrame) -> pl.DataFrame:

@@ -41,10 +41,10 @@ def ablations(table: pl.DataFrame | None) -> AblationSection | None:
         part = table.filter((pl.col("variant") == variant) & (pl.col("group") == group))
 
         def cells(metric: str, part: pl.DataFrame = part) -> list[Row | None]:
-            return [verdict.pick(part, gene_set=s, metric=metric) for s in sets]
+            return [labels.pick(part, gene_set=s, metric=metric) for s in sets]
 
-        crps = verdict.pick(part, gene_set="all", metric=f"crps_minus:{BASE}")
-        covered = verdict.pick(part, gene_set="all", metric="covered90")
+        crps = labels.pick(part, gene_set="all", metric=f"crps_minus:{BASE}")
+        covered = labels.pick(part, gene_set="all", metric="covered90")
         rows.append(
             {
                 "group": group,

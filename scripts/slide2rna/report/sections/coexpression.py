@@ -8,7 +8,7 @@ from slide2rna.core.types import Row
 from slide2rna.evaluation.scoring import labels
 from slide2rna.evaluation.uncertainty.coexpression_fold import MEASURED
 from slide2rna.report.sections import verdict
-from slide2rna.report.sections.verdict import Sentence, pick, spread, tone
+from slide2rna.report.sections.verdict import Sentence, spread, tone
 
 KINDS = {
     "draws": "draws",
@@ -47,9 +47,9 @@ def coexpression_rows(table: pl.DataFrame, model: str, sets: list[str]) -> list[
             key = {"gene_set": gene_set, "model": name, "kind": kind}
             other = kind if kind != "point" else f"{name}/point"
             draws_key = {"gene_set": gene_set, "model": model, "kind": "draws"}
-            cell: Row = {m: pick(table, metric=m, **key) for m in ("gsc", "energy")}
+            cell: Row = {m: labels.pick(table, metric=m, **key) for m in ("gsc", "energy")}
             for metric in ("gsc", "energy"):
-                row = pick(table, metric=f"{metric}_minus:{other}", **draws_key)
+                row = labels.pick(table, metric=f"{metric}_minus:{other}", **draws_key)
                 cell[f"{metric}_minus"] = row
                 cell[f"{metric}_tone"] = tone(row, metric == "energy") or ""
             cells.append(cell)
@@ -62,7 +62,7 @@ def coexpression_rows(table: pl.DataFrame, model: str, sets: list[str]) -> list[
 
 def sentences(table: pl.DataFrame, model: str, sets: list[str]) -> list[Sentence]:
     """Compare the draws with the best point, train profiles and independent genes."""
-    gsc = {s: pick(table, model=model, kind="draws", metric="gsc", gene_set=s) for s in sets}
+    gsc = {s: labels.pick(table, model=model, kind="draws", metric="gsc", gene_set=s) for s in sets}
     scored = {name: row for name, row in gsc.items() if row is not None}
     out = []
     if scored:
@@ -70,7 +70,7 @@ def sentences(table: pl.DataFrame, model: str, sets: list[str]) -> list[Sentence
         values = ", ".join(
             f"{spread(row)} on {labels.gene_set_name(s)}" for s, row in scored.items()
         )
-        ceiling = pick(table, kind="train-matrix", metric="gsc", gene_set="all")
+        ceiling = labels.pick(table, kind="train-matrix", metric="gsc", gene_set="all")
         reach = f"; all train profiles reach {ceiling['value']:.3f} on all genes" if ceiling else ""
         text = f"Gene-gene correlations of the draws agree with the measured ones to {values}"
         out.append(Sentence(f"{text} ({first['n_patients']} patients{reach}).", "open", "measured"))
@@ -84,7 +84,9 @@ def sentences(table: pl.DataFrame, model: str, sets: list[str]) -> list[Sentence
         ("energy", dict.fromkeys(sets, "shuffled-draws"), "the draws with genes shuffled apart"),
     ):
         rows = {
-            s: pick(table, model=model, kind="draws", metric=f"{metric}_minus:{key}", gene_set=s)
+            s: labels.pick(
+                table, model=model, kind="draws", metric=f"{metric}_minus:{key}", gene_set=s
+            )
             for s, key in rivals.items()
         }
         out += _compare(rows, metric, rival_words)

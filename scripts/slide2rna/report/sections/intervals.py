@@ -10,7 +10,7 @@ from slide2rna.core.types import Row
 from slide2rna.evaluation.scoring import labels
 from slide2rna.evaluation.uncertainty.sharpness import TRAIN_PROFILES
 from slide2rna.report.sections import coexpression, verdict
-from slide2rna.report.sections.verdict import Sentence, pick
+from slide2rna.report.sections.verdict import Sentence
 
 
 class IntervalSection(TypedDict):
@@ -74,10 +74,14 @@ def context(
         "sharpness": sharpness_rows(calibration, shown),
         "pathways": pathway_rows(calibration),
         "pathway_crps": {
-            kind: pick(calibration, quantity="pathway_crps", kind=kind)
+            kind: labels.pick(calibration, quantity="pathway_crps", kind=kind)
             for kind in ("draws", TRAIN_PROFILES)
         }
-        | {"difference": pick(calibration, quantity="pathway_crps_minus", kind=TRAIN_PROFILES)},
+        | {
+            "difference": labels.pick(
+                calibration, quantity="pathway_crps_minus", kind=TRAIN_PROFILES
+            )
+        },
         "shown": shown,
         "genes": coexpression.gene_count(scores),
         "coexpression": coexpression.coexpression_rows(scores, model, shown),
@@ -95,9 +99,9 @@ def conformal_rows(table: pl.DataFrame, calibration: pl.DataFrame, sets: list[st
             cells: Row = {"gene_set": name, "level": level}
             for kind in ("draws", "conformal", "conformal-site"):
                 key = {"gene_set": name, "kind": kind, "level": level}
-                cells[kind.replace("-", "_")] = pick(table, within="pooled", **key)
-                cells[f"{kind.replace('-', '_')}_gene"] = pick(table, within="gene", **key)
-            null = pick(
+                cells[kind.replace("-", "_")] = labels.pick(table, within="pooled", **key)
+                cells[f"{kind.replace('-', '_')}_gene"] = labels.pick(table, within="gene", **key)
+            null = labels.pick(
                 calibration,
                 gene_set=name,
                 quantity="sharpness",
@@ -117,7 +121,7 @@ def sharpness_rows(table: pl.DataFrame, sets: list[str]) -> list[Row]:
         for level in [None, *sorted(part["interval"].drop_nulls().unique())]:
             chosen = pl.col("interval").is_null() if level is None else pl.col("interval") == level
             draws, null = (
-                pick(part.filter(chosen), kind=kind) for kind in ("draws", TRAIN_PROFILES)
+                labels.pick(part.filter(chosen), kind=kind) for kind in ("draws", TRAIN_PROFILES)
             )
             if draws and null:
                 ratio = draws["value"] / null["value"] if null["value"] else None
@@ -133,7 +137,7 @@ def pathway_rows(table: pl.DataFrame) -> list[Row]:
         {
             "level": level,
             **{
-                f"{prefix}{within}": pick(coverage, nominal=level, kind=kind, within=within)
+                f"{prefix}{within}": labels.pick(coverage, nominal=level, kind=kind, within=within)
                 for prefix, kind in (("", "draws"), ("null_", TRAIN_PROFILES))
                 for within in ("pooled", "pathway")
             },
@@ -159,7 +163,7 @@ def sentences(
 
 def _conformal(table: pl.DataFrame, new_sites: bool = False) -> list[Sentence]:
     level = max(table["level"], default=0.9)
-    row = pick(table, level=level, gene_set="all", kind="conformal", within="pooled")
+    row = labels.pick(table, level=level, gene_set="all", kind="conformal", within="pooled")
     if row is None:
         return []
     if row["covered"] is None:

@@ -8,7 +8,6 @@ import polars as pl
 
 from slide2rna.core.types import Row
 from slide2rna.evaluation.scoring import labels
-from slide2rna.report.sections import verdict
 
 
 def leak(table: pl.DataFrame | None) -> dict[str, Any] | None:
@@ -35,7 +34,7 @@ def leak(table: pl.DataFrame | None) -> dict[str, Any] | None:
         cells = []
         for name in sets:
             cell: dict[str, Row | None] = {
-                pairing: verdict.pick(means, model=model, gene_set=name, pairing=pairing)
+                pairing: labels.pick(means, model=model, gene_set=name, pairing=pairing)
                 for pairing in ("clean", "published", "difference")
             }
             cells.append(cell | {"difference": cell["difference"] or _inflation(cell)})

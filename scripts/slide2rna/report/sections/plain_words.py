@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from slide2rna.core.types import Row
+from slide2rna.evaluation.scoring import labels
 from slide2rna.pages.numbers import format_number
 from slide2rna.report.sections import verdict
 from slide2rna.report.sections.run_facts import RunCounts
@@ -67,8 +68,8 @@ def _data(cohort: dict[str, Any], counts: RunCounts) -> str:
 
 
 def _agreement(summary: pl.DataFrame, genes: pl.DataFrame, model: str) -> str:
-    score = verdict.pick(summary, model=model, gene_set="all", metric="pcc")
-    floor = verdict.pick(summary, model=model, gene_set="all", metric="pcc_floor")
+    score = labels.pick(summary, model=model, gene_set="all", metric="pcc")
+    floor = labels.pick(summary, model=model, gene_set="all", metric="pcc_floor")
     if score is None or score["value"] is None or score["low"] is None or floor is None:
         return "There are too few patients to say whether predictions agree with measurements."
     value = format_number(score["value"], 2)
@@ -92,7 +93,7 @@ def _tissue(summary: pl.DataFrame, model: str) -> str:
     """Compare with every null on all genes by correlation, and with the train mean by error."""
     tones: dict[str, list[str]] = {"good": [], "open": [], "bad": []}
     for other, words in PLAIN.items():
-        row = verdict.pick(summary, model=model, gene_set="all", metric=f"pcc_minus:{other}")
+        row = labels.pick(summary, model=model, gene_set="all", metric=f"pcc_minus:{other}")
         if (tone := verdict.tone(row)) is not None:
             tones[tone].append(words)
     lost = [*tones["bad"], *tones["open"]]
@@ -117,7 +118,7 @@ def _tissue(summary: pl.DataFrame, model: str) -> str:
         )
     else:
         return ""
-    error = verdict.pick(summary, model=model, gene_set="all", metric="rmse_minus:constant")
+    error = labels.pick(summary, model=model, gene_set="all", metric="rmse_minus:constant")
     if (tone := verdict.tone(error, True)) in ("open", "bad"):
         than = "larger" if tone == "bad" else "not clearly smaller"
         text += f" Its error is {than} than that of one average profile for everybody."
@@ -127,12 +128,12 @@ def _tissue(summary: pl.DataFrame, model: str) -> str:
 def _uncertainty(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -> str:
     if not calibration.height:
         return "The model gives single values and says nothing about how sure it is."
-    row = verdict.pick(
+    row = labels.pick(
         calibration, gene_set="all", quantity="coverage", within="pooled", kind="draws", nominal=0.9
     )
     if row is None:
         return ""
-    crps = verdict.pick(summary, model=model, gene_set="all", metric="crps_minus:constant")
+    crps = labels.pick(summary, model=model, gene_set="all", metric="crps_minus:constant")
     worse = ""
     if verdict.tone(crps, True) == "bad":
         worse = (

@@ -10,7 +10,6 @@ import polars as pl
 from slide2rna.core.root import ROOT
 from slide2rna.core.types import Row
 from slide2rna.evaluation.scoring import labels
-from slide2rna.report.sections import verdict
 
 NUMBERS = ROOT / "resources" / "published" / "numbers.tsv"
 # Tables 1 and 9 of the paper report cross-validation, 3 and 10 external validation.
@@ -57,7 +56,7 @@ def steps(summary: pl.DataFrame, model: str) -> list[ProtocolStep]:
         name = key.removeprefix("pcc_step:").partition("-")[2]
         cells: list[StepCell] = []
         for place, gene_set in enumerate(sets):
-            row = verdict.pick(table, metric=key, gene_set=gene_set)
+            row = labels.pick(table, metric=key, gene_set=gene_set)
             value = row["value"] if row else None
             before = rows[-1]["cells"][place]["value"] if rows else None
             added = value - before if value is not None and before is not None else None
@@ -89,14 +88,14 @@ def side_by_side(summary: pl.DataFrame, model: str) -> dict[str, Any] | None:
 
 def _both_protocols(clean: pl.DataFrame, published: pl.DataFrame, model: str, gene_set: str) -> Row:
     def value(metric: str, name: str = model) -> float | None:
-        row = verdict.pick(published, model=name, gene_set=gene_set, metric=metric)
+        row = labels.pick(published, model=name, gene_set=gene_set, metric=metric)
         return row["value"] if row else None
 
     draw_pcc, point, draw_nrmse = value("pcc_one_draw"), value("pcc"), value("nrmse_one_draw")
     return {
-        "clean": verdict.pick(clean, model=model, gene_set=gene_set, metric="pcc"),
-        "clean_nrmse": verdict.pick(clean, model=model, gene_set=gene_set, metric="nrmse"),
-        "clean_constant": verdict.pick(clean, model="constant", gene_set=gene_set, metric="nrmse"),
+        "clean": labels.pick(clean, model=model, gene_set=gene_set, metric="pcc"),
+        "clean_nrmse": labels.pick(clean, model=model, gene_set=gene_set, metric="nrmse"),
+        "clean_constant": labels.pick(clean, model="constant", gene_set=gene_set, metric="nrmse"),
         "published": point if draw_pcc is None else draw_pcc,
         "of": "point" if draw_pcc is None else "one draw",
         "point": point,
@@ -138,7 +137,7 @@ def numbers(
         pairs = part.select("method", "encoder").unique(maintain_order=True)
         rows = []
         for method, encoder in pairs.iter_rows():
-            cells = [verdict.pick(part, method=method, encoder=encoder, gene_set=s) for s in sets]
+            cells = [labels.pick(part, method=method, encoder=encoder, gene_set=s) for s in sets]
             rows.append(
                 {
                     "name": method,
@@ -162,7 +161,7 @@ def _ours(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:
             values = []
             for key in ("pcc", "nrmse"):
                 point, draw = (
-                    verdict.pick(table, model=model, gene_set=gene_set, metric=f"{key}{end}")
+                    labels.pick(table, model=model, gene_set=gene_set, metric=f"{key}{end}")
                     for end in ("", "_one_draw")
                 )
                 row = draw if draw and protocol == "published" else point

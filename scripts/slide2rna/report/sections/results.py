@@ -26,10 +26,10 @@ METRICS = {
 def results(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:
     """Return a row per model with its correlation on every gene set; the noise floor is last."""
     rows = []
-    score = verdict.pick(summary, model=model, gene_set="all", metric="pcc")
+    score = labels.pick(summary, model=model, gene_set="all", metric="pcc")
     cautions = score["note"] or "" if score else ""
     for name in labels.ordered_models(summary, model):
-        cells = [verdict.pick(summary, model=name, gene_set=s, metric="pcc") for s in sets]
+        cells = [labels.pick(summary, model=name, gene_set=s, metric="pcc") for s in sets]
         # Cautions that hold for all rows are at the top of the page.
         note = (cells[0]["note"] or "" if cells[0] else "").removesuffix(cautions).strip("; ")
         rows.append(
@@ -37,15 +37,15 @@ def results(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:
                 "name": name,
                 "kind": labels.model_kind(name, model),
                 "cells": cells,
-                "ratio": verdict.pick(summary, model=name, gene_set="all", metric="rmse_ratio"),
+                "ratio": labels.pick(summary, model=name, gene_set="all", metric="rmse_ratio"),
                 "within": with_value(
-                    verdict.pick(summary, model=name, gene_set="all", metric="pcc_within_site")
+                    labels.pick(summary, model=name, gene_set="all", metric="pcc_within_site")
                 ),
-                "genes": with_value(verdict.pick(summary, model=name, metric="genes_fdr05")),
+                "genes": with_value(labels.pick(summary, model=name, metric="genes_fdr05")),
                 "note": "" if name == model else note,
             }
         )
-    floor = [verdict.pick(summary, model=model, gene_set=s, metric="pcc_floor") for s in sets]
+    floor = [labels.pick(summary, model=model, gene_set=s, metric="pcc_floor") for s in sets]
     empty = {"ratio": None, "within": None, "genes": None}
     note = "mean, and 5th to 95th percentile, of permuted profiles"
     return [*rows, {"name": "noise floor", "kind": "floor", "cells": floor, "note": note} | empty]
@@ -63,7 +63,7 @@ def differences(summary: pl.DataFrame, model: str, sets: list[str]) -> dict[str,
         rows = []
         for name in labels.ordered_models(summary, model):
             key = f"{metric}_minus:{name}"
-            cells = [verdict.pick(summary, model=model, gene_set=s, metric=key) for s in sets]
+            cells = [labels.pick(summary, model=model, gene_set=s, metric=key) for s in sets]
             if any(cells) and not (name == "constant" and metric == "pcc"):
                 tones = [verdict.tone(cell, metric != "pcc") or "" for cell in cells]
                 rows.append({"name": name, "cells": list(zip(cells, tones, strict=True))})
@@ -80,10 +80,10 @@ def matrix(summary: pl.DataFrame, model: str) -> dict[str, Any] | None:
     for name in names:
         cells: list[Row | None] = []
         for other in names:
-            row = verdict.pick(summary, model=name, gene_set="all", metric=f"pcc_minus:{other}")
+            row = labels.pick(summary, model=name, gene_set="all", metric=f"pcc_minus:{other}")
             mirrored = row is None and name != other
             if mirrored:
-                row = verdict.pick(summary, model=other, gene_set="all", metric=f"pcc_minus:{name}")
+                row = labels.pick(summary, model=other, gene_set="all", metric=f"pcc_minus:{name}")
             if row is None or row["value"] is None:
                 cells.append(None)
                 continue
@@ -106,7 +106,7 @@ def genes_better(summary: pl.DataFrame, model: str) -> dict[str, Any] | None:
     columns = [name for name in order if name in against]
     rows = []
     for name in order:
-        counts = [verdict.pick(keys, model=name, metric=f"genes_better:{c}") for c in columns]
+        counts = [labels.pick(keys, model=name, metric=f"genes_better:{c}") for c in columns]
         cells = [with_value(row) for row in counts]
         if any(cells):
             rows.append({"name": name, "cells": cells})
@@ -126,8 +126,8 @@ def model_scores(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row
     """Return every score of the model on every gene set, and the train mean's on all genes."""
     rows = []
     for metric, words in METRICS.items():
-        cells = [verdict.pick(summary, model=model, gene_set=s, metric=metric) for s in sets]
-        null = verdict.pick(summary, model="constant", gene_set="all", metric=metric)
+        cells = [labels.pick(summary, model=model, gene_set=s, metric=metric) for s in sets]
+        null = labels.pick(summary, model="constant", gene_set="all", metric=metric)
         if any(cells):
             rows.append({"metric": words, "cells": cells, "constant": null})
     return rows
@@ -138,7 +138,7 @@ def seeds(summary: pl.DataFrame, sets: list[str]) -> list[Row]:
     table = summary.filter(pl.col("metric") == "pcc_seeds")
     rows = []
     for name in table["model"].unique(maintain_order=True):
-        cells = [verdict.pick(table, model=name, gene_set=s) for s in sets]
+        cells = [labels.pick(table, model=name, gene_set=s) for s in sets]
         note = next((cell["note"] or "" for cell in cells if cell), "")
         rows.append({"name": name, "cells": cells, "note": note})
     return rows
@@ -217,7 +217,7 @@ def uncertainty(calibration: pl.DataFrame, sets: list[str]) -> list[Row]:
             "rho_null": {"quantity": "spearman", "kind": "constant-variance", "within": "pooled"},
             "rho_gene": {"quantity": "spearman", "kind": "draws", "within": "gene"},
         }.items():
-            row = verdict.pick(calibration, gene_set=gene_set, **values)
+            row = labels.pick(calibration, gene_set=gene_set, **values)
             cells[name] = row["value"] if row else None
         rows.append(cells)
     return rows

@@ -58,7 +58,7 @@ def samplers(table: pl.DataFrame | None) -> SamplerSection | None:
 
 def _cells(part: pl.DataFrame, sets: list[str]) -> Row:
     def cell(metric: str, gene_set: str = "all") -> Row | None:
-        return verdict.pick(part, gene_set=gene_set, metric=metric)
+        return labels.pick(part, gene_set=gene_set, metric=metric)
 
     pcc = [cell("pcc_draw_mean", s) or cell("pcc", s) or cell("pcc_floor", s) for s in sets]
     off = [cell("pcc_draw_mean_minus:reference", s) for s in sets]

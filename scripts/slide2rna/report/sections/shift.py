@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from slide2rna.core.types import Row
+from slide2rna.evaluation.scoring import labels
 from slide2rna.pages.numbers import format_number
-from slide2rna.report.sections import verdict
 from slide2rna.studies.shift.abstention import ORDERS
 from slide2rna.studies.shift.answered_scores import ORACLE
 from slide2rna.studies.stain.stain import HALF_TILES, UNCHANGED
@@ -148,7 +148,7 @@ def abstention(table: pl.DataFrame | None) -> Row | None:
     gains = table.filter(pl.col("share").is_null())
     rows = []
     for order in [*ORDERS, ORACLE]:
-        cells = [verdict.pick(gains, order=order, metric=metric) for metric in metrics]
+        cells = [labels.pick(gains, order=order, metric=metric) for metric in metrics]
         if any(cells):
             rows.append(
                 {"order": order, "name": WORDS[order], "cells": [(c, _tone(c)) for c in cells]}
@@ -157,9 +157,9 @@ def abstention(table: pl.DataFrame | None) -> Row | None:
     sentences = [
         _sentence(curves, gains, order, first)
         for order in ORDERS
-        if verdict.pick(gains, order=order, metric=first)
+        if labels.pick(gains, order=order, metric=first)
     ]
-    full = verdict.pick(curves, order="random", metric=first, share=1.0)
+    full = labels.pick(curves, order="random", metric=first, share=1.0)
     return {
         "metrics": [METRICS[metric] for metric in metrics],
         "rows": rows,
@@ -179,8 +179,8 @@ def _tone(row: Row | None) -> str:
 
 
 def _sentence(curves: pl.DataFrame, gains: pl.DataFrame, order: str, metric: str) -> Row:
-    gain = verdict.pick(gains, order=order, metric=metric)
-    ends = [verdict.pick(curves, order=order, metric=metric, share=s) for s in (1.0, SHARE)]
+    gain = labels.pick(gains, order=order, metric=metric)
+    ends = [labels.pick(curves, order=order, metric=metric, share=s) for s in (1.0, SHARE)]
     assert gain is not None
     assert ends[0] is not None
     assert ends[1] is not None

@@ -30,12 +30,6 @@ class Sentence:
     label: str
 
 
-def pick(table: pl.DataFrame, **values: object) -> Row | None:
-    """Return the first row of a table with these values, or None if no row has them."""
-    rows = table.filter([pl.col(key) == value for key, value in values.items()])
-    return rows.row(0, named=True) if rows.height else None
-
-
 def tone(row: Row | None, lower_is_better: bool = False) -> str | None:
     """Return good or bad where the interval of a difference excludes 0, else open."""
     if row is None or row["low"] is None or row["high"] is None:
@@ -62,7 +56,7 @@ def sentences(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -> l
 
 def claims_coverage(summary: pl.DataFrame, model: str) -> bool:
     """Return whether the draws claim coverage; guided draws don't."""
-    score = pick(summary, model=model, gene_set="all", metric="pcc")
+    score = labels.pick(summary, model=model, gene_set="all", metric="pcc")
     return score is None or UNCLAIMED not in (score["note"] or "")
 
 
@@ -92,8 +86,8 @@ def network_gain(models: Iterable[dict[str, Any]]) -> list[Sentence]:
 def _signals(summary: pl.DataFrame, model: str, headline_sets: list[str]) -> list[Sentence]:
     out = []
     for gene_set in headline_sets:
-        score = pick(summary, model=model, gene_set=gene_set, metric="pcc")
-        floor = pick(summary, model=model, gene_set=gene_set, metric="pcc_floor")
+        score = labels.pick(summary, model=model, gene_set=gene_set, metric="pcc")
+        floor = labels.pick(summary, model=model, gene_set=gene_set, metric="pcc_floor")
         if score is None or score["value"] is None or floor is None:
             continue
         clear = score["low"] > floor["high"]
@@ -190,12 +184,12 @@ def _set_difference(
 def _difference(
     summary: pl.DataFrame, model: str, other: str, metric: str, gene_set: str
 ) -> Row | None:
-    row = pick(summary, model=model, gene_set=gene_set, metric=f"{metric}_minus:{other}")
+    row = labels.pick(summary, model=model, gene_set=gene_set, metric=f"{metric}_minus:{other}")
     return row if row is not None and row["value"] is not None else None
 
 
 def _within_site(summary: pl.DataFrame, model: str) -> list[Sentence]:
-    row = pick(summary, model=model, gene_set="all", metric="pcc_within_site")
+    row = labels.pick(summary, model=model, gene_set="all", metric="pcc_within_site")
     if row is None or row["value"] is None or row["low"] is None:
         return []
     clear = row["low"] > 0
@@ -211,7 +205,7 @@ def _crps(summary: pl.DataFrame, model: str) -> list[Sentence]:
     out = []
     for other in labels.ordered_models(summary, model):
         row = _difference(summary, model, other, "crps", "all")
-        base = pick(summary, model=other, gene_set="all", metric="crps")
+        base = labels.pick(summary, model=other, gene_set="all", metric="crps")
         grade = tone(row, True)
         if row is None or grade is None or base is None or not base["value"]:
             continue
@@ -233,7 +227,7 @@ def _calibration(calibration: pl.DataFrame, coverage_claimed: bool) -> list[Sent
     if not calibration.filter(quantity="coverage").height:
         text = "Calibration: the draws weren't kept, only their mean and sd."
         return [Sentence(text, "open", "absent")]
-    row = pick(
+    row = labels.pick(
         calibration, gene_set="all", quantity="coverage", within="pooled", kind="draws", nominal=0.9
     )
     if row is None:
