@@ -19,7 +19,7 @@ STEP_VERSIONS = {
     "features": 1,
     "bags": 2,
     "pathways": 2,
-    "train": 5,
+    "train": 6,
     "sample": 5,
     "evaluate": 5,
     "export": 1,

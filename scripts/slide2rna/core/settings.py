@@ -73,6 +73,7 @@ class ModelSettings(TypedDict):
     skip: Literal["ridge", "gaussian", "none"]
     rank: Literal["low", "full"]
     head: Literal["pooled", "none"]
+    mixture: int
     target: Literal["auto", "zscore", "normal_scores"]
     factors: int
     condition_dropout: float

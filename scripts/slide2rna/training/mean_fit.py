@@ -16,6 +16,7 @@ from slide2rna.core.settings import ModelSettings
 from slide2rna.core.types import Array
 from slide2rna.flow.conditional_mean import ConditionalMean
 from slide2rna.flow.feature_scale import FeatureScale
+from slide2rna.flow.mixture_head import MixtureHead
 from slide2rna.models.low_rank import RANKS, LowRankRidge
 from slide2rna.models.ridge import mean_of_bags
 from slide2rna.training.head import HeadPart, fit_head
@@ -78,6 +79,9 @@ class MeanFit:
         it.
     val : (M, G) predictions for val.
     tried : rows of search.parquet.
+    basis : (G, r) leading components of the train targets, orthonormal.
+    mixture : a mixture head, if one was fitted (`mixture_fit`).
+    mixture_is_mean : whether left_out and val are the mixture head's, instead of those of `mean`.
     """
 
     mean: ConditionalMean
@@ -85,6 +89,9 @@ class MeanFit:
     left_out: Array
     val: Array
     tried: list[Tried]
+    basis: Array
+    mixture: MixtureHead | None = None
+    mixture_is_mean: bool = False
 
 
 def fit_mean(
@@ -152,7 +159,8 @@ def fit_mean(
         with torch.no_grad():
             left_out = left_out + mean.head(train.features, train.sizes).double().numpy()
             predicted = predicted + mean.head(val.features, val.sizes).double().numpy()
-    return MeanFit(mean.eval(), head_rank, left_out, predicted, tried)
+    basis = ridge.basis[:, :HEAD_RANK]
+    return MeanFit(mean.eval(), head_rank, left_out, predicted, tried, basis)
 
 
 def _with_partners(
