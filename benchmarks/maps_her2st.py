@@ -24,12 +24,13 @@ import numpy as np
 import polars as pl
 from slide2rna.cohort import her2st
 from slide2rna.core import cli, config, files
+from slide2rna.core.seeds import seed_for
 from slide2rna.data import patients
 from slide2rna.evaluation.metrics import spatial
-from slide2rna.features import encode, feature_file, registry
+from slide2rna.features import clusters, encode, feature_file, registry
 from slide2rna.features.bag_file import Bags
+from slide2rna.maps import mixture_predictions, window_predictions
 from slide2rna.maps import targets as map_targets
-from slide2rna.maps import window_predictions
 from slide2rna.maps.windows import WindowShape, cover, grid_cells, sliding
 from slide2rna.models import checkpoint, ridge
 from slide2rna.models.nulls import color_ridge
@@ -143,6 +144,16 @@ def map_section(study: Study, fold: int) -> Maps:
         Member(fold, model, meta), found.features, windows, targets, settings, SEED, name, 0
     )
     nulls = fit_nulls(study, parts, genes, found, windows)
+    mixture = {}
+    # A map of levels tile by tile, and one of the same windows as the flow's.
+    for label, held in (("mixture", single_tiles(len(found.coords))), ("mixture-windows", windows)):
+        levels = mixture_predictions.mixture_maps(
+            Member(fold, model, meta),
+            *(found.features, held, targets, settings, SEED, name),
+            slide_bag(found.features, settings, name),
+        )
+        mixture[label] = levels.moments.mean
+        print(json.dumps({"section": name, "map": label, "gap": summarise_gap(levels.gap)}))
     tile = at_spots(section.pixel_xy, found.coords, size, over.sum(axis=1) > 0)
     there = tile >= 0
     blocks = np.empty(len(there), np.int64)
@@ -156,12 +167,32 @@ def map_section(study: Study, fold: int) -> Maps:
         {key: np.array([genes.index(gene) for gene in of]) for key, of in sets.items()},
         study.measured(name, genes)[there],
         {
-            model: (share @ values)[tile[there]]
-            for model, values in {"flow": law.mean, **nulls}.items()
+            "flow": (share @ law.mean)[tile[there]],
+            "mixture": mixture["mixture"][tile[there]],
+            "mixture-windows": (share @ mixture["mixture-windows"])[tile[there]],
+            **{model: (share @ values)[tile[there]] for model, values in nulls.items()},
         },
         int((~there).sum()),
         first,
     )
+
+
+def single_tiles(count: int) -> list[np.ndarray]:
+    return [np.array([tile]) for tile in range(count)]
+
+
+def slide_bag(
+    features: np.ndarray, settings: dict[str, Any], name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The whole section as a bag, for its point."""
+    bags = settings["bags"]
+    return clusters.bag(features, bags["k"], bags["iterations"], seed_for(SEED, "bags", name))
+
+
+def summarise_gap(gap: np.ndarray) -> dict[str, float]:
+    """By how much levels miss the section's point before they are brought to it, over genes."""
+    middle, high = np.quantile(np.abs(gap), [0.5, 0.95])
+    return {"median_absolute": round(float(middle), 4), "p95_absolute": round(float(high), 4)}
 
 
 def fit_nulls(

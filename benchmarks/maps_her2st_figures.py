@@ -8,9 +8,18 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 from slide2rna.evaluation.metrics.spatial import correlation
-from slide2rna.report.figures.style import BLUE, GREEN, GREY, INK, YELLOW, axes_for, styled
+from slide2rna.report.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    YELLOW,
+    axes_for,
+    styled,
+)
 
-COLOURS = {"flow": BLUE, "ridge": GREEN, "color-ridge": YELLOW}
+COLOURS = {"flow": BLUE, "mixture": ORANGE, "ridge": GREEN, "color-ridge": YELLOW}
 
 
 @styled
@@ -22,7 +31,7 @@ def scores(summary: pl.DataFrame) -> Figure:
     for axis, name in zip(axes, sets, strict=True):
         for offset, (model, colour) in enumerate(COLOURS.items()):
             own = summary.filter(pl.col("gene_set") == name, pl.col("model") == model)
-            x = np.arange(len(sections)) + 0.22 * (offset - 1)
+            x = np.arange(len(sections)) + 0.18 * (offset - 1.5)
             for column, width, tint, alpha in (("permuted_", 9, GREY, 0.28), ("", 1.6, colour, 1)):
                 low, high = (own[f"{column}{end}"].to_numpy() for end in ("low", "high"))
                 axis.vlines(x, low, high, color=tint, linewidth=width, alpha=alpha, zorder=2)

@@ -43,7 +43,8 @@ def test_every_number_has_its_nulls(summary: pl.DataFrame) -> None:
         "within one patient, adjacent sections: no claim about patients"
     }
     for (section, genes), own in summary.group_by("section", "gene_set"):
-        assert set(own["model"]) == {"flow", "ridge", "color-ridge", "constant"}, section
+        models = {"flow", "mixture", "mixture-windows", "ridge", "color-ridge", "constant"}
+        assert set(own["model"]) == models, section
         assert set(own["n_genes"]) == {GENES[str(genes)]}
         # A spot without a tile of tissue isn't mapped; most are.
         of_all = sum(SPOTS.values()) if section == "all" else SPOTS[str(section)]

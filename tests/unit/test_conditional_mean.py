@@ -203,7 +203,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_val_chooses_the_units(folders: dict[str, Path]) -> None:
     search = pl.read_parquet(folders["auto"] / "search.parquet")
     assert search["step"].unique(maintain_order=True).to_list() == [
-        *("start", "slopes", "head", "target", "network"),
+        *("start", "slopes", "head", "mixture", "target", "network"),
     ]
     tried = search.filter(pl.col("step") == "target")
     assert tried.height == 2

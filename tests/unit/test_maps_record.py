@@ -182,8 +182,11 @@ def test_the_whole_slide_is_judged() -> None:
     tiles = Features(features, np.zeros((9, 2), np.int64), np.zeros((9, 3), np.float32))
     read = encode_slide.EncodedSlide("a", tiles, None, {})
     windows = [np.arange(4), np.arange(9)]
-    laws, shift = map_slide._predict_windows(read, model, whole, windows, of("G03"), 0, 1)
-    assert len(laws) == 2
+    options = MapOptions(WindowShape.of(3, 2), draws=0)
+    maps_made, gaps, shift = map_slide._predict_windows(
+        read, model, whole, windows, of("G03"), options, 1
+    )
+    assert (maps_made["mean"].shape, gaps) == ((9, 1), None)
     wanted = [{"fold": number} | law.judge(*whole) for number in (0, 1)]
     assert shift == decision.decide(wanted, model.about["alpha"])
     assert shift["n_cal"] == 30

@@ -4,6 +4,9 @@ Windows of tiles slide over the tissue; each goes through the model like a small
 gets the average of the windows that hold it. OUT/<slide>/ has maps.parquet, a picture per name,
 maps.geojson for QuPath, and maps.json, which says what was done and what the columns mean.
 
+With --head mixture each tile has a level of its own, from the model's mixture head, and the levels
+of a gene add up to the bulk prediction in linear scale.
+
 A model of whole slides has seen no place within a slide: take maps as hypotheses. Examples:
 
   slide2rna maps a.svs --model results/demo/models/lite0-flow-go-bp --genes ERBB2,CD3D --out maps
@@ -29,15 +32,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--pathways", nargs="+", default=[], metavar="SET", help="gene sets by id or name"
     )
-    parser.add_argument("--window", type=int, default=8, help="edge in tiles (default: 8)")
-    parser.add_argument("--stride", type=int, default=2, help="step in tiles (default: 2)")
+    parser.add_argument(
+        "--head",
+        choices=["windows", "mixture"],
+        default="windows",
+        help="windows: each goes through the model (default); mixture: the model's mixture head, "
+        "whose maps add up to the bulk prediction, without draws",
+    )
+    parser.add_argument(
+        "--window", type=int, help="edge in tiles (default: 8; with --head mixture 1)"
+    )
+    parser.add_argument(
+        "--stride", type=int, help="step in tiles (default: 2; with --head mixture 1)"
+    )
     parser.add_argument(
         "--min-tiles", type=int, help="tiles that a window needs (default: a quarter of its places)"
     )
     parser.add_argument(
         "--draws",
         type=int,
-        default=20,
         help="per window and fold model, for sd (default: 20); 0 is much quicker, and sd is then "
         "that between windows and models alone",
     )
@@ -57,16 +70,27 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import torch
 
-    from slide2rna.maps import captions, map_slide
+    from slide2rna.maps import captions, map_slide, mixture_predictions
     from slide2rna.maps import targets as map_targets
     from slide2rna.maps.windows import WindowShape
     from slide2rna.package import predictor
 
-    shape = WindowShape.of(args.window, args.stride, args.min_tiles)
+    mixture = args.head == "mixture"
+    if mixture and args.draws:
+        cause = "the mixture head has no draws"
+        raise ConfigError("--draws", cause, "leave it out with --head mixture")
+    draws = (0 if mixture else 20) if args.draws is None else args.draws
+    window, stride = (
+        (1 if mixture else default) if value is None else value
+        for value, default in ((args.window, 8), (args.stride, 2))
+    )
+    shape = WindowShape.of(window, stride, args.min_tiles)
     map_slide.check_slide(args.slide)
     torch.set_num_threads(args.threads)
     model = predictor.load(args.model, args.device)
     model.check_slides()
+    if mixture:
+        mixture_predictions.check_head(model.fold_models[0])
     targets = map_targets.choose_targets(
         model.gene_table,
         model.pathway_table,
@@ -75,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         model.about["pathway_score"],
     )
     options = map_slide.MapOptions(
-        shape, args.draws, args.seed, args.mpp, args.max_tiles, args.threads
+        shape, draws, args.seed, args.mpp, args.max_tiles, args.threads, args.head
     )
     out = args.out / args.slide.stem
     record = map_slide.map_slide(args.slide, model, targets, options, out)

@@ -75,6 +75,7 @@ class ModelSettings(TypedDict):
     head: Literal["pooled", "none"]
     gene_slopes: bool
     outside: bool
+    mixture: int
     target: Literal["auto", "zscore", "normal_scores"]
     factors: int
     condition_dropout: float

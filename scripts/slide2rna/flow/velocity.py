@@ -6,8 +6,6 @@ Sections 3.2 and 3.3 and appendix B of the paper. Inside, pathways are in the or
 
 from __future__ import annotations
 
-from typing import TypedDict
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,8 +15,10 @@ from slide2rna.core.settings import ModelSettings
 from slide2rna.flow.cluster_encoder import ClusterEncoder
 from slide2rna.flow.conditional_mean import ConditionalMean
 from slide2rna.flow.feature_scale import FeatureScaling
+from slide2rna.flow.fitted_shape import NO_FIT, FittedShape
 from slide2rna.flow.gene_scale import GeneScale
 from slide2rna.flow.layers import Block, PathwayGraph, TimeEmbedder
+from slide2rna.flow.mixture_head import MixtureHead
 from slide2rna.flow.padded_sets import PaddedSets
 from slide2rna.flow.path import Path
 from slide2rna.flow.tokens import GeneEmbedder, GeneHeads
@@ -26,21 +26,6 @@ from slide2rna.pathways.membership import Pathways
 
 SD_RANGE = (0.05, 2.0)
 DECAYED = {"weight", "first", "second", "out"}
-
-
-class FittedShape(TypedDict):
-    """Numbers of a network that its fit decides, stored in model.json.
-
-    Attributes
-    ----------
-    head_rank, own_head_rank : components of the mean's head, and of that in the genes' own scale; 0
-        without a head.
-    gene_knots : quantiles per gene of normal scores; 0 for z-scores.
-    """
-
-    head_rank: int
-    own_head_rank: int
-    gene_knots: int
 
 
 class RNAFM(GeneScale):
@@ -82,7 +67,8 @@ class RNAFM(GeneScale):
     `skip: ridge` adds a conditional mean to F (`ConditionalMean`). It is fitted before the flow
     (training/start.py) and frozen, so that the flow learns only the residuals' law: with a few
     hundred slides it alone learns less of m(y) than a ridge does. With normal scores as targets,
-    the mean's other fit, in the genes' own scale, has a share `own_weight` in it.
+    the mean's other fit, in the genes' own scale, has a share `own_weight` in it. That fit is a
+    `MixtureHead` where val says so; otherwise the head stays for maps.
 
     `factors`. The published flow starts from x0 ~ N(0, I), and all co-expression of the draws must
     be learned. Here x0 ~ N(0, C) with the correlation C of the mean's residuals (low rank plus
@@ -134,7 +120,7 @@ class RNAFM(GeneScale):
         self.theta: nn.Parameter | None = None
         if settings["skip"] != "none":
             self.theta = nn.Parameter(torch.zeros(pathways.n_genes))
-        shape = shape or {"head_rank": 0, "own_head_rank": 0, "gene_knots": 0}
+        shape = NO_FIT | (shape or NO_FIT)
         genes, knots = pathways.n_genes, shape["gene_knots"]
         self.mean: ConditionalMean | None = None
         self.own_mean: ConditionalMean | None = None
@@ -150,6 +136,11 @@ class RNAFM(GeneScale):
                 self.own_mean.requires_grad_(False)
                 self.register_buffer("own_weight", torch.zeros(()))
         self.register_genes(genes, knots)
+        self.mixture: MixtureHead | None = None
+        self.mixture_is_mean = shape["mixture_is_mean"]
+        if shape["mixture_rank"]:
+            self.mixture = MixtureHead(features, genes, shape["mixture_rank"])
+            self.mixture.requires_grad_(False)
 
     @property
     def noise_width(self) -> int:
@@ -196,10 +187,16 @@ class RNAFM(GeneScale):
         with torch.autocast(means.device.type, enabled=False):
             features = self.condition.scale_features(means)
             mean: Tensor = self.mean(features, sizes)
-            if self.own_mean is None:
+            if self.own_mean is None and not self.mixture_is_mean:
                 return mean
-            z = self.own_mean.eval()(features, sizes)
-            return self.blend_means(mean, self.gene_mean + self.gene_sd * z, self.own_weight)
+            if self.mixture is not None and self.mixture_is_mean:
+                expression = self.mixture.eval()(features, sizes)
+            else:
+                assert self.own_mean is not None
+                expression = self.gene_mean + self.gene_sd * self.own_mean.eval()(features, sizes)
+            if self.own_mean is None:
+                return self.standardise(expression)
+            return self.blend_means(mean, expression, self.own_weight)
 
     def velocity(self, x: Tensor, t: Tensor, c_image: Tensor, guidance: float = 1.0) -> Tensor:
         """Return the velocity in standardised units, guided (Eq. 14) if `guidance` isn't 1.

@@ -30,6 +30,7 @@ class MapRow(TypedDict):
     name, title : as in the model, and for display.
     picture : file name.
     r, r_low, r_high, reliability : on test patients; see `Predictor.gene_table`.
+    gap : of a gene with the mixture head, how far its levels alone add up above the point.
     low, high : 1st and 99th percentile over tiles.
     train_sd : sd between the training samples.
     """
@@ -42,17 +43,21 @@ class MapRow(TypedDict):
     r_low: float | None
     r_high: float | None
     reliability: str
+    gap: float | None
     low: float
     high: float
     train_sd: float | None
 
 
-def map_rows(predictor: Predictor, targets: Targets, maps: dict[str, Array]) -> list[MapRow]:
+def map_rows(
+    predictor: Predictor, targets: Targets, maps: dict[str, Array], gaps: Array | None = None
+) -> list[MapRow]:
     """Return a row per mapped gene and gene set, with the file name of its picture.
 
     Parameters
     ----------
     maps : from `window_predictions.combine`.
+    gaps : of the genes, with the mixture head.
     """
     used: set[str] = set()
     rows: list[MapRow] = []
@@ -79,6 +84,7 @@ def map_rows(predictor: Predictor, targets: Targets, maps: dict[str, Array]) -> 
                 "r_low": test_row["r_low"],
                 "r_high": test_row["r_high"],
                 "reliability": test_row["reliability"],
+                "gap": float(gaps[column]) if gaps is not None and kind == "gene" else None,
                 "low": low,
                 "high": high,
                 "train_sd": test_row["train_sd"],
@@ -115,4 +121,9 @@ def caption(row: MapRow, facts: TrainingFacts, shift: decision.ShiftDecision, fo
         )
     if shift["shifted"]:
         lines.append(f"{decision.UNLIKE}: {decision.ADVICE}.")
+    if row["gap"] is not None:
+        lines.append(
+            "The tiles add up to the bulk prediction in linear scale; alone, the levels were "
+            f"{row['gap']:+.2f} log2 units off."
+        )
     return "\n".join([*lines, describe_reliability(row)])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 
 from slide2rna import STEP_VERSIONS, __version__
@@ -14,7 +15,7 @@ from slide2rna.core.errors import SlideError
 from slide2rna.core.files import read_json
 from slide2rna.core.log import log, progress
 from slide2rna.core.types import Array, Mpp
-from slide2rna.maps import captions, geojson, window_predictions
+from slide2rna.maps import captions, geojson, mixture_predictions, window_predictions
 from slide2rna.maps import figure as map_figure
 from slide2rna.maps.targets import Targets
 from slide2rna.maps.window_predictions import WindowMoments, WindowSettings
@@ -29,7 +30,7 @@ from slide2rna.slides.reader import open_slide
 from slide2rna.slides.tiles import Tiling, fingerprint
 from slide2rna.studies.shift import decision
 
-FORMAT = 2
+FORMAT = 3
 EVERY_TILE = 1 << 30
 DEFINITIONS = {
     "mean": "average over the windows that hold the tile and over fold models of their posterior "
@@ -54,6 +55,7 @@ class MapOptions:
     mpp: Mpp | None = None
     max_tiles: int | None = None
     threads: int = 1
+    head: Literal["windows", "mixture"] = "windows"
 
 
 def map_slide(
@@ -90,8 +92,7 @@ def map_slide(
     windows = sliding(grid_cells(coords, size, path), options.shape, path)
     log.info("%s: %d tiles, %d windows", slide.name, len(coords), len(windows))
     bag = encode_slide.bag(slide.features.features, predictor, slide.name)
-    moments, shift = _predict_windows(slide, predictor, bag, windows, targets, options.draws, seed)
-    maps = window_predictions.combine(moments, windows, len(coords))
+    maps, gaps, shift = _predict_windows(slide, predictor, bag, windows, targets, options, seed)
     tiles = pl.DataFrame({"x": coords[:, 0], "y": coords[:, 1]}).with_columns(
         size=pl.lit(size, pl.Int64)
     )
@@ -101,7 +102,7 @@ def map_slide(
         **slide.facts,
         **training_slides.training_facts(predictor.cohort_slides, slide.name, *bag),
     }
-    rows = captions.map_rows(predictor, targets, maps)
+    rows = captions.map_rows(predictor, targets, maps, gaps)
     clear_record(out)
     stamp = {"slide": slide.name}
     files.write_stamped(table, out / TABLE, stamp, about["caveat"])
@@ -117,6 +118,7 @@ def map_slide(
         "run": about["run"],
         "caveat": about["caveat"],
         "version": __version__,
+        "head": options.head,
         "window": options.shape.window,
         "stride": options.shape.stride,
         "min_tiles": options.shape.least,
@@ -132,7 +134,8 @@ def map_slide(
         "shift": shift,
         "warnings": predict.slide_warnings(facts, shift, folds),
         "maps": rows,
-        "definitions": DEFINITIONS,
+        "definitions": DEFINITIONS
+        | (mixture_predictions.DEFINITIONS if options.head == "mixture" else {}),
     }
     files.write_json(record, out / RECORD)
     return record
@@ -173,7 +176,7 @@ def _key(
     slide: EncodedSlide, predictor: Predictor, targets: Targets, options: MapOptions, seed: int
 ) -> str:
     inputs = (options.shape, options.draws, seed, targets.keys, predictor.key, slide.facts["key"])
-    return fingerprint(FORMAT, STEP_VERSIONS["sample"], *map(str, inputs))
+    return fingerprint(FORMAT, STEP_VERSIONS["sample"], *map(str, inputs), options.head)
 
 
 def _predict_windows(
@@ -182,24 +185,33 @@ def _predict_windows(
     bag: tuple[Array, Array],
     windows: list[Indices],
     targets: Targets,
-    draws: int,
+    options: MapOptions,
     seed: int,
-) -> tuple[list[WindowMoments], decision.ShiftDecision]:
-    """Return each fold model's moments per window, and the shift of the whole slide."""
+) -> tuple[dict[str, Array], Array | None, decision.ShiftDecision]:
+    """Return the maps, the mixture head's gaps, and the shift of the whole slide."""
     settings: WindowSettings = {
         "bags": predictor.about["bags"],
         "sample": predictor.about["sample"],
     }
-    moments, verdicts = [], []
+    moments: list[WindowMoments] = []
+    points, gaps, verdicts = [], [], []
     for member in predictor.fold_models:
-        fold_moments = window_predictions.window_moments(
-            member, slide.features.features, windows, targets, settings, seed, slide.name, draws
-        )
-        moments.append(fold_moments)
+        arguments = (member, slide.features.features, windows, targets, settings, seed, slide.name)
+        if options.head == "mixture":
+            found = mixture_predictions.mixture_maps(*arguments, bag)
+            moments.append(found.moments)
+            points.append(found.point)
+            gaps.append(found.gap)
+        else:
+            moments.append(window_predictions.window_moments(*arguments, options.draws))
         if member.reference is not None:
             verdicts.append({"fold": member.number} | member.reference.judge(*bag))
         del member  # or two would be in memory while the next is loaded
-    return moments, decision.decide(verdicts, predictor.about["alpha"])
+    shift = decision.decide(verdicts, predictor.about["alpha"])
+    maps = window_predictions.combine(moments, windows, len(slide.features.coords))
+    if options.head == "windows":
+        return maps, None, shift
+    return mixture_predictions.add_up(maps, np.mean(points, axis=0)), np.mean(gaps, axis=0), shift
 
 
 def _draw(

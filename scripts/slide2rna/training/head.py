@@ -6,21 +6,16 @@ constant. An epoch takes a fraction of a second, and the head needs no checkpoin
 
 from __future__ import annotations
 
-import copy
-import time
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from slide2rna.flow.conditional_mean import PooledHead
-from slide2rna.training.selection import clearly_better
+from slide2rna.training.early_stopping import Course, train_by_val
 
 # Flat on val over a factor of two for each, on two laws and three cohorts.
-LEARNING_RATE, WEIGHT_DECAY, BATCH = 2e-3, 0.05, 32
-EPOCHS, PATIENCE = 300, 40
-# The weights that count are averages over about ten epochs, after the first five.
-AVERAGED, WARM_EPOCHS = 0.1, 5
+LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.05
 
 
 @dataclass(frozen=True)
@@ -33,53 +28,23 @@ class HeadPart:
     units: list[str]
 
 
-@dataclass(frozen=True)
-class HeadFit:
-    """Course of a head's training; `gain` is the fall of the squared error on val, summed."""
-
-    epochs: int
-    best_epoch: int
-    gain: float
-    seconds: float
-
-
-def fit_head(head: PooledHead, train: HeadPart, val: HeadPart, seed: int) -> HeadFit:
+def fit_head(head: PooledHead, train: HeadPart, val: HeadPart, seed: int) -> Course:
     """Train a head in place; it keeps the epoch of least val loss.
 
     If that isn't clearly better than no head, it predicts 0 (`selection`).
     """
-    began = time.monotonic()
     torch.manual_seed(seed)  # dropout and the order of slides draw from the global stream
     head.fit_pools(train.features, train.sizes)
-    optimiser = torch.optim.AdamW(head.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    average = copy.deepcopy(head).eval().requires_grad_(False)
-    before = least = _val_errors(average, val)
-    start = copy.deepcopy(average.state_dict())
-    best_epoch, best = 0, start
-    epoch = 0
-    while epoch < EPOCHS and epoch - best_epoch < PATIENCE:
-        epoch += 1
-        head.train()
-        for rows in torch.randperm(len(train.scores)).split(BATCH):
-            optimiser.zero_grad(set_to_none=True)
-            scores = head.scores(train.features[rows], train.sizes[rows])
-            (scores - train.scores[rows]).square().mean().backward()
-            optimiser.step()
-        step = AVERAGED if epoch > WARM_EPOCHS else 1.0
-        for mean, value in zip(average.parameters(), head.parameters(), strict=True):
-            mean.lerp_(value.detach(), step)
-        errors = _val_errors(average, val)
-        if errors.sum() < least.sum():
-            least, best_epoch, best = errors, epoch, copy.deepcopy(average.state_dict())
-    if not clearly_better(least.numpy(), before.numpy(), val.units):
-        least, best_epoch, best = before, 0, start
-    head.load_state_dict(best)
-    head.eval()
-    gain = float((before - least).sum())
-    return HeadFit(epoch, best_epoch, gain, time.monotonic() - began)
 
+    def loss(rows: Tensor) -> Tensor:
+        scores = head.scores(train.features[rows], train.sizes[rows])
+        return (scores - train.scores[rows]).square().mean()
 
-@torch.no_grad()
-def _val_errors(head: PooledHead, val: HeadPart) -> Tensor:
-    """Return the squared error (N,) of each val slide."""
-    return (head.scores(val.features, val.sizes) - val.scores).double().square().sum(dim=1)
+    @torch.no_grad()
+    def errors(average: PooledHead) -> Tensor:
+        gap = average.scores(val.features, val.sizes) - val.scores
+        return gap.double().square().sum(dim=1)
+
+    return train_by_val(
+        head, loss, errors, val.units, len(train.scores), (LEARNING_RATE, WEIGHT_DECAY)
+    )

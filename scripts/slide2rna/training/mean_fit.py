@@ -14,6 +14,7 @@ from slide2rna.core.settings import ModelSettings
 from slide2rna.core.types import Array
 from slide2rna.flow.conditional_mean import ConditionalMean
 from slide2rna.flow.feature_scale import FeatureScale
+from slide2rna.flow.mixture_head import MixtureHead
 from slide2rna.models.low_rank import RANKS
 from slide2rna.models.ridge import mean_of_bags
 from slide2rna.training import linear_fit
@@ -45,6 +46,9 @@ class MeanFit:
     saw_train : True if a head that has seen the train slides is part of `left_out`.
     val : (M, G) predictions for val.
     tried : rows of search.parquet.
+    basis : (G, r) leading components of the train targets, orthonormal.
+    mixture : a mixture head, if one was fitted (`mixture_fit`).
+    mixture_is_mean : whether left_out and val are the mixture head's, instead of those of `mean`.
     """
 
     mean: ConditionalMean
@@ -53,6 +57,9 @@ class MeanFit:
     saw_train: bool
     val: Array
     tried: list[Tried]
+    basis: Array
+    mixture: MixtureHead | None = None
+    mixture_is_mean: bool = False
 
 
 def scale_bags(scale: FeatureScale, slides: PartSlides) -> BagPart:
@@ -114,7 +121,8 @@ def fit_mean(
             left_out = left_out + mean.head(train.features, train.sizes).double().numpy()
             predicted = predicted + mean.head(val.features, val.sizes).double().numpy()
     tried = [row | {"settings": {"target": name} | row["settings"]} for row in tried]
-    return MeanFit(mean.eval(), head_rank, left_out, saw_train, predicted, tried)
+    basis = ridge.basis[:, :HEAD_RANK]
+    return MeanFit(mean.eval(), head_rank, left_out, saw_train, predicted, tried, basis)
 
 
 def _head_part(part: BagPart, scores: Array) -> HeadPart:

@@ -1,7 +1,7 @@
 """Start of the flow: everything that is fitted before the flow trains, chosen by val.
 
-First the conditional mean (`mean_fit`), in z-scores and in normal scores. Then the units of the
-targets, by the CRPS of val: z-scores, unless normal scores are clearly better (`selection`). With
+First the conditional mean (`mean_fit`, `mixture_fit`), in z-scores and in normal scores. Then the
+units of the targets, by the CRPS of val: z-scores, unless normal scores are clearly better. With
 normal scores, the share of the mean that is fitted in the genes' own scale, by the same CRPS.
 Last the noise: residual sds and shared factors.
 """
@@ -21,12 +21,14 @@ from slide2rna.core.seeds import seed_for
 from slide2rna.core.settings import ModelSettings
 from slide2rna.core.types import Array
 from slide2rna.flow.feature_scale import Scale
+from slide2rna.flow.fitted_shape import FittedShape
 from slide2rna.flow.gene_scale import GeneScale
-from slide2rna.flow.velocity import RNAFM, SD_RANGE, FittedShape
+from slide2rna.flow.velocity import RNAFM, SD_RANGE
 from slide2rna.models.ridge import per_sample
 from slide2rna.training.factors import fit_factors
 from slide2rna.training.linear_fit import BagPart, Targets, Tried
 from slide2rna.training.mean_fit import MeanFit, fit_mean, scale_bags
+from slide2rna.training.mixture_fit import fit_mixture
 from slide2rna.training.outside import Outside
 from slide2rna.training.selection import clearly_better
 from slide2rna.training.spread import best_factor, gaussian_crps
@@ -92,12 +94,19 @@ class Start:
     tried: list[Tried]
 
     @property
+    def own_scale(self) -> MeanFit:
+        """Return the fitted mean in z-scores."""
+        return self.units.fit if self.own is None else self.own
+
+    @property
     def shape(self) -> FittedShape:
         """Return the numbers that the network's layers depend on."""
-        scale = self.units.scale
+        scale, mixture = self.units.scale, self.own_scale.mixture
         return {
             "head_rank": self.units.fit.head_rank,
             "own_head_rank": 0 if self.own is None else self.own.head_rank,
+            "mixture_rank": 0 if mixture is None else len(mixture.states),
+            "mixture_is_mean": self.own_scale.mixture_is_mean,
             "gene_knots": len(scale.gene_knots) if scale.uses_normal_scores else 0,
         }
 
@@ -111,6 +120,8 @@ class Start:
             assert self.own is not None
             model.own_mean.load_state_dict(self.own.mean.state_dict())
             model.own_weight.fill_(self.own_weight)
+        if model.mixture is not None and self.own_scale.mixture is not None:
+            model.mixture.load_state_dict(self.own_scale.mixture.state_dict())
         with torch.no_grad():
             sd = np.clip(self.residual_sd, *SD_RANGE)
             model.theta.copy_(torch.from_numpy(np.log(sd)))
@@ -174,7 +185,10 @@ def _fit_units(
     seed = seed_for(task.seed, "head", task.fold, name)
     fold_targets = Targets(z, z_val, scale.active.double().numpy())
     others = outside.in_units(z.shape[1], normal_scores, task.seed)
-    return Units(scale, z, z_val, fit_mean(bags, fold_targets, settings, seed, name, others))
+    fit = fit_mean(bags, fold_targets, settings, seed, name, others)
+    if not normal_scores:
+        fit = fit_mixture(bags, fold_targets, scale, fit, settings["mixture"], seed)
+    return Units(scale, z, z_val, fit)
 
 
 def _residual_sd(residuals: Array) -> Array:
