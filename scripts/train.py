@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         default=[],
         help="results folder of another cohort that joins the fit of the flow's mean; repeatable",
     )
+    parser.add_argument("--resamples", type=Path, help="further bags of the train slides")
     parser.add_argument("--name", default="flow", help="flow, or a network of section baselines")
     parser.add_argument("--model", default="{}", help="section model, or the network's, as JSON")
     parser.add_argument("--settings", default="{}", help="section train, as JSON")
@@ -67,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.pathways,
             args.fold,
             tuple(args.partner),
+            args.resamples,
         ),
         args.out,
         settings,

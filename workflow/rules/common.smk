@@ -109,6 +109,8 @@ wildcard_constraints:
     cohort="|".join(re.escape(cohort) for cohort in COHORTS),
     shard=r"\d+",
     fold=r"\d+",
+    number=r"\d+",
+    share=r"[0-9.e-]+",
     encoder=r"[A-Za-z0-9._-]+",
     run=r"[A-Za-z0-9._-]+",
     set=r"[A-Za-z0-9._-]+",
@@ -135,6 +137,18 @@ def deciding(section, value):
         configuration.result_settings(section, json.loads(value(wildcards))),
         sort_keys=True,
     )
+
+
+def bag_settings(wildcards):
+    """Section bags as JSON, as far as a slide's whole bag depends on it."""
+    own = SETTINGS[wildcards.cohort]["bags"]
+    return json.dumps(configuration.result_settings("bags", own), sort_keys=True)
+
+
+def resample_settings(wildcards):
+    """As that, with the number and the share that a path of resampled bags names."""
+    own = {"resamples": int(wildcards.number), "resample_share": float(wildcards.share)}
+    return json.dumps(json.loads(bag_settings(wildcards)) | own, sort_keys=True)
 
 
 def run_of(wildcards):
@@ -225,6 +239,7 @@ def package_settings(wildcards):
     sections = ("tiles", "bags", "sample", "evaluate", "shift")
     found = {name: own[name] for name in sections}
     found["features"] = with_weights(wildcards.cohort, own["features"])
+    found["bags"] = configuration.result_settings("bags", own["bags"])
     return json.dumps(found, sort_keys=True)
 
 

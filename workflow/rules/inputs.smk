@@ -150,9 +150,17 @@ def partner_files(wildcards):
     return [f"{RESULTS}/{c}/{name}" for c in partners(wildcards) for name in names]
 
 
-def partner_arguments(wildcards):
-    folders = [f"{RESULTS}/{cohort}" for cohort in partners(wildcards)]
-    return shlex.join(word for folder in folders for word in ("--partner", folder))
+def further_arguments(wildcards):
+    """Partners and resampled bags, one string: without any, a finished run stays as it is."""
+    given = [("--partner", f"{RESULTS}/{cohort}") for cohort in partners(wildcards)]
+    given += [("--resamples", path) for path in resampled_bags(wildcards)]
+    return shlex.join(word for pair in given for word in pair)
+
+
+def resampled_bags(wildcards):
+    """Further bags of the train slides, where a run is trained on any."""
+    name = run_of(wildcards).resamples()
+    return [f"{RESULTS}/{wildcards.cohort}/bags/{name}.safetensors"] if name else []
 
 
 def drawn_by(input, samplers):

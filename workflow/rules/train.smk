@@ -16,6 +16,7 @@ rule train:
         pathways=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/pathways/{run_of(wildcards).pathways}.parquet",
         guard=f"{RESULTS}/{{cohort}}/guard.json",
         partners=partner_files,
+        resamples=resampled_bags,
     output:
         weights=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.safetensors",
         model=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.json",
@@ -40,7 +41,7 @@ rule train:
         settings=untracked(train_settings),
         deciding=deciding("train", train_settings),
         search=lambda wildcards: json.dumps(run_of(wildcards).search(), sort_keys=True),
-        partners=partner_arguments,
+        partners=further_arguments,
         out=subpath(output.model, parent=True),
         seed=lambda wildcards: run_of(wildcards).seed,
         device=CONFIG["device"],

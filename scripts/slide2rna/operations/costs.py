@@ -37,6 +37,7 @@ STAGES: dict[str, tuple[str, dict[str, str]]] = {
     "features": (TILES, {"features": TILES}),
     "consume": (TILES, {}),
     "bags": (TILES, {"bags": SLIDES}),
+    "resample": (TILES, {}),
     "pathways": (ONCE, {"pathways": ONCE}),
     "train": (SLIDES, {"models": ONCE}),
     "sample": (SLIDES, {"draws": SLIDES}),

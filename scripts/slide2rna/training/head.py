@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from slide2rna.flow.conditional_mean import PooledHead
+from slide2rna.training.resampled_bags import ResampledBags
 from slide2rna.training.selection import clearly_better
 
 # Flat on val over a factor of two for each, on two laws and three cohorts.
@@ -25,11 +26,20 @@ AVERAGED, WARM_EPOCHS = 0.1, 5
 
 @dataclass(frozen=True)
 class HeadPart:
-    """Slides of a part: standardised features (N, K, d), sizes (N, K), coordinates (N, r)."""
+    """Slides of a part: standardised features (N, K, d), sizes (N, K), coordinates (N, r).
+
+    The train part may have further bags of each slide, standardised, too.
+    """
 
     features: Tensor
     sizes: Tensor
     scores: Tensor
+    resamples: ResampledBags | None = None
+
+    def bags(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features and sizes of the slides `rows` (B,), one bag drawn of each."""
+        bags = self.features[rows], self.sizes[rows]
+        return bags if self.resamples is None else self.resamples.draw(rows, *bags)
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ def fit_head(head: PooledHead, train: HeadPart, val: HeadPart, seed: int) -> Hea
         head.train()
         for rows in torch.randperm(len(train.scores)).split(BATCH):
             optimiser.zero_grad(set_to_none=True)
-            scores = head.scores(train.features[rows], train.sizes[rows])
+            scores = head.scores(*train.bags(rows))
             (scores - train.scores[rows]).square().mean().backward()
             optimiser.step()
         step = AVERAGED if epoch > WARM_EPOCHS else 1.0

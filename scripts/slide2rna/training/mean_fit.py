@@ -19,6 +19,7 @@ from slide2rna.flow.feature_scale import FeatureScale
 from slide2rna.models.low_rank import RANKS, LowRankRidge
 from slide2rna.models.ridge import mean_of_bags
 from slide2rna.training.head import HeadPart, fit_head
+from slide2rna.training.resampled_bags import ResampledBags
 from slide2rna.training.task import PartSlides
 
 # Components of the head's output: more are noise at a few hundred slides.
@@ -31,19 +32,24 @@ Tried = dict[str, Any]
 
 @dataclass(frozen=True)
 class BagPart:
-    """Slides of a part: standardised features (N, K, d), sizes (N, K), their mean (N, d)."""
+    """Slides of a part: standardised features (N, K, d), sizes (N, K), their mean (N, d).
+
+    The train part may have further bags, which the head sees and the ridge doesn't.
+    """
 
     features: Tensor
     sizes: Tensor
     mean: Array
     sample_ids: list[str]
+    resamples: ResampledBags | None = None
 
     @classmethod
     def of(cls, scale: FeatureScale, slides: PartSlides) -> BagPart:
         """Scale a part's bags."""
         features = scale.scale_features(torch.from_numpy(slides.means))
         mean = mean_of_bags(features.numpy(), slides.sizes)
-        return cls(features, torch.from_numpy(slides.sizes), mean, slides.sample_ids)
+        further = None if slides.resamples is None else slides.resamples.scaled(scale)
+        return cls(features, torch.from_numpy(slides.sizes), mean, slides.sample_ids, further)
 
 
 @dataclass(frozen=True)
@@ -201,7 +207,8 @@ def _with_partners(
 
 
 def _head_part(part: BagPart, scores: Array) -> HeadPart:
-    return HeadPart(part.features, part.sizes, torch.from_numpy(scores.astype(np.float32)))
+    values = torch.from_numpy(scores.astype(np.float32))
+    return HeadPart(part.features, part.sizes, values, part.resamples)
 
 
 def _row(step: str, settings: Tried, loss: float, seconds: float, **facts: int) -> Tried:

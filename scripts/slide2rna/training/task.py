@@ -9,11 +9,12 @@ import numpy as np
 
 from slide2rna.features.bag_file import ScaleKind
 from slide2rna.pathways.membership import Pathways
+from slide2rna.training.resampled_bags import ResampledBags
 
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """Files of a cohort, the fold, and the results folders of partner cohorts."""
+    """Files of a cohort, the fold, results folders of partner cohorts, and resampled bags."""
 
     bags: Path
     expression: Path
@@ -22,16 +23,21 @@ class TrainingInputs:
     pathways: Path
     fold: int
     partners: tuple[Path, ...] = ()
+    resamples: Path | None = None
 
 
 @dataclass(frozen=True)
 class PartSlides:
-    """Slides of a part: means (N, K, d), sizes (N, K), values (N, G) log2(x+1), sample names."""
+    """Slides of a part: means (N, K, d), sizes (N, K), values (N, G) log2(x+1), sample names.
+
+    The train part may have further bags of each slide.
+    """
 
     means: np.ndarray
     sizes: np.ndarray
     values: np.ndarray
     sample_ids: list[str]
+    resamples: ResampledBags | None = None
 
 
 @dataclass(frozen=True)
