@@ -170,6 +170,13 @@ def drawn_by(input, samplers):
     ]
 
 
+def truth_made(wildcards):
+    """The mark of a generator that leaves the attainable correlations, too."""
+    source = CONFIG["cohorts"][wildcards.cohort]["source"]
+    folder = f"{RESULTS}/{wildcards.cohort}/source"
+    return [f"{folder}/done.json"] if source in WITH_TRUTH else []
+
+
 def report_inputs(wildcards):
     cohort, run = wildcards.cohort, run_name(wildcards.cohort)
     base = f"{RESULTS}/{cohort}"

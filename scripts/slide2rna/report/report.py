@@ -17,6 +17,7 @@ from slide2rna.pages import html
 from slide2rna.report.figures import draw_all, interactive
 from slide2rna.report.sections import (
     ablations,
+    attainable,
     gene_browser,
     leak_audit,
     plain_words,
@@ -124,6 +125,7 @@ def context(run: RunTables) -> dict[str, Any]:
             for key, value in run.pathways.items()
             if isinstance(value, str | int | float)
         },
+        "attainable": attainable.attainable(tables["genes"], run.extra["truth"], model),
         "ablations": ablations.ablations(run.extra["ablations"]),
         "aspects": ablations.aspects(run.extra["aspects"]),
         "samplers": samplers.samplers(run.extra["samplers"]),

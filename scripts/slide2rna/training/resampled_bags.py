@@ -36,8 +36,11 @@ class ResampledBags:
         return ResampledBags(self.means.to(device), self.sizes.to(device))
 
     def scaled(self, scale: FeatureScale) -> ResampledBags:
-        """Return the bags with standardised features."""
-        return ResampledBags(scale.scale_features(self.means), self.sizes)
+        """Return the bags with standardised features, made slide by slide to save memory."""
+        features = torch.empty_like(self.means)
+        for row, means in enumerate(self.means):
+            features[row] = scale.scale_features(means)
+        return ResampledBags(features, self.sizes)
 
     def draw(
         self, rows: Tensor, means: Tensor, sizes: Tensor, generator: torch.Generator | None = None
