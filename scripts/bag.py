@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slide2rna.core import cli, config, log
+from slide2rna.plan import runs
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -16,15 +17,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--settings", default="{}", help="section bags as JSON")
     parser.add_argument("--feature-settings", default="{}", help="section features as JSON")
     parser.add_argument("--max-failed", type=int, default=0, help="slides that may have failed")
+    parser.add_argument(
+        "--resampled",
+        action="store_true",
+        help="write the further bags that bags.resamples asks for, to train on, instead",
+    )
     cli.add_machine(parser, threads=2)
     args = parser.parse_args(argv)
     settings = config.parse_settings("bags", args.settings)
     feature_settings = config.parse_settings("features", args.feature_settings)
     cli.set_threads(args.threads)
 
-    from slide2rna.features import clusters, provided
+    from slide2rna.features import clusters, provided, resample
 
     provided.check_level(feature_settings)
+    if args.resampled:
+        runs.check_resamples({"bags": settings, "features": feature_settings})
+        resampled = resample.resample_slides(
+            args.features,
+            args.manifests,
+            args.out,
+            settings,
+            args.max_failed,
+            args.seed,
+            args.threads,
+        )
+        log.log.info("%d slides with %d further bags each", resampled, settings["resamples"])
+        return
     bags = clusters.cluster_slides(
         args.features,
         args.manifests,

@@ -27,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--settings", type=json.loads, help="the cohort's settings as JSON, to be shown as run"
     )
+    parser.add_argument(
+        "--truth", type=Path, help="truth_genes.parquet of a simulated cohort; its genes' limits"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the report")
     args = parser.parse_args(argv)
 
@@ -34,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from slide2rna.report.sections import run_tables
 
     names = (args.run, args.features, args.pathways)
-    options = (args.extras, args.folds, args.settings, args.shards)
+    options = (args.extras, args.folds, args.settings, args.shards, args.truth)
     run = run_tables.load(args.cohort_dir, *names, *options)
     log.log.info("report: %s", report.write(run, args.out))
 

@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=Path,
         help="folder of a model whose fit of the mean gets a share in this one",
     )
+    parser.add_argument("--resamples", type=Path, help="further bags of the train slides")
     parser.add_argument("--name", default="flow", help="flow, or a network of section baselines")
     parser.add_argument("--model", default="{}", help="section model, or the network's, as JSON")
     parser.add_argument("--settings", default="{}", help="section train, as JSON")
@@ -73,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.fold,
             tuple(args.partner),
             args.start,
+            args.resamples,
         ),
         args.out,
         settings,

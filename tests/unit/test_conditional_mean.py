@@ -22,6 +22,7 @@ from slide2rna.models import checkpoint
 from slide2rna.sampling import draw
 from slide2rna.training import fit, targets
 from slide2rna.training.head import HeadPart, fit_head
+from slide2rna.training.linear_fit import BagPart
 
 CPU = torch.device("cpu")
 
@@ -91,7 +92,7 @@ def test_a_head_learns_what_the_mean_does_not_show_and_nothing_of_noise() -> Non
     spread = rng.uniform(0.2, 2, 260)
     features = torch.tensor(rng.normal(size=(260, 12, 5)) * spread[:, None, None]).float()
     sizes = torch.ones(260, 12)
-    units = [f"P{row}" for row in range(260)]
+    units, mean = [f"P{row}" for row in range(260)], features.mean(dim=1).numpy()
     signal = torch.tensor(stats.zscore(spread))[:, None].float()
     noise = torch.tensor(rng.normal(size=(260, 1))).float()
     parts = {}
@@ -99,8 +100,10 @@ def test_a_head_learns_what_the_mean_does_not_show_and_nothing_of_noise() -> Non
         torch.manual_seed(3)
         made = PooledHead(5, 12, 1, 1)
         made.basis.fill_(1)
-        train, val = (HeadPart(features[rows], sizes[rows], scores[rows], units[rows])
-                      for rows in (slice(0, 160), slice(160, 210)))  # fmt: skip
+        train, val = (
+            HeadPart(BagPart(features[rows], sizes[rows], mean[rows], units[rows]), scores[rows])
+            for rows in (slice(0, 160), slice(160, 210))
+        )
         parts[name] = fit_head(made, train, val, 1)
         with torch.no_grad():
             test = made(features[210:], sizes[210:])

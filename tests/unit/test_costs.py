@@ -91,6 +91,21 @@ def test_the_formula(cohort: Path) -> None:
     assert operations_costs.extrapolate(found, SLIDES)["train"].cpu == pytest.approx(1.0)
 
 
+def test_resampled_bags_are_on_disk_and_in_the_memory_of_training(cohort: Path) -> None:
+    before = operations_costs.measure(cohort)
+    for number in (3, 10):
+        path = cohort / f"bags/color/resamples-{number}-0.5.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * number * 10**6)
+    found = operations_costs.measure(cohort)
+    assert (before.resamples, found.resamples) == (0, 10)
+    grown = found.stages["bags"].disk["bags"] - before.stages["bags"].disk["bags"]
+    assert grown == pytest.approx(0.013)
+    few, many = (operations_costs.extrapolate(each, 30)["train"] for each in (before, found))
+    more = 20 * 10 * operations_costs.RESAMPLED_SHARE * found.bag_gb
+    assert many.memory - few.memory == pytest.approx(more)
+
+
 def test_tables(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "costs.tsv"
     commands_costs.main(

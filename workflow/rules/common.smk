@@ -43,6 +43,8 @@ except UserError as error:
 COHORTS = list(CONFIG["cohorts"])
 RESULTS = CONFIG["results"]
 SIMULATED = ("demo", "law", "law2")
+# Of these, the sources that leave source/truth_genes.parquet.
+WITH_TRUTH = ("law2",)
 GENERATED = [c for c in COHORTS if CONFIG["cohorts"][c]["source"] in SIMULATED]
 THROWN = [c for c in COHORTS if not CONFIG["cohorts"][c]["keep_slides"]]
 # Of the other cohorts, as a pattern: download, tiles and features are jobs of their own.
@@ -109,6 +111,8 @@ wildcard_constraints:
     cohort="|".join(re.escape(cohort) for cohort in COHORTS),
     shard=r"\d+",
     fold=r"\d+",
+    number=r"\d+",
+    share=r"[0-9.e-]+",
     encoder=r"[A-Za-z0-9._-]+",
     run=r"[A-Za-z0-9._-]+",
     set=r"[A-Za-z0-9._-]+",
@@ -135,6 +139,18 @@ def deciding(section, value):
         configuration.result_settings(section, json.loads(value(wildcards))),
         sort_keys=True,
     )
+
+
+def bag_settings(wildcards):
+    """Section bags as JSON, as far as a slide's whole bag depends on it."""
+    own = SETTINGS[wildcards.cohort]["bags"]
+    return json.dumps(configuration.result_settings("bags", own), sort_keys=True)
+
+
+def resample_settings(wildcards):
+    """As that, with the number and the share that a path of resampled bags names."""
+    own = {"resamples": int(wildcards.number), "resample_share": float(wildcards.share)}
+    return json.dumps(json.loads(bag_settings(wildcards)) | own, sort_keys=True)
 
 
 def run_of(wildcards):
@@ -225,6 +241,7 @@ def package_settings(wildcards):
     sections = ("tiles", "bags", "sample", "evaluate", "shift")
     found = {name: own[name] for name in sections}
     found["features"] = with_weights(wildcards.cohort, own["features"])
+    found["bags"] = configuration.result_settings("bags", own["bags"])
     return json.dumps(found, sort_keys=True)
 
 

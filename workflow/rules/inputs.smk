@@ -150,24 +150,33 @@ def partner_files(wildcards):
     return [f"{RESULTS}/{c}/{name}" for c in partners(wildcards) for name in names]
 
 
-def partner_arguments(wildcards):
-    folders = [f"{RESULTS}/{cohort}" for cohort in partners(wildcards)]
-    return shlex.join(word for folder in folders for word in ("--partner", folder))
+def further_arguments(wildcards):
+    """What else joins the training, one string: without any, a finished run stays as it is."""
+    given = [("--partner", f"{RESULTS}/{cohort}") for cohort in partners(wildcards)]
+    given += [("--start", start) for start in starting_model(wildcards)]
+    given += [("--resamples", path) for path in resampled_bags(wildcards)]
+    return shlex.join(word for pair in given for word in pair)
+
+
+def resampled_bags(wildcards):
+    """Further bags of the train slides, where a run is trained on any."""
+    name = run_of(wildcards).resamples()
+    return [f"{RESULTS}/{wildcards.cohort}/bags/{name}.safetensors"] if name else []
+
+
+def starting_model(wildcards):
+    """The folder of the model that a flow's fit starts from, in a list, or none."""
+    start = SETTINGS[wildcards.cohort]["start"]
+    return [start] if start and run_of(wildcards).model == runs.FLOW else []
 
 
 def start_files(wildcards):
     """The fold models that a flow's fit starts from."""
-    start = SETTINGS[wildcards.cohort]["start"]
-    if start is None or run_of(wildcards).model != runs.FLOW:
-        return []
-    return sorted(map(str, Path(start).glob("fold-*/model.safetensors")))
-
-
-def start_argument(wildcards):
-    start = SETTINGS[wildcards.cohort]["start"]
-    if start is None or run_of(wildcards).model != runs.FLOW:
-        return ""
-    return shlex.join(("--start", start))
+    found = (
+        Path(start).glob("fold-*/model.safetensors")
+        for start in starting_model(wildcards)
+    )
+    return sorted(str(path) for paths in found for path in paths)
 
 
 def drawn_by(input, samplers):
@@ -175,6 +184,13 @@ def drawn_by(input, samplers):
     return [
         f"{fold}/{sampler.name}.zarr" for sampler in samplers for fold in input.draws
     ]
+
+
+def truth_made(wildcards):
+    """The mark of a generator that leaves the attainable correlations, too."""
+    source = CONFIG["cohorts"][wildcards.cohort]["source"]
+    folder = f"{RESULTS}/{wildcards.cohort}/source"
+    return [f"{folder}/done.json"] if source in WITH_TRUTH else []
 
 
 def report_inputs(wildcards):

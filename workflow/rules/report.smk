@@ -7,6 +7,7 @@ Reads what all stages left. Leaves report/index.html (self-contained) and report
 rule report:
     input:
         report_inputs,
+        truth=truth_made,
     output:
         page=report(
             f"{RESULTS}/{{cohort}}/report/index.html",
@@ -35,8 +36,15 @@ rule report:
         folds=lambda wildcards: len(folds(wildcards.cohort)),
         settings=report_settings,
         shards=lambda wildcards: CONFIG["cohorts"][wildcards.cohort]["shards"],
+        # The table lies beside the mark; elsewhere nothing is given.
+        truth=lambda wildcards: shlex.join(
+            word
+            for mark in truth_made(wildcards)
+            for word in ("--truth", str(Path(mark).with_name("truth_genes.parquet")))
+        ),
         out=subpath(output.page, parent=True),
     shell:
         "python {params.scripts}/report.py --cohort-dir {params.cohort:q} --run {params.run}"
         " --features {params.encoder} --pathways {params.set} --settings {params.settings:q}"
-        " --extras {params.extras} --folds {params.folds} --shards {params.shards} --out {params.out:q} 2> {log:q}"
+        " --extras {params.extras} --folds {params.folds} --shards {params.shards} {params.truth}"
+        " --out {params.out:q} 2> {log:q}"

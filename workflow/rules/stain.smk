@@ -57,7 +57,7 @@ rule perturb:
         deciding_features=deciding("features", run_features),
         deciding_sample=deciding("sample", run_settings("sample")),
         tiles=settings("tiles"),
-        bags=settings("bags"),
+        bags=bag_settings,
         shift=settings("shift"),
         stain=settings("stain"),
         out=subpath(output.table, parent=True),

@@ -17,6 +17,7 @@ rule train:
         guard=f"{RESULTS}/{{cohort}}/guard.json",
         partners=partner_files,
         start=start_files,
+        resamples=resampled_bags,
     output:
         weights=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.safetensors",
         model=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.json",
@@ -42,15 +43,14 @@ rule train:
         settings=untracked(train_settings),
         deciding=deciding("train", train_settings),
         search=lambda wildcards: json.dumps(run_of(wildcards).search(), sort_keys=True),
-        partners=partner_arguments,
-        start=start_argument,
+        further=further_arguments,
         out=subpath(output.model, parent=True),
         seed=lambda wildcards: run_of(wildcards).seed,
         device=CONFIG["device"],
     shell:
         "python {params.scripts}/train.py --bags {input.bags:q} --expression {input.expression:q}"
         " --splits {input.splits:q} --slides {input.slides:q} --pathways {input.pathways:q}"
-        " --guard {input.guard:q} {params.partners} {params.start} --fold {wildcards.fold} --out {params.out:q}"
+        " --guard {input.guard:q} {params.further} --fold {wildcards.fold} --out {params.out:q}"
         " --name {params.name} --model {params.model:q} --settings {params.settings:q}"
         " --search {params.search:q} --seed {params.seed}"
         " --device {params.device} --threads {threads} 2> {log:q}"

@@ -158,6 +158,8 @@ def result_settings(section: str, settings: Settings) -> Settings:
     {'encoder': 'uni', 'weights': 'uni.bin'}
     """
     idle = set(RESULT_NEUTRAL.get(section, ()))
+    if section == "bags":
+        idle |= {"resamples", "resample_share"}  # they make files of their own
     if section == "features":
         # The stage bags reads the scale; only features from files have a level.
         idle |= {"scale"} | ({"weights"} if settings["encoder"] == "files" else {"path", "level"})

@@ -46,6 +46,8 @@ class BagsSettings(TypedDict):
 
     k: int
     iterations: int
+    resamples: int
+    resample_share: float
 
 
 class PathwaysSettings(TypedDict):

@@ -18,7 +18,7 @@ from slide2rna.core.log import log, progress
 from slide2rna.core.seeds import seed_for
 from slide2rna.core.settings import BagsSettings, FeaturesSettings
 from slide2rna.features.bag_file import Bags, save
-from slide2rna.features.feature_file import read
+from slide2rna.features.feature_file import Features, read
 from slide2rna.slides import failures
 
 ALL_POINTS = 1 << 30
@@ -167,6 +167,41 @@ def inertia(features: np.ndarray, means: np.ndarray) -> float:
     return total
 
 
+def usable_slides(folder: Path, manifests: list[Path], max_failed: int) -> pl.DataFrame:
+    """Return the rows of the feature shards whose slides have features, by slide.
+
+    Raises
+    ------
+    StageError
+        More than `max_failed` slides failed so far, none is left, or feature lengths differ.
+    """
+    table = pl.concat([pl.read_parquet(path) for path in manifests]).sort("slide_id")
+    duplicates = table.filter(pl.col("slide_id").is_duplicated())["slide_id"].unique().sort()
+    if len(duplicates):
+        raise StageError(
+            folder, f"slides in two shards: {list_names(duplicates.to_list(), 10)}", "rerun it"
+        )
+    failed = table.filter(pl.col("status") != "ok")
+    failures.check_failures(folder, failed["slide_id"].to_list(), failed["reason"], max_failed)
+    table = table.filter(pl.col("status") == "ok")
+    if not table.height:
+        raise StageError(folder, "no slide is left", "see the reasons in the features manifests")
+    if table["dim"].n_unique() > 1:
+        raise StageError(folder, f"features of lengths {sorted(set(table['dim']))}", "rerun it")
+    return table
+
+
+def slide_features(path: Path, level: str, dim: int) -> Features:
+    """Read a slide's features, which must have `dim` numbers a tile; else raise StageError."""
+    try:
+        slide = read(path, level)
+    except SlideError as error:  # the file was whole when its manifest was written
+        raise StageError(error.where, error.cause, "run features again") from error
+    if slide.features.shape[1] != dim:
+        raise StageError(path, f"not {dim} numbers a tile", "run features again")
+    return slide
+
+
 def cluster_slides(
     folder: Path,
     manifests: list[Path],
@@ -187,19 +222,7 @@ def cluster_slides(
     StageError
         More than `max_failed` slides failed so far, none is left, or feature lengths differ.
     """
-    table = pl.concat([pl.read_parquet(path) for path in manifests]).sort("slide_id")
-    duplicates = table.filter(pl.col("slide_id").is_duplicated())["slide_id"].unique().sort()
-    if len(duplicates):
-        raise StageError(
-            folder, f"slides in two shards: {list_names(duplicates.to_list(), 10)}", "rerun it"
-        )
-    failed = table.filter(pl.col("status") != "ok")
-    failures.check_failures(folder, failed["slide_id"].to_list(), failed["reason"], max_failed)
-    table = table.filter(pl.col("status") == "ok")
-    if not table.height:
-        raise StageError(folder, "no slide is left", "see the reasons in the features manifests")
-    if table["dim"].n_unique() > 1:
-        raise StageError(folder, f"features of lengths {sorted(set(table['dim']))}", "rerun it")
+    table = usable_slides(folder, manifests, max_failed)
     faiss.omp_set_num_threads(threads)
     level, count, dim = feature_settings["level"], table.height, int(table["dim"][0])
     k = settings["k"] if level == "tile" else 1
@@ -209,14 +232,7 @@ def cluster_slides(
     n_tiles = np.zeros(count, np.int64)
     ids = table["slide_id"].to_list()
     for i, name in enumerate(progress(ids, "bags")):
-        try:
-            slide = read(folder / f"{name}.h5", level)
-        except SlideError as error:  # the file was whole when its manifest was written
-            raise StageError(error.where, error.cause, "run features again") from error
-        if slide.features.shape[1] != dim:
-            raise StageError(
-                folder / f"{name}.h5", f"not {dim} numbers a tile", "run features again"
-            )
+        slide = slide_features(folder / f"{name}.h5", level, dim)
         if level == "slide":
             means[i], sizes[i] = slide.features, 1
         else:

@@ -37,6 +37,7 @@ STAGES: dict[str, tuple[str, dict[str, str]]] = {
     "features": (TILES, {"features": TILES}),
     "consume": (TILES, {}),
     "bags": (TILES, {"bags": SLIDES}),
+    "resample": (TILES, {}),
     "pathways": (ONCE, {"pathways": ONCE}),
     "train": (SLIDES, {"models": ONCE}),
     "sample": (SLIDES, {"draws": SLIDES}),
@@ -63,6 +64,9 @@ MEMORY_SHARES = {
     "evaluate": (3.4, 8.0),
     "shift": (2.4, 4.6),
 }
+# As many more in `train` for each further bag to train on: the bags of the train slides (two thirds
+# of all), and the same standardised while the mean is fitted.
+RESAMPLED_SHARE = 1.3
 # Measured start-up time of a job in CPU seconds (imports, loading lite0).
 START_S = {
     "download": 0.6,
@@ -98,13 +102,17 @@ class StageCosts:
 
 @dataclass(frozen=True)
 class MeasuredRun:
-    """A measured run: slides, mean tiles per slide, GB of one bag and one profile, stages."""
+    """A measured run: slides, mean tiles per slide, GB of one bag and one profile, stages.
+
+    `resamples` is the number of further bags of a slide to train on, of the file with most.
+    """
 
     slides: int
     tiles: float
     bag_gb: float
     profile_gb: float
     stages: dict[str, StageCosts]
+    resamples: int = 0
 
 
 def measure(cohort: str | Path) -> MeasuredRun:
@@ -141,7 +149,9 @@ def measure(cohort: str | Path) -> MeasuredRun:
         if any(sizes.values()):
             stages.setdefault(name, StageCosts()).disk = sizes
     tiles = _count_tiles(cohort) / max(1, slides)
-    return MeasuredRun(slides, tiles, _bag_gb(cohort), _profile_gb(cohort), stages)
+    resampled = (cohort / "bags").glob("*/resamples-*-*.safetensors")
+    resamples = max((int(path.name.split("-")[1]) for path in resampled), default=0)
+    return MeasuredRun(slides, tiles, _bag_gb(cohort), _profile_gb(cohort), stages, resamples)
 
 
 def _parse_number(text: str) -> float:
@@ -207,6 +217,8 @@ def extrapolate(
     for name, stage in measured.stages.items():
         law, folders = STAGES[name]
         bags, profiles = MEMORY_SHARES.get(name, (0.0, 0.0))
+        if name == "train":
+            bags += RESAMPLED_SHARE * measured.resamples
         per_slide = bags * measured.bag_gb + profiles * measured.profile_gb
         extra_memory = (slides - measured.slides) * per_slide
         jobs = -(-slides // SLIDES_PER_SHARD) if name in SHARDED else stage.jobs

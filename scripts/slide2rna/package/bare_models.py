@@ -76,7 +76,7 @@ def _model_facts(first: dict[str, Any], members: FoldModels, folder: Path) -> di
         "features": None,
         "dim": first["features"],
         "tiles": None,
-        "bags": config.defaults("bags", k=first["clusters"]),
+        "bags": config.result_settings("bags", config.defaults("bags", k=first["clusters"])),
         "sample": config.defaults("sample", **(ONE_STEP if first.get("one_step") else {})),
         "seed": first.get("seed", 1),
         "folds": members.numbers,

@@ -95,7 +95,8 @@ def package_run(source: FinishedRun, settings: PackageSettings, seed: int) -> No
         "tiles": None if from_files else settings["tiles"],
         "made_by": feature_source["made_by"] if from_files else None,
         "tile_mpp": feature_source["mpp"] if from_files else settings["tiles"]["mpp"],
-        "bags": settings["bags"],
+        # A new slide has its whole bag alone.
+        "bags": {key: settings["bags"][key] for key in ("k", "iterations")},
         "sample": settings["sample"],
         "seed": seed,
         "folds": source.folds,

@@ -21,8 +21,8 @@ STUDENT = "one-step"
 FLOW = "flow"
 ALONE = "alone"  # the ablation without partners and starting model
 # Sections that an ablation may change: of the flow, and of a network without draws and gene sets.
-VARIED_FLOW = ("features", "pathways", "model", "train", "sample")
-VARIED_NETWORK = ("features", "baselines")
+VARIED_FLOW = ("features", "bags", "pathways", "model", "train", "sample")
+VARIED_NETWORK = ("features", "bags", "baselines")
 # Keys of section train that only the flow reads.
 FLOW_ONLY = ("interpolant", "val_noise")
 
@@ -72,6 +72,13 @@ class PlannedRun:
     def sampling(self) -> Settings:
         """Return section sample; {} for a network without draws."""
         return self.settings["sample"] if self.model == FLOW else {}
+
+    def resamples(self) -> str:
+        """Return the name of the file with the bags to train on besides; empty without any."""
+        bags = self.settings["bags"]
+        if not bags["resamples"]:
+            return ""
+        return f"{self.encoder}/resamples-{bags['resamples']}-{bags['resample_share']:g}"
 
     def search(self) -> list[Settings]:
         """Return the changes of each further configuration, without duplicates.
@@ -136,6 +143,7 @@ def slug(text: str) -> str:
 def model_runs(config: dict[str, Any], cohort: str) -> list[PlannedRun]:
     """Return the models of a cohort and their repeats; the first is the reported one."""
     settings = for_cohort(config, cohort)
+    check_resamples(settings)
     seed = config["seed"]
     planned = []
     for number in range(settings["seeds"]):
@@ -153,6 +161,14 @@ def model_runs(config: dict[str, Any], cohort: str) -> list[PlannedRun]:
     return planned
 
 
+def check_resamples(settings: dict[str, Settings]) -> None:
+    """Raise ConfigError if slides that have no tiles are asked for resampled bags."""
+    number = settings["bags"]["resamples"]
+    if number and settings["features"]["level"] == "slide":
+        cause = "features.level slide has one vector for each slide, and no tiles to draw"
+        raise ConfigError(f"bags.resamples: {number}", cause, "leave it at 0")
+
+
 def ablations(config: dict[str, Any], cohort: str) -> dict[str, PlannedRun]:
     """Return the variants of a cohort's first model by the name of the ablation.
 
@@ -160,7 +176,9 @@ def ablations(config: dict[str, Any], cohort: str) -> dict[str, PlannedRun]:
     sets for a network without any.
     """
     base = model_runs(config, cohort)[0]
-    read = VARIED_FLOW if base.model == FLOW else VARIED_NETWORK
+    whole = base.settings["features"]["level"] == "slide"
+    varied = VARIED_FLOW if base.model == FLOW else VARIED_NETWORK
+    read = [section for section in varied if section != "bags" or not whole]
     return {
         name: _vary(base, name, {key: changes[key] for key in read if key in changes})
         for name, changes in base.settings["ablations"].items()

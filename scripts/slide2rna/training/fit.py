@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from slide2rna.features import bag_file
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.pathways import membership
-from slide2rna.training import loop
+from slide2rna.training import loop, resampled_bags
 from slide2rna.training.build import build
 from slide2rna.training.objective import FlowObjective, Objective, SquaredError, TensorPart
 from slide2rna.training.outside import Outside, read_outside
@@ -77,6 +78,10 @@ def fit_fold(
             *(bagged.means[part_rows.bag], bagged.sizes[part_rows.bag], values),
             *(part_rows.sample_ids, part_rows.units),
         )
+    if inputs.resamples is not None:
+        names, shape = rows.of("train").slide_ids, bagged.means.shape[1:]
+        further = resampled_bags.read(inputs.resamples, names, shape)
+        parts["train"] = replace(parts["train"], resamples=further)
     sets = membership.read_pathways(inputs.pathways, genes) if settings["name"] == "flow" else None
     task = FoldTask(
         parts["train"], parts["val"], genes, sets, inputs.fold, seed, bagged.scale, bagged.missing
@@ -207,6 +212,8 @@ def fit_network(
             for other in outside.partners
         }
         facts["start"] = None if outside.start is None else outside.start.name
+    if task.train.resamples is not None:
+        facts["resamples"] = task.train.resamples.number
     checkpoint.save_model(out, model, facts)
     shutil.rmtree(out / "checkpoint", ignore_errors=True)
     return model
@@ -233,7 +240,8 @@ def _tensor_part(
     model: loop.Network, slides: PartSlides, seed: int, device: torch.device
 ) -> TensorPart:
     z = targets(model, slides.values, slides.sample_ids, seed)
-    return TensorPart(torch.from_numpy(slides.means), torch.from_numpy(slides.sizes), z).to(device)
+    means, sizes = torch.from_numpy(slides.means), torch.from_numpy(slides.sizes)
+    return TensorPart(means, sizes, z, slides.resamples).to(device)
 
 
 def _write_log(

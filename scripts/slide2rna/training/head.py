@@ -13,6 +13,7 @@ from torch import Tensor
 
 from slide2rna.flow.conditional_mean import PooledHead
 from slide2rna.training.early_stopping import Course, train_by_val
+from slide2rna.training.linear_fit import BagPart
 
 # Flat on val over a factor of two for each, on two laws and three cohorts.
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.05
@@ -20,12 +21,10 @@ LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.05
 
 @dataclass(frozen=True)
 class HeadPart:
-    """Slides of a part: features (N, K, d), sizes (N, K), coordinates (N, r), split units (N,)."""
+    """Slides of a part: bags, and coordinates (N, r) of their targets."""
 
-    features: Tensor
-    sizes: Tensor
+    bags: BagPart
     scores: Tensor
-    units: list[str]
 
 
 def fit_head(head: PooledHead, train: HeadPart, val: HeadPart, seed: int) -> Course:
@@ -34,17 +33,17 @@ def fit_head(head: PooledHead, train: HeadPart, val: HeadPart, seed: int) -> Cou
     If that isn't clearly better than no head, it predicts 0 (`selection`).
     """
     torch.manual_seed(seed)  # dropout and the order of slides draw from the global stream
-    head.fit_pools(train.features, train.sizes)
+    head.fit_pools(train.bags.features, train.bags.sizes)
 
     def loss(rows: Tensor) -> Tensor:
-        scores = head.scores(train.features[rows], train.sizes[rows])
+        scores = head.scores(*train.bags.draw(rows))
         return (scores - train.scores[rows]).square().mean()
 
     @torch.no_grad()
     def errors(average: PooledHead) -> Tensor:
-        gap = average.scores(val.features, val.sizes) - val.scores
+        gap = average.scores(val.bags.features, val.bags.sizes) - val.scores
         return gap.double().square().sum(dim=1)
 
     return train_by_val(
-        head, loss, errors, val.units, len(train.scores), (LEARNING_RATE, WEIGHT_DECAY)
+        head, loss, errors, val.bags.units, len(train.scores), (LEARNING_RATE, WEIGHT_DECAY)
     )

@@ -14,6 +14,7 @@ from slide2rna.core.log import log
 from slide2rna.core.types import Array
 from slide2rna.models.low_rank import LowRankRidge
 from slide2rna.training.gene_slopes import gene_slopes
+from slide2rna.training.resampled_bags import ResampledBags
 from slide2rna.training.selection import clearly_better
 
 # Shares of another fit that val chooses from.
@@ -24,12 +25,21 @@ Tried = dict[str, Any]
 
 @dataclass(frozen=True)
 class BagPart:
-    """Slides of a part: standardised features (N, K, d), sizes (N, K), their mean (N, d), units."""
+    """Slides of a part: standardised features (N, K, d), sizes (N, K), their mean (N, d), units.
+
+    The train part may have further bags, which the heads see and the ridge doesn't.
+    """
 
     features: Tensor
     sizes: Tensor
     mean: Array
     units: list[str]
+    resamples: ResampledBags | None = None
+
+    def draw(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features and sizes of the slides `rows` (B,), one bag drawn of each."""
+        bags = self.features[rows], self.sizes[rows]
+        return bags if self.resamples is None else self.resamples.draw(rows, *bags)
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ class Trainer:
         order = torch.randperm(n, generator=generator, device=self.device)
         total = torch.zeros((), device=self.device)
         for rows in order.chunk(-(-n // self.settings["batch"])):
-            batch = TensorPart(self.train.means[rows], self.train.sizes[rows], self.train.z[rows])
+            batch = self.train.batch(rows, generator)
             self.optimiser.zero_grad(set_to_none=True)
             with autocast(self.device, self.dtype):
                 loss = self.objective.loss(self.model, batch, generator)
@@ -279,6 +279,6 @@ def _digest(trainer: Trainer) -> str:
     for value in trainer.ema.state_dict().values():
         digest.update(value.cpu().contiguous().numpy().tobytes())
     for part in (trainer.train, trainer.objective.part):
-        for value in (part.means, part.sizes, part.z):
+        for value in part.tensors():
             digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

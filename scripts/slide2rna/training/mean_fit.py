@@ -66,7 +66,8 @@ def scale_bags(scale: FeatureScale, slides: PartSlides) -> BagPart:
     """Scale a part's bags."""
     features = scale.scale_features(torch.from_numpy(slides.means))
     mean = mean_of_bags(features.numpy(), slides.sizes)
-    return BagPart(features, torch.from_numpy(slides.sizes), mean, slides.units)
+    further = None if slides.resamples is None else slides.resamples.scaled(scale)
+    return BagPart(features, torch.from_numpy(slides.sizes), mean, slides.units, further)
 
 
 def fit_mean(
@@ -126,5 +127,4 @@ def fit_mean(
 
 
 def _head_part(part: BagPart, scores: Array) -> HeadPart:
-    coordinates = torch.from_numpy(scores.astype(np.float32))
-    return HeadPart(part.features, part.sizes, coordinates, part.units)
+    return HeadPart(part, torch.from_numpy(scores.astype(np.float32)))

@@ -55,19 +55,19 @@ def fit_mixture(
     genes = len(scale.gene_sd)
     stopping = torch.randperm(genes)[:GENES]
 
-    def standardised(of: MixtureHead, part: BagPart, rows: Tensor, some: Tensor) -> Tensor:
-        """Return z-scores of a part's rows and of some genes."""
+    def standardised(of: MixtureHead, bags: tuple[Tensor, Tensor], some: Tensor) -> Tensor:
+        """Return z-scores of bags, features and sizes, and of some genes."""
         sd = scale.gene_sd[some]
-        gap = of(part.features[rows], part.sizes[rows], some) - scale.gene_mean[some]
+        gap = of(*bags, some) - scale.gene_mean[some]
         return torch.where(sd > 0, gap / torch.where(sd > 0, sd, 1), 0)
 
     def loss(rows: Tensor) -> Tensor:
         some = torch.randperm(genes)[:GENES] if genes > GENES else torch.arange(genes)
-        return (standardised(head, train, rows, some) - truth[rows][:, some]).square().mean()
+        return (standardised(head, train.draw(rows), some) - truth[rows][:, some]).square().mean()
 
     @torch.no_grad()
     def errors(average: MixtureHead) -> Tensor:
-        gap = standardised(average, val, torch.arange(len(targets.val)), stopping)
+        gap = standardised(average, (val.features, val.sizes), stopping)
         return (gap - truth_val[:, stopping]).double().square().sum(dim=1)
 
     course = train_by_val(

@@ -17,6 +17,7 @@ from slide2rna.core.settings import TrainSettings
 from slide2rna.flow import path
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models.regressor import REGRESSION_ROWS, Regressor
+from slide2rna.training.resampled_bags import ResampledBags
 
 SD_RATE = 10.0
 VAL_ROWS = 256
@@ -25,14 +26,31 @@ SD_OFFSETS = [i / 20 for i in range(-6, 13)]
 
 @dataclass(frozen=True)
 class TensorPart:
-    """Slides of one part on the device: means (N, K, d), sizes (N, K), z (N, G) standardised."""
+    """Slides of one part on the device: means (N, K, d), sizes (N, K), z (N, G) standardised.
+
+    The train part may have further bags of each slide.
+    """
 
     means: Tensor
     sizes: Tensor
     z: Tensor
+    resamples: ResampledBags | None = None
 
     def to(self, device: torch.device) -> TensorPart:
-        return TensorPart(self.means.to(device), self.sizes.to(device), self.z.to(device))
+        further = None if self.resamples is None else self.resamples.to(device)
+        return TensorPart(self.means.to(device), self.sizes.to(device), self.z.to(device), further)
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> TensorPart:
+        """Return the slides `rows` (B,), each with one of its bags drawn if it has further ones."""
+        means, sizes = self.means[rows], self.sizes[rows]
+        if self.resamples is not None:
+            means, sizes = self.resamples.draw(rows, means, sizes, generator)
+        return TensorPart(means, sizes, self.z[rows])
+
+    def tensors(self) -> list[Tensor]:
+        """Return all of its tensors."""
+        further = [] if self.resamples is None else [self.resamples.means, self.resamples.sizes]
+        return [self.means, self.sizes, self.z, *further]
 
 
 class Objective(Protocol):

@@ -9,11 +9,19 @@ import numpy as np
 
 from slide2rna.features.bag_file import ScaleKind
 from slide2rna.pathways.membership import Pathways
+from slide2rna.training.resampled_bags import ResampledBags
 
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """Files of a cohort, the fold, the results folders of partner cohorts, and a starting model."""
+    """Files of a cohort and the fold, and what else joins the training.
+
+    Attributes
+    ----------
+    partners : results folders of partner cohorts.
+    start : folder of the model that the fit starts from.
+    resamples : further bags of the slides.
+    """
 
     bags: Path
     expression: Path
@@ -23,6 +31,7 @@ class TrainingInputs:
     fold: int
     partners: tuple[Path, ...] = ()
     start: Path | None = None
+    resamples: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class PartSlides:
     values : (N, G) log2(x+1).
     sample_ids : sample of each slide, a row of the expression table.
     units : split unit of each slide, which folds keep together.
+    resamples : further bags of train slides.
     """
 
     means: np.ndarray
@@ -42,6 +52,7 @@ class PartSlides:
     values: np.ndarray
     sample_ids: list[str]
     units: list[str]
+    resamples: ResampledBags | None = None
 
 
 @dataclass(frozen=True)

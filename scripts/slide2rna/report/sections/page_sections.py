@@ -15,6 +15,7 @@ from slide2rna.core.types import Row
 from slide2rna.evaluation.scoring import labels
 from slide2rna.report.sections import (
     ablations,
+    attainable,
     gene_browser,
     leak_audit,
     plain_words,
@@ -28,6 +29,7 @@ from slide2rna.report.sections import (
 )
 from slide2rna.report.sections import intervals as intervals_section
 from slide2rna.report.sections.ablations import AblationSection
+from slide2rna.report.sections.attainable import AttainableSection
 from slide2rna.report.sections.intervals import IntervalSection
 from slide2rna.report.sections.protocols import ProtocolStep
 from slide2rna.report.sections.references import Reference
@@ -88,6 +90,7 @@ class Sections:
     pathways: list[Row]
     pathway_models: list[str]
     pathway_info: dict[str, str | int | float]
+    attainable: AttainableSection | None
     ablations: AblationSection | None
     aspects: list[Row]
     samplers: SamplerSection | None
@@ -162,6 +165,7 @@ def build(run: RunTables) -> Sections:
             for key, value in run.pathways.items()
             if isinstance(value, str | int | float)
         },
+        attainable=attainable.attainable(tables["genes"], run.extra["truth"], model),
         ablations=ablations.ablations(run.extra["ablations"]),
         aspects=ablations.aspects(run.extra["aspects"]),
         samplers=samplers.samplers(run.extra["samplers"]),

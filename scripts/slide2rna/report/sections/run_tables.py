@@ -75,6 +75,7 @@ def load(
     folds: int | None = None,
     settings: dict[str, Any] | None = None,
     shards: int | None = None,
+    truth: Path | None = None,
 ) -> RunTables:
     """Read a finished run.
 
@@ -91,6 +92,8 @@ def load(
         Settings of the cohort, shown as they were run.
     shards
         Number of shards; None for all in the folder.
+    truth
+        Table of a simulated cohort's genes with their attainable correlation, if it has one.
 
     Raises
     ------
@@ -106,6 +109,7 @@ def load(
     evaluated = folder / "evaluation" / run
     tables = {name: read_needed(evaluated / f"{name}.parquet", "evaluate") for name in NEEDED}
     extra = load_extras(folder, run, extras) | load_shift(folder, run, folds)
+    extra["truth"] = None if truth is None else read_needed(truth, "generate")
     models, logs = {}, {}
     for path in sorted((folder / "models" / run).glob("fold-*/model.json")):
         fold = int(path.parent.name.removeprefix("fold-"))
