@@ -17,8 +17,8 @@ from slide2rna.training.gene_slopes import gene_slopes
 from slide2rna.training.resampled_bags import ResampledBags
 from slide2rna.training.selection import clearly_better
 
-# Shares of another fit that val chooses from.
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+# Shares of another fit; the average stands unless val is clearly better with another.
+SHARES, AVERAGE = (0.0, 0.25, 0.5, 0.75, 1.0), 0.5
 
 Tried = dict[str, Any]
 
@@ -112,7 +112,7 @@ def add_partners(
     ranks: Sequence[int],
     partners: Sequence[PartnerRows],
 ) -> tuple[LinearFit, Tried]:
-    """Blend the fit with a ridge on all cohorts, by the share of least val error.
+    """Blend the fit with a ridge on all cohorts (`_blend`).
 
     Genes that a partner lacks keep their own fit.
     """
@@ -129,7 +129,7 @@ def add_partners(
     weight, bias = ridge.affine(rank, penalty)
     left_out = (y - ridge.left_out_residuals(x, y, rank, penalty, groups))[: len(train.mean)]
     joint = LinearFit(weight, bias, left_out, val.mean @ weight + bias, np.nan)
-    fit, share = _blend(own, joint, shared, targets.val)
+    fit, share = _blend(own, joint, shared, targets.val, val.units)
     log.info(
         "all cohorts: ridge of rank %d, penalty %.3g per slide, share %.2f, val error %.4f",
         *(rank, penalty / len(x), share, fit.error),
@@ -141,7 +141,7 @@ def add_partners(
 def add_starting_weights(
     own: LinearFit, parts: tuple[BagPart, BagPart], targets: Targets, start: StartingWeights
 ) -> tuple[LinearFit, Tried]:
-    """Blend the fit with another model's weights, by the share of least val error.
+    """Blend the fit with another model's weights (`_blend`).
 
     The model has seen none of the slides, so its predictions for train are left out as they are.
     """
@@ -150,28 +150,34 @@ def add_starting_weights(
     weight = np.nan_to_num(start.weight)
     train, val = (part.mean @ weight for part in parts)
     other = LinearFit(weight, np.zeros(len(shared)), train, val, np.nan)
-    fit, share = _blend(own, other, shared, targets.val)
+    fit, share = _blend(own, other, shared, targets.val, parts[1].units)
     log.info("model %s: share %.2f, val error %.4f", start.name, share, fit.error)
     facts = {"model": start.name, "share": share}
     return fit, step_row("model", facts, fit.error, began)
 
 
 def _blend(
-    own: LinearFit, other: LinearFit, shared: Array, z_val: Array
+    own: LinearFit, other: LinearFit, shared: Array, z_val: Array, units: Sequence[str]
 ) -> tuple[LinearFit, float]:
-    """Give another fit the share of least val error in the genes (G,) that are shared."""
+    """Average the fit with another in the genes (G,) that are shared, unless val is clear.
+
+    The average of two fits is hard to beat with a few val patients (Bates and Granger 1969,
+    doi:10.1057/jors.1969.103). Another share is taken where val is clearly better with it.
+    """
     errors = {}
     for share in SHARES:
         blend = own.val + share * shared * (other.val - own.val)
-        errors[share] = float(np.square(blend - z_val).mean())
-    best = min(errors, key=lambda share: errors[share])
+        errors[share] = np.square(blend - z_val).mean(axis=1)
+    best = min(errors, key=lambda share: float(errors[share].mean()))
+    if not clearly_better(errors[best], errors[AVERAGE], units):
+        best = AVERAGE
     step = best * shared
     blended = LinearFit(
         own.weight + step * (other.weight - own.weight),
         own.bias + step * (other.bias - own.bias),
         own.left_out + step * (other.left_out - own.left_out),
         own.val + step * (other.val - own.val),
-        errors[best],
+        float(errors[best].mean()),
     )
     return blended, best
 
