@@ -48,7 +48,7 @@ def run_pipeline(path: Path, settings: dict[str, Any], cores: int) -> None:
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--rerun-incomplete"]
     command += ["--configfile", str(path), "--", *targets]
     if subprocess.run(command, cwd=common.ROOT, check=False).returncode:
-        remedy = "mend what Snakemake names above; the same command goes on where it was"
+        remedy = "fix what Snakemake names above; the same command goes on where it was"
         raise ConfigError(path, "the run failed", remedy)
 
 

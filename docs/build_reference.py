@@ -74,7 +74,7 @@ out, with a log line each. In optional columns an empty cell or NA means unknown
 ABOUT_COMMANDS = """\
 What people call, and below it the steps that Snakemake calls; those take a section of the
 configuration as JSON. Exit status: 0 done; 1 something was found wrong, or failed among many; 2 one
-line on stderr says what to mend; 130 Ctrl-C."""
+line on stderr says what to fix; 130 Ctrl-C."""
 ABOUT_TABLES = """\
 Under `results/<cohort>/`, and at the end in the folders that `slide2rna predict` and `maps` fill.
 Tables are Parquet unless the name says otherwise; braces stand for several columns."""

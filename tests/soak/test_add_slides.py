@@ -33,7 +33,7 @@ SETTINGS = {
     "evaluate": {"bootstrap": 10, "permutations": 2, "top": [10]},
     "shift": {"bootstrap": 10, "permutations": 10},
 }
-# Files of a slide; the manifests of shards are made anew.
+# Files of a slide; the manifests of shards are rebuilt.
 OF_SLIDES = ("tiles/S-*.*", "features/color/S-*.h5", "slides/measured/*.json")
 
 
@@ -143,7 +143,7 @@ def test_ten_more_slides(repo: Path, lab: Path) -> None:
     assert written(cohort) == after
     assert Path(bags).read_bytes() == (single / "bags" / "color.safetensors").read_bytes()
 
-    # A slide that was scanned again: its own files are made anew once its shard is looked at.
+    # A slide that was scanned again: its own files are rebuilt once its shard is looked at.
     shutil.copyfile(lab / "S-50.png", lab / "S-07.png")
     snakemake(repo, lab, "out", 7, "--forcerun", "download", "--", bags)
     changed = {name for name, was in written(cohort).items() if after[name] != was}

@@ -1,7 +1,7 @@
 """A full disk, a read-only folder, clocks that jump, two runs in a folder, a slide that goes away.
 
 Each is real. Each ends with one line that says what is wrong, and the same command finishes the
-work once it is mended: the tables are those of an undisturbed run.
+work once it is fixed: the tables are those of an undisturbed run.
 
 python -m pytest tests/soak/test_troubles.py -s
 """

@@ -144,7 +144,7 @@ def test_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
     slides = pl.read_parquet(copy / "slides.parquet")
     lost = slides["sample_id"][0]
     files.write_parquet(slides.filter(pl.col("sample_id") != lost), copy / "slides.parquet")
-    with pytest.raises(StageError, match=f"no test slide of {lost}; sample this run anew"):
+    with pytest.raises(StageError, match=f"no test slide of {lost}; rerun sampling for this run"):
         anndata_export.run_to_anndata(copy, RUN)
     (copy / f"evaluation/{RUN}/samples.parquet").unlink()
     with pytest.raises(StageError, match=r"samples\.parquet: not readable.*run the stage evaluate"):

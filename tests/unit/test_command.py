@@ -119,7 +119,7 @@ def test_an_error_of_the_system_is_a_line_that_names_the_file(
         cli.run(main, stage=False)
     assert ended.value.code == 2
     line = capsys.readouterr().err
-    assert re.fullmatch(r"error: .*; mend that and run the same command again\n", line)
+    assert re.fullmatch(r"error: .*; fix this, then rerun the same command\n", line)
     assert named in line
 
 

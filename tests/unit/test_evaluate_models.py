@@ -217,7 +217,7 @@ def test_files_that_do_not_belong_are_refused(tmp_path: Path) -> None:
     store.attrs["slide_ids"] = ["other", *ids[1:]]
     with pytest.raises(
         StageError,
-        match=f"slides of flow are missing here, .*: {ids[0]}; mend .* max_failed_slides",
+        match=f"slides of flow are missing here, .*: {ids[0]}; fix .* max_failed_slides",
     ):
         run(made, tmp_path / "e", paths)
     store.attrs["slide_ids"] = ids

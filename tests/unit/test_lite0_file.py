@@ -45,7 +45,7 @@ def test_a_copy_of_what_is_installed(tmp_path: Path) -> None:
     assert out.read_bytes() == lite0.weights_path().read_bytes()
     settings = config.defaults("features")
     made = registry.load(settings | {"weights": str(out)})
-    # Features made with the one are valid for the other: nothing is computed anew.
+    # Features made with the one are valid for the other: nothing is recomputed.
     assert made.identity == registry.load(settings).identity
     before = out.stat().st_mtime_ns
     lite0_weights.write(out)

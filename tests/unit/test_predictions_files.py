@@ -89,11 +89,11 @@ def test_a_folder_is_no_slide(model: Predictor, tmp_path: Path) -> None:
         ),
         (
             OSError("No space left on device (os error 28): a/genes.parquet"),
-            "error: No space left on device (os error 28): a/genes.parquet; mend",
+            "error: No space left on device (os error 28): a/genes.parquet; fix",
         ),
         (
             pl.exceptions.ComputeError("underlying IO error: no room (os error 28)"),
-            "error: underlying IO error: no room (os error 28); mend",
+            "error: underlying IO error: no room (os error 28); fix",
         ),
         (PermissionError(errno.EACCES, "Permission denied", "a"), "error: a: Permission denied;"),
     ],

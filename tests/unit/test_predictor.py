@@ -119,8 +119,8 @@ def test_weights_of_another_training_are_refused(copy: Path) -> None:
 def test_what_can_be_said_of_the_encoders_weights(copy: Path) -> None:
     about = files.read_json(copy / predictor.ABOUT)
     for encoder, known, given, text in (
-        ("uni", "uni hub MahmoodLab/UNI", "uni.bin", "come from a local file.*can't be told"),
-        ("uni", "uni 0123456789abcdef", None, "come from the hub.*can't be told"),
+        ("uni", "uni hub MahmoodLab/UNI", "uni.bin", "come from a local file.*can't be known"),
+        ("uni", "uni 0123456789abcdef", None, "come from the hub.*can't be known"),
         ("uni", None, "uni.bin", "isn't known"),
         ("uni", "uni 0123456789abcdef", "uni.bin", None),
         ("uni", "uni hub MahmoodLab/UNI", None, None),

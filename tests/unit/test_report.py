@@ -116,7 +116,7 @@ def test_failures_are_named_once_at_the_stage_where_they_happened(folder: Path) 
 
 
 def test_shards_that_the_cohort_no_longer_has_are_not_read(tmp_path: Path) -> None:
-    """A slide that failed in seven shards may be mended since then, or belong to another."""
+    """A slide that failed in seven shards may be fixed since then, or belong to another."""
 
     def table(stage: str, shard: int, slide: str) -> None:
         row = {"slide_id": [slide], "status": ["failed"], "reason": ["no tissue"]}
@@ -135,7 +135,7 @@ def test_shards_that_the_cohort_no_longer_has_are_not_read(tmp_path: Path) -> No
 
 
 def test_tiles_of_an_earlier_configuration_fail_no_features_of_ones_own(tmp_path: Path) -> None:
-    """Encoder files tiles nothing, so these tables are never made anew."""
+    """Encoder files tiles nothing, so these tables are never rebuilt."""
     for stage in ("slides", "tiles", "features/files"):
         row = {"slide_id": [stage], "status": ["failed"], "reason": ["no tissue"]}
         path = tmp_path / stage / "shard-0.parquet"

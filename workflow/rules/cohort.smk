@@ -73,7 +73,7 @@ rule split:
         f"{RESULTS}/{{cohort}}/logs/split.log",
     benchmark:
         f"{RESULTS}/{{cohort}}/benchmarks/split.tsv"
-    # First of what can be done: a wrong split is told before hours of work.
+    # First of what can be done: a wrong split is reported before hours of work.
     priority: 10
     conda:
         "../../envs/cpu.yaml"

@@ -1,4 +1,4 @@
-"""What a job reads and is told, in the order of the flow; common.smk has the names."""
+"""What a job reads and its parameters, in the order of the flow; common.smk has the names."""
 
 
 def files_of(block, *keys):

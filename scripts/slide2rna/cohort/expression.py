@@ -164,7 +164,7 @@ def _read_table(path: Path) -> tuple[list[str], list[str], np.ndarray]:
         if name != key and not kind.is_numeric():
             cell = f"{table[name][0]!s:.30}"
             cause = f"column '{name}' is not numeric (sample {table[key][0]}: {cell})"
-            raise SheetError(path, cause, "mend or remove it: one id column, then numbers")
+            raise SheetError(path, cause, "fix or remove it: one id column, then numbers")
     ids = table[key].str.strip_chars()
     if ids.null_count() or (ids == "").any():
         row = int(np.flatnonzero((ids.fill_null("") == "").to_numpy())[0]) + 1
@@ -232,7 +232,7 @@ def _name_text_cell(path: Path, text: str, separator: str, names: list[str], key
                 and not NUMBER.fullmatch(cell.strip())
             ):
                 cause = f"gene {names[index]} of sample {row[id_at]} is '{cell[:30]}', not a number"
-                raise SheetError(f"{path} line {reader.line_num}", cause, "mend or remove it")
+                raise SheetError(f"{path} line {reader.line_num}", cause, "fix or remove it")
 
 
 def _check_values(path: Path, ids: list[str], genes: list[str], values: np.ndarray) -> None:
@@ -261,5 +261,5 @@ def _column_order(path: Path, names: list[str], genes: list[str] | None) -> list
             cause = (
                 f"{len(absent)} of {len(set(genes))} listed genes are missing: {list_names(absent)}"
             )
-            raise SheetError(path, cause, "mend the gene list or use the same gene annotation")
+            raise SheetError(path, cause, "fix the gene list or use the same gene annotation")
     return [position[name] for name in sorted(set(names) if genes is None else set(genes))]

@@ -214,7 +214,7 @@ def _read_her2st_cohort(
         missing = [gene for gene in genes if gene not in expression.columns]
         if missing:
             cause = f"{len(missing)} listed genes are not in the cohort, first {missing[0]}"
-            raise SheetError(source["genes"], cause, "mend the gene list")
+            raise SheetError(source["genes"], cause, "fix the gene list")
         expression = expression.select("sample_id", *genes)
     return slides, expression, dropped, [_flow_step("regions with counts", slides)]
 

@@ -176,7 +176,7 @@ def gene_list(source: Settings, out: Path) -> list[str] | None:
         with transfer_client.session(settings) as client:
             resumable.fetch_file(client, mirror, path, None, None, settings)
     if not path.is_file():
-        raise DownloadError(path, "the gene list isn't there", "mend genes_mirror")
+        raise DownloadError(path, "the gene list isn't there", "fix genes_mirror")
     if sha256sum(path) != PUBLISHED_SHA256:
         if is_url:
             path.unlink()

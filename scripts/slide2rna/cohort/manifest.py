@@ -89,7 +89,7 @@ def read(path: str | Path) -> pl.DataFrame:
     _check_files(path, files)
     retained = files.filter(pl.col("reason").is_null())
     for name in ("patient_id", "sample_id", "url"):
-        raise_for_rows(path, retained.filter(pl.col(name).is_null()), f"{name} is empty", "mend it")
+        raise_for_rows(path, retained.filter(pl.col(name).is_null()), f"{name} is empty", "fix it")
     # Ids become file names: expression as <sample_id>.tsv, slides as tiles/<slide_id>.parquet.
     for kind, name in (("slide", "name"), ("slide", "slide_id"), ("expression", "sample_id")):
         rows = retained.filter(pl.col("kind") == kind)

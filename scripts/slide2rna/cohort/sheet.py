@@ -167,7 +167,7 @@ def _resolve_slides(path: str | Path, table: pl.DataFrame) -> pl.DataFrame:
     )
     missing = table.filter(~pl.col("there"))
     example = missing["slide"][0] if missing.height else ""
-    remedy = "slide paths are relative to the sheet: put the file there or mend the path"
+    remedy = "slide paths are relative to the sheet: put the file there or fix the path"
     raise_for_rows(path, missing, f"slide '{example}' is not a file", remedy)
     repeated = table.filter(pl.col("real").is_not_null()).filter(
         pl.struct("real", "area").is_duplicated()

@@ -119,7 +119,7 @@ def run(
     except Exception as error:
         if (cause := _file_system_error(error)) is None:
             raise
-        print(f"error: {cause}; mend that and run the same command again", file=sys.stderr)
+        print(f"error: {cause}; fix this, then rerun the same command", file=sys.stderr)
         sys.exit(2)
 
 

@@ -92,6 +92,6 @@ def search_table(paths: Sequence[Path], encoder: str, pathways: str) -> pl.DataF
         )
         missing = [name for name in SEARCH_SCHEMA if name not in table.columns]
         if missing:
-            raise StageError(path, f"no column {missing[0]}", "train this model anew")
+            raise StageError(path, f"no column {missing[0]}", "retrain this model")
         frames.append(table.select(list(SEARCH_SCHEMA)).cast(SEARCH_SCHEMA))
     return pl.concat(frames).sort("model", "fold", "configuration", maintain_order=True)

@@ -1,4 +1,4 @@
-"""Resampled bags: each slide's tiles drawn again and clustered anew, for training alone.
+"""Resampled bags: each slide's tiles drawn again and clustered again, for training alone.
 
 tRNAsformer trains on many bags of a slide, each of random tiles (Alsaafin et al. 2023,
 doi:10.1038/s42003-023-04583-x). Here a bag is of a random share of the tiles without replacement.

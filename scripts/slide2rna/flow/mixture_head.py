@@ -33,7 +33,7 @@ class MixtureHead(nn.Module):
     tissue that all genes share: h(y) = H y + network(y). A softplus grows like a line, so that
     x adds up over states as it does over clusters: with an exponential, clusters far from the
     slide's mean would have impossible amounts. With A_g the gene's typical x and the gain c_g of
-    `set_units`, a small change of b + a'h is a change of log2(X + 1) by so many train sds, which is
+    `set_units`, a small change of b + a'h is a change of log2(X + 1) by as many train sds, which is
     what a ridge in z-scores predicts: the head starts from one.
 
     Parameters

@@ -41,7 +41,7 @@ def check_config(path: str | Path) -> Finding:
                 continue
             if not Path(cohort[key]).exists():
                 detail = f"{path}: cohorts.{name}.{key}: {cohort[key]} is not there"
-                return Finding("fail", "config", detail, "put it there or mend the path")
+                return Finding("fail", "config", detail, "put it there or fix the path")
     return Finding("ok", "config", f"{path}: cohorts {', '.join(settings['cohorts'])}")
 
 

@@ -32,7 +32,7 @@ def describe_bare_models(
     genes = list(first["genes"])
     for path, meta in zip(members.folders, metas, strict=True):
         if meta["genes"] != genes:
-            raise StageError(path, "its genes differ from those of the first fold", "convert anew")
+            raise StageError(path, "its genes differ from those of the first fold", "convert again")
     facts = _model_facts(first, members, folder)
     return facts, _gene_table(genes, members), _pathway_table(genes, first)
 

@@ -160,7 +160,7 @@ class Predictor:
         ours, theirs = ("a local file", "the hub") if local else ("the hub", "a local file")
         return (
             f"The weights of {name} come from {ours}, those of the training came from {theirs}: "
-            "whether they are the same can't be told"
+            "whether they are the same can't be known"
         )
 
     def trained_folds(self, name: str) -> int:

@@ -36,8 +36,8 @@ TERMS = {
     ),
     "fold": Term(
         "fold",
-        "The patients are divided so many times into train, val, cal and test that each is in "
-        "test once. Every fold has models of its own.",
+        "The patients are split several times, once per fold, into train, val, cal and test; each "
+        "patient is in test once. Every fold has its own models.",
     ),
     "parts": Term(
         "train, val, cal, test",

@@ -69,7 +69,7 @@ def run_to_anndata(folder: str | Path, run: str) -> anndata.AnnData:
     missing = [sample for sample, row in sample_row.items() if np.isnan(layers["point"][row]).all()]
     if missing:
         cause = f"no test slide of {list_names(missing)}"
-        raise StageError(folder / f"draws/{run}", cause, "sample this run anew")
+        raise StageError(folder / f"draws/{run}", cause, "rerun sampling for this run")
     point = layers.pop("point")
     layers = {name: values for name, values in layers.items() if np.isfinite(values).any()}
     layers["measured"] = _measured(folder / "expression.parquet", list(sample_row), names)
@@ -108,7 +108,7 @@ def _measured(path: Path, samples: list[str], genes: list[str]) -> Rows:
     sample_row = {sample: row for row, sample in enumerate(table["sample_id"])}
     missing = [sample for sample in samples if sample not in sample_row]
     if missing:
-        raise StageError(path, f"no row of {list_names(missing)}", "evaluate the cohort anew")
+        raise StageError(path, f"no row of {list_names(missing)}", "evaluate the cohort again")
     values = table.drop("sample_id").cast(pl.Float32).to_numpy()
     return np.ascontiguousarray(values[[sample_row[sample] for sample in samples]])
 

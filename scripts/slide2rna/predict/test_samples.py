@@ -53,7 +53,8 @@ def read_fold(
         if part == "test" and sample_by_slide.get(slide) in samples:
             groups.setdefault(sample_by_slide[slide], []).append(number)
     if source.read_row_group(0, ["gene"])["gene"].to_pylist() != genes:
-        raise StageError(path, "its genes differ from those of genes.parquet", "evaluate anew")
+        cause = "its genes differ from those of genes.parquet"
+        raise StageError(path, cause, "rerun the evaluation")
     for sample in sorted(groups):
         numbers = groups[sample]
         summaries = [_read_slide(source, number) for number in numbers]

@@ -111,7 +111,7 @@ def check_file(
     """
     try:
         if not Path(path).is_file():
-            raise DownloadError(path, "the slide is not there", "put it back or mend the sheet")
+            raise DownloadError(path, "the slide is not there", "put it back or fix the sheet")
         actual_size = Path(path).stat().st_size
         actual_md5 = recorded_md5 or md5sum(path)
     except OSError as error:
@@ -124,7 +124,7 @@ def check_file(
         raise DownloadError(path, cause, "copy it again")
     if md5 is not None and md5 != actual_md5:
         cause = f"its md5 is {actual_md5}, {md5} was promised"
-        raise DownloadError(path, cause, "copy it again or mend the sheet's md5")
+        raise DownloadError(path, cause, "copy it again or fix the sheet's md5")
     return actual_md5, actual_size
 
 

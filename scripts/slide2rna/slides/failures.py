@@ -68,7 +68,7 @@ def check_failures(
         raise StageError(
             where,
             f"{len(slides)} slides failed ({list_names(list(slides), 10)}): {first}",
-            f"mend or leave them out, or raise max_failed_slides (now {allowed})",
+            f"fix or leave them out, or raise max_failed_slides (now {allowed})",
         )
 
 

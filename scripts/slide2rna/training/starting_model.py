@@ -2,7 +2,7 @@
 
 What a linear fit knows of one cohort holds for another in units of each cohort: features and
 expression standardised by their own train slides, as with partners. A few slides then choose a
-share of it, instead of learning everything anew. The model's folds are averaged.
+share of it, instead of learning everything from scratch. The model's folds are averaged.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def safe_path(folder: str | Path, name: str) -> Path:
     plain = re.fullmatch(r"[^/\\\x00-\x1f\x7f-\x9f]+", name) and not name.startswith((".", "-"))
     if not plain or len(os.fsencode(name)) > 240:
         cause = "the manifest's file name could lead out of its folder or isn't a plain name"
-        raise DownloadError(repr(name), cause, "mend the manifest, and ask where it comes from")
+        raise DownloadError(repr(name), cause, "fix the manifest, and ask where it comes from")
     return Path(folder) / name
 
 

@@ -26,7 +26,7 @@ CHUNK_BYTES = 1 << 18
 SLOWEST_BYTES_S = 1024
 LONGEST_WAIT_S = 600.0
 PASSING = {408, 425, 429, 500, 502, 503, 504}
-TRUST = "name your site's CA bundle in REQUESTS_CA_BUNDLE, or mend this machine's clock"
+TRUST = "name your site's CA bundle in REQUESTS_CA_BUNDLE, or fix this machine's clock"
 T = TypeVar("T")
 
 
@@ -60,7 +60,7 @@ class Client(requests.Session):
             settings.ca or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
         )
         if self.bundle and not Path(self.bundle).exists():
-            raise DownloadError(self.bundle, "this CA bundle isn't there", "mend its path")
+            raise DownloadError(self.bundle, "this CA bundle isn't there", "fix its path")
         # Checksums are of the bytes as stored, so the transfer must not compress them.
         self.headers.update({"User-Agent": "slide2rna", "Accept-Encoding": "identity"})
         for scheme in ("https://", "http://"):
@@ -143,7 +143,7 @@ def request(
             raise Transient(f"no answer for {timeout_s:g} s") from None
         if isinstance(error, (ValueError, requests.TooManyRedirects)):
             cause = f"the address can't be used ({type(error).__name__})"
-            raise DownloadError(where, cause, "mend the address") from None
+            raise DownloadError(where, cause, "fix the address") from None
         raise Transient(f"the connection broke ({type(chain[-1]).__name__})") from None
 
 
@@ -197,14 +197,14 @@ def _check(response: requests.Response, where: object) -> None:
     if status in PASSING:
         raise Transient(f"HTTP status {status}", _retry_after_s(response))
     if status in (404, 410):
-        remedy = "it was withdrawn: drop it from the manifest, or make the manifest anew"
+        remedy = "it was withdrawn: drop it from the manifest, or make the manifest again"
         raise DownloadError(where, f"the server doesn't have it (HTTP status {status})", remedy)
     if status in (401, 403, 407):
         remedy = "it may be controlled: give a valid token (GDC_TOKEN or token_file)"
         raise DownloadError(where, f"access is refused (HTTP status {status})", remedy)
     kind = response.headers.get("Content-Type", "")
     detail = f": {response.raw.read(200).decode('utf-8', 'replace')}" if "json" in kind else ""
-    raise DownloadError(where, f"the request is refused (HTTP status {status}{detail})", "mend it")
+    raise DownloadError(where, f"the request is refused (HTTP status {status}{detail})", "fix it")
 
 
 def _retry_after_s(response: requests.Response) -> float:
@@ -269,4 +269,4 @@ def read_token(token_file: str | Path | None = None) -> str | None:
         return Path(token_file).read_text(encoding="ascii").strip() or None
     except (OSError, ValueError) as error:
         cause = f"the token can't be read ({type(error).__name__})"
-        raise DownloadError(token_file, cause, "mend token_file or its permissions") from None
+        raise DownloadError(token_file, cause, "fix token_file or its permissions") from None

@@ -155,7 +155,7 @@ class _Fetch:
             fault = self._discard(f"the md5 is wrong, {self.job.md5} was promised")
             if self.wrong_md5s < 2:
                 raise fault
-            remedy = "the server's file isn't the manifest's: make the manifest anew"
+            remedy = "the server's file isn't the manifest's: make the manifest again"
             raise DownloadError(self.job.dest, f"{fault}, twice", remedy)
 
     def _receive(self) -> int | None:

@@ -85,7 +85,7 @@ class Fold:
         """
         stored = self.store.get(name)
         if not isinstance(stored, zarr.Array):
-            raise StageError(self.path, f"no array '{name}'", "sample this fold anew")
+            raise StageError(self.path, f"no array '{name}'", "rerun sampling for this fold")
         return stored
 
     def test_draws(self) -> Iterator[tuple[int, NDArray[np.float16]]]:
@@ -144,7 +144,7 @@ def attach(fold: Fold, path: str | Path, genes: Sequence[str]) -> Fold:
             path,
             f"slides of {model_of(fold.path)} are missing here, they failed in this run: "
             f"{list_names(missing)}",
-            "mend these slides or take them out of the cohort; with a lower max_failed_slides "
+            "fix these slides or take them out of the cohort; with a lower max_failed_slides "
             "the run stops at them and says why",
         )
     attached = replace(fold, path=path, store=store, rows=rows)
@@ -161,7 +161,7 @@ def model_of(path: str | Path) -> str:
     """Read the label of the model that drew this file."""
     label = zarr.open_group(path, mode="r").attrs.get("model")
     if label is None:
-        raise StageError(path, "it doesn't name its model", "sample this fold anew")
+        raise StageError(path, "it doesn't name its model", "rerun sampling for this fold")
     return str(label)
 
 
@@ -180,7 +180,8 @@ def open_store(path: Path, genes: Sequence[str]) -> tuple[zarr.Group, dict[str, 
     """
     store = zarr.open_group(path, mode="r")
     if _read_strings(store, "genes") != list(genes):
-        raise StageError(path, "its genes differ from the other folds'", "sample all folds anew")
+        cause = "its genes differ from the other folds'"
+        raise StageError(path, cause, "rerun sampling for all folds")
     return store, {slide: index for index, slide in enumerate(_read_strings(store, "slide_ids"))}
 
 
@@ -193,7 +194,7 @@ def _check_parts(fold: Fold) -> None:
                 raise StageError(
                     fold.path,
                     f"slide {slide} is '{stored[slide]}' here and '{name}' in the splits",
-                    "sample this fold anew",
+                    "rerun sampling for this fold",
                 )
 
 

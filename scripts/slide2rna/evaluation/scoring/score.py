@@ -203,9 +203,7 @@ def load_cohort(inputs: EvaluationInputs) -> patients.Cohort:
     genes = read_genes(inputs.draws[0])
     for folder in inputs.models:
         if list(files.read_json(folder / "model.json")["genes"]) != genes:
-            raise StageError(
-                folder, "its genes differ from those of the draws", "sample the draws anew"
-            )
+            raise StageError(folder, "its genes differ from those of the draws", "rerun sampling")
     log.info("%d genes, %d folds", len(genes), len(inputs.draws))
     return patients.load_cohort(
         genes, inputs.bags, inputs.expression, inputs.slides, inputs.splits, inputs.cohort
@@ -217,7 +215,7 @@ def _model_label(inputs: EvaluationInputs) -> str:
     names = {model_of(path) for path in inputs.draws}
     if len(names) > 1:
         raise StageError(
-            inputs.draws[0], f"folds of different models: {sorted(map(str, names))}", "train anew"
+            inputs.draws[0], f"folds of different models: {sorted(map(str, names))}", "retrain"
         )
     return str(names.pop())
 

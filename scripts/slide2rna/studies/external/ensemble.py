@@ -96,7 +96,7 @@ def load(
     path, _, rows = opened[0]
     for other, _, other_rows in opened[1:]:
         if other_rows.keys() != rows.keys():
-            raise StageError(other, f"its slides differ from those of {path}", "sample anew")
+            raise StageError(other, f"its slides differ from those of {path}", "rerun sampling")
     predicted = cohort.slides.filter(cohort.slides["slide_id"].is_in(list(rows)))
     test = patients.make_part(cohort, predicted)
     empty = patients.make_part(cohort, predicted.clear())

@@ -128,7 +128,7 @@ def _verdict(combined: Mapping[str, Any], alpha: float) -> ShiftVerdict:
         is_shifted = combined["bag_train_share"] > 0.5
         words = _train_sentence(combined, is_shifted)
         return {"judged_by": TRAIN, "shifted": is_shifted, "words": words}
-    words = "Whether this slide is like the training slides can't be told"
+    words = "Whether this slide is like the training slides can't be known"
     n_cal, n_train = combined["n_cal"], combined["n_train"]
     too_few = f": {n_cal} calibration and {n_train} training patients are too few."
     no_distances = ": the model came without its training slides' distances."

@@ -116,7 +116,7 @@ def measure_shift(
     missing = [slide for slide in held_out.slide_ids if slide not in store_rows]
     if missing or not train.slide_ids:
         cause = f"slide {missing[0]} has a bag and no prediction" if missing else "no train slide"
-        raise StageError(inputs.draws, cause, "train and sample this fold anew")
+        raise StageError(inputs.draws, cause, "retrain and resample this fold")
     with threadpool_limits(threads, "blas"):
         training, train_distances = _fit_reference(
             inputs, bagged, train, unit_by_slide, genes, settings, seed, fold
