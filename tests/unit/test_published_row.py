@@ -12,7 +12,7 @@ from slide2rna.plan import runs
 from slide2rna.published import settings as published
 
 # RNA-FM, section 4.1 and appendix B, and its code where the paper is silent: graph_heads,
-# mlp_ratio, dropouts, betas, decay, clip. `rank` and `head` are read only with `skip: ridge`.
+# mlp_ratio, dropouts, betas, decay, clip. `UNREAD` is read only with `skip: ridge`.
 MODEL = {
     **{"hidden": 512, "blocks": 7, "heads": 8, "graph": True, "graph_heads": 4, "mlp_ratio": 4},
     **{"dropout": 0.1, "cluster_layers": 2, "cluster_weights": False, "skip": "none"},
@@ -23,7 +23,7 @@ TRAIN = {
     **{"batch": 32, "epochs": 2000, "interpolant": "linear"},
 }
 SAMPLE = {"solver": "euler", "steps": 20, "guidance": 2}
-UNREAD = {"rank", "head"}
+UNREAD = {"rank", "head", "outside", "gene_slopes", "mixture"}
 # Of this program: how it stops, computes and stores.
 OURS = {
     *("patience", "val_noise", "checkpoint_epochs", "precision", "fused", "compile", "recompute"),

@@ -168,12 +168,12 @@ def test_training_sees_those_of_train_slides_alone(
 def test_the_ridge_and_its_left_out_residuals_are_those_of_whole_bags(
     cohort: flow_cohort.FlowCohort, tmp_path: Path
 ) -> None:
-    """Without a head nothing of the start depends on them; the groups stay the samples."""
+    """Without a head nothing of the start depends on them; the groups stay the units."""
     path = written(cohort, tmp_path / "r.safetensors", np.nan)
     starts = []
     for resamples in (None, path):
         own = flow_cohort.settings(epochs=1)
-        own["model"] |= {"skip": "ridge", "head": "none"}
+        own["model"] |= {"skip": "ridge", "head": "none", "mixture": 0}
         inputs = replace(cohort.inputs, resamples=resamples)
         out = tmp_path / ("with" if resamples else "without")
         model = fit.fit_fold(inputs, out, own, 3, CPU)
