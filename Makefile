@@ -10,7 +10,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH
 
-.PHONY: setup demo demo-full test lint bench real real-tcga law law2 soak clean
+.PHONY: setup demo demo-full demo-seeds test lint bench real real-tcga law law2 soak clean
 setup: .venv/.ready
 
 # uv installs the hash-pinned packages in seconds; pip does the same, slower, where uv can't.
@@ -34,6 +34,10 @@ demo: setup
 demo-full: setup
 	snakemake --cores $(CORES) --configfile tests/config/demo-full.yaml -- demo
 	@echo "report: results/demo/report/index.html"
+
+# The demo under five seeds of its generator, each as long as the demo: a row per seed.
+demo-seeds: setup
+	python benchmarks/demo_seeds.py --cores $(CORES)
 
 # Two processes; what stays together, tests/conftest.py says.
 test: setup

@@ -11,7 +11,7 @@ DRIVER = "SLIDE2RNA_DRIVER"
 # Snakemake sees changed params, never changed imported code. A stage's number goes up when
 # the same inputs would give another result; everything after that stage then runs again.
 STEP_VERSIONS = {
-    "demo": 1,
+    "demo": 2,
     "cohort": 2,
     "download": 1,
     "tiles": 1,

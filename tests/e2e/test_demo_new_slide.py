@@ -62,6 +62,33 @@ def test_a_new_slide_within_a_minute(
     assert min(wall, cpu) < SECONDS
 
 
+@pytest.mark.timeout(600)
+def test_a_patient_in_no_table_is_predicted(
+    repo: Path, demo: Path, model: Path, tmp_path: Path
+) -> None:
+    """In the distribution, so it is judged like the training slides, and the profile is closer."""
+    new = demo / "source" / "new"
+    measured = pl.read_parquet(new / "expression.parquet")
+    patient = measured["sample_id"].item()
+    assert patient not in set(pl.read_parquet(demo / "slides.parquet")["patient_id"])
+    slide = new / f"{patient}-S1.svs"
+    done = command(repo, slide, "--model", model, "--out", tmp_path, "--no-page")
+    assert done.returncode == 0, done.stderr
+    assert "UNLIKE" not in done.stdout
+    record = json.loads((tmp_path / slide.stem / "prediction.json").read_text())
+    assert record["shift"]["shifted"] is False
+    found = pl.read_parquet(tmp_path / slide.stem / "genes.parquet")
+    good = found.filter(reliability="good")
+    truth = measured.select(good["gene"].to_list()).row(0)
+    error = {
+        name: np.square(good[name] - np.array(truth)).mean() for name in ("point", "train_mean")
+    }
+    print(f"{good.height} genes called good: squared error {error}")
+    assert error["point"] < error["train_mean"]
+    inside = (good["low90"] <= pl.Series(truth)) & (pl.Series(truth) <= good["high90"])
+    assert inside.mean() > 0.7
+
+
 def test_a_slide_of_the_cohort_gets_its_own_draws(repo: Path, demo: Path, tmp_path: Path) -> None:
     """Same tiles, features, bag, noise: the fold that tested the slide stored these numbers."""
     slides = pl.read_parquet(demo / "slides.parquet").filter(pl.col("mpp").is_null())

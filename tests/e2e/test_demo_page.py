@@ -67,9 +67,9 @@ def test_search_and_sort_by_keyboard_show_the_tables_genes(
 
 def test_the_flow_names_every_slide_and_the_one_that_failed(seen: browser.Opened) -> None:
     text = " ".join(seen.page.inner_text("section[aria-labelledby=cohort]").split())
-    assert re.search(r"In the sheet 48 – 40", text)
-    assert re.search(r"With features \(in the bags\) 47 1 40", text)
-    assert "DEMO-021-S2 tiles too little tissue" in text
+    assert re.search(r"In the sheet 130 – 120", text)
+    assert re.search(r"With features \(in the bags\) 129 1 120", text)
+    assert "DEMO-051-S2 tiles too little tissue" in text
 
 
 def test_the_configuration_stands_as_it_was_run(seen: browser.Opened) -> None:

@@ -1,9 +1,10 @@
-"""The two generated cohorts: the demo's plan, small cohorts made whole, and what they tell."""
+"""The generated cohorts `demo` and `law`: the demo's plan, small cohorts, and what they tell."""
 
 from __future__ import annotations
 
 import importlib.util
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +13,39 @@ import polars as pl
 import pytest
 from slide2rna.core import files, seeds
 from slide2rna.features import feature_file
-from slide2rna.simulate import generate, ground_truth
+from slide2rna.simulate import demo_cohort, generate, ground_truth, mixture_patients, painted_slide
+from slide2rna.simulate.demo_cohort import NEW, Layout
 from slide2rna.simulate.ground_truth import CLASSES
+from slide2rna.simulate.mixture_law import MixtureLaw
 from slide2rna.simulate.paint import Plan, paint
+from slide2rna.simulate.painted_slide import SimulatedSlide
+from slide2rna.simulate.textures import PAINTED
 
 SEED = 1
 LAW_PATIENTS = 160
+# Four patients and six small slides: one at 40x, one marked, one without mpp, one scrap.
+TINY = Layout(4, 2, (512, 640), scanned_40x=(3,), pen=2, no_mpp=1, scrap=1)
 
 
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four patients and six small slides: one at 40x, one marked, one without mpp, one scrap."""
-    monkeypatch.setattr(generate, "PATIENTS", {"demo": 4, "law": 4})
-    monkeypatch.setattr(generate, "SECOND_SLIDES", 2)
-    monkeypatch.setattr(generate, "EDGE_PX", (512, 641))
-    monkeypatch.setattr(generate, "SCANNED_40X", (3,))
-    monkeypatch.setattr(generate, "PEN", 2)
-    monkeypatch.setattr(generate, "NO_MPP", 1)
-    monkeypatch.setattr(generate, "LITTLE_TISSUE", 1)
-    # textures that are made here are there in forked workers
-    paint(Plan("warm", 256, 256, (0.5, 0.1, 0.1, 0.1, 0.1, 0.1), "A"), SEED)
+@pytest.fixture(scope="module")
+def law() -> MixtureLaw:
+    return demo_cohort.load_demo_law()
+
+
+@pytest.fixture(scope="module")
+def warm() -> None:
+    """Textures and stamps that are made here are there in forked workers."""
+    paint(Plan("warm", 256, 256, (1 / 7,) * 7, "A", states=(0, 0.25, 0.5, 0.75, 1)), SEED)
+
+
+def make(folder: Path, workers: int = 1, layout: Layout = TINY, seed: int = SEED) -> Path:
+    demo_cohort.make(folder, seed, workers, layout)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(warm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("demo"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -42,25 +56,26 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def plans(seed: int) -> list[generate.SimulatedSlide]:
-    own = ground_truth.load_law()
-    pi, sites = own.patients(generate.PATIENTS["demo"], seeds.rng_for(seed, "demo", "patients"))
-    names = [f"DEMO-{i + 1:03d}" for i in range(len(pi))]
-    return list(generate._plans(own, names, pi, sites, seed))
+def plans(law: MixtureLaw, seed: int) -> list[SimulatedSlide]:
+    layout = Layout.of(law.spec)
+    names = [f"DEMO-{i + 1:03d}" for i in range(layout.patients)]
+    sites = mixture_patients.draw_sites(law.spec, len(names), seeds.rng_for(seed, "demo", "sites"))
+    return demo_cohort.plan(law, names, sites, layout, seed)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 12345])
-def test_plan(seed: int) -> None:
-    slides = plans(seed)
-    assert len(slides) == len({slide.plan.slide_id for slide in slides}) == 48
-    per_patient: dict[str, list[generate.SimulatedSlide]] = {}
+def test_plan(law: MixtureLaw, seed: int) -> None:
+    slides = plans(law, seed)
+    assert len(slides) == len({slide.plan.slide_id for slide in slides}) == 130
+    per_patient: dict[str, list[SimulatedSlide]] = {}
     for slide in slides:
         per_patient.setdefault(slide.patient_id, []).append(slide)
-    assert len(per_patient) == 40
-    assert sorted(len(own) for own in per_patient.values()) == [1] * 32 + [2] * 8
+    assert len(per_patient) == 120
+    assert NEW not in per_patient
+    assert sorted(len(own) for own in per_patient.values()) == [1] * 110 + [2] * 10
     assert all(len({slide.plan.site for slide in own}) == 1 for own in per_patient.values())
     sites = [own[0].plan.site for own in per_patient.values()]
-    assert sites.count("B") == 13
+    assert sites.count("B") == 40
     assert [slide.power for slide in slides].count(40) == 3
     assert sum(slide.plan.pen for slide in slides) == 1
     assert sum(not slide.says_mpp for slide in slides) == 1
@@ -75,43 +90,63 @@ def test_plan(seed: int) -> None:
     assert max(odd) == 1
 
 
-def test_plan_is_of_its_seed() -> None:
-    assert plans(1) == plans(1)
-    assert plans(1) != plans(2)
-    for slide in plans(1):
+def test_plan_is_of_its_seed_and_of_the_patient(law: MixtureLaw) -> None:
+    slides = plans(law, 1)
+    assert slides == plans(law, 1)
+    assert slides != plans(law, 2)
+    layout = Layout.of(law.spec)
+    for place in (0, 20):
+        alone = slides[place]
+        again = demo_cohort.plan_slide(law, alone.patient_id, 1, alone.plan.site, layout, 1, place)
+        assert again == alone  # whatever the other patients are
+    for slide in slides:
         assert sum(slide.plan.shares) == pytest.approx(1)
-        assert min(slide.plan.shares) > 0
+        assert slide.plan.shares[CLASSES.index("lumen")] < 0.25  # tiles need tissue
+        assert 0 <= slide.plan.states[0] <= slide.plan.states[-1] <= 1
+        assert list(slide.plan.states) == sorted(slide.plan.states)
 
 
-def test_demo_is_whole(tiny: None, tmp_path: Path) -> None:
-    generate.make("demo", tmp_path, SEED)
-    own = ground_truth.load_law()
-    sheet = pl.read_csv(tmp_path / "sheet.tsv", separator="\t")
-    expression = pl.read_parquet(tmp_path / "expression.parquet")
-    known = pl.read_parquet(tmp_path / "truth.parquet")
-    assert files.read_json(tmp_path / "done.json") == {
+def test_two_slides_of_a_patient_differ_a_little(law: MixtureLaw) -> None:
+    slides = {slide.plan.slide_id: np.array(slide.plan.shares) for slide in plans(law, 1)}
+    gaps = [
+        np.abs(shares - slides[name.replace("-S2", "-S1")]).sum() / 2
+        for name, shares in slides.items()
+        if name.endswith("-S2")
+    ]
+    first = [shares for name, shares in slides.items() if name.endswith("-S1")]
+    strangers = [np.abs(a - b).sum() / 2 for a, b in pairwise(first)]
+    assert 0.01 < np.mean(gaps) < np.mean(strangers) / 2
+
+
+def test_demo_is_whole(law: MixtureLaw, tiny: Path) -> None:
+    sheet = pl.read_csv(tiny / "sheet.tsv", separator="\t")
+    expression = pl.read_parquet(tiny / "expression.parquet")
+    known = pl.read_parquet(tiny / "truth.parquet")
+    genes = pl.read_parquet(tiny / "truth_genes.parquet")
+    assert files.read_json(tiny / "done.json") == {
         "kind": "demo",
         "slides": 6,
         "patients": 4,
-        "genes": len(own.genes),
-        "law": own.version,
+        "genes": len(law.genes),
+        "law": law.version,
         "seed": SEED,
     }
     assert sheet.columns == ["slide_id", "patient_id", "slide", "site", "mpp"]
-    assert expression.columns == ["sample_id", *own.genes]
+    assert expression.columns == ["sample_id", *law.genes]
+    assert known.columns == ["patient_id", "site", *PAINTED, "m", "V"]
+    assert genes.columns == ["gene", "module", "home", "attainable", "linear_limit"]
+    assert genes["gene"].to_list() == list(law.genes)
+    assert set(genes["home"].drop_nulls()) == {"stroma", "fat", "lymphocytes", "mucin"}
     assert expression["sample_id"].to_list() == known["patient_id"].to_list()
     assert set(sheet["patient_id"]) == set(expression["sample_id"])
     assert set(expression.dtypes[1:]) == {pl.Float32}
-    values = expression.drop("sample_id").to_numpy()
-    assert values.min() > 0
-    pi = known.select(CLASSES).to_numpy()
-    np.testing.assert_allclose(pi.sum(1), 1)
-    assert set(known["subtype"]) <= {0, 1}
+    assert expression.drop("sample_id").to_numpy().min() > 0
+    np.testing.assert_allclose(known.select(PAINTED).to_numpy().sum(1), 1)
     # the sites of the sheet are those of the truth
     sites = dict(known.select("patient_id", "site").iter_rows())
     assert all(sites[p] == s for p, s in sheet.select("patient_id", "site").iter_rows())
     for slide_id, slide, mpp in sheet.select("slide_id", "slide", "mpp").iter_rows():
-        with openslide.OpenSlide(tmp_path / slide) as opened:
+        with openslide.OpenSlide(tiny / slide) as opened:
             said = opened.properties.get(openslide.PROPERTY_NAME_MPP_X)
             power = opened.properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER)
             assert opened.properties[openslide.PROPERTY_NAME_VENDOR] == "aperio"
@@ -119,58 +154,114 @@ def test_demo_is_whole(tiny: None, tmp_path: Path) -> None:
         # the sheet says mpp where the slide doesn't, and only there
         assert (said is None) == (mpp is not None) == (slide_id == "DEMO-002-S1")
         assert wide == (power == "40") == (said == "0.25") == (slide_id == "DEMO-004-S1")
-    # a scrap says nothing of its patient, another second slide does
-    shares = {
-        path.stem: np.array(files.read_json(path)["shares"])
-        for path in (tmp_path / "slides").glob("*.json")
-    }
-    seconds = sheet["slide_id"].to_list()[4:]
+
+
+def test_truth_is_what_was_painted(law: MixtureLaw, tiny: Path) -> None:
+    """A scrap says nothing of its patient; two slides have the mean share, one tumour together."""
+    known = pl.read_parquet(tiny / "truth.parquet")
+    seconds = pl.read_csv(tiny / "sheet.tsv", separator="\t")["slide_id"].to_list()[4:]
     for slide_id, scrap in zip(seconds, (False, True), strict=True):
-        patient = slide_id.removesuffix("-S2")
-        first = shares[f"{patient}-S1"]
-        expected = first if scrap else (first + shares[slide_id]) / 2
-        row = known.filter(pl.col("patient_id") == patient).select(CLASSES).to_numpy()[0]
-        np.testing.assert_allclose(row, expected, atol=1e-12)
+        first = files.read_json(tiny / "slides" / f"{slide_id.removesuffix('2')}1.json")
+        second = files.read_json(tiny / "slides" / f"{slide_id}.json")
+        row = known.row(by_predicate=pl.col("patient_id") == slide_id[:-3], named=True)
+        one, two = np.array(first["shares"]), np.array(second["shares"])
+        expected = one if scrap else (one + two) / 2
+        np.testing.assert_allclose([row[name] for name in PAINTED], expected, atol=1e-12)
+        weights = np.array([one[0], 0 if scrap else two[0]])
+        states = np.array([first["state"], second["state"]])
+        variances = np.array([first["variance"], second["variance"]])
+        mean = (weights @ states) / weights.sum()
+        pooled = weights @ (variances + np.square(states - mean)) / weights.sum()
+        assert row["m"] == pytest.approx(mean)
+        assert row["V"] == pytest.approx(pooled, abs=1e-12)
 
 
-def test_workers_and_interruption_change_nothing(tiny: None, tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    generate.make("demo", one, SEED, workers=1)
-    whole = contents(one)
-    generate.make("demo", two, SEED, workers=2)
-    assert contents(two) == whole
+def test_a_new_patient_is_in_no_table_of_the_cohort(law: MixtureLaw, tiny: Path) -> None:
+    new = tiny / "new"
+    assert NEW not in (tiny / "sheet.tsv").read_text()
+    profile = pl.read_parquet(new / "expression.parquet")
+    known = pl.read_parquet(new / "truth.parquet")
+    assert profile.columns == ["sample_id", *law.genes]
+    assert profile["sample_id"].to_list() == known["patient_id"].to_list() == [NEW]
+    for table in ("expression.parquet", "truth.parquet"):
+        assert NEW not in pl.read_parquet(tiny / table).to_series(0).to_list()
+    painted = files.read_json(new / f"{NEW}-S1.json")
+    assert known.select(PAINTED).row(0) == pytest.approx(painted["shares"])
+    with openslide.OpenSlide(new / f"{NEW}-S1.svs") as slide:
+        assert slide.properties[openslide.PROPERTY_NAME_MPP_X] == "0.5"
+    mean = law.mean(painted["shares"], painted["state"], painted["variance"])
+    off = (profile.drop("sample_id").to_numpy()[0] - mean) / law.sd
+    assert np.square(off).mean() == pytest.approx(1, abs=0.3)
+
+
+def test_expression_follows_what_was_painted(
+    law: MixtureLaw, warm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other shares on the slides, all else the same: expression moves as the law says."""
+    folders = tmp_path / "planned", tmp_path / "moved"
+    make(folders[0])
+    measure = painted_slide.paint
+
+    def moved(plan: Plan, seed: int) -> object:
+        painted = measure(plan, seed)
+        return painted._replace(shares=np.roll(painted.shares, 1), state=1 - painted.state)
+
+    monkeypatch.setattr(painted_slide, "paint", moved)
+    make(folders[1])
+    x, mean = [], []
+    for folder in folders:
+        known = pl.read_parquet(folder / "truth.parquet")
+        table = pl.read_parquet(folder / "expression.parquet").drop("sample_id")
+        x.append(table.to_numpy().astype(float))
+        columns = (known["m"].to_numpy(), known["V"].to_numpy(), known["site"].to_numpy())
+        mean.append(law.mean(known.select(PAINTED).to_numpy(), *columns))
+    np.testing.assert_allclose(x[1] - x[0], mean[1] - mean[0], atol=1e-4)
+    signal = np.array(law.modules) != "none"
+    assert np.abs(x[1] - x[0])[:, signal].mean() > 0.3
+    assert np.abs(x[1] - x[0])[:, ~signal].max() < 1e-4
+
+
+def test_workers_and_interruption_change_nothing(tiny: Path, tmp_path: Path) -> None:
+    whole = contents(tiny)
+    one = make(tmp_path / "one", workers=2)
+    assert contents(one) == whole
     # killed while painting: no tables, a slide without its note, one without either
     for name in ("done.json", "sheet.tsv", "expression.parquet", "truth.parquet"):
         (one / name).unlink()
     (one / "slides/DEMO-001-S1.svs").unlink()
     (one / "slides/DEMO-001-S1.json").unlink()
     (one / "slides/DEMO-003-S1.json").unlink()
+    (one / f"new/{NEW}-S1.json").unlink()
     kept = one / "slides/DEMO-002-S1.svs"
     before = kept.stat().st_mtime_ns
-    generate.make("demo", one, SEED)
+    make(one)
     assert contents(one) == whole
     assert kept.stat().st_mtime_ns == before  # what was there is not painted again
 
 
-def test_another_seed_repaints(tiny: None, tmp_path: Path) -> None:
+def small(law: MixtureLaw) -> SimulatedSlide:
+    return demo_cohort.plan_slide(law, "DEMO-001", 1, "A", TINY, SEED)
+
+
+def test_another_seed_repaints(law: MixtureLaw, warm: None, tmp_path: Path) -> None:
     """A slide that is there is taken only if seed and plan are the same."""
-    slide = plans(SEED)[0]
+    slide = small(law)
     seen = []
     for seed, own in ((SEED, slide), (SEED + 1, slide), (SEED, replace(slide, power=40))):
-        generate._paint_slide(own, tmp_path / "reused", seed)
-        generate._paint_slide(own, tmp_path / f"fresh-{len(seen)}", seed)
+        painted_slide.paint_slide(own, tmp_path / "reused", seed)
+        painted_slide.paint_slide(own, tmp_path / f"fresh-{len(seen)}", seed)
         seen.append(contents(tmp_path / "reused"))
         assert seen[-1] == contents(tmp_path / f"fresh-{len(seen) - 1}")
     assert seen[0] != seen[1] != seen[2] != seen[0]
 
 
 def test_a_slide_of_another_run_is_not_taken(
-    tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    law: MixtureLaw, warm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between a slide and its note under another seed, the old note must not vouch."""
-    slide = plans(SEED)[0]
+    slide = small(law)
     folder = tmp_path / "slides"
-    generate._paint_slide(slide, folder, SEED)
+    painted_slide.paint_slide(slide, folder, SEED)
     whole = contents(folder)
 
     def killed(*_: object) -> None:
@@ -179,15 +270,14 @@ def test_a_slide_of_another_run_is_not_taken(
     with monkeypatch.context() as patched:
         patched.setattr(files, "write_json", killed)
         with pytest.raises(KeyboardInterrupt):
-            generate._paint_slide(slide, folder, SEED + 1)
-    generate._paint_slide(slide, folder, SEED)
+            painted_slide.paint_slide(slide, folder, SEED + 1)
+    painted_slide.paint_slide(slide, folder, SEED)
     assert contents(folder) == whole
 
 
-def test_no_done_while_unfinished(
-    tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_done_while_unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """done.json of an earlier run goes before the first file changes."""
+    monkeypatch.setattr(generate, "PATIENTS", {"law": 4})
     generate.make("law", tmp_path, SEED)
 
     def killed(*_: object) -> None:
@@ -196,6 +286,21 @@ def test_no_done_while_unfinished(
     monkeypatch.setattr(generate, "_expression", killed)
     with pytest.raises(KeyboardInterrupt):
         generate.make("law", tmp_path, SEED + 1)
+    assert not (tmp_path / "done.json").exists()
+
+
+def test_no_done_while_the_demo_is_unfinished(
+    warm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = replace(TINY, patients=2, second=0, edge_px=(256, 256))
+    make(tmp_path, layout=one)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo_cohort, "_of_patients", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, layout=one, seed=SEED + 1)
     assert not (tmp_path / "done.json").exists()
 
 
@@ -210,7 +315,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec.loader.exec_module(cli)
     out = tmp_path_factory.mktemp("law")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(generate, "PATIENTS", {"demo": 40, "law": LAW_PATIENTS})
+        patched.setattr(generate, "PATIENTS", {"law": LAW_PATIENTS})
         cli.main(["--kind", "law", "--out", str(out), "--seed", str(SEED)])
     return out
 
@@ -289,6 +394,6 @@ def test_expression_follows_the_law(cohort: Path) -> None:
 def test_law_does_not_depend_on_workers(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generate, "PATIENTS", {"demo": 40, "law": LAW_PATIENTS})
+    monkeypatch.setattr(generate, "PATIENTS", {"law": LAW_PATIENTS})
     generate.make("law", tmp_path, SEED, workers=2)
     assert contents(tmp_path) == contents(cohort)

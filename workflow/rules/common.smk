@@ -44,7 +44,7 @@ COHORTS = list(CONFIG["cohorts"])
 RESULTS = CONFIG["results"]
 SIMULATED = ("demo", "law", "law2")
 # Of these, the sources that leave source/truth_genes.parquet.
-WITH_TRUTH = ("law2",)
+WITH_TRUTH = ("demo", "law2")
 GENERATED = [c for c in COHORTS if CONFIG["cohorts"][c]["source"] in SIMULATED]
 THROWN = [c for c in COHORTS if not CONFIG["cohorts"][c]["keep_slides"]]
 # Of the other cohorts, as a pattern: download, tiles and features are jobs of their own.

@@ -1,4 +1,4 @@
-"""Simulated cohorts: `demo` with painted slides, `law` and `law2` with features alone.
+"""Simulated cohorts: `law` is made here; `demo`, with painted slides, and `law2` by their modules.
 
 Each consists of a sample sheet and an expression table like a user's, so that the ordinary stages
 run on them, and of the truth, so that tests can state what is attainable.
@@ -6,46 +6,22 @@ run on them, and of the truth, so that tests can state what is attainable.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from PIL import Image
 
-from slide2rna import STEP_VERSIONS
-from slide2rna.core import files, process, seeds
+from slide2rna.core import files, seeds
 from slide2rna.core.log import progress
 from slide2rna.features import feature_file
-from slide2rna.simulate import law2_cohort
+from slide2rna.simulate import demo_cohort, law2_cohort
 from slide2rna.simulate.ground_truth import CLASSES, Floats, Law, load_law
-from slide2rna.simulate.paint import Plan, paint
-from slide2rna.slides import aperio_writer
 
-PATIENTS = {"demo": 40, "law": 400}
-SECOND_SLIDES = 8  # number of demo patients with two slides
-EDGE_PX = (2304, 2817)  # edges of a demo slide, from 2304 to below 2817
-SCANNED_40X = (3, 17, 29)  # places in the list of slides
-PEN, NO_MPP = 6, 11
-LITTLE_TISSUE = 4  # among the second slides, so that the patient's other slide is good
+PATIENTS = {"law": 400}
 TILES = (80, 161)  # law: tiles of a slide, from 80 to below 161
 DIM, LATENT = 64, 12  # law: features of a tile, and latent variables behind them
 MAIN_SHARE = 0.75  # law: share of a tile's main class; the rest is mixed as in the slide
 SIX_COLOURS = 6
-
-
-@dataclass(frozen=True)
-class SimulatedSlide:
-    """Slide to paint, and its scan; its repr is part of the record of a painted slide."""
-
-    patient_id: str
-    plan: Plan
-    power: int = 20
-    says_mpp: bool = True
 
 
 def make(kind: str, out: str | Path, seed: int, workers: int = 1) -> None:
@@ -56,14 +32,17 @@ def make(kind: str, out: str | Path, seed: int, workers: int = 1) -> None:
     kind
         `demo`, `law` or `law2`.
     out
-        Folder for sheet.tsv, expression.parquet, truth.parquet, and slides/ or features/. Slides
-        that exist aren't painted again. done.json comes last. `law2` also has truth_genes.parquet.
+        Folder for sheet.tsv, expression.parquet, truth.parquet, and slides/ or features/. done.json
+        comes last. What `demo` and `law2` have besides, their own modules say.
     seed
         The run's seed; the law has a separate seed.
     workers
         Number of processes; the result doesn't depend on it.
     """
     out = Path(out)
+    if kind == "demo":
+        demo_cohort.make(out, seed, workers)
+        return
     if kind == "law2":
         law2_cohort.make(out, seed)
         return
@@ -72,8 +51,7 @@ def make(kind: str, out: str | Path, seed: int, workers: int = 1) -> None:
     rng = seeds.rng_for(seed, kind, "patients")
     pi, sites = law.patients(PATIENTS[kind], rng)
     names = [f"{kind.upper()}-{i + 1:03d}" for i in range(len(pi))]
-    build = _demo_slides if kind == "demo" else _law_features
-    sheet, pi = build(law, names, pi, sites, out, seed, workers)
+    sheet, pi = _law_features(law, names, pi, sites, out, seed, workers)
     expression, z = _expression(law, pi, sites, seeds.rng_for(seed, kind, "expression"))
     table = pl.DataFrame(expression.astype(np.float32), schema=list(law.genes))
     files.write_parquet(
@@ -93,84 +71,6 @@ def _expression(
     """Draw each patient's profile (patients, G) in log2(x+1) and subtype (patients,)."""
     x, z = law.sample(pi, np.array(sites), 1, rng)
     return x[:, 0], z[:, 0]
-
-
-def _demo_slides(
-    law: Law, names: list[str], pi: Floats, sites: list[str], out: Path, seed: int, workers: int
-) -> tuple[pl.DataFrame, Floats]:
-    """Paint the slides; return the sheet, and patients' shares as the mean over their slides."""
-    slides = list(_plans(law, names, pi, sites, seed))
-    shares = np.zeros((len(slides), len(CLASSES)))
-    parent = (os.getpid(),)
-    with ProcessPoolExecutor(workers, initializer=process.end_with_parent, initargs=parent) as pool:
-        painted = pool.map(partial(_paint_slide, folder=out / "slides", seed=seed), slides)
-        for i, slide_shares in enumerate(progress(painted, "painting", total=len(slides))):
-            shares[i] = slide_shares
-    # The scrap has too little tissue to describe its patient.
-    whole = np.array([slide.plan.cover > 0.1 for slide in slides])
-    patient = np.array([names.index(slide.patient_id) for slide in slides])
-    pi = np.stack([shares[whole & (patient == i)].mean(axis=0) for i in range(len(names))])
-    sheet = pl.DataFrame(
-        {
-            "slide_id": [slide.plan.slide_id for slide in slides],
-            "patient_id": [slide.patient_id for slide in slides],
-            "slide": [f"slides/{slide.plan.slide_id}.svs" for slide in slides],
-            "site": [slide.plan.site for slide in slides],
-            "mpp": [None if slide.says_mpp else 0.5 for slide in slides],
-        },
-        schema_overrides={"mpp": pl.Float64},
-    )
-    return sheet, pi
-
-
-def _plans(
-    law: Law, names: list[str], pi: Floats, sites: list[str], seed: int
-) -> Iterator[SimulatedSlide]:
-    """Yield the demo's slides: each patient's first slide, then the second slides."""
-    second = seeds.rng_for(seed, "demo", "second").permutation(len(names))[:SECOND_SLIDES]
-    order = [(i, 1) for i in range(len(names))] + [(int(i), 2) for i in sorted(second)]
-    for place, (i, number) in enumerate(order):
-        slide_id = f"{names[i]}-S{number}"
-        rng = seeds.rng_for(seed, "demo", slide_id)
-        shares = law.slide_shares(pi[i], rng)
-        width, height = (int(edge) for edge in rng.integers(*EDGE_PX, 2))
-        scrap = place == len(names) + LITTLE_TISSUE
-        yield SimulatedSlide(
-            names[i],
-            Plan(
-                slide_id,
-                *(width, height, tuple(shares.tolist()), sites[i]),
-                cover=0.03 if scrap else 0.78,
-                pen=place == PEN,
-            ),
-            power=40 if place in SCANNED_40X else 20,
-            says_mpp=place != NO_MPP,
-        )
-
-
-def _paint_slide(slide: SimulatedSlide, folder: Path, seed: int) -> list[float]:
-    """Paint and write one slide, unless it exists; return its shares as painted."""
-    path = folder / f"{slide.plan.slide_id}.svs"
-    note = folder / f"{slide.plan.slide_id}.json"
-    key = [STEP_VERSIONS["demo"], seed, repr(slide)]
-    if path.exists() and note.exists():
-        record = files.read_json(note)
-        if record["key"] == key:
-            return record["shares"]
-    note.unlink(missing_ok=True)  # it would certify the new slide if this run ended in between
-    rgb, shares, _ = paint(slide.plan, seed)
-    mpp = 0.5
-    if slide.power == 40:
-        height, width = rgb.shape[:2]
-        image = Image.fromarray(rgb).resize((2 * width, 2 * height), Image.Resampling.BICUBIC)
-        rgb, mpp = np.asarray(image), 0.25
-    if slide.says_mpp:
-        aperio_writer.write(path, rgb, mpp=mpp, power=slide.power)
-    else:
-        aperio_writer.write(path, rgb, mpp=None, power=None)
-    files.write_json({"key": key, "shares": shares.tolist()}, note)
-    files.sweep()  # a process of the pool has no other cleanup
-    return shares.tolist()
 
 
 def _law_features(

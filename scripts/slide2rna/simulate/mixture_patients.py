@@ -1,8 +1,9 @@
 """Patients of the second law: shares of tissue, states of the tumour, and tiles drawn from them.
 
-A patient's base shares over six classes are Dirichlet; each of four rare niches is present with
-its probability and then has a log-uniform share rho. Together pi = (base (1 - sum rho), rho). A
-tile's class is drawn from pi; a tumour tile has a state u ~ Beta(m s, (1 - m) s) in [0, 1].
+A patient's base shares over six classes are Dirichlet; each rare niche (four in law2.yaml) is
+present with its probability and then has a log-uniform share rho. Together
+pi = (base (1 - sum rho), rho). A tile's class is drawn from pi; a tumour tile has a state
+u ~ Beta(m s, (1 - m) s) in [0, 1].
 
 Expression depends on the tiles as they came out, summarised by `Tissue`, so a slide's bag of tiles
 determines its mean.
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 
 from slide2rna.simulate.ground_truth import CLASSES, SITES, Floats
 
-NICHES = tuple(f"niche_{number}" for number in range(1, 5))
-TISSUES = (*CLASSES, *NICHES)  # K = 10; the first is tumour
+NICHES = tuple(f"niche_{number}" for number in range(1, 5))  # of law2.yaml
+TISSUES = (*CLASSES, *NICHES)  # of law2.yaml, K = 10; the first is tumour
 NO_TUMOUR = (0.5, 0.0)  # mean and variance of the state where a slide has no tumour tile
 
 Integers = NDArray[np.int64]
@@ -72,9 +73,15 @@ def between(limits: list[float], n: int, rng: np.random.Generator) -> Floats:
 
 
 def draw_patients(spec: dict[str, Any], n: int, rng: np.random.Generator) -> Patients:
-    """Draw `n` patients; `spec` is law2.yaml."""
+    """Draw `n` patients; `spec` is law2.yaml, or another of its form."""
     base = rng.dirichlet(spec["concentration"] * np.array(list(spec["classes"].values())), n)
-    present = rng.random((n, len(NICHES))) < spec["niches"]["present"]
+    if "most" in spec:
+        k, most = CLASSES.index(spec["most"]["class"]), spec["most"]["share"]
+        over = base[:, k] > most
+        base[over] *= ((1 - most) / (1 - base[over, k]))[:, None]
+        base[over, k] = most
+    probability = spec["niches"]["present"]
+    present = rng.random((n, len(probability))) < probability
     low, high = np.log(spec["niches"]["share"])
     rho = present * np.exp(rng.uniform(low, high, present.shape))
     shares = np.hstack([base * (1 - rho.sum(1, keepdims=True)), rho])

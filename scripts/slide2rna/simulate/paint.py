@@ -1,15 +1,19 @@
-"""Painter of H&E-like tissue at 0.5 um/px with prescribed area shares of six tissue classes.
+"""Painter of H&E-like tissue at 0.5 um/px with prescribed area shares of seven tissues.
 
-A smooth label map is cut from Gaussian fields at quantiles, so that the shares are exact. Eosin
-comes from one texture per class, nuclei from a library of stamps, and colour from two optical
-densities (Beer-Lambert) with stain vectors that depend on the site and jitter by slide. It looks
-like H&E to an encoder that was trained on photographs; it isn't meant to convince a pathologist.
+A smooth label map is cut from Gaussian fields at quantiles, so that the shares are exact; so is the
+map of the tumour's grade. Eosin comes from one texture per tissue, nuclei from a library of stamps,
+and colour from two optical densities (Beer-Lambert) with stain vectors that depend on the site and
+jitter by slide. Tumour and lymphocytes, stroma and necrosis, fat and lumen are alike in mean colour
+and differ in texture. It looks like H&E to an encoder that was trained on photographs; it isn't
+meant to convince a pathologist.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +22,10 @@ from scipy import ndimage
 
 from slide2rna.core import seeds
 from slide2rna.core.types import Px
-from slide2rna.simulate.ground_truth import CLASSES
-from slide2rna.simulate.textures import PATCH_PX, stamps, texture
+from slide2rna.simulate.textures import GRADES, PAINTED, PATCH_PX, TUMOUR_PX, stamps, texture
 
 CELL_PX = 4  # edge of a label map's cell
-TUMOUR, STROMA, FAT, LUMEN, LYMPHOCYTES, NECROSIS = range(len(CLASSES))
+TUMOUR, STROMA, FAT, LUMEN, LYMPHOCYTES, NECROSIS, MUCIN = range(len(PAINTED))
 GLASS = 255
 
 # Optical density (R, G, B) of one unit of each stain, and the light that glass transmits.
@@ -31,16 +34,20 @@ STAINS = {
     "B": (((0.58, 0.62, 0.22), (0.08, 0.62, 0.46)), (241, 237, 228)),
 }
 # Distance between field lumps, in px, for each class with a separate field.
-LUMP_PX = {FAT: 560, NECROSIS: 420, TUMOUR: 380, LYMPHOCYTES: 170, LUMEN: 120}
-# Kind of nucleus, distance between nuclei in px, share of the nuclei that is drawn.
+LUMP_PX = {FAT: 560, NECROSIS: 420, TUMOUR: 380, LYMPHOCYTES: 170, LUMEN: 120, MUCIN: 200}
+GRADE_PX = 450  # the same for the tumour's grade
+# Kind of nucleus, distance between nuclei in px, share of the nuclei that is drawn. Tumour has the
+# nuclei of its grade besides.
 NUCLEI: dict[int, tuple[tuple[str, int, float], ...]] = {
-    TUMOUR: (("tumour", 24, 0.93), ("lymphocyte", 110, 0.5)),
+    TUMOUR: (("lymphocyte", 110, 0.5),),
     STROMA: (("fibroblast", 46, 0.75), ("lymphocyte", 120, 0.5)),
     FAT: (),
     LUMEN: (("debris", 60, 0.15),),
     LYMPHOCYTES: (("lymphocyte", 16, 0.92),),
     NECROSIS: (("debris", 17, 0.55), ("ghost", 40, 0.4)),
+    MUCIN: (("lymphocyte", 150, 0.4),),
 }
+TUMOUR_SHARE = 0.93  # of the tumour's nuclei that is drawn
 
 
 @dataclass(frozen=True)
@@ -50,33 +57,52 @@ class Plan:
     slide_id: str
     width_px: Px
     height_px: Px
-    shares: tuple[float, ...]
+    shares: tuple[float, ...]  # in the order of `PAINTED`; tissues at the end may be left out
     site: str
     cover: float = 0.78
     pen: bool = False
+    states: tuple[float, ...] = (0.5,)  # u of equal parts of the tumour, from 0 to 1, rising
 
 
-def paint(plan: Plan, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float64], int]:
-    """Paint one slide; it depends on `plan` and `seed` alone.
+class Painted(NamedTuple):
+    """Slide and what was painted on it.
 
-    Returns
-    -------
-    rgb : uint8 array (height_px, width_px, 3)
-        At 0.5 um/px.
-    shares : array (6,)
-        Area shares as painted, in the order of `CLASSES`.
-    tissue_px : int
-        Area of the tissue, lumens included.
+    Attributes
+    ----------
+    rgb : uint8 array (height_px, width_px, 3), at 0.5 um/px.
+    shares : array (7,), area shares in the order of `PAINTED`.
+    state, variance : mean and variance over the tumour's area of u, which is grade / 4; 1/2 and 0
+        without tumour.
+    tissue_px : area of the tissue, lumens included.
     """
+
+    rgb: NDArray[np.uint8]
+    shares: NDArray[np.float64]
+    state: float
+    variance: float
+    tissue_px: int
+
+
+def paint(plan: Plan, seed: int) -> Painted:
+    """Paint one slide; it depends on `plan` and `seed` alone."""
     rng = seeds.rng_for(seed, "paint", plan.slide_id)
-    labels = _upsample(label_map(plan, rng), plan.height_px, plan.width_px, rng)
-    areas = np.bincount(labels.ravel(), minlength=256)[: len(CLASSES)]
+    cells = label_map(plan, rng)
+    grades = grade_map(plan, cells, rng)
+    # Both at once, so that they get the same rough borders.
+    both = _upsample(cells + 256 * grades.astype(np.uint16), plan.height_px, plan.width_px, rng)
+    labels, grades = (both & 255).astype(np.uint8), (both >> 8).astype(np.uint8)
+    areas = np.bincount(labels.ravel(), minlength=256)[: len(PAINTED)]
+    tumour = np.bincount(grades[labels == TUMOUR], minlength=GRADES) / max(areas[TUMOUR], 1)
+    u = np.arange(GRADES) / (GRADES - 1)
+    state = float(tumour @ u) if areas[TUMOUR] else 0.5
     eosin_plane, haematoxylin = _planes(labels, rng)
-    _stamp_nuclei(haematoxylin, labels, rng)
+    for kind, distance, share, place in _nuclei(labels, grades):
+        _stamp_nuclei(haematoxylin, place, kind, distance, share, rng)
     rgb = _colour(haematoxylin, eosin_plane, plan.site, rng)
     if plan.pen:
         _draw_pen(rgb, rng)
-    return rgb, areas / areas.sum(), int(areas.sum())
+    variance = float(tumour @ np.square(u - state))
+    return Painted(rgb, areas / areas.sum(), state, variance, int(areas.sum()))
 
 
 def label_map(plan: Plan, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -94,13 +120,29 @@ def label_map(plan: Plan, rng: np.random.Generator) -> NDArray[np.uint8]:
     fields[LYMPHOCYTES] -= 0.5 * np.abs(fields[TUMOUR] - 0.3)
     fields[TUMOUR] -= 0.35 * fields[FAT]
     fields[LUMEN] += 0.6 * np.clip(fields[TUMOUR], -1, 1)
+    fields[MUCIN] += 0.3 * np.clip(fields[TUMOUR], -1, 1)
     edge = ndimage.distance_transform_edt((labels != GLASS).reshape(rows, columns)).ravel()
     fields[LUMEN] -= 3.0 * (edge * CELL_PX < 60)  # a hole in the rim would be glass
-    counts = np.round(np.array(plan.shares) * len(inside)).astype(int)
+    counts = np.zeros(len(PAINTED), int)
+    counts[: len(plan.shares)] = np.round(np.array(plan.shares) * len(inside))
     for k in LUMP_PX:
         free = np.flatnonzero(labels == STROMA)
         labels[_top(fields[k], free, counts[k])] = k
     return labels.reshape(rows, columns)
+
+
+def grade_map(plan: Plan, labels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return the grade of each cell of tumour, 0 to `GRADES` - 1; 0 elsewhere.
+
+    A smooth field orders the tumour's cells, and equal parts of them get the plan's states.
+    """
+    rows, columns = labels.shape
+    field = _field(rows, columns, GRADE_PX, rng)[labels == TUMOUR]
+    states = np.rint(np.sort(plan.states) * (GRADES - 1)).astype(np.uint8)
+    grades = np.zeros(labels.shape, np.uint8)
+    rank = np.argsort(np.argsort(field, kind="stable"), kind="stable")
+    grades[labels == TUMOUR] = states[rank * len(states) // max(len(field), 1)]
+    return grades
 
 
 def _top(field: NDArray[np.float64], cells: NDArray[np.intp], n: int) -> NDArray[np.intp]:
@@ -112,20 +154,27 @@ def _top(field: NDArray[np.float64], cells: NDArray[np.intp], n: int) -> NDArray
 
 
 def _field(rows: int, columns: int, lump_px: Px, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw a smooth field of unit variance: cubic splines through white noise, in two octaves."""
+    """Draw a smooth field of unit variance: cubic B-splines over white noise, in two octaves."""
     total = np.zeros((rows, columns))
     for octave, weight in ((1.0, 1.0), (0.45, 0.4)):
-        step = max(2.0, lump_px * octave / 2 / CELL_PX)
-        shape = (int(rows / step) + 4, int(columns / step) + 4)
-        noise = rng.standard_normal(shape)
-        wide = ndimage.zoom(noise, (rows / (shape[0] - 3), columns / (shape[1] - 3)), order=3)
-        total += weight * wide[:rows, :columns]
+        step = max(2.0, lump_px * octave / 2.5 / CELL_PX)
+        down, across = _spline(rows, step), _spline(columns, step)
+        wide = down @ rng.standard_normal((down.shape[1], across.shape[1])) @ across.T
+        total += weight * wide / wide.std()
     return (total - total.mean()) / total.std()
 
 
+def _spline(n: int, step: float) -> NDArray[np.float64]:
+    """Return weights (n, knots) of uniform cubic B-splines whose knots are `step` apart."""
+    knots = int(n / step) + 4
+    gap = np.abs(np.arange(n)[:, None] / step + 1 - np.arange(knots))
+    near = 2 / 3 - gap**2 + gap**3 / 2
+    return np.where(gap < 1, near, np.clip(2 - gap, 0, None) ** 3 / 6)
+
+
 def _upsample(
-    cells: NDArray[np.uint8], height: int, width: int, rng: np.random.Generator
-) -> NDArray[np.uint8]:
+    cells: NDArray[np.uint16], height: int, width: int, rng: np.random.Generator
+) -> NDArray[np.uint16]:
     """Return labels at full resolution, with borders roughened so that no cell edge shows."""
     dy, dx = _roughness()
     y0, x0 = rng.integers(0, PATCH_PX, 2)
@@ -153,7 +202,7 @@ def _planes(
     """Return amounts of eosin and haematoxylin without nuclei, 200 per unit of optical density."""
     height, width = labels.shape
     stains = np.zeros((height, width), np.uint16)
-    for k in range(len(CLASSES)):
+    for k in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)[: len(PAINTED)]).tolist():
         y0, x0 = rng.integers(0, PATCH_PX, 2)
         patch = np.roll(texture(k), (y0, x0), (0, 1))
         patch = patch[:: rng.choice((-1, 1)), :: rng.choice((-1, 1))]
@@ -166,32 +215,47 @@ def _planes(
     return np.minimum(pink, 255).astype(np.uint8), (stains >> 8).astype(np.uint8)
 
 
-def _stamp_nuclei(
-    plane: NDArray[np.uint8], labels: NDArray[np.uint8], rng: np.random.Generator
-) -> None:
-    """Draw the nuclei of each class whose centres lie in it."""
-    height, width = plane.shape
+def _nuclei(
+    labels: NDArray[np.uint8], grades: NDArray[np.uint8]
+) -> Iterator[tuple[str, int, float, NDArray[np.bool_]]]:
+    """Yield kinds of nuclei: name, distance in px, share drawn, and where they lie."""
     for k, kinds in NUCLEI.items():
-        for kind, distance, share in kinds:
-            library = stamps(kind)
-            size = library.shape[1]
-            y, x = np.meshgrid(
-                np.arange(0, height - size, distance * 0.87), np.arange(0, width - size, distance)
-            )
-            x = x + distance / 2 * (np.arange(x.shape[1]) % 2)  # shifted: a hexagonal grid
-            centres = np.stack([y.ravel(), x.ravel()])
-            centres += rng.normal(0, distance * 0.2, centres.shape)
-            keep = rng.random(centres.shape[1]) < share
-            chosen = rng.integers(0, len(library), size=centres.shape[1:])
-            places: NDArray[np.int64] = np.asarray(np.rint(centres), np.int64)
-            top, left = places
-            inside = (top >= 0) & (left >= 0) & (top < height - size) & (left < width - size)
-            keep &= inside
-            keep[keep] = labels[top[keep] + size // 2, left[keep] + size // 2] == k
-            rows, columns, stamp = top[keep].tolist(), left[keep].tolist(), chosen[keep].tolist()
-            for row, column, number in zip(rows, columns, stamp, strict=True):
-                window = plane[row : row + size, column : column + size]
-                np.maximum(window, library[number], out=window)
+        for kind in kinds:
+            yield *kind, labels == k
+    for grade, distance in enumerate(TUMOUR_PX):
+        place = (labels == TUMOUR) & (grades == grade)
+        yield f"tumour_{grade}", distance, TUMOUR_SHARE, place
+
+
+def _stamp_nuclei(
+    plane: NDArray[np.uint8],
+    place: NDArray[np.bool_],
+    kind: str,
+    distance: int,
+    share: float,
+    rng: np.random.Generator,
+) -> None:
+    """Draw the nuclei of one kind whose centres lie in `place`."""
+    height, width = plane.shape
+    library = stamps(kind)
+    size = library.shape[1]
+    y, x = np.meshgrid(
+        np.arange(0, height - size, distance * 0.87), np.arange(0, width - size, distance)
+    )
+    x = x + distance / 2 * (np.arange(x.shape[1]) % 2)  # shifted: a hexagonal grid
+    centres = np.stack([y.ravel(), x.ravel()])
+    centres += rng.normal(0, distance * 0.2, centres.shape)
+    keep = rng.random(centres.shape[1]) < share
+    chosen = rng.integers(0, len(library), size=centres.shape[1:])
+    places: NDArray[np.int64] = np.asarray(np.rint(centres), np.int64)
+    top, left = places
+    inside = (top >= 0) & (left >= 0) & (top < height - size) & (left < width - size)
+    keep &= inside
+    keep[keep] = place[top[keep] + size // 2, left[keep] + size // 2]
+    rows, columns, stamp = top[keep].tolist(), left[keep].tolist(), chosen[keep].tolist()
+    for row, column, number in zip(rows, columns, stamp, strict=True):
+        window = plane[row : row + size, column : column + size]
+        np.maximum(window, library[number], out=window)
 
 
 def _colour(
@@ -202,7 +266,7 @@ def _colour(
 ) -> NDArray[np.uint8]:
     """Return RGB by Beer-Lambert, through a table of all pairs of amounts."""
     vectors, light = STAINS[site]
-    jittered = np.array(vectors) * rng.normal(1, 0.05, (2, 3)) * rng.normal(1, 0.07, (2, 1))
+    jittered = np.array(vectors) * rng.normal(1, 0.05, (2, 3)) * rng.normal(1, 0.10, (2, 1))
     amounts = np.arange(256) / 200
     density = amounts[:, None, None] * jittered[0] + amounts[None, :, None] * jittered[1]
     table = np.rint(np.array(light) * 10.0**-density).astype(np.uint8).reshape(-1, 3)

@@ -12,6 +12,8 @@ from scipy.spatial import cKDTree
 from slide2rna.core.seeds import rng_for
 from slide2rna.simulate.ground_truth import CLASSES
 
+PAINTED = (*CLASSES, "mucin")  # what the painter can paint; the first is tumour
+GRADES = 5  # of tumour, state u = 0, 1/4, ..., 1
 PATCH_PX = 1024
 UNIT = 200  # amount of stain with the optical density of its vector
 
@@ -19,21 +21,33 @@ Floats = NDArray[np.float32]
 
 # Kind of nucleus: mean long and short half-axes (px of 0.5 um), their relative sd, amount of
 # haematoxylin, relative sd of it, roughness of the outline, nucleolus.
-KINDS = {
-    "tumour": ((12.0, 9.0), 0.20, 0.60, 0.20, 0.10, True),
+Kind = tuple[tuple[float, float], float, float, float, float, bool]
+KINDS: dict[str, Kind] = {
     "lymphocyte": ((6.6, 6.1), 0.08, 1.05, 0.10, 0.04, False),
     "fibroblast": ((15.0, 3.2), 0.20, 0.75, 0.15, 0.06, False),
     "debris": ((2.2, 1.7), 0.40, 0.70, 0.35, 0.15, False),
     "ghost": ((9.0, 7.5), 0.20, 0.16, 0.30, 0.10, False),
 }
+# With the grade, nuclei of tumour grow, vary and get nucleoli. Their distance grows as they do, so
+# that the mean amount of haematoxylin is the same: texture tells the grade, mean colour doesn't.
+TUMOUR_PX = tuple(round(18 * 2 ** (grade / (GRADES - 1))) for grade in range(GRADES))
+for _grade, _distance in enumerate(TUMOUR_PX):
+    KINDS[f"tumour_{_grade}"] = (
+        (_distance * 0.50, _distance * 0.375),
+        0.12 + 0.04 * _grade,
+        0.60,
+        0.10 + 0.04 * _grade,
+        0.05 + 0.03 * _grade,
+        _grade >= GRADES // 2,
+    )
 VARIANTS = 64
 
 
 @cache
 def texture(k: int) -> NDArray[np.uint16]:
     """Return class `k`'s seamless texture (PATCH_PX, PATCH_PX): eosin + 256 x haematoxylin."""
-    rng = rng_for(0, "texture", CLASSES[k])
-    pink, blue = _TEXTURES[CLASSES[k]](rng)
+    rng = rng_for(0, "texture", PAINTED[k])
+    pink, blue = _TEXTURES[PAINTED[k]](rng)
     amounts = [np.clip(np.rint(plane * UNIT), 0, 255).astype(np.uint16) for plane in (pink, blue)]
     return amounts[0] + (amounts[1] << 8)
 
@@ -102,7 +116,7 @@ def _tumour(rng: np.random.Generator) -> tuple[Floats, Floats]:
 
 
 def _fat(rng: np.random.Generator) -> tuple[Floats, Floats]:
-    pitch = 92.0
+    pitch = 68.0
     n = int(PATCH_PX / pitch)
     rows, columns = np.mgrid[:n, :n]
     grid = np.stack([rows, columns], -1).reshape(-1, 2) * (PATCH_PX / n)
@@ -115,7 +129,8 @@ def _fat(rng: np.random.Generator) -> tuple[Floats, Floats]:
     gap = (distances[:, 1] - distances[:, 0]).reshape(y.shape)
     corner = (distances[:, 2] - distances[:, 0]).reshape(y.shape)
     wall = np.exp(-((gap / 4.5) ** 2)) + 0.8 * np.exp(-((corner / 9) ** 2))
-    pink = 0.035 + 0.30 * np.clip(wall, 0, 1) + 0.006 * _noise(rng, 2)
+    # The film inside keeps the cells within the tissue's mask; real fat is often lost there.
+    pink = 0.13 + 0.30 * np.clip(wall, 0, 1) + 0.006 * _noise(rng, 2)
     blue = 0.02 * wall + 0.6 * (np.exp(-((corner / 7) ** 2)) > 0.55) * (_noise(rng, 40) > 0.7)
     return pink.astype(np.float32), ndimage.gaussian_filter(blue, 0.7, mode="wrap")
 
@@ -126,14 +141,23 @@ def _lumen(rng: np.random.Generator) -> tuple[Floats, Floats]:
 
 
 def _lymphocytes(rng: np.random.Generator) -> tuple[Floats, Floats]:
-    pink = 0.17 + 0.03 * _noise(rng, 1.5) + 0.04 * _noise(rng, 7)
-    return np.maximum(pink, 0), np.clip(0.07 + 0.02 * _noise(rng, 5), 0, 1)
+    # As much eosin as in the tumour, whose nuclei are larger and paler: alike in mean colour.
+    pink = 0.25 + 0.03 * _noise(rng, 1.5) + 0.04 * _noise(rng, 7)
+    return np.maximum(pink, 0), np.clip(0.10 + 0.02 * _noise(rng, 5), 0, 1)
 
 
 def _necrosis(rng: np.random.Generator) -> tuple[Floats, Floats]:
     grain, clump = _noise(rng, 1.2), _noise(rng, 6)
-    pink = 0.24 + 0.05 * grain + 0.06 * clump + 0.03 * _noise(rng, 30)
+    # As pink as stroma, and grainy where stroma has fibres.
+    pink = 0.34 + 0.06 * grain + 0.07 * clump + 0.03 * _noise(rng, 30)
     return np.maximum(pink, 0.02), np.clip(0.035 + 0.02 * clump, 0, 1)
+
+
+def _mucin(rng: np.random.Generator) -> tuple[Floats, Floats]:
+    strands = _warped(_noise(rng, 2.0, 40), rng, 45, 80)
+    veil = 0.085 + 0.02 * _noise(rng, 12)
+    blue = veil + 0.18 * np.clip(1 - np.abs(strands) * 3.5, 0, 1)
+    return np.full_like(blue, 0.02), np.clip(blue, 0, 1)
 
 
 _TEXTURES = {
@@ -143,4 +167,5 @@ _TEXTURES = {
     "lumen": _lumen,
     "lymphocytes": _lymphocytes,
     "necrosis": _necrosis,
+    "mucin": _mucin,
 }
