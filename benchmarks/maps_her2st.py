@@ -153,7 +153,7 @@ def map_section(study: Study, fold: int) -> Maps:
             slide_bag(found.features, settings, name),
         )
         mixture[label] = levels.moments.mean
-        print(json.dumps({"section": name, "map": label, "gap": summarise_gap(levels.gap)}))
+    print(json.dumps({"section": name, "mixture_gap": summarise_gap(levels.gap)}), flush=True)
     tile = at_spots(section.pixel_xy, found.coords, size, over.sum(axis=1) > 0)
     there = tile >= 0
     blocks = np.empty(len(there), np.int64)

@@ -57,8 +57,8 @@ def test_every_number_has_its_nulls(summary: pl.DataFrame) -> None:
 
 def test_maps_follow_what_was_measured(summary: pl.DataFrame) -> None:
     """The claim: more than chance in every section. More than colour isn't claimed."""
-    flow = summary.filter((pl.col("model") == "flow") & (pl.col("gene_set") != "named"))
-    for row in flow.iter_rows(named=True):
+    heads = pl.col("model").is_in(["flow", "mixture"])
+    for row in summary.filter(heads & (pl.col("gene_set") != "named")).iter_rows(named=True):
         assert row["low"] > row["permuted_high"], (row["section"], row["gene_set"])
         assert row["moran_predicted"] > row["moran_measured"] > 0
 
