@@ -23,7 +23,7 @@ from slide2rna.data import fold_rows
 from slide2rna.features import bag_file
 from slide2rna.models import checkpoint
 from slide2rna.report import report
-from slide2rna.report.sections import run_tables
+from slide2rna.report.sections import page_sections, run_tables
 from slide2rna.sampling import fold_draws
 from slide2rna.training import fit, task
 
@@ -88,7 +88,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
         fit_and_draw(made, fold, 1)
     out = folder / "evaluation" / synthetic_cohort.RUN
     tables = evaluated.run(made, out, bootstrap=100, permutations=20, top=[20])
-    return Told(report.context(run_tables.load(folder, *NAMES)), tables)
+    run = run_tables.load(folder, *NAMES)
+    return Told(report.context(run, page_sections.build(run)), tables)
 
 
 def test_the_page_says_first_that_nothing_was_learned(told: Told) -> None:

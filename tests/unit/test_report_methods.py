@@ -143,6 +143,6 @@ def test_pictures_keep_every_pixel_and_the_gallery_its_budget(
     with Image.open(packed) as back:
         assert (np.asarray(back.convert("RGB")) == pixels).all()
     run = load(folder)
-    assert len(report.gallery(run)) == 3
+    assert len(report.gallery(run, run_facts.thumbnails(run))) == 3
     monkeypatch.setattr(report, "GALLERY_BYTES", 1)
-    assert [item["name"] for item in report.gallery(run)] == ["P000-A"]
+    assert [item["name"] for item in report.gallery(run, run_facts.thumbnails(run))] == ["P000-A"]

@@ -87,6 +87,7 @@ def test_resume_gives_the_same_bits(cohort: flow_cohort.FlowCohort, tmp_path: Pa
     ) == 2
     assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == [
         *("log.csv", "log.parquet", "model.json", "model.safetensors", "search.parquet"),
+        "training_record.parquet",
     ]
     as_text = pl.read_csv(tmp_path / "cut" / "log.csv")
     assert as_text.columns == logs[1].columns
@@ -137,6 +138,7 @@ def test_ridge_start_is_the_ridge(cohort: flow_cohort.FlowCohort, tmp_path: Path
     """A training that moves nothing leaves the closed-form ridge as the point prediction."""
     settings = flow_cohort.settings(epochs=1, learning_rate=1e-12)
     plain = {"skip": "ridge", "rank": "full", "head": "none", "target": "zscore"}
+    plain |= {"gene_slopes": False, "mixture": 0}
     settings["model"] |= plain
     model = fit.fit_fold(cohort.inputs, tmp_path, settings, 1, CPU)
     assert isinstance(model, RNAFM)

@@ -63,9 +63,11 @@ def test_the_report_is_told_its_extras_and_folds(repo: Path, tmp_path: Path) -> 
     done = snakemake(
         repo, tmp_path, "-n", "-p", "--configfile", "tests/config/law.yaml", "--", "law"
     )
-    assert "--extras leak_audit samplers --folds 5 --shards 1 --out" in done.stdout, done.stderr
+    assert "--extras leak_audit samplers --folds 5 --shards 1" in done.stdout, done.stderr
+    assert "--truth" not in done.stdout
     done = snakemake(repo, tmp_path, "-n", "-p", "--", "demo")
     assert "--extras  --folds" in done.stdout, done.stderr
+    assert "--truth" in done.stdout
 
 
 def test_own_features_need_no_tiles(repo: Path, tmp_path: Path) -> None:
