@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import flow_cohort
+import numerics
 import numpy as np
 import polars as pl
 import pytest
@@ -70,13 +71,7 @@ def test_gradients_of_the_head_are_those_of_differences() -> None:
     weight = made.directions.weight  # type: ignore[union-attr]
     (gradient,) = torch.autograd.grad(made(features, sizes).square().sum(), weight)
     for place in ((0, 0), (3, 2)):
-        values = []
-        for step in (1e-6, -1e-6):
-            with torch.no_grad():
-                weight[place] += step
-                values.append(float(made(features, sizes).square().sum()))
-                weight[place] -= step
-        slope = (values[0] - values[1]) / 2e-6
+        slope = numerics.slope(lambda: made(features, sizes).square().sum(), weight, place)
         assert float(gradient[place]) == pytest.approx(slope, rel=1e-5)
 
 

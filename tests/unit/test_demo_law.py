@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 
+import law_population
 import numpy as np
 import pytest
 from slide2rna.core import seeds
@@ -40,10 +41,7 @@ def modules(law: MixtureLaw) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def population(law: MixtureLaw) -> Tissue:
-    """Other patients than the reference."""
-    rng = seeds.rng_for(1, "test", "population")
-    patients = mixture_patients.draw_patients(law.spec, POPULATION, rng)
-    return mixture_patients.draw_tiles(law.spec, patients, rng).summary()
+    return law_population.draw(law, POPULATION)
 
 
 @pytest.fixture(scope="module")

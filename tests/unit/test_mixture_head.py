@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import flow_cohort
+import numerics
 import numpy as np
 import polars as pl
 import pytest
@@ -85,13 +86,7 @@ def test_gradients_are_those_of_differences() -> None:
     for weight in made.parameters():
         (gradient,) = torch.autograd.grad(made(features, sizes).square().sum(), weight)
         place = tuple(0 for _ in weight.shape)
-        values = []
-        for step in (1e-6, -1e-6):
-            with torch.no_grad():
-                weight[place] += step
-                values.append(float(made(features, sizes).square().sum()))
-                weight[place] -= step
-        slope = (values[0] - values[1]) / 2e-6
+        slope = numerics.slope(lambda: made(features, sizes).square().sum(), weight, place)
         assert float(gradient[place]) == pytest.approx(slope, rel=1e-5, abs=1e-8)
 
 

@@ -7,6 +7,7 @@ import math
 from dataclasses import fields
 from pathlib import Path
 
+import law_population
 import numpy as np
 import polars as pl
 import pytest
@@ -45,10 +46,7 @@ def modules(law: MixtureLaw) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def population(law: MixtureLaw) -> Tissue:
-    """Other patients than the reference."""
-    rng = seeds.rng_for(1, "test", "population")
-    patients = mixture_patients.draw_patients(law.spec, POPULATION, rng)
-    return mixture_patients.draw_tiles(law.spec, patients, rng).summary()
+    return law_population.draw(law, POPULATION)
 
 
 @pytest.fixture(scope="module")

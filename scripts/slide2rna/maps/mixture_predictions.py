@@ -120,7 +120,7 @@ def mixture_maps(
     for start in range(0, count, step):
         part = amounts(np.arange(start, min(start + step, count)))
         total += part.sum(axis=0, dtype=np.float64) / count
-    factor = (np.exp2(point) - 1) / np.where(total > 0, total, 1)
+    factor = _factor(point, total)
     values = np.empty((len(windows), len(targets.names)))
     block = max(1, step // max(map(len, windows)))
     for start in range(0, len(windows), block):
@@ -151,7 +151,12 @@ def add_up(maps: dict[str, Array], point: Array) -> dict[str, Array]:
     genes = slice(0, len(point))
     amount = np.exp2(mean[:, genes]) - 1
     total = np.nanmean(amount, axis=0)
-    factor = (np.exp2(point) - 1) / np.where(total > 0, total, 1)
+    factor = _factor(point, total)
     even = np.where(np.isnan(amount), np.nan, point)
     mean[:, genes] = np.where(total > 0, np.log2(1 + factor * amount), even)
     return maps | {"mean": mean}
+
+
+def _factor(point: Array, total: Array) -> Array:
+    """Return the factors (n,) that bring mean amounts `total` to a point in log2(x+1)."""
+    return np.asarray((np.exp2(point) - 1) / np.where(total > 0, total, 1))
