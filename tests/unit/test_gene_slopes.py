@@ -7,6 +7,7 @@ import pytest
 import torch
 from slide2rna.flow.gene_scale import GeneScale
 from slide2rna.training.gene_slopes import gene_slopes
+from slide2rna.training.linear_fit import BagPart, Targets, fit_ridge, scale_by_slopes
 from slide2rna.training.spread import best_factor, gaussian_crps
 
 
@@ -51,6 +52,35 @@ def test_genes_without_predictions_and_perfect_genes_are_no_trap() -> None:
     assert np.isfinite(found).all()
     assert found[[0, 2]] == pytest.approx(1)
     assert gene_slopes(np.zeros((5, 2)), measured[:5, :2]).tolist() == [1, 1]
+
+
+def slopes_of_a_small_cohort(seed: int) -> tuple[float, float, float]:
+    """Return the slope in 4000 new patients, the median that is fitted, and one with the mean."""
+    rng = np.random.default_rng(seed)
+    train, features, genes = 40, 20, 600
+    effect = rng.normal(size=(features, genes)) * 0.08
+    x = rng.normal(size=(train + 4000, features))
+    y = x @ effect + rng.normal(size=(len(x), genes))
+    y = (y - y[:train].mean(0)) / y[:train].std(0)
+    x -= x[:train].mean(0)
+    units = [f"p{row}" for row in range(len(x))]
+    bags = torch.empty(0)
+    val = slice(train, train + 8)
+    parts = tuple(BagPart(bags, bags, x[rows], units[rows]) for rows in (slice(train), val))
+    targets = Targets(y[:train], y[val], np.ones(genes))
+    linear, _, _ = fit_ridge((parts[0], parts[1]), targets, (), "zscore")
+    _, row = scale_by_slopes(linear, targets, units[val])
+    new = x[val.stop :] @ linear.weight + linear.bias
+    true = (new * y[val.stop :]).sum() / np.square(new).sum()
+    with_mean = (linear.left_out * y[:train]).sum() / np.square(linear.left_out).sum()
+    return float(true), row["settings"]["median_slope"], float(with_mean)
+
+
+def test_slopes_of_a_small_cohort_are_those_of_new_patients() -> None:
+    """The mean of the other patients isn't taken for a prediction that points the wrong way."""
+    true, fitted, with_mean = np.mean([slopes_of_a_small_cohort(seed) for seed in range(5)], axis=0)
+    assert fitted == pytest.approx(true, abs=0.1)
+    assert with_mean < 0 < true
 
 
 def scale_of(genes: int) -> GeneScale:

@@ -76,12 +76,14 @@ class LinearFit:
     ----------
     weight, bias : (d, G), (G,).
     left_out, val : (N, G), (M, G) predictions for train, each split unit left out, and for val.
+    left_out_mean : (N, G) the mean alone, without the split unit; a part of `left_out`.
     error : mean squared error on val.
     """
 
     weight: Array
     bias: Array
     left_out: Array
+    left_out_mean: Array
     val: Array
     error: float
 
@@ -95,13 +97,16 @@ def fit_ridge(
     ridge = LowRankRidge.fit(train.mean, z, targets.active)
     rank, penalty, error = ridge.choose(val.mean, targets.val, len(z), ranks=ranks)
     weight, bias = ridge.affine(rank, penalty)
-    left_out = z - ridge.left_out_residuals(train.mean, z, rank, penalty, train.units)
+    left_out, left_out_mean = (
+        z - ridge.left_out_residuals(train.mean, z, rank, strength, train.units)
+        for strength in (penalty, np.inf)
+    )
     log.info(
         "%s: ridge of rank %d of %d, penalty %.3g per slide, val error %.4f",
         *(name, rank, ridge.basis.shape[1], penalty / len(z), error),
     )
     facts = {"rank": rank, "penalty": _rounded(penalty / len(z))}
-    fit = LinearFit(weight, bias, left_out, val.mean @ weight + bias, error)
+    fit = LinearFit(weight, bias, left_out, left_out_mean, val.mean @ weight + bias, error)
     return fit, ridge, step_row("start", facts, error, began)
 
 
@@ -127,8 +132,11 @@ def add_partners(
     ridge = LowRankRidge.fit(x, y, shared)
     rank, penalty, _ = ridge.choose(val.mean, targets.val, len(x), ranks=ranks)
     weight, bias = ridge.affine(rank, penalty)
-    left_out = (y - ridge.left_out_residuals(x, y, rank, penalty, groups))[: len(train.mean)]
-    joint = LinearFit(weight, bias, left_out, val.mean @ weight + bias, np.nan)
+    left_out, left_out_mean = (
+        (y - ridge.left_out_residuals(x, y, rank, strength, groups))[: len(train.mean)]
+        for strength in (penalty, np.inf)
+    )
+    joint = LinearFit(weight, bias, left_out, left_out_mean, val.mean @ weight + bias, np.nan)
     fit, share = _blend(own, joint, shared, targets.val, val.units)
     log.info(
         "all cohorts: ridge of rank %d, penalty %.3g per slide, share %.2f, val error %.4f",
@@ -149,7 +157,7 @@ def add_starting_weights(
     shared = targets.active * ~np.isnan(start.weight).any(axis=0)
     weight = np.nan_to_num(start.weight)
     train, val = (part.mean @ weight for part in parts)
-    other = LinearFit(weight, np.zeros(len(shared)), train, val, np.nan)
+    other = LinearFit(weight, np.zeros(len(shared)), train, np.zeros_like(train), val, np.nan)
     fit, share = _blend(own, other, shared, targets.val, parts[1].units)
     log.info("model %s: share %.2f, val error %.4f", start.name, share, fit.error)
     facts = {"model": start.name, "share": share}
@@ -176,6 +184,7 @@ def _blend(
         own.weight + step * (other.weight - own.weight),
         own.bias + step * (other.bias - own.bias),
         own.left_out + step * (other.left_out - own.left_out),
+        own.left_out_mean + step * (other.left_out_mean - own.left_out_mean),
         own.val + step * (other.val - own.val),
         float(errors[best].mean()),
     )
@@ -188,9 +197,12 @@ def scale_by_slopes(
     """Multiply each gene's deviation by its slope in the left-out samples, unless val objects.
 
     The left-out train samples are many more than those of val, which alone would often be chance.
+    The mean without a sample lies on the other side of the mean than the sample does. With few
+    samples and a weak prediction it would pull the slopes down, so it isn't part of the deviation.
     """
     began = time.monotonic()
-    slopes = gene_slopes(fit.left_out, targets.train)
+    deviation = fit.left_out - fit.left_out_mean
+    slopes = gene_slopes(deviation, targets.train - fit.left_out_mean)
     errors, plain = (
         np.square(values - targets.val).mean(axis=1) for values in (fit.val * slopes, fit.val)
     )
@@ -207,8 +219,8 @@ def scale_by_slopes(
         return fit, row
     scaled = LinearFit(
         *(fit.weight * slopes, fit.bias * slopes),
-        *(fit.left_out * slopes, fit.val * slopes),
-        error,
+        *(fit.left_out_mean + deviation * slopes, fit.left_out_mean),
+        *(fit.val * slopes, error),
     )
     return scaled, row
 

@@ -2,7 +2,8 @@
 
 First the conditional mean (`mean_fit`, `mixture_fit`), in z-scores and in normal scores. Then the
 units of the targets, by the CRPS of val: z-scores, unless normal scores are clearly better. With
-normal scores, the share of the mean that is fitted in the genes' own scale, by the same CRPS.
+normal scores, the share of the fit in the genes' own scale, by the CRPS of val and of train, which
+the ridge has left out: all, unless another share is clearly better.
 Last the noise: residual sds and shared factors.
 """
 
@@ -35,7 +36,7 @@ from slide2rna.training.spread import best_factor, gaussian_crps
 from slide2rna.training.targets import fit_gene_scale, targets
 from slide2rna.training.task import FoldTask
 
-OWN_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+OWN_WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ def fit_start(task: FoldTask, scale: Scale, settings: ModelSettings, outside: Ou
         tried += scores.fit.tried
         began = time.monotonic()
         plain = _val_crps(task, own, blend)
-        best, crps = _best_blend(task, own, scores)
+        best = _best_blend(task, own, scores)
+        crps = _val_crps(task, scores, best)
         seconds = (time.monotonic() - began) / 2
         clear = clearly_better(crps, plain, task.val.units)
         scores_win = settings["target"] == "normal_scores" or clear
@@ -228,12 +230,28 @@ def _blend_part(own: Units, scores: Units, part: str, weight: float) -> Array:
     return blended.double().numpy()
 
 
-def _best_blend(task: FoldTask, own: Units, scores: Units) -> tuple[Blend, Array]:
-    """Return the blend of least CRPS on val, and each val slide's CRPS."""
+def _best_blend(task: FoldTask, own: Units, scores: Units) -> Blend:
+    """Return the blend with all of the own scale, or that of least CRPS if it is clearly better.
+
+    With few samples, the fit in the genes' own scale has the better correlation.
+    """
+    saw_train = own.fit.saw_train or scores.fit.saw_train
+    units = list(task.val.units) + ([] if saw_train else list(task.train.units))
     blends = [_blend(own, scores, weight) for weight in OWN_WEIGHTS]
-    losses = [_val_crps(task, scores, blend) for blend in blends]
+    losses = []
+    for blend in blends:
+        mean, values = _unseen(task, blend, saw_train)
+        losses.append(gaussian_crps(scores.scale, mean, blend.residual_sd, values))
     best = int(np.argmin([values.mean() for values in losses]))
-    return blends[best], losses[best]
+    return blends[best if clearly_better(losses[best], losses[0], units) else 0]
+
+
+def _unseen(task: FoldTask, blend: Blend, saw_train: bool) -> tuple[Array, Array]:
+    """Return means and expression of val, and of train where each sample was left out."""
+    if saw_train:
+        return blend.val, task.val.values
+    mean = np.concatenate([blend.val, blend.left_out])
+    return mean, np.concatenate([task.val.values, task.train.values])
 
 
 def _val_crps(task: FoldTask, units: Units, blend: Blend) -> Array:
@@ -241,11 +259,8 @@ def _val_crps(task: FoldTask, units: Units, blend: Blend) -> Array:
 
 
 def _scaled_sd(task: FoldTask, units: Units, blend: Blend, saw_train: bool) -> Array:
-    """Return the residual sds times the factor that suits val, and train where it was left out."""
-    mean, values = blend.val, task.val.values
-    if not saw_train:
-        mean = np.concatenate([mean, blend.left_out])
-        values = np.concatenate([values, task.train.values])
+    """Return the residual sds times the factor that suits the unseen samples."""
+    mean, values = _unseen(task, blend, saw_train)
     factor = best_factor(units.scale, mean, blend.residual_sd, values)
     log.info("noise: residual sds times %.3f, by CRPS", factor)
     return np.asarray(blend.residual_sd * factor)
