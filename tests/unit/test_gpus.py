@@ -144,7 +144,7 @@ def test_an_order_that_somebody_chose_stays(machine: Path, monkeypatch: pytest.M
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
     gpu_lock.lock_gpu(machine)
     assert os.environ["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
-    os.close(gpu_lock._held.pop())
+    gpu_lock._held.pop().release()
 
 
 def test_a_lock_on_a_file_that_was_cleared_away_doesnt_count(
@@ -162,16 +162,16 @@ def test_a_lock_on_a_file_that_was_cleared_away_doesnt_count(
     monkeypatch.setattr(fcntl, "flock", late)
     path.touch()
     os.utime(path, (0, 0))
-    assert gpu_lock.lock_gpu(machine) == "GPU-aaaa"
-    assert len(opened) == 2
-    assert os.fstat(gpu_lock._held[0]).st_ino == path.stat().st_ino
-    os.close(gpu_lock._held.pop())
+    taken = machine / f"{gpu_lock.lock_gpu(machine)}.lock"
+    assert os.fstat(opened[-1]).st_ino == taken.stat().st_ino
+    gpu_lock._held.pop().release()
     # One that lies there from an earlier job is as good as new.
+    path.touch()
     os.utime(path, (0, 0))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert gpu_lock.lock_gpu(machine) == "GPU-aaaa"
     assert time.time() - path.stat().st_mtime < 60
-    os.close(gpu_lock._held.pop())
+    gpu_lock._held.pop().release()
 
 
 def test_one_gpu_is_not_several(machine: Path, repo: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_process_keeps_the_one_that_it_has(machine: Path) -> None:
     assert first == os.environ["CUDA_VISIBLE_DEVICES"] == gpu_lock.lock_gpu(machine)
     assert len(list(machine.iterdir())) == 1
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
-    os.close(gpu_lock._held.pop())
+    gpu_lock._held.pop().release()
 
 
 def test_without_a_driver_nothing_is_asked_or_locked(
@@ -218,7 +218,7 @@ def test_choosing_a_device_takes_one(machine: Path, monkeypatch: pytest.MonkeyPa
     devices.choose_device("auto")
     assert [path.name for path in machine.iterdir()] == ["GPU-aaaa.lock"]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-aaaa"
-    os.close(gpu_lock._held.pop())
+    gpu_lock._held.pop().release()
 
 
 def test_a_job_takes_no_gpu_that_its_snakemake_has_not_asked_for(

@@ -7,8 +7,6 @@ nothing heavy, and the lock must come before the first CUDA call.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import re
 import shutil
@@ -17,15 +15,19 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slide2rna.core.errors import DeviceError
 from slide2rna.core.log import log
 
+if TYPE_CHECKING:
+    from filelock import FileLock
+
 VISIBLE, DEVICE_ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 POLL_S, LOG_EVERY_S = 0.2, 60.0
 QUERY_S = 60.0  # the first query after a boot loads the driver
-# This process's lock, open until it ends.
-_held: list[int] = []
+# This process's lock, held until it ends.
+_held: list[FileLock] = []
 
 
 def list_gpus(text: str) -> list[str]:
@@ -136,26 +138,17 @@ def lock_gpu(folder: Path | None = None) -> str | None:
 
 
 def _lock(path: Path) -> bool:
-    """Lock a file until this process ends; False if another process has it.
+    """Lock a file until this process ends; return False if another process has it."""
+    from filelock import FileLock, Timeout
 
-    A system that deletes old files may remove the file between opening and locking. The lock would
-    then be on a file that no other process sees, so this opens a new one.
-    """
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(handle)
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                return False
-            raise
-        os.utime(handle)  # protects the file from deletion for days
-        with contextlib.suppress(FileNotFoundError):
-            if os.fstat(handle).st_ino == os.stat(path).st_ino:
-                _held.append(handle)
-                return True
-        os.close(handle)
+    lock = FileLock(path, mode=0o600)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    path.touch()  # protects the file from deletion for days
+    _held.append(lock)
+    return True
 
 
 def _lock_folder() -> Path:
