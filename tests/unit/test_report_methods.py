@@ -15,6 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 from slide2rna import STEP_VERSIONS
+from slide2rna.models import registry
 from slide2rna.pages import glossary, html
 from slide2rna.report import report
 from slide2rna.report.sections import page_sections, references, run_facts, run_tables
@@ -94,19 +95,29 @@ def test_what_is_cited_is_what_was_used() -> None:
 
 
 def test_bibtex_is_whole_and_links_lead_to_dois() -> None:
-    every = [references.OURS, *references.NETWORKS.values(), *references.ENCODERS.values()]
-    every += [*references.ONTOLOGY, *references.PROJECTS.values()]
-    every += [references.GDC, references.TCIA, references.HER2ST]
-    for work in every:
+    encoders = ("lite0", "resnet50", "uni")
+    cohorts = [("gdc", name) for name in ("LUAD", "BRCA", "COAD", "CPTAC-LUAD")]
+    every = {
+        work.key: work
+        for source, name in [*cohorts, ("her2st", "her2st")]
+        for encoder in encoders
+        for work in references.references(
+            {"source": source, "name": name}, ["flow", *registry.NETWORKS], encoder, "go-bp"
+        )
+    }
+    groups = yaml.safe_load(references.SOURCE.read_text())
+    entries = [work for group in groups.values() for work in group.values()]
+    assert len(every) == len({one["key"] for work in entries for one in np.ravel(work)})
+    for work in every.values():
         text = work.bibtex
         assert re.match(r"@(article|inproceedings|software)\{\w+,\n", text)
         assert text.count("{") == text.count("}")
         assert {"author", "title", "year"} <= set(work.fields)
         assert re.fullmatch(r"10\.\d{4,9}/\S+", work.fields.get("doi", "10.1000/x"))
-        assert work is references.OURS or work.link.startswith("https://")
+        assert work.key == "slide2rna" or work.link.startswith("https://")
         assert "{" not in work.text
-    assert references.ENCODERS["lite0"].text.startswith("Tan and Le: EfficientNet: Rethinking")
-    assert references.GDC.text.startswith("Grossman et al.: Toward a Shared Vision")
+    assert every["tan2019efficientnet"].text.startswith("Tan and Le: EfficientNet: Rethinking")
+    assert every["grossman2016gdc"].text.startswith("Grossman et al.: Toward a Shared Vision")
 
 
 def test_versions_are_those_installed_and_steps_those_of_the_package() -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import yaml
+
 from slide2rna import __version__
+from slide2rna.core.root import ROOT
 
 
 @dataclass(frozen=True)
@@ -48,128 +52,25 @@ class Reference:
         return f"@{self.kind}{{{self.key},\n" + ",\n".join(rows) + "\n}"
 
 
-def _article(
-    key: str, role: str, author: str, title: str, journal: str, year: int, doi: str
-) -> Reference:
-    fields = {"author": author, "title": title, "journal": journal, "year": str(year), "doi": doi}
-    return Reference(key, role, "article", fields)
+SOURCE = ROOT / "resources" / "references.yaml"
 
 
-def _paper(
-    key: str, role: str, author: str, title: str, booktitle: str, year: int, url: str
-) -> Reference:
-    fields = {"author": author, "title": title, "booktitle": booktitle}
-    return Reference(key, role, "inproceedings", fields | {"year": str(year), "url": url})
+@cache
+def _works() -> dict[str, Any]:
+    """Read the works, by group and name."""
+    works: dict[str, Any] = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))
+    return works
 
 
-NATURE = "Nature"
-COMMUNICATIONS = "Nature Communications"
-ICML = "International Conference on Machine Learning"
-TCGA = "{The Cancer Genome Atlas Research Network}"
-ATLAS = "{The Cancer Genome Atlas Network}"
+def _reference(role: str, entry: dict[str, Any]) -> Reference:
+    fields = {name: str(value) for name, value in entry.items() if name not in ("key", "type")}
+    return Reference(entry["key"], role, entry["type"], fields)
 
-OURS = Reference(
-    "slide2rna",
-    "this software",
-    "software",
-    {
-        "author": "{The slide2rna authors}",
-        "title": "{slide2rna}: gene expression from H&E whole-slide images, with uncertainty",
-        "version": __version__,
-        "year": "2026",
-    },
-)
-NETWORKS = {
-    "flow": _paper(
-        "song2026rnafm", "the model flow", "Song, Yaxuan and Fan, Jianan and Wang, Tianyi and "
-        "Hu, Qiuyue and Chang, Hang and Huang, Heng and Cai, Weidong",
-        "{RNA-FM}: Flow-Matching Generative Model for Genome-wide {RNA-Seq} Prediction",
-        ICML, 2026, "https://github.com/YXSong000/RNA-FM",
-    ),
-    "he2rna": _article(
-        "schmauch2020he2rna", "the model he2rna", "Schmauch, Benoît and others",
-        "A deep learning model to predict {RNA-Seq} expression of tumours from whole slide images",
-        COMMUNICATIONS, 2020, "10.1038/s41467-020-17678-4",
-    ),
-    "trnasformer": _article(
-        "alsaafin2023trnasformer", "the model trnasformer", "Alsaafin, Areej and others",
-        "Learning to predict {RNA} sequence expressions from whole slide images with applications "
-        "for search and classification",
-        "Communications Biology", 2023, "10.1038/s42003-023-04583-x",
-    ),
-    "sequoia": _article(
-        "pizurica2024sequoia", "the model sequoia", "Pizurica, Marija and others",
-        "Digital profiling of gene expression from histology images with linearized attention",
-        COMMUNICATIONS, 2024, "10.1038/s41467-024-54182-5",
-    ),
-    "abmil": _paper(
-        "ilse2018abmil", "the model abmil", "Ilse, Maximilian and Tomczak, Jakub M. and Welling, "
-        "Max", "Attention-based Deep Multiple Instance Learning",
-        ICML, 2018, "https://arxiv.org/abs/1802.04712",
-    ),
-}  # fmt: skip
-UNI = _article(
-    "chen2024uni", "the encoder", "Chen, Richard J. and others",
-    "Towards a general-purpose foundation model for computational pathology",
-    "Nature Medicine", 2024, "10.1038/s41591-024-02857-3",
-)  # fmt: skip
-ENCODERS = {
-    "lite0": _paper(
-        "tan2019efficientnet", "the encoder", "Tan, Mingxing and Le, Quoc V.",
-        "{EfficientNet}: Rethinking Model Scaling for Convolutional Neural Networks",
-        ICML, 2019, "https://arxiv.org/abs/1905.11946",
-    ),
-    "resnet50": _paper(
-        "he2016resnet", "the encoder",
-        "He, Kaiming and Zhang, Xiangyu and Ren, Shaoqing and Sun, Jian",
-        "Deep Residual Learning for Image Recognition",
-        "IEEE Conference on Computer Vision and Pattern Recognition", 2016,
-        "https://doi.org/10.1109/CVPR.2016.90",
-    ),
-    "uni": UNI,
-    "uni2": UNI,
-}  # fmt: skip
-ONTOLOGY = (
-    _article(
-        "ashburner2000go", "the gene sets", "Ashburner, Michael and others",
-        "Gene Ontology: tool for the unification of biology", "Nature Genetics", 2000,
-        "10.1038/75556",
-    ),
-    _article(
-        "go2021", "the gene sets", "{The Gene Ontology Consortium}",
-        "The Gene Ontology resource: enriching a {GOld} mine", "Nucleic Acids Research", 2021,
-        "10.1093/nar/gkaa1113",
-    ),
-)  # fmt: skip
-PROJECTS = {
-    "TCGA-LUAD": _article(
-        "tcga2014luad", "the data", TCGA, "Comprehensive molecular profiling of lung "
-        "adenocarcinoma", NATURE, 2014, "10.1038/nature13385",
-    ),
-    "TCGA-BRCA": _article(
-        "tcga2012brca", "the data", ATLAS, "Comprehensive molecular portraits of human breast "
-        "tumours", NATURE, 2012, "10.1038/nature11412",
-    ),
-    "TCGA-COAD": _article(
-        "tcga2012coad", "the data", ATLAS, "Comprehensive molecular characterization of human "
-        "colon and rectal cancer", NATURE, 2012, "10.1038/nature11252",
-    ),
-}  # fmt: skip
-GDC = _article(
-    "grossman2016gdc", "where the data come from", "Grossman, Robert L. and others",
-    "Toward a Shared Vision for Cancer Genomic Data", "New England Journal of Medicine", 2016,
-    "10.1056/NEJMp1607591",
-)  # fmt: skip
-TCIA = _article(
-    "clark2013tcia", "where the slides come from", "Clark, Kenneth and others",
-    "The Cancer Imaging Archive ({TCIA}): Maintaining and Operating a Public Information "
-    "Repository", "Journal of Digital Imaging", 2013, "10.1007/s10278-013-9622-7",
-)  # fmt: skip
-HER2ST = _article(
-    "andersson2021her2st", "the data", "Andersson, Alma and others",
-    "Spatial deconvolution of {HER2}-positive breast cancer delineates tumor-associated cell type "
-    "interactions", COMMUNICATIONS, 2021, "10.1038/s41467-021-26271-2",
-)  # fmt: skip
+
+def _ours() -> Reference:
+    return _reference(
+        "this software", {**_works()["software"]["slide2rna"], "version": __version__}
+    )
 
 
 def references(
@@ -183,13 +84,15 @@ def references(
     models : all models on the page; a variant (`flow.seed-2`) counts as its base.
     encoder, pathway_set : names of the features and of the gene sets.
     """
-    works = [OURS]
+    found = _works()
+    works = [_ours()]
     bases = dict.fromkeys(name.partition(".")[0] for name in models)
-    works += [NETWORKS[name] for name in bases if name in NETWORKS]
-    if encoder in ENCODERS:
-        works.append(ENCODERS[encoder])
+    networks = found["networks"]
+    works += [_reference(f"the model {name}", networks[name]) for name in bases if name in networks]
+    if encoder in found["encoders"]:
+        works.append(_reference("the encoder", found["encoders"][encoder]))
     if pathway_set.startswith("go-"):
-        works += ONTOLOGY
+        works += [_reference("the gene sets", entry) for entry in found["gene_sets"]["go"]]
     works += _data(cohort)
     return list({work.key: work for work in works}.values())
 
@@ -197,9 +100,16 @@ def references(
 def _data(cohort: dict[str, Any]) -> list[Reference]:
     """Choose by source and cohort name; for GDC only the name identifies the project."""
     source, name = str(cohort.get("source", "")), str(cohort.get("name", "")).upper()
+    projects, sources = _works()["projects"], _works()["sources"]
     if source == "her2st":
-        return [HER2ST]
+        return [_reference("the data", sources["her2st"])]
     if source != "gdc":
         return []
-    works = [work for project, work in PROJECTS.items() if name in (project, project[5:])]
-    return [*works, *[TCIA] * ("CPTAC" in name), GDC]
+    works = [
+        _reference("the data", work)
+        for project, work in projects.items()
+        if name in (project, project[5:])
+    ]
+    if "CPTAC" in name:
+        works.append(_reference("where the slides come from", sources["tcia"]))
+    return [*works, _reference("where the data come from", sources["gdc"])]
