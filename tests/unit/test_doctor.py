@@ -48,6 +48,8 @@ def test_missing_weights_and_another_python_fail(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(lite0, "find_spec", lambda _: None)
     monkeypatch.setattr(doctor.sys, "version_info", (3, 13, 0))
+    assert doctor.check_python().status == "warn"
+    monkeypatch.setattr(doctor.sys, "version_info", (3, 14, 0))
     for finding in (doctor.check_weights(), doctor.check_python()):
         assert finding.status == "fail"
         assert " -> " in finding.line()

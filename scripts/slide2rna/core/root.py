@@ -1,5 +1,9 @@
-"""The repository's root: schemas, resources and pyproject.toml lie beside the package."""
+"""Root of the project: the folder with schemas, resources and pyproject.toml.
+
+In a checkout they lie beside scripts/. A wheel carries copies inside the package.
+"""
 
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
+PACKAGE = Path(__file__).resolve().parents[1]
+ROOT = PACKAGE if (PACKAGE / "pyproject.toml").is_file() else PACKAGE.parents[1]
