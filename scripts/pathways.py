@@ -20,6 +20,7 @@ from slide2rna.core.errors import StageError
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--expression", type=Path, required=True, help="samples x genes, Parquet")
+    parser.add_argument("--names", type=Path, help="gene_names.parquet of the cohort")
     parser.add_argument("--out", type=Path, required=True, help="Parquet file to write")
     parser.add_argument("--settings", default="{}", help="section pathways, as JSON")
     parser.add_argument(
@@ -36,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.expression.is_file():
         raise StageError(args.expression, "no such file", "run scripts/cohort.py first")
     genes = [name for name in pl.read_parquet_schema(args.expression) if name != "sample_id"]
-    sets, descriptions, report = build.build_pathways(settings, genes, args.go)
+    symbols = None if args.names is None else pl.read_parquet(args.names)["symbol"].to_list()
+    sets, descriptions, report = build.build_pathways(settings, genes, args.go, symbols)
     log.log.info(
         "%d sets, %d memberships, %d background genes, edge density %.1f %%",
         *(report["P"], report["memberships"], report["background"], 100 * report["edge_density"]),

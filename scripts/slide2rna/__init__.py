@@ -12,17 +12,17 @@ DRIVER = "SLIDE2RNA_DRIVER"
 # the same inputs would give another result; everything after that stage then runs again.
 STEP_VERSIONS = {
     "demo": 2,
-    "cohort": 2,
+    "cohort": 3,
     "download": 1,
     "tiles": 1,
     "weights": 1,
     "features": 1,
     "bags": 2,
-    "pathways": 2,
+    "pathways": 3,
     "train": 7,
     "sample": 5,
     "evaluate": 6,
     "export": 1,
     "package": 2,
-    "report": 7,
+    "report": 8,
 }

@@ -20,7 +20,10 @@ from slide2rna.core.errors import ConfigError, SheetError, UserError
 from slide2rna.core.files import read_json
 
 FOLDS = config.defaults("folds")
-FILES = ("slides.parquet", "expression.parquet", "splits.tsv", "cohort.json")
+FILES = (
+    *("slides.parquet", "expression.parquet", "gene_names.parquet"),
+    *("splits.tsv", "cohort.json"),
+)
 
 
 def make_sheet(folder: Path, patients: int = 12, extra: dict[str, list[str]] | None = None) -> Path:
@@ -48,7 +51,7 @@ def source_of(folder: Path, **changes: Any) -> dict[str, Any]:
     return {"source": "sheet"} | paths | changes
 
 
-def test_a_sheet_becomes_four_files(tmp_path: Path) -> None:
+def test_a_sheet_becomes_five_files(tmp_path: Path) -> None:
     folder = make_sheet(tmp_path / "in")
     freeze.freeze_cohort("mine", source_of(folder), FOLDS, 1, tmp_path / "out")
     slides = pl.read_parquet(tmp_path / "out" / "slides.parquet")
@@ -72,6 +75,7 @@ def test_a_sheet_becomes_four_files(tmp_path: Path) -> None:
         "n_samples": 12,
         "n_genes": 3,
         "n_sites": 2,
+        "gene_names": {"found": {"symbol": 3}, "unknown": []},
         "flow": [
             {"step": "in the sheet", "slides": 13, "patients": 12},
             {"step": "with expression", "slides": 13, "patients": 12},

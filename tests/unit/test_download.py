@@ -41,7 +41,7 @@ def slide(tmp_path: Path) -> Path:
 
 def test_slides_are_measured(slide: Path) -> None:
     result = check_shard(table({"slide_id": "S", "path": str(slide)}), 0, 1)
-    assert result.columns == [*SCHEMA, "status", "reason"]
+    assert result.columns == [*SCHEMA, "status", "reason", "quickhash"]
     row = result.row(0, named=True)
     assert (row["md5"], row["size"], row["status"], row["reason"]) == (MD5, 7, "ok", None)
 
@@ -87,7 +87,7 @@ def test_shards_share_out_the_slides(slide: Path) -> None:
 def test_an_empty_shard_keeps_its_columns() -> None:
     result = check_shard(table({"slide_id": "S"}), 1 - shard_of("S", 2), 2)
     assert result.is_empty()
-    assert result.schema == SCHEMA | {"status": pl.String, "reason": pl.String}
+    assert result.schema == SCHEMA | dict.fromkeys(("status", "reason", "quickhash"), pl.String)
 
 
 def test_a_shared_file_is_read_once(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,10 @@ def text_cell(gene: str) -> pl.DataFrame:
         (GOOD.with_columns(pl.Series("TP53", [1.0, float("nan")])), "gene TP53 of P1"),
         (GOOD.with_columns(pl.Series("TP53", [1.0, float("inf")])), "infinite"),
         (GOOD.with_columns(pl.Series("TP53", [1.0, -0.1])), "1 values are negative"),
-        (GOOD.with_columns(pl.Series("TP53", [1.0, 900.0])), "a value of 900 (sample P1)"),
+        (
+            GOOD.with_columns(pl.Series("TP53", [1.0, 900.0])),
+            "a value of 900 (gene TP53 of sample P1)",
+        ),
         (text_cell("TP53"), "TP53"),
         (GOOD.with_columns(pl.lit("P1").alias("sample_id")), "sample P1 has several rows"),
         (GOOD.with_columns(pl.Series("sample_id", ["P1", " "])), "sample_id is empty"),

@@ -130,7 +130,7 @@ def test_one_file_may_hold_several_areas(folder: Path) -> None:
         (HEADER + "-S\tP1\ta.svs\n", "line 2", "'-S' can't be a file name"),
         (HEADER + f"{'S' * 300}\tP1\ta.svs\n", "line 2", "can't be a file name"),
         (HEADER + "S1\tP 1\ta.svs\n", "line 2", "patient_id 'P 1'"),
-        (HEADER + "S1\tP1\t.\n", "line 2", "is not a file"),
+        (HEADER + "S1\tP1\t.\n", "line 2", "is a folder"),
     ],
 )
 def test_bad_sheets(folder: Path, text: str | bytes, where: str, cause: str) -> None:

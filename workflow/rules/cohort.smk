@@ -1,7 +1,7 @@
 """The cohort, frozen before anything else runs.
 
 Reads a sample sheet and an expression table, the her2st folder, the generator's output, or GDC.
-Leaves slides.parquet, expression.parquet and cohort.json, then splits.tsv; for GDC also the frozen
+Leaves slides.parquet, expression.parquet, gene_names.parquet and cohort.json, then splits.tsv; for GDC also the frozen
 manifest (outside the results, and no output: Snakemake would delete it) and star/.
 """
 
@@ -40,6 +40,7 @@ rule cohort:
     output:
         slides=f"{RESULTS}/{{cohort}}/slides.parquet",
         expression=f"{RESULTS}/{{cohort}}/expression.parquet",
+        names=f"{RESULTS}/{{cohort}}/gene_names.parquet",
         cohort=f"{RESULTS}/{{cohort}}/cohort.json",
     log:
         f"{RESULTS}/{{cohort}}/logs/cohort.log",

@@ -15,7 +15,7 @@ SCRIPTS = shlex.quote(os.path.relpath(PACKAGE))
 
 from slide2rna import DRIVER, STEP_VERSIONS
 from slide2rna.core import config as configuration
-from slide2rna.core import output_folder
+from slide2rna.core import output_folder, yaml_file
 from slide2rna.core.errors import UserError
 from slide2rna.core.process import SNAKEMAKE
 from slide2rna.plan import runs
@@ -34,7 +34,7 @@ given = [str(path).removeprefix(f"{os.getcwd()}/") for path in workflow.configfi
 CONFIG_FILES = " + ".join(sorted(dict.fromkeys(given), key="config.yaml".__ne__))
 try:
     for file in workflow.configfiles:
-        configuration.check_keys(file)
+        yaml_file.check_keys(file)
     CONFIG = configuration.validate(config, CONFIG_FILES)
 except UserError as error:
     # One line, as everywhere else; a traceback through the Snakefile would hide it.

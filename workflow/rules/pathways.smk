@@ -1,12 +1,13 @@
 """Gene sets for the cohort's genes, from the pinned GO release or from a file.
 
-Reads expression.parquet for its genes. Leaves pathways/<set>.parquet and pathways/<set>.json.
+Reads expression.parquet for its genes and gene_names.parquet for their current symbols. Leaves pathways/<set>.parquet and pathways/<set>.json.
 """
 
 
 rule pathways:
     input:
         expression=f"{RESULTS}/{{cohort}}/expression.parquet",
+        names=f"{RESULTS}/{{cohort}}/gene_names.parquet",
         source=pathway_file,
     output:
         sets=f"{RESULTS}/{{cohort}}/pathways/{{set}}.parquet",
@@ -27,5 +28,5 @@ rule pathways:
             SETS[wildcards.cohort][wildcards.set], sort_keys=True
         ),
     shell:
-        "python {params.scripts}/pathways.py --expression {input.expression:q} --out {output.sets:q}"
-        " --settings {params.settings:q} 2> {log:q}"
+        "python {params.scripts}/pathways.py --expression {input.expression:q} --names {input.names:q}"
+        " --out {output.sets:q} --settings {params.settings:q} 2> {log:q}"

@@ -17,12 +17,14 @@ from slide2rna.cohort.gdc_cohort import CohortAudit, gene_list, read_or_freeze
 from slide2rna.cohort.her2st import CAVEAT as HER2ST_CAVEAT
 from slide2rna.cohort.her2st import read_her2st
 from slide2rna.cohort.sheet import read_sheet
+from slide2rna.cohort.star_counts import gene_ids
 from slide2rna.core.config import Settings
 from slide2rna.core.errors import SheetError
 from slide2rna.core.files import write_json, write_parquet, write_text
 from slide2rna.core.log import log
 from slide2rna.core.settings import FoldsSettings
 from slide2rna.core.types import Row
+from slide2rna.pathways import gene_names
 
 SCHEMA = {
     "slide_id": pl.String,
@@ -50,7 +52,7 @@ def freeze_cohort(
     needs_slides: bool = False,
     with_folds: bool = True,
 ) -> None:
-    """Write slides.parquet, expression.parquet, splits.tsv and cohort.json into `out`.
+    """Write slides, expression and gene_names.parquet, splits.tsv and cohort.json into `out`.
 
     Parameters
     ----------
@@ -79,8 +81,10 @@ def freeze_cohort(
     out = Path(out)
     unit_kind = source.get("split_unit", "patient")
     audit: CohortAudit
+    star: Path | None = None
     if source["source"] == "gdc":
         slides, expression, audit = read_or_freeze(name, source, out)
+        star = out / "star"
         origin: str | Path = source["project"]
         section_caveat = CAVEAT
     elif source["source"] == "her2st":
@@ -96,6 +100,7 @@ def freeze_cohort(
         slides, expression, flow = _read_sheet_cohort(source, out, needs_slides)
         audit = {"flow": flow, "dropped": []}
         origin, section_caveat = source["sheet"], CAVEAT
+        star = path if (path := Path(source["expression"])).is_dir() else None
     caveat = None if unit_kind == "patient" else section_caveat
     slides = _add_units(origin, slides, unit_kind)
     if source.get("splits") == published_splits.NAME:
@@ -105,6 +110,8 @@ def freeze_cohort(
         pl.col(column).cast(kind) if column in slides.columns else pl.lit(None, kind).alias(column)
         for column, kind in SCHEMA.items()
     ).sort("slide_id")
+    ids = gene_ids(star) if star else {}
+    names = gene_names.name_table(expression.columns[1:], ids)
     summary = {
         "name": name,
         "source": source["source"],
@@ -115,9 +122,10 @@ def freeze_cohort(
         "n_samples": expression.height,
         "n_genes": expression.width - 1,
         "n_sites": slides["site"].drop_nulls().n_unique(),
+        "gene_names": gene_names.name_facts(origin, names),
     }
     table = _make_folds(origin, slides, source, folds, seed) if with_folds else None
-    _write_cohort(out, slides, expression, table, {**summary, **audit})
+    _write_cohort(out, slides, expression, names, table, {**summary, **audit})
 
 
 def split_cohort(
@@ -157,6 +165,7 @@ def _write_cohort(
     out: Path,
     slides: pl.DataFrame,
     expression: pl.DataFrame,
+    names: pl.DataFrame,
     folds: pl.DataFrame | None,
     summary: Row,
 ) -> None:
@@ -165,6 +174,7 @@ def _write_cohort(
     (out / "cohort.json").unlink(missing_ok=True)
     write_parquet(slides, out / "slides.parquet")
     write_parquet(expression, out / "expression.parquet")
+    write_parquet(names, out / "gene_names.parquet")
     if folds is not None:
         write_text(folds.write_csv(separator="\t"), out / "splits.tsv")
     write_json(summary, out / "cohort.json")
@@ -177,11 +187,7 @@ def _write_cohort(
 
 def _flow_step(step: str, slides: pl.DataFrame) -> Row:
     """Return a step of the cohort's flow: how many slides and patients are left."""
-    return {
-        "step": step,
-        "slides": slides.height,
-        "patients": slides["patient_id"].n_unique(),
-    }
+    return {"step": step, "slides": slides.height, "patients": slides["patient_id"].n_unique()}
 
 
 def _read_sheet_cohort(

@@ -1,4 +1,4 @@
-"""Leak guard: no split unit and no slide file may be in two parts of one fold."""
+"""Leak guard: no split unit and no slide may be in two parts of one fold."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TypedDict
 
 import polars as pl
 
+from slide2rna.cohort.sheet import TCGA_PATIENT
+from slide2rna.cohort.splits import PARTS
 from slide2rna.core.errors import LeakError, StageError, list_names
 from slide2rna.core.files import write_json
 from slide2rna.core.log import log
@@ -29,7 +31,7 @@ def check_split(slides: pl.DataFrame, splits: pl.DataFrame) -> SplitCheck:
     Parameters
     ----------
     slides
-        slide_id, patient_id, unit, path, md5; all shards.
+        slide_id, patient_id, unit, path, md5 and quickhash; all shards.
     splits
         unit, fold, part.
 
@@ -41,10 +43,15 @@ def check_split(slides: pl.DataFrame, splits: pl.DataFrame) -> SplitCheck:
     Raises
     ------
     LeakError
-        A unit, or the same file (by md5, or by path without an md5), in two parts.
+        In two parts: a unit, a file (by md5, or by path without an md5), a slide (by OpenSlide's
+        quickhash: parts of one DICOM slide, or a copy), or a TCGA patient.
     StageError
-        A slide's unit has no part in a fold.
+        A slide's unit has no part in a fold, or a part is none of train, val, cal and test.
     """
+    unknown = splits.filter(~pl.col("part").is_in(PARTS))["part"].unique().sort().to_list()
+    if unknown or splits["part"].null_count():
+        cause = f"parts that don't exist: {list_names(unknown) or 'empty'}"
+        raise StageError("splits.tsv", cause, f"allowed are {', '.join(PARTS)}: split again")
     parts = splits.group_by("unit", "fold").agg(pl.col("part").unique().sort())
     leaking = parts.filter(pl.col("part").list.len() > 1).sort("fold", "unit")
     if leaking.height:
@@ -58,20 +65,14 @@ def check_split(slides: pl.DataFrame, splits: pl.DataFrame) -> SplitCheck:
         if unassigned:
             cause = f"slides without a part: {list_names(unassigned)}"
             raise StageError(f"fold {fold}", cause, "make the cohort again")
-    file = pl.coalesce("md5", "path").alias("file")
-    assigned = (
-        slides.with_columns(file).filter(pl.col("file").is_not_null()).join(splits, on="unit")
-    )
-    shared = assigned.filter(pl.col("part").n_unique().over("file", "fold") > 1)
-    shared = shared.sort("fold", "file", "slide_id")
-    if shared.height:
-        first = shared.row(0, named=True)
-        group = shared.filter(
-            (pl.col("file") == first["file"]) & (pl.col("fold") == first["fold"])
-        ).rows(named=True)
-        copies = [f"{r['slide_id']} of {r['patient_id']} ({r['part']})" for r in group]
-        cause = f"the same file in two parts: {list_names(copies)}"
-        raise LeakError(f"fold {first['fold']}", cause, "keep one of the copies in the sheet")
+    if "quickhash" not in slides.columns:
+        slides = slides.with_columns(pl.lit(None, pl.String).alias("quickhash"))
+    _check_shared(slides, splits, pl.coalesce("md5", "path"), "the same file")
+    _check_shared(slides, splits, pl.col("quickhash"), "files of the same slide")
+    by_patient = slides.filter(pl.col("unit") == pl.col("patient_id"))
+    barcode = pl.col("patient_id").str.extract(TCGA_PATIENT, 1).str.to_uppercase()
+    barcode = barcode.str.replace_all(".", "-", literal=True)
+    _check_shared(by_patient, splits, barcode, "slides of the same TCGA patient")
     return {
         "ok": True,
         "folds": len(folds),
@@ -79,6 +80,20 @@ def check_split(slides: pl.DataFrame, splits: pl.DataFrame) -> SplitCheck:
         "slides": slides.height,
         "slides_with_md5": slides["md5"].drop_nulls().len(),
     }
+
+
+def _check_shared(slides: pl.DataFrame, splits: pl.DataFrame, key: pl.Expr, what: str) -> None:
+    """Raise an error if slides of one key are in two parts of a fold."""
+    assigned = slides.with_columns(key.alias("key")).filter(pl.col("key").is_not_null())
+    assigned = assigned.join(splits, on="unit")
+    shared = assigned.filter(pl.col("part").n_unique().over("key", "fold") > 1)
+    if shared.is_empty():
+        return
+    first = shared.sort("fold", "key", "slide_id").row(0, named=True)
+    group = shared.filter(key=first["key"], fold=first["fold"]).sort("slide_id").rows(named=True)
+    copies = [f"{r['slide_id']} of {r['patient_id']} ({r['part']})" for r in group]
+    cause = f"{what} in two parts: {list_names(copies)}"
+    raise LeakError(f"fold {first['fold']}", cause, "keep one of them, or give them one patient")
 
 
 def guard_cohort(shards: Sequence[str | Path], splits: str | Path, out: str | Path) -> None:

@@ -17,14 +17,16 @@ import polars as pl
 import yaml
 
 from slide2rna.core.delimited import LINE, MISSING, raise_for_rows, read_table
-from slide2rna.core.errors import SheetError
+from slide2rna.core.errors import SheetError, SlideError
 from slide2rna.core.log import log
 from slide2rna.core.root import ROOT
+from slide2rna.slides.identity import slide_file
 
 SCHEMA = ROOT / "workflow" / "schemas" / "samples.schema.yaml"
 _SCHEMA = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
 COLUMNS = tuple(_SCHEMA["properties"])
 REQUIRED = tuple(_SCHEMA["required"])
+TCGA_PATIENT = r"(?i)^(TCGA[-.][A-Z0-9]{2}[-.][A-Z0-9]{4})([-.]|$)"
 PATTERNS = {k: v["pattern"] for k, v in _SCHEMA["properties"].items() if "pattern" in v}
 
 
@@ -69,6 +71,7 @@ def read_sheet(path: str | Path, needs_slides: bool = False) -> pl.DataFrame:
     table = table.with_columns(
         pl.when(pl.col(COLUMNS).is_in(MISSING)).then(None).otherwise(pl.col(COLUMNS)).name.keep()
     ).with_columns(pl.coalesce("sample_id", "patient_id").alias("sample_id"))
+    table = _patients_of_barcodes(path, table)
     _check_ids(path, table)
     if needs_slides:
         without_slide = table.filter(pl.col("slide").is_null())
@@ -113,6 +116,25 @@ def _check_ids(path: str | Path, table: pl.DataFrame) -> None:
         raise_for_rows(path, mixed.head(1), cause, "one sample comes from one patient")
 
 
+def _patients_of_barcodes(path: str | Path, table: pl.DataFrame) -> pl.DataFrame:
+    """Give rows with a TCGA barcode as patient_id its patient, the first three fields.
+
+    Samples of one patient then share a part, whatever the barcodes' lengths:
+    https://docs.gdc.cancer.gov/Encyclopedia/pages/TCGA_Barcode/
+    """
+    patient = pl.col("patient_id").str.extract(TCGA_PATIENT, 1).str.to_uppercase()
+    patient = patient.str.replace_all(".", "-", literal=True)
+    changed = table.filter(patient.is_not_null() & (patient != pl.col("patient_id")))
+    if changed.is_empty():
+        return table
+    log.warning(
+        "warning: %s: %d patient_ids are TCGA barcodes, such as %s; the patients are their first "
+        "three fields",
+        *(path, changed["patient_id"].n_unique(), changed["patient_id"][0]),
+    )
+    return table.with_columns(pl.coalesce(patient, "patient_id").alias("patient_id"))
+
+
 def _check_values(path: str | Path, table: pl.DataFrame) -> pl.DataFrame:
     """Check mpp, md5, split and area; return the table with mpp as a number."""
     number = pl.col("mpp").cast(pl.Float64, strict=False)
@@ -153,12 +175,25 @@ def _is_polygon(text: str) -> bool:
     )
 
 
+def _slide_file(sheet: str | Path, line: int, name: str) -> str:
+    try:
+        return str(slide_file(Path(name)))
+    except SlideError as error:
+        where, cause = f"{sheet} line {line}", f"slide '{Path(error.where).name}' {error.cause}"
+        raise SheetError(where, cause, error.remedy) from error
+
+
 def _resolve_slides(path: str | Path, table: pl.DataFrame) -> pl.DataFrame:
     """Make slide paths absolute; each must be a file, and no two whole slides may share one."""
     folder = os.path.abspath(Path(path).parent)
     names = table["slide"].to_list()
     paths = [None if name is None else os.path.join(folder, name) for name in names]
     real_paths = [None if name is None else os.path.realpath(name) for name in paths]
+    lines = table[LINE].to_list()
+    real_paths = [
+        name and _slide_file(path, line, name) for line, name in zip(lines, real_paths, strict=True)
+    ]
+    paths = [p and (p if os.path.isfile(p) else r) for p, r in zip(paths, real_paths, strict=True)]
     exists = [name is None or os.path.isfile(name) for name in real_paths]
     table = table.with_columns(
         pl.Series("path", [p and os.path.normpath(p) for p in paths], pl.String),

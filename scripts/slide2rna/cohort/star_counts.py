@@ -18,6 +18,28 @@ from slide2rna.core.log import progress
 STAR_COLUMNS = ("gene_id", "gene_name")
 
 
+def star_files(folder: Path) -> list[Path]:
+    """Return the folder's STAR-counts files by name, also those in a folder each (gdc-client's).
+
+    Names that begin with a dot (macOS leaves `._A.tsv`) and folders `logs` don't count.
+    """
+    found = [
+        path
+        for pattern in ("*.tsv", "*.tsv.gz", "*/*.tsv", "*/*.tsv.gz")
+        for path in folder.glob(pattern)
+        if not path.name.startswith(".") and path.parent.name != "logs"
+    ]
+    return sorted(found, key=lambda path: (path.name, path))
+
+
+def gene_ids(folder: Path) -> dict[str, str]:
+    """Return the Ensembl id of each gene name that has one id in the folder's first file."""
+    table = _read_star_file(star_files(folder)[0], "gene_type").select(STAR_COLUMNS)
+    table = table.filter(~pl.col("gene_id").str.ends_with("_PAR_Y"))
+    alone = table.filter(~pl.col("gene_name").is_duplicated())
+    return dict(alone.select("gene_name", "gene_id").iter_rows())
+
+
 def read_star(
     folder: Path, column: str, samples: list[str] | None = None
 ) -> tuple[list[str], list[str], np.ndarray]:
@@ -27,7 +49,7 @@ def read_star(
     chromosomes are dropped. A gene name with several ids keeps the id with the highest mean over
     the samples (in a tie, the first in id order).
     """
-    files = sorted([*folder.glob("*.tsv"), *folder.glob("*.tsv.gz")])
+    files = star_files(folder)
     ids = [file.name.split(".")[0] for file in files]
     if not files:
         raise SheetError(folder, "no .tsv or .tsv.gz file in it", "give the folder of STAR counts")
@@ -60,7 +82,7 @@ def read_star(
 
 def genes_of_types(folder: Path, gene_types: list[str]) -> list[str]:
     """Return names in the folder's first file that have an id of one of these types."""
-    first = min([*folder.glob("*.tsv"), *folder.glob("*.tsv.gz")])
+    first = star_files(folder)[0]
     table = _read_star_file(first, "gene_type")
     file_types = table["gene_type"].unique().sort().to_list()
     unknown = [name for name in gene_types if name not in file_types]

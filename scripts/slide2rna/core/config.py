@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 
+from slide2rna.core import yaml_file
 from slide2rna.core.errors import ConfigError
 from slide2rna.core.root import ROOT
 
@@ -44,6 +46,8 @@ RESULT_NEUTRAL = {
 }
 
 Settings = dict[str, Any]
+# What YAML 1.1 takes for text: https://yaml.org/type/float.html wants a decimal point.
+EXPONENT = re.compile(r"[+-]?\d+[eE][+-]?\d+")
 
 
 @cache
@@ -132,6 +136,9 @@ def validate(config: dict[str, Any], where: str = "config.yaml") -> dict[str, An
     ConfigError
         Names the first offending key, its value and what is allowed.
     """
+    if wrong := [name for name in config.get("cohorts") or {} if not isinstance(name, str)]:
+        cause = f"the name {wrong[0]!r} of a cohort isn't text"
+        raise ConfigError(f"{where}: cohorts", cause, f'write it in quotes: "{wrong[0]}"')
     _check(config, _schema(), where)
     full = copy.deepcopy(config)
     for key, field in _schema()["properties"].items():
@@ -166,41 +173,10 @@ def result_settings(section: str, settings: Settings) -> Settings:
     return {key: value for key, value in settings.items() if key not in idle}
 
 
-def check_keys(path: str | Path) -> None:
-    """Refuse a YAML file with a duplicate key; readers keep the last one silently.
-
-    Keys must be unique (https://yaml.org/spec/1.2.2/, 3.2.1.1).
-
-    Raises
-    ------
-    ConfigError
-        Names the key and its line.
-    """
-    pending = [yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, yaml.SequenceNode):
-            pending += node.value
-        elif isinstance(node, yaml.MappingNode):
-            seen = set()
-            for key, value in node.value:
-                if str(key.value) in seen:
-                    where = f"{path} line {key.start_mark.line + 1}"
-                    cause = f"the key '{key.value}' is there twice"
-                    raise ConfigError(where, cause, "keep one of the two, or join them")
-                seen.add(str(key.value))
-                pending.append(value)
-
-
 def load(path: str | Path) -> dict[str, Any]:
     """Read and validate a configuration file."""
-    try:
-        check_keys(path)
-        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        cause = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(path, cause, "give a readable YAML file") from error
-    return validate(config, str(path))
+    yaml_file.check_keys(path)
+    return validate(yaml.safe_load(yaml_file.read_text(path)), str(path))
 
 
 def for_cohort(config: dict[str, Any], cohort: str) -> dict[str, Any]:
@@ -289,6 +265,10 @@ def _check(value: Any, schema: dict[str, Any], where: str) -> None:
         hint = f"did you mean '{near[0]}'?" if near else f"allowed are {', '.join(keys)}"
         raise ConfigError(place, f"unknown key '{unknown}'", hint)
     cause = f"{json.dumps(error.instance, default=str)[:80]} is not allowed"
+    if error.validator == "type" and EXPONENT.fullmatch(str(error.instance)):
+        number = float(error.instance)
+        cause = f"YAML reads {error.instance} as text, since it has no decimal point"
+        raise ConfigError(place, cause, f"write {number:.1e} or {number:g}")
     allowed = {
         "enum": lambda: f"allowed are {', '.join(map(str, error.validator_value))}",
         "type": lambda: f"it must be of type {error.validator_value}",

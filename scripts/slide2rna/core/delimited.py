@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io as stdio
+import re
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -20,6 +20,7 @@ from slide2rna.core.errors import SheetError
 
 MISSING = ("", "NA", "N/A", "na", "nan", "NaN", "null", "None")
 LINE = "line"
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 
 
 def read_text(path: str | Path) -> str:
@@ -50,9 +51,37 @@ def read_text(path: str | Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def separator_of(header: str) -> str:
-    """Return a header line's separator: tab, comma or semicolon, whichever is most frequent."""
-    return max("\t,;", key=header.count)
+def split_header(text: str) -> tuple[str, int]:
+    """Return a table's separator and the number of lines before its header.
+
+    The separator is the one of tab, comma and semicolon that is most frequent in the header. A
+    first line `sep=;`, as Excel and many devices write it, names the separator.
+    """
+    for number, line in enumerate(text.split("\n")):
+        if found := SEPARATOR_LINE.fullmatch(line.strip(" ")):
+            return found[1], number + 1
+        if line.strip():
+            return max("\t,;", key=line.count), number
+    return ",", 0
+
+
+def split_line(where: object, line: str, separator: str) -> list[str]:
+    """Split a line into its cells, without blanks around them.
+
+    Raises
+    ------
+    SheetError
+        A quotation mark opens and isn't closed on the line: a reader that goes on looking for its
+        end takes the rows below for one cell.
+    """
+    try:
+        (cells,) = csv.reader([line], delimiter=separator, strict=True)
+    except csv.Error as error:
+        cause = "a quotation mark opens here and isn't closed as it should be on the line"
+        if "NUL" in str(error) or "limit" in str(error):
+            cause = str(error)
+        raise SheetError(where, cause, "remove it, or the line break inside the cell") from error
+    return [cell.strip() for cell in cells]
 
 
 def duplicates(names: list[str]) -> list[str]:
@@ -66,22 +95,22 @@ def read_table(path: str | Path) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        The file's columns plus `line` (where the row ends); rows without any value are left out.
+        The file's columns plus `line`; rows without any value are left out.
 
     Raises
     ------
     SheetError
         The file is no text table, repeats a column name, has a row with more or fewer cells
-        than the header, or has no row.
+        than the header, a quotation mark that isn't closed on its line, or no row.
     """
     text = read_text(path)
-    separator = separator_of(text.lstrip("\n").split("\n", 1)[0])
-    reader = csv.reader(stdio.StringIO(text), delimiter=separator)
-    try:
-        cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    except csv.Error as error:
-        where = f"{path} line {reader.line_num}"
-        raise SheetError(where, str(error), "save it as plain CSV or TSV") from error
+    separator, skipped = split_header(text)
+    lines = list(enumerate(text.split("\n"), start=1))[skipped:]
+    cells = [
+        (number, split_line(f"{path} line {number}", line, separator))
+        for number, line in lines
+        if line.strip()
+    ]
     (head, names), *rows = [(line, row) for line, row in cells if any(row)]
     for name in names:
         if not name or names.count(name) > 1 or name == LINE:

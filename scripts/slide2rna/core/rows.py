@@ -29,6 +29,7 @@ class CheckedSlideRow(SlideRow):
 
     status: str
     reason: str | None
+    quickhash: str | None
 
 
 class TilesRow(TypedDict):

@@ -18,7 +18,12 @@ from slide2rna.core.types import Mpp
 PX, UM = "px", "um"
 UNITS = {"px": PX, "pixel": PX, "pixels": PX, "um": UM, "µm": UM, "micron": UM, "microns": UM}
 # Names that other tools give to encoders, and the config's names.
-ALIASES = {"uni_v1": "uni", "uni_v2": "uni2", "uni2-h": "uni2", "uni2_h": "uni2"}
+ALIASES = {
+    **dict.fromkeys(("uni_v1", "mahmood-uni", "uni1", "mahmoodlab/uni"), "uni"),
+    **dict.fromkeys(("uni_v2", "uni2-h", "uni2_h", "mahmood-uni2", "mahmoodlab/uni2-h"), "uni2"),
+}
+# The largest array that is read; a file may claim any shape.
+MAX_BYTES = 16 << 30
 LEVELS = ("tile", "slide")
 HISTORIC_PX, HISTORIC_UM = 224, 256
 BASE_MPP = 10.0  # µm per px at a nominal magnification of 1
@@ -104,7 +109,7 @@ def read(path: Path, level: str = "tile") -> Features:
     if not path.is_file():
         raise SlideError(path, "no such file", "features are named <slide_id>.h5")
     try:
-        with h5py.File(path, "r") as file:
+        with open_h5(path) as file:
             attributes = _decoded(file.attrs)
             kind = attributes.get("feat_type", level)
             if kind != level:
@@ -114,13 +119,13 @@ def read(path: Path, level: str = "tile") -> Features:
                 raise SlideError(path, f"{cause}, not of each {level}", remedy)
             name = next((key for key in ("features", "feats") if key in file), None)
             if level == "slide":
-                return _slide_features(path, name and np.asarray(file[name]), attributes)
+                return _slide_features(path, name and _array(path, file, name), attributes)
             if name is None or "coords" not in file:
                 raise SlideError(path, f"it has only {sorted(file)}", REMEDY)
+            features, coords = (_squeeze(_array(path, file, key)) for key in (name, "coords"))
+            color = _squeeze(_array(path, file, "color")) if "color" in file else None
             attributes = _decoded(file[name].attrs) | attributes
             coords_attributes = _decoded(file["coords"].attrs)
-            features, coords = (_squeeze(np.asarray(file[key])) for key in (name, "coords"))
-            color = _squeeze(np.asarray(file["color"])) if "color" in file else None
     except (OSError, KeyError, RuntimeError) as error:
         raise SlideError(path, f"not a readable h5 file ({error})", REMEDY) from error
     _check(path, features, coords, color)
@@ -140,10 +145,11 @@ def slide_vector(where: str | Path, values: np.ndarray) -> Features:
         Not one vector, not numbers, infinite, or all values are missing.
     """
     values = np.atleast_1d(np.squeeze(values))
-    if values.ndim != 1 or not np.issubdtype(values.dtype, np.number):
+    if values.ndim != 1 or not _is_real(values):
         cause = f"shape {values.shape}, not one vector of numbers for the slide"
         raise SlideError(where, cause, "give one vector a slide, or set features.level: tile")
-    vector = values[None].astype(np.float32)
+    with np.errstate(over="ignore"):
+        vector = values[None].astype(np.float32)
     if np.isinf(vector).any() or np.isnan(vector).all():
         cause = "infinite values" if np.isinf(vector).any() else "no value at all"
         raise SlideError(where, f"its features have {cause}", "compute them again")
@@ -172,8 +178,11 @@ def _check(path: Path, features: np.ndarray, coords: np.ndarray, color: np.ndarr
     for name, array in (("features", features), ("coords", coords), ("color", color)):
         if array is None:
             continue
-        if not np.issubdtype(array.dtype, np.number) or not np.isfinite(array).all():
-            raise SlideError(path, f"{name} has values that aren't finite numbers", REMEDY)
+        with np.errstate(over="ignore"):
+            finite = _is_real(array) and np.isfinite(array.astype(np.float32)).all()
+        if not finite:
+            cause = f"{name} has values that aren't finite real numbers"
+            raise SlideError(path, cause, REMEDY)
 
 
 def _with_unit(
@@ -221,22 +230,51 @@ def _tile_mpp(attributes: dict[str, Any]) -> float | None:
     return None
 
 
-def encoder_name(stated: str | None) -> str | None:
+def encoder_name(stated: Any) -> str | None:
     """Return the config's name of an encoder that any tool stated; None if the name is missing."""
-    name = (stated or "").strip().lower()
+    name = stated.strip().lower() if isinstance(stated, str) else ""
     if name in ("", "none", "files"):
         return None
-    if re.fullmatch(r"mahmood-uni(-[0-9a-f]+)?", name):  # STAMP appends the weights' revision
-        return "uni"
+    # STAMP appends the weights' revision and a hash of its code: mahmood-uni-77bdaedc-1c2d3e4f.
+    name = re.sub(r"(-[0-9a-f]{6,64})+$", "", name)
     return ALIASES.get(name, name)
 
 
 def _decoded(attributes: Any) -> dict[str, Any]:
-    """Return attributes with bytes as text; other tools write either."""
-    return {
-        key: value.decode(errors="replace") if isinstance(value, bytes) else value
-        for key, value in attributes.items()
-    }
+    """Return attributes with bytes as text and arrays of one value as that; tools write any."""
+    found = {}
+    for key, stored in attributes.items():
+        one = isinstance(stored, np.ndarray) and stored.size == 1
+        value = stored.item() if one else stored
+        found[key] = value.decode(errors="replace") if isinstance(value, bytes) else value
+    return found
+
+
+def open_h5(path: Path) -> h5py.File:
+    """Open an h5 file to read it, without a lock, which some network disks don't give."""
+    return h5py.File(path, "r", locking=False)
+
+
+def _array(path: Path, file: h5py.File, name: str) -> np.ndarray:
+    """Read a dataset that lies in the file itself, of a size that fits into memory.
+
+    Raises
+    ------
+    SlideError
+        A link to another place, external or virtual storage, no dataset, or a huge shape.
+    """
+    dataset = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        cause = f"{name} lies in another file or behind a link"
+        raise SlideError(path, cause, "copy the numbers into the file")
+    if dataset.size is not None and dataset.size * max(4, dataset.dtype.itemsize) > MAX_BYTES:
+        cause = f"{name} claims the shape {dataset.shape}, more than {MAX_BYTES >> 30} GiB"
+        raise SlideError(path, cause, "check the file")
+    return np.asarray(dataset)
+
+
+def _is_real(array: np.ndarray) -> bool:
+    return bool(np.issubdtype(array.dtype, np.number) and not np.iscomplexobj(array))
 
 
 def _squeeze(array: np.ndarray) -> np.ndarray:
@@ -246,7 +284,7 @@ def _squeeze(array: np.ndarray) -> np.ndarray:
 def read_attributes(path: Path) -> dict[str, Any]:
     """Return the attributes of a features file; empty if it is missing or unreadable."""
     try:
-        with h5py.File(path, "r") as file:
-            return dict(file.attrs)
-    except OSError:
+        with open_h5(path) as file:
+            return _decoded(file.attrs)
+    except (OSError, RuntimeError):
         return {}

@@ -144,12 +144,15 @@ def load_timm(settings: FeaturesSettings, device: str, identity: str) -> TorchEn
     arguments = dict(spec.arguments)
     if name == "uni2":
         arguments |= {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": torch.nn.SiLU}
+    hub = spec.hub
     if path is None:
-        state = encoder_weights.from_hub(name, spec.hub, spec.gated)
+        if name not in ENCODER_SPECS:
+            hub = _timm_hub(name)
+        state = encoder_weights.from_hub(name, hub, spec.gated)
     else:
         state = encoder_weights.read(Path(path))
     model: Any = timm.create_model(spec.model, pretrained=False, num_classes=0, **arguments)
-    encoder_weights.fill(model, state, path or spec.hub)
+    encoder_weights.fill(model, state, path or hub)
     pretrained: dict[str, Any] = {} if name in ENCODER_SPECS else dict(model.pretrained_cfg)
     return TorchEncoder(
         model.eval().to(device),
@@ -163,6 +166,25 @@ def load_timm(settings: FeaturesSettings, device: str, identity: str) -> TorchEn
         tuple(pretrained.get("mean", IMAGENET_MEAN)),
         tuple(pretrained.get("std", IMAGENET_SD)),
     )
+
+
+def _timm_hub(name: str) -> str:
+    """Return the hub's repository of a timm model; a name without a tag gets timm's default.
+
+    Raises
+    ------
+    ConfigError
+        timm has no weights of this architecture on the hub.
+    """
+    import timm
+
+    found = timm.get_pretrained_cfg(name)
+    if found is None or not found.hf_hub_id:
+        cause = "timm has no weights of it on the hub"
+        tags = timm.list_pretrained(f"{name.partition('.')[0]}.*")[:5]
+        remedy = f"use {', '.join(tags)}" if tags else "give features.weights, a file"
+        raise ConfigError(f"encoder {name}", cause, remedy)
+    return str(found.hf_hub_id)
 
 
 def tune_for_gpu(encoder: TorchEncoder, tile_px: Px) -> TorchEncoder:

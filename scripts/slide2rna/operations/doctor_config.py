@@ -105,7 +105,7 @@ def check_network(settings: config.Settings | None) -> Finding:
     silent = [f"{url} ({purpose})" for url, purpose in purposes.items() if not answers.get(url)]
     if not silent:
         return Finding("ok", "network", f"{', '.join(purposes)} answer")
-    remedy = "set HTTPS_PROXY if there is one, or see docs/how-to/offline.md"
+    remedy = "set HTTPS_PROXY if there is one (SOCKS needs pysocks), or see docs/how-to/offline.md"
     return Finding("warn", "network", f"no answer from {', '.join(silent)}", remedy)
 
 

@@ -39,7 +39,10 @@ class PathwaysReport(TypedDict):
 
 
 def build_pathways(
-    settings: PathwaysSettings, genes: list[str], go: str | Path
+    settings: PathwaysSettings,
+    genes: list[str],
+    go: str | Path,
+    symbols: list[str] | None = None,
 ) -> tuple[Pathways, list[str], PathwaysReport]:
     """Build the gene sets of a gene list by the section `pathways` of the config.
 
@@ -53,6 +56,8 @@ def build_pathways(
         The gene list of the expression table.
     go
         Folder of the pinned GO snapshot (resources/go).
+    symbols
+        Current symbols of the genes, from gene_names.parquet; looked up by name if absent.
 
     Returns
     -------
@@ -72,7 +77,7 @@ def build_pathways(
         sets = _adjacent_sets(genes)
         dropped: dict[str, int] = {}
     else:
-        sets = _read_source(source, genes, Path(go))
+        sets = _read_source(source, genes, Path(go), symbols)
         sets, dropped = _filter_sets(sets, len(genes), settings)
     if not sets.index:
         raise PathwayError(
@@ -102,10 +107,10 @@ def build_pathways(
     return pathways, sets.descriptions, report
 
 
-def _read_source(source: str, genes: list[str], go: Path) -> GeneSets:
+def _read_source(source: str, genes: list[str], go: Path, symbols: list[str] | None) -> GeneSets:
     """Read gene sets from the GO snapshot, a JSON file or a GMT file."""
     if source in sources.ASPECTS:
-        return sources.gene_ontology(go, genes, source)
+        return sources.gene_ontology(go, genes, source, symbols)
     path = Path(source)
     if not path.is_file():
         raise PathwayError(
@@ -114,7 +119,7 @@ def _read_source(source: str, genes: list[str], go: Path) -> GeneSets:
     return (
         sources.read_index_json(path, genes)
         if path.suffix == ".json"
-        else sources.read_gmt(path, genes)
+        else sources.read_gmt(path, genes, symbols)
     )
 
 

@@ -17,10 +17,11 @@ import numpy as np
 from scipy import sparse
 
 from slide2rna.core import files
+from slide2rna.core.delimited import read_text
 from slide2rna.core.errors import PathwayError
+from slide2rna.pathways import gene_names
 
 OBO = "go-2022-07-01.obo.xz"
-SYMBOLS = "symbol_ensembl_entrez.tsv.gz"
 # Source of gene sets: annotations, and the aspect's name in the ontology.
 ASPECTS = {
     "go-bp": ("human_gene2go_bp_direct.tsv.gz", "biological_process"),
@@ -28,6 +29,7 @@ ASPECTS = {
 }
 # sha256 of the sorted 20,820 names, one per line: the list of the published indices.
 PUBLISHED_SHA256 = "de9c397d6ed4201a26234207ea17058df4a4b7e7c262bc32c5e3d037ba802e34"
+WEIGHT = re.compile(r",\s*[+-]?\d+(\.\d+)?([eE][+-]?\d+)?$")
 # Entries of a published index file that form the background and are not sets.
 BACKGROUND = ("UNMAPPED", "UNCLASSIFIED")
 
@@ -51,12 +53,19 @@ class GeneSets:
         )
 
 
-def gene_ontology(folder: Path, genes: Sequence[str], source: str) -> GeneSets:
+def gene_ontology(
+    folder: Path, genes: Sequence[str], source: str, symbols: Sequence[str] | None = None
+) -> GeneSets:
     """Read GO terms of one aspect (a key of ASPECTS), with genes propagated up all relations.
 
     Direct annotations (symbol, GO id, evidence) go up along is_a, part_of and the three
     regulates relations (goatools `get_all_upper`); evidence ND (no data) and the root are
-    dropped. Genes may be symbols or Ensembl ids, with or without a version.
+    dropped.
+
+    Parameters
+    ----------
+    genes : names as in the expression table: symbols, old symbols, Ensembl or Entrez ids.
+    symbols : their current symbols, if they are known; looked up by default (gene_names.py).
 
     Raises
     ------
@@ -73,7 +82,8 @@ def gene_ontology(folder: Path, genes: Sequence[str], source: str) -> GeneSets:
             plain.flush()
             dag = GODag(plain.name, optional_attrs={"relationship"}, prt=None)
         direct = _read_annotations(folder / annotations)
-        symbols = _to_symbols(folder / SYMBOLS, genes)
+        if symbols is None:
+            symbols = gene_names.symbols_of(genes, folder=folder)
     except (OSError, lzma.LZMAError, EOFError) as error:
         raise PathwayError(
             folder, f"the GO snapshot can't be read ({error})", "restore resources/go"
@@ -126,41 +136,45 @@ def _read_annotations(path: Path) -> dict[str, set[str]]:
     return direct
 
 
-def _to_symbols(path: Path, genes: Sequence[str]) -> list[str]:
-    """Return gene symbols; look up names like ENSG00000141510.16, leave others unchanged."""
-    if not any(gene.startswith("ENSG") for gene in genes):
-        return list(genes)
-    with gzip.open(path, "rt", encoding="utf-8") as handle:
-        table = {row["ensembl"]: row["symbol"] for row in csv.DictReader(handle, delimiter="\t")}
-    return [table.get(gene.split(".")[0], gene) for gene in genes]
-
-
-def read_gmt(path: Path, genes: Sequence[str]) -> GeneSets:
-    """Read the sets of a GMT file over these genes."""
-    position = {gene: i for i, gene in enumerate(genes)}
+def read_gmt(path: Path, genes: Sequence[str], symbols: Sequence[str] | None = None) -> GeneSets:
+    """Read the sets of a GMT file over these genes, by name, or else by current symbol."""
     names, descriptions, gene_lists = read_gmt_lists(path)
-    index = [
-        np.array(sorted({position[g] for g in line if g in position}), "int64")
-        for line in gene_lists
-    ]
+    by_name = {gene: i for i, gene in enumerate(genes)}
+    known = gene_names.tables()
+    by_symbol: dict[str, int] = {}
+    for i, symbol in enumerate(gene_names.symbols_of(genes) if symbols is None else symbols):
+        by_symbol.setdefault(symbol, i)
+
+    def position(member: str) -> int | None:
+        at = by_name.get(member)
+        return by_symbol.get(known.find(member)[0]) if at is None else at
+
+    index = []
+    for line in gene_lists:
+        found = {position(member) for member in line}
+        index.append(np.array(sorted(i for i in found if i is not None), dtype=np.int64))
     return GeneSets(names, descriptions, index, f"sha256:{files.sha256sum(path)[:16]}")
 
 
 def read_gmt_lists(path: Path) -> tuple[list[str], list[str], list[list[str]]]:
     """Read names, descriptions and gene symbols of a GMT file, line by line.
 
+    Blanks around a field are dropped, and so is a weight behind a gene (Enrichr's `GENE,1.0`).
+
     Raises
     ------
+    SheetError
+        The file isn't text; see `read_text`.
     PathwayError
         A line has fewer than three fields separated by tabs, or repeats a set's name.
     """
     names: list[str] = []
     descriptions: list[str] = []
     gene_lists: list[list[str]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
-        fields = line.rstrip("\n").split("\t")
+        fields = [field.strip() for field in line.split("\t")]
         if len(fields) < 3:
             raise PathwayError(
                 f"{path} line {number}",
@@ -173,7 +187,7 @@ def read_gmt_lists(path: Path) -> tuple[list[str], list[str], list[list[str]]]:
             )
         names.append(fields[0])
         descriptions.append(fields[1])
-        gene_lists.append(fields[2:])
+        gene_lists.append([WEIGHT.sub("", field) for field in fields[2:] if field])
     return names, descriptions, gene_lists
 
 

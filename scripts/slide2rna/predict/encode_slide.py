@@ -21,6 +21,7 @@ from slide2rna.features.feature_file import Features, read, read_attributes, wri
 from slide2rna.features.registry import Encoder
 from slide2rna.package.predictor import Predictor
 from slide2rna.slides import tiles
+from slide2rna.slides.identity import slide_file
 from slide2rna.slides.reader import open_slide
 from slide2rna.slides.tiles import Tiling
 
@@ -99,12 +100,9 @@ def check_file(path: Path) -> None:
     Raises
     ------
     SlideError
-        It is missing, or a folder.
+        It is missing, or a folder that isn't one DICOM slide.
     """
-    if path.is_dir():
-        remedy = f"give its files: {path}/*.svs, or what they are called"
-        raise SlideError(path, "is a folder", remedy)
-    if not path.is_file():
+    if not slide_file(path).is_file():
         raise SlideError(path, "no such file", "check the path")
 
 
@@ -142,7 +140,8 @@ def encode_slide(
         return _read_features(path, predictor)
     predictor.check_slides()
     settings, name = predictor.about["tiles"], slide_name(path)
-    with open_slide(path, mpp) as slide:
+    file = slide_file(path)
+    with open_slide(file, mpp) as slide:
         tiling = tiles.tile_slide(slide, settings, predictor.about["seed"], name, area)
         facts: EncodingFacts = {
             "source": "slide",
@@ -155,7 +154,7 @@ def encode_slide(
             "power": slide.power,
             "n_candidates": tiling.n_candidates,
             "n_tissue": tiling.n_tissue,
-            "key": _key(path, slide.mpp, tiling.table, predictor, weights),
+            "key": _key(file, slide.mpp, tiling.table, predictor, weights),
             "weights_note": predictor.weights_note(weights),
         }
         cached = read_attributes(Path(keep)) if keep is not None else {}

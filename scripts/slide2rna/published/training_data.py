@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from slide2rna.cohort.expression import read_gene_list
-from slide2rna.core.delimited import duplicates, read_text, separator_of
+from slide2rna.core.delimited import duplicates, read_table
 from slide2rna.core.errors import PathwayError, SheetError
 from slide2rna.pathways import membership, sources
 from slide2rna.pathways.membership import Pathways
@@ -215,10 +215,7 @@ def read_statistics(path: str | Path, genes: list[str]) -> tuple[np.ndarray, np.
         if path.suffix == ".parquet":
             table = pl.read_parquet(path, columns=schema.names()).cast(schema)
         else:
-            text = read_text(path)
-            separator = separator_of(text.partition("\n")[0])
-            table = pl.read_csv(text.encode(), separator=separator, schema_overrides=schema)
-            table = table.select(schema.names())
+            table = read_table(path).select(schema.names()).cast(schema)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise SheetError(path, f"can't be read ({str(error).splitlines()[0]})", remedy) from error
     if repeated := duplicates(table["gene"].to_list()):

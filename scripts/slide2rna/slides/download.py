@@ -20,6 +20,7 @@ from slide2rna.core.files import md5sum, read_json, write_json, write_parquet
 from slide2rna.core.log import log, progress
 from slide2rna.core.rows import CheckedSlideRow, SlideRow
 from slide2rna.core.seeds import shard_of
+from slide2rna.slides import identity
 from slide2rna.transfer import batch, client, resumable
 
 Measurement = tuple[str | None, int | None]  # md5 in hex and size in bytes
@@ -160,7 +161,7 @@ def fetch_slides(
     stopped: threading.Event | None = None,
     records: MeasuredFiles = NO_RECORDS,
 ) -> list[CheckedSlideRow]:
-    """Fetch or check slides; add path, measured md5 and size, status and reason to their rows.
+    """Fetch or check slides; add path, measured md5 and size, quickhash, status and reason.
 
     A row without path and url has features only, and passes. A slide that fails keeps its row,
     with the reason, and the others go on. A file that several rows share is read once; a file
@@ -186,17 +187,20 @@ def fetch_slides(
         if isinstance(result, DownloadError):
             log.info("slide %s: %s", row["slide_id"], result)
             reason = _reason(result)
-            done.append({**row, "md5": None, "size": None, "status": "failed", "reason": reason})
+            failed: SlideRow = {**row, "md5": None, "size": None}
+            done.append({**failed, "status": "failed", "reason": reason, "quickhash": None})
         else:
             md5, size = result
             measured_row: SlideRow = {**row, "path": path, "md5": md5, "size": size}
-            done.append({**measured_row, "status": "ok", "reason": None})
+            found = None if path is None else identity.quickhash(path)
+            done.append({**measured_row, "status": "ok", "reason": None, "quickhash": found})
     return done
 
 
 def checked_table(rows: Sequence[CheckedSlideRow], schema: dict[str, Any]) -> pl.DataFrame:
     """Return rows of `fetch_slides` as the stage's table; `schema` is that of slides.parquet."""
-    schema = dict(schema) | {"status": pl.String(), "reason": pl.String()}
+    added = ("status", "reason", "quickhash")
+    schema = dict(schema) | {name: pl.String() for name in added if name not in schema}
     return pl.DataFrame(rows, schema=schema, orient="row").sort("slide_id")
 
 

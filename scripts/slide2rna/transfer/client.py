@@ -141,6 +141,9 @@ def request(
             raise DownloadError(where, cause, TRUST) from None
         if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
             raise Transient(f"no answer for {timeout_s:g} s") from None
+        if isinstance(error, requests.exceptions.InvalidSchema) and _socks_proxy(url):
+            cause = "the proxy is a SOCKS proxy, which needs the package PySocks"
+            raise DownloadError(where, cause, "pip install pysocks, or set an http proxy") from None
         if isinstance(error, (ValueError, requests.TooManyRedirects)):
             cause = f"the address can't be used ({type(error).__name__})"
             raise DownloadError(where, cause, "fix the address") from None
@@ -221,6 +224,11 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         yield link
         reason = getattr(link, "reason", None)
         link = reason if isinstance(reason, BaseException) else link.__cause__ or link.__context__
+
+
+def _socks_proxy(url: str) -> bool:
+    proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+    return (proxy or "").lower().startswith("socks")
 
 
 def _origin(url: str | None) -> tuple[str, str | None, int | None]:
