@@ -1,8 +1,7 @@
-"""What all tests share: the package on the path, and the real data where it is present."""
+"""What all tests share: the repository, and the real data where it is present."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO / "scripts"))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 import zarr
-from running import run_demo
+from demo_run import run_demo
 from slide2rna.core import files
 from slide2rna.operations import costs
 

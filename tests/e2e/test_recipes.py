@@ -9,8 +9,6 @@ import h5py
 import numpy as np
 import polars as pl
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from doc_blocks import copy_of, follow
 from slide2rna.core import files, seeds
 from slide2rna.simulate.ground_truth import load_law

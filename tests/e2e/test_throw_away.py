@@ -9,7 +9,7 @@ import pytest
 import yaml
 from gdc_server import GdcServer
 from polars.testing import assert_frame_equal
-from test_gdc_chain import PATIENTS, fill, run, split
+from small_luad import PATIENTS, fill, run, split
 
 GOALS = ("bags/color.safetensors", "guard.json")
 

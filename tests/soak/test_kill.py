@@ -11,9 +11,9 @@ import signal
 import time
 from pathlib import Path
 
+import killed_demo
 import polars as pl
 import pytest
-import running
 
 # In the order of the flow; a fold's or a shard's first log stands for its stage.
 STAGES = {
@@ -50,7 +50,7 @@ def kill_in(stage: str, lab: Path) -> bool:
     """
     log = lab / "results" / "demo" / "logs" / STAGES[stage]
     log.unlink(missing_ok=True)
-    process = running.start(lab, "--forcerun", stage)
+    process = killed_demo.start(lab, "--forcerun", stage)
     deadline = time.monotonic() + 1200
     while state(log) == "waiting" and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -67,7 +67,7 @@ def test_kill_in_every_stage(lab: Path, expected: dict[str, pl.DataFrame]) -> No
         landed[stage] = kill_in(stage, lab)
         print(f"{stage}: {'killed under way' if landed[stage] else 'finished before the kill'}")
     assert all(landed.values()), landed
-    done = running.start(lab)
+    done = killed_demo.start(lab)
     assert done.wait() == 0
-    running.assert_same_tables(lab / "results", expected)
-    assert running.temporary(lab / "results") == []
+    killed_demo.assert_same_tables(lab / "results", expected)
+    assert killed_demo.temporary(lab / "results") == []

@@ -17,10 +17,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import killed_demo
 import polars as pl
 import psutil
 import pytest
-import running
 
 KILLS, SEED = 33, 8
 AIMS = ("group", "snakemake", "worker")
@@ -35,9 +35,9 @@ PATIENCE_S = 30.0
 
 def kill(aim: str, process: subprocess.Popen[bytes], draw: random.Random) -> str | None:
     """Kill what `aim` says; the rules that were running, or None if there was nothing to hit."""
-    jobs = [found for found in running.members(process.pid) if found.pid != process.pid]
+    jobs = [found for found in killed_demo.members(process.pid) if found.pid != process.pid]
     try:
-        under_way = sorted({running.rule_of(job) for job in jobs} - {"bash"})
+        under_way = sorted({killed_demo.rule_of(job) for job in jobs} - {"bash"})
         hit = draw.choice(jobs) if aim == "worker" and jobs else None
         if aim == "group":
             os.killpg(process.pid, signal.SIGKILL)
@@ -46,7 +46,7 @@ def kill(aim: str, process: subprocess.Popen[bytes], draw: random.Random) -> str
         elif hit is None:
             return None
         else:
-            under_way = [f"{hit.name()} of {running.rule_of(hit)}"]
+            under_way = [f"{hit.name()} of {killed_demo.rule_of(hit)}"]
             hit.kill()
     except psutil.NoSuchProcess:
         return None
@@ -64,10 +64,10 @@ def test_random_kills(quiet: Path, lab: Path, expected: dict[str, pl.DataFrame])
     while done.total() < KILLS:
         results = lab / f"results-{runs}"
         aim = AIMS[done.total() % len(AIMS)]
-        process = running.start(lab, "--retries", "0", results=results.name)
+        process = killed_demo.start(lab, "--retries", "0", results=results.name)
         hit, early = None, draw.random() < EARLY
         while hit is None and process.poll() is None:
-            if not early and len(running.members(process.pid)) < 2:
+            if not early and len(killed_demo.members(process.pid)) < 2:
                 time.sleep(0.1)
                 continue
             try:
@@ -80,15 +80,15 @@ def test_random_kills(quiet: Path, lab: Path, expected: dict[str, pl.DataFrame])
             idle += hit == IDLE
             print(f"{done.total():3d} {aim}: {hit}", flush=True)
         assert process.wait() in (0, 1, -signal.SIGKILL)
-        orphaned = max(orphaned, running.wait_for_nobody(process.pid, PATIENCE_S))
-        read += running.check_whole(results, seen)
-        left = max(left, len(running.temporary(results)))
+        orphaned = max(orphaned, killed_demo.wait_for_nobody(process.pid, PATIENCE_S))
+        read += killed_demo.check_whole(results, seen)
+        left = max(left, len(killed_demo.temporary(results)))
         if process.returncode == 0:
             runs += 1
             finished(lab, results, expected)
     began = time.monotonic()
     results = lab / f"results-{runs}"
-    assert running.start(lab, results=results.name).wait() == 0
+    assert killed_demo.start(lab, results=results.name).wait() == 0
     finished(lab, results, expected)
     took = time.monotonic() - began
     print(f"{dict(done)} kills in {runs + 1} runs; the last was finished in {took:.0f} s")
@@ -103,7 +103,7 @@ def test_random_kills(quiet: Path, lab: Path, expected: dict[str, pl.DataFrame])
 
 def finished(lab: Path, results: Path, expected: dict[str, pl.DataFrame]) -> None:
     """The tables are right, nothing temporary is left, and there is nothing more to do."""
-    running.assert_same_tables(results, expected)
-    assert running.temporary(results) == []
-    planned = running.run(lab, "-n", results=results.name)
+    killed_demo.assert_same_tables(results, expected)
+    assert killed_demo.temporary(results) == []
+    planned = killed_demo.run(lab, "-n", results=results.name)
     assert "Nothing to be done" in planned.stdout, planned.stdout[-2000:]

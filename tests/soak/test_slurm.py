@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import killed_demo
 import polars as pl
 import pytest
-import running
 import slurm_node
 import yaml
 
@@ -176,9 +176,9 @@ def test_the_tables_are_those_of_one_machine(repo: Path, demo: Demo, tmp_path: P
     alone = Demo(repo, tmp_path, shards=1)
     status, said = alone.run("demo", "--cores", "2")
     assert status == 0, said[-6000:]
-    scattered, expected = (running.tables(one.results) for one in (demo, alone))
+    scattered, expected = (killed_demo.tables(one.results) for one in (demo, alone))
     assert len(expected) > 40
-    running.assert_same(gathered(scattered), gathered(expected))
+    killed_demo.assert_same(gathered(scattered), gathered(expected))
     same = [path for pattern in BYTES for path in (alone.results / "demo").glob(pattern)]
     assert len(same) > 45
     for path in same:

@@ -13,8 +13,6 @@ import psutil
 import pytest
 import yaml
 import yte
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from doc_blocks import blocks
 
 REPO = Path(__file__).resolve().parents[2]

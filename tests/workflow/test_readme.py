@@ -19,11 +19,9 @@ import build_reference
 import mermaid
 import pytest
 import yaml
+from doc_blocks import Block, blocks
 from slide2rna import __main__ as app
 from slide2rna.core import config
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from doc_blocks import Block, blocks
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = sorted([REPO / "README.md", REPO / "CONTRIBUTING.md", *REPO.glob("docs/*/*.md")])
