@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +39,8 @@ def source_of(folder: Path, **changes: Any) -> dict[str, Any]:
     """The source's section of the configuration, for a sheet of `make_sheet`."""
     paths = {"sheet": str(folder / "sheet.tsv"), "expression": str(folder / "rna.parquet")}
     return {"source": "sheet"} | paths | changes
+
+
+def load_command(repo: Path) -> Callable[..., None]:
+    """`main` of scripts/cohort.py."""
+    return runpy.run_path(str(repo / "scripts" / "cohort.py"))["main"]

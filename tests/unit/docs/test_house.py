@@ -9,6 +9,8 @@ import pytest
 import rooms
 
 LONGEST, MOST = 300, 20
+# Folders of tests/unit that mirror a folder of the repository, and no room.
+OUTSIDE = {"benchmarks", "docs", "envs", "resources"}
 
 
 def write(folder: Path, **modules: str) -> Path:
@@ -56,7 +58,7 @@ def test_every_folder_is_a_room() -> None:
     assert folders - {""} == set(rooms.ROOMS) - set(rooms.COMING)
 
 
-@pytest.mark.parametrize("folder", ["scripts", "docs"])
+@pytest.mark.parametrize("folder", ["scripts", "docs", "tests", "benchmarks"])
 def test_files_and_folders_stay_small(repo: Path, folder: str) -> None:
     paths = list((repo / folder).rglob("*.py"))
     lines = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in paths}
@@ -82,3 +84,23 @@ def test_libraries_do_not_import_the_command_line() -> None:
     assert {name for name in users if rooms.room(name) not in ("", "commands")} <= {
         "simulate.genes"
     }
+
+
+def test_unit_tests_mirror_the_rooms(repo: Path) -> None:
+    unit = repo / "tests" / "unit"
+    assert {path.name for path in unit.glob("*.py")} == {"conftest.py"}
+    folders = {path.parent.relative_to(unit).as_posix() for path in unit.rglob("test_*.py")}
+    assert folders <= {room.split(".")[0] for room in rooms.ROOMS} | OUTSIDE
+
+
+def test_tests_share_helpers_by_support_alone(repo: Path) -> None:
+    """No test imports a test, and `pythonpath` in pyproject.toml stands for edits of sys.path."""
+    for path in (repo / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            assert not [name for name in names if name.startswith("test_")], path
+            assert not (isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.path"), path

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from doc_blocks import blocks
-from provoked_slides import TROUBLES
+from provoked_models import TROUBLES
 from slide2rna.core import cli
 
 PAGE = "docs/how-to/troubleshooting.md"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import runpy
-import tracemalloc
 from pathlib import Path
 
 import flow_cohort
@@ -14,7 +13,7 @@ import pytest
 import torch
 from slide2rna.core import config, devices
 from slide2rna.core.errors import ConfigError, DeviceError, StageError, WeightsError
-from slide2rna.data import fold_rows, statistics
+from slide2rna.data import fold_rows
 from slide2rna.features import bag_file
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
@@ -25,55 +24,6 @@ from training_cohort import CPU, cohort
 
 torch.set_num_threads(1)
 __all__ = ["cohort"]  # the fixture
-
-
-def test_statistics_count_each_sample_once() -> None:
-    values = np.array([[1.0, 5, 2], [1, 5, 2], [3, 5, 4], [5, 5, 0]], dtype=np.float32)
-    mean, sd = statistics.gene_statistics(values, ["a", "a", "b", "c"])
-    assert mean.tolist() == [3, 5, 2]
-    assert sd.tolist() == [2, 0, 2]
-    with pytest.raises(StageError, match="at least 2"):
-        statistics.gene_statistics(values[:2], ["a", "a"])
-    with pytest.raises(StageError, match="no gene varies"):
-        statistics.gene_statistics(values[:, 1:2], ["a", "b", "c", "d"])
-
-
-def test_feature_statistics_ignore_padding() -> None:
-    means = np.array([[[1.0, 7], [3, 7]], [[5, 7], [99, 99]]])
-    mean, sd = statistics.feature_statistics(means, np.array([[2.0, 2], [8, 0]]))
-    assert mean.tolist() == [3.5, 7]
-    assert sd[0] == pytest.approx(np.sqrt(0.25 * 6.25 + 0.25 * 0.25 + 0.5 * 2.25))
-    assert sd[1] == 1
-
-
-def test_feature_statistics_are_the_plain_ones_without_a_copy_of_the_bags() -> None:
-    rng = np.random.default_rng(4)
-    means = (1e3 + rng.normal(size=(200, 20, 256))).astype(np.float32)
-    sizes = rng.integers(0, 9, size=(200, 20)).astype(np.float32)
-    rows = range(0, 200, 2)
-    weight = (sizes[rows] / sizes[rows].sum(axis=1, keepdims=True, dtype=float) / 100).ravel()
-    want = weight @ (flat := means[rows].reshape(-1, 256).astype(float))
-    tracemalloc.start()
-    mean, sd = statistics.feature_statistics(means, sizes, rows)
-    assert tracemalloc.get_traced_memory()[1] < means.nbytes / 10
-    tracemalloc.stop()
-    wanted = want, np.sqrt(weight @ (flat - want) ** 2)
-    np.testing.assert_allclose((mean, sd), wanted, rtol=1e-9)
-
-
-def test_rows_follow_units_and_leave_out_slides_without_bag(
-    cohort: flow_cohort.FlowCohort,
-) -> None:
-    bag_ids = ["P001-0", "P000-1", "P023-0"]
-    rows = fold_rows.read_fold_rows(bag_ids, cohort.inputs.slides, cohort.inputs.splits, 0)
-    assert rows.slide_ids == ["P000-1", "P001-0", "P023-0"]
-    assert rows.parts == ["train", "train", "test"]
-    assert rows.bag.tolist() == [1, 0, 2]
-    assert rows.of("test", "val").sample_ids == ["P023"]
-    with pytest.raises(StageError, match="there is no fold 3"):
-        fold_rows.read_fold_rows(bag_ids, cohort.inputs.slides, cohort.inputs.splits, 3)
-    with pytest.raises(StageError, match="sample 'nobody' has no row"):
-        fold_rows.read_expression_matrix(cohort.inputs.expression, ["P001", "nobody"])
 
 
 def test_early_stopping_keeps_the_best_epoch(
