@@ -14,33 +14,10 @@ from pathlib import Path
 import killed_demo
 import polars as pl
 import pytest
+from killed_demo import STAGES, state
 
-# In the order of the flow; a fold's or a shard's first log stands for its stage.
-STAGES = {
-    "generate": "demo.log",
-    "cohort": "cohort.log",
-    "split": "split.log",
-    "download": "download-0.log",
-    "guard": "guard.log",
-    "tiles": "tiles-0.log",
-    "features": "features-lite0-0.log",
-    "bags": "bags-lite0.log",
-    "pathways": "pathways-go-bp.log",
-    "train": "train-lite0-flow-go-bp-0.log",
-    "sample": "sample-lite0-flow-go-bp-0.log",
-    "evaluate": "evaluate-lite0-flow-go-bp.log",
-    "shift": "shift-lite0-flow-go-bp-0.log",
-    "abstain": "abstain-lite0-flow-go-bp.log",
-    "package": "package-lite0-flow-go-bp.log",
-    "report": "report.log",
-}
 # Seconds of work to let pass after the start, so that a kill lands in the middle of long stages.
 DELAY_S = {"generate": 4.0, "features": 2.0, "train": 1.5, "report": 2.0}
-
-
-def state(log: Path) -> str:
-    text = log.read_text() if log.exists() else ""
-    return "finished" if ": finished" in text else "started" if ": started" in text else "waiting"
 
 
 def kill_in(stage: str, lab: Path) -> bool:

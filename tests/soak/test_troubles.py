@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,8 +21,9 @@ from pathlib import Path
 import killed_demo
 import polars as pl
 import pytest
+from slide2rna.core import seeds
 
-DAY_S = 86_400
+DAY_S, SHARDS = 86_400, 3
 Tables = dict[str, pl.DataFrame]
 pytestmark = pytest.mark.timeout(3600)
 
@@ -137,21 +139,43 @@ def test_two_runs_in_one_folder(finished: Path, expected: Tables) -> None:
     assert "Nothing to be done" in killed_demo.run(finished).stdout
 
 
+def take_away(lab: Path, slide: Path, target: Path) -> subprocess.Popen[bytes]:
+    """Start a run and move a slide after its download was checked and before its shard is tiled.
+
+    All processes stand still meanwhile. A run that was too fast begins again.
+    """
+    demo = lab / "results/demo"
+    shard = f"shard-{seeds.shard_of(slide.stem, SHARDS)}.parquet"
+    while True:
+        for name in ("slides", "tiles", "features", "bags"):
+            shutil.rmtree(demo / name, ignore_errors=True)
+        # It names the slides of the folder that was copied.
+        (demo / "slides.parquet").unlink(missing_ok=True)
+        run = killed_demo.start(lab)
+        wait_for((demo / "slides" / shard).exists, run)
+        with killed_demo.paused(run):
+            in_time = not (demo / "tiles" / shard).exists()
+            if in_time:
+                slide.rename(target / slide.name)
+            else:
+                os.killpg(run.pid, signal.SIGKILL)
+        if in_time:
+            return run
+        run.wait()
+
+
 def test_a_slide_goes_away_in_mid_run(finished: Path, tmp_path: Path, expected: Tables) -> None:
     demo = finished / "results/demo"
-    forget(finished, "slides", "tiles", "features", "bags", "models", "draws", "evaluation")
-    (demo / "slides.parquet").unlink()  # it names the slides of the folder that was copied
+    forget(finished, "models", "draws", "evaluation")
     slide = demo / "source/slides/DEMO-007-S1.svs"
-    run = killed_demo.start(finished)
-    wait_for(lambda: len(list(demo.glob("slides/shard-*.parquet"))) == 3, run)
-    slide.rename(tmp_path / slide.name)
+    run = take_away(finished, slide, tmp_path)
     assert run.wait() == 1
     text = (finished / "snakemake.log").read_text()
     assert "Traceback" not in text
     found = errors(text)
     assert len(found) == 1
     assert "slides that were there are gone: DEMO-007-S1; bring them back" in found.pop()
-    # In the tiles or, if they were just made, in the features: that stage did all other slides.
+    # In the tiles or, if it was being tiled, in the features: that stage did all other slides.
     done = {path: path.stat().st_mtime_ns for path in demo.glob("tiles/DEMO-*.json")}
     done |= {path: path.stat().st_mtime_ns for path in demo.glob("features/*/DEMO-*.h5")}
     others = {path.stem for path in done} - {"DEMO-007-S1"}

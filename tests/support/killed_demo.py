@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import h5py
@@ -19,6 +21,25 @@ from safetensors import safe_open
 from slide2rna.core import files
 
 COMMAND = ["--cores", "2", "--configfile", "tests/config/soak.yaml"]
+# In the order of the flow; a fold's or a shard's first log stands for its stage.
+STAGES = {
+    "generate": "demo.log",
+    "cohort": "cohort.log",
+    "split": "split.log",
+    "download": "download-0.log",
+    "guard": "guard.log",
+    "tiles": "tiles-0.log",
+    "features": "features-lite0-0.log",
+    "bags": "bags-lite0.log",
+    "pathways": "pathways-go-bp.log",
+    "train": "train-lite0-flow-go-bp-0.log",
+    "sample": "sample-lite0-flow-go-bp-0.log",
+    "evaluate": "evaluate-lite0-flow-go-bp.log",
+    "shift": "shift-lite0-flow-go-bp-0.log",
+    "abstain": "abstain-lite0-flow-go-bp.log",
+    "package": "package-lite0-flow-go-bp.log",
+    "report": "report.log",
+}
 # Seconds that a search took, and the folder that a run has for itself.
 OF_THE_RUN = {"seconds", "path"}
 
@@ -55,6 +76,45 @@ def start(lab: Path, *arguments: str, results: str | Path = "results") -> subpro
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def state(log: Path) -> str:
+    """How far the job of a log is: `waiting`, `started` or `finished`."""
+    text = log.read_text() if log.exists() else ""
+    return "finished" if ": finished" in text else "started" if ": started" in text else "waiting"
+
+
+def logs_under_way(results: Path) -> dict[str, list[Path]]:
+    """Logs of jobs that have started and not finished, by stage."""
+    logs = results / "demo" / "logs"
+    found = {
+        stage: [log for log in logs.glob(first.replace("-0.", "-*.")) if state(log) == "started"]
+        for stage, first in STAGES.items()
+    }
+    return {stage: own for stage, own in found.items() if own}
+
+
+@contextmanager
+def paused(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Hold every process of a run still for a while."""
+    while moving := [one for one in members(process.pid) if status(one) != psutil.STATUS_STOPPED]:
+        for one in moving:
+            with suppress(psutil.NoSuchProcess):
+                one.suspend()
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        for one in members(process.pid):
+            one.resume()
+
+
+def status(process: psutil.Process) -> str:
+    """The state of a process; of one that has just gone, "stopped"."""
+    try:
+        return str(process.status())
+    except psutil.NoSuchProcess:
+        return psutil.STATUS_STOPPED
 
 
 def members(session: int) -> list[psutil.Process]:
