@@ -77,9 +77,9 @@ def test_random_kills(quiet: Path, lab: Path, expected: dict[str, pl.DataFrame])
         """One kill in this run, unless it ends before a stage that is to be hit comes."""
         aim, hit = AIMS[done.total() % len(AIMS)], ""
         stage, script = PLANNING, ""
-        if done.total() % EARLY == EARLY - 1:
-            if wait_while(lambda: True, process, draw.uniform(0, EARLY_S)):
-                hit = kill(aim, process, script, draw)
+        early = done.total() % EARLY == EARLY - 1
+        if early and wait_while(lambda: True, process, draw.uniform(0, EARLY_S)):
+            hit = kill(aim, process, script, draw)
         while not hit and process.poll() is None:
             found = killed_demo.logs_under_way(results)
             waiting = [stage for stage in found if hits[stage] <= runs]
