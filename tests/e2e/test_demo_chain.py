@@ -18,7 +18,7 @@ from slide2rna.operations import costs
 RUN = "lite0-flow-go-bp"
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3600)
 def test_every_slide_is_accounted_for(demo: Path) -> None:
     slides = pl.read_parquet(demo / "slides.parquet")
     features = pl.read_parquet(demo / "features" / "lite0" / "shard-*.parquet")

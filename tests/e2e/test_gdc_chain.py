@@ -22,7 +22,7 @@ def contents(out: Path) -> dict[str, Any]:
     return {name: (out / name).read_bytes() for name in TABLES}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3600)
 def test_luad_from_nothing(repo: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "LUAD"
     (tmp_path / "made").mkdir()

@@ -16,7 +16,7 @@ from slide2rna.simulate.paint import Plan, paint
 from slide2rna.slides import aperio_writer
 
 BLOCKS = [f"B{i:02d}" for i in range(12)]
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(3600)
 
 
 def laboratory(folder: Path) -> None:

@@ -63,12 +63,12 @@ def run(repo: Path, folder: Path, cohort: dict[str, object]) -> subprocess.Compl
         cwd=repo,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1500,
         check=False,
     )
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_own_slides(repo: Path, tmp_path: Path) -> None:
     cohort = make_cohort(tmp_path)
     refused = run(repo, tmp_path, cohort)

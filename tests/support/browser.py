@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ NEEDED = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium on this computer: apt-get install chromium"
 )
 DESKTOP, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
+# Longer than this, a browser hangs.
+HANGS_MS = 300_000
 # How wrong axe finds something; what is worse than moderate keeps people out.
 BAD = ("serious", "critical")
 
@@ -38,8 +41,14 @@ class Opened:
     def ready(self, charts: int) -> None:
         """Wait until so many charts are drawn."""
         self.page.wait_for_function(
-            f"document.querySelectorAll('figure.drawn').length === {charts}", timeout=60_000
+            f"document.querySelectorAll('figure.drawn').length === {charts}", timeout=HANGS_MS
         )
+
+    def wait_for_complaint(self) -> None:
+        """Wait until the page has complained about something."""
+        end = time.monotonic() + HANGS_MS / 1000
+        while not self.complaints and time.monotonic() < end:
+            self.page.wait_for_timeout(50)
 
     def outside(self) -> list[str]:
         """Requests for anything but files of this computer and what the page itself holds."""
@@ -81,6 +90,7 @@ def opened(
 ) -> Iterator[Opened]:
     """The page at a path, loaded, as a visitor without a history sees it."""
     context = chromium.new_context(viewport=viewport or DESKTOP, **how)
+    context.set_default_timeout(HANGS_MS)
     try:
         seen = Opened(context.new_page())
         seen.page.goto(path.as_uri())

@@ -16,6 +16,6 @@ def run_demo(repo: Path, results: Path, *args: str) -> subprocess.CompletedProce
         cwd=repo,
         capture_output=True,
         text=True,
-        timeout=1200,
+        timeout=2400,
         check=False,
     )

@@ -68,7 +68,7 @@ def follow(page: Path, repo: Path, path: str) -> str:
                 input=block.text,
                 capture_output=True,
                 text=True,
-                timeout=600,
+                timeout=2400,
                 check=False,
             )
             said += done.stdout + done.stderr

@@ -136,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "hang up":
             self._reset()
         elif kind == "silence":
-            owner.closing.wait(30)
+            owner.closing.wait(600)
             self.close_connection = True
         else:
             self._file(content, fault)
@@ -210,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
                     return
                 self._write(rest[number : number + 1])
         elif kind == "stall":
-            owner.release.wait(60)
+            owner.release.wait(600)
             self._write(rest)
 
     def _chunks(self, body: bytes, first: int, whole: bool) -> None:

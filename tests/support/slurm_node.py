@@ -108,7 +108,7 @@ def say(*command: str) -> str:
     return done.stdout.strip()
 
 
-def until(true: Callable[[], bool], what: str, seconds: float = 30) -> None:
+def until(true: Callable[[], bool], what: str, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:

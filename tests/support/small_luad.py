@@ -79,7 +79,7 @@ def run(repo: Path, folder: Path, api: str, *args: str) -> None:
         cwd=repo,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1500,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]

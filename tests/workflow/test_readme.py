@@ -268,7 +268,7 @@ def test_snakemake_plans_what_is_written(page: Path, tmp_path: Path) -> None:
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1200,
             check=False,
         )
         assert done.returncode == 0, f"{plan}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"

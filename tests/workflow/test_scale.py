@@ -48,7 +48,7 @@ def plan(repo: Path, tmp_path: Path) -> tuple[str, dict[str, float]]:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]

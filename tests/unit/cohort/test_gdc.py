@@ -15,7 +15,7 @@ from slide2rna.core.errors import ConfigError, DownloadError, SheetError
 from slide2rna.transfer.client import GDC, ServerSettings, get_json, session
 
 PROJECT = "TCGA-LUAD"
-QUICK = ServerSettings(tries=2, backoff_s=0.01, timeout_s=5)
+QUICK = ServerSettings(tries=2, backoff_s=0.01, timeout_s=60)
 
 
 def slide_name(patient: int, sample: str = "01Z", kind: str = "DX1") -> str:

@@ -52,14 +52,14 @@ def test_help_lists_every_command_on_a_line() -> None:
 
 def test_a_closed_pager_is_no_traceback() -> None:
     process = slide2rna("doctor", closed=True)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert stderr == ""
     assert process.returncode == 128 + signal.SIGPIPE
 
 
 def test_no_such_command_is_one_line() -> None:
     process = slide2rna("predikt")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert (out, process.returncode) == ("", 2)
     assert err == "error: slide2rna predikt: no such command; see slide2rna --help\n"
 

@@ -127,7 +127,7 @@ def test_each_process_has_its_own_and_a_killed_one_gives_its_back(
 
 def test_no_two_of_many_are_ever_on_one(machine: Path, repo: Path) -> None:
     many = [start(ALONE, machine, repo, CUDA_VISIBLE_DEVICES="2,0") for _ in range(6)]
-    ended = [process.communicate(timeout=120) for process in many]
+    ended = [process.communicate(timeout=300) for process in many]
     assert [process.returncode for process in many] == [0] * 6, ended
     assert {out.strip() for out, _ in ended} <= {"2", "0"}
 

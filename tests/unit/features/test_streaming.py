@@ -24,7 +24,7 @@ from slide_factory import picture, write_slide
 COUNT, DOWNLOADS = 7, 3
 TILES = config.defaults("tiles", tile_px=64, max_background=0.5)
 ENCODER = registry.load(config.defaults("features", encoder="color"))
-FAST = client.ServerSettings(parallel=DOWNLOADS, timeout_s=2, tries=3, backoff_s=0.002)
+FAST = client.ServerSettings(parallel=DOWNLOADS, timeout_s=60, tries=3, backoff_s=0.002)
 
 
 @pytest.fixture(scope="module")

@@ -221,7 +221,7 @@ def test_ctrl_c_leaves_whole_files(packed: packaged.Packaged, tmp_path: Path) ->
     command = [sys.executable, str(REPO / "scripts" / "predict.py"), *map(str, paths)]
     command += ["--model", str(packed.model), "--out", str(out), "--no-page", "--threads", "1"]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 500
     while not (out / "s2" / "prediction.json").exists() and time.monotonic() < deadline:
         assert running.poll() is None, running.communicate()[1]
         time.sleep(0.01)
@@ -230,7 +230,7 @@ def test_ctrl_c_leaves_whole_files(packed: packaged.Packaged, tmp_path: Path) ->
         enough = len(list(out.glob("*/prediction.json"))) + 3
         while running.poll() is None and len(list(out.glob("*/prediction.json"))) < enough:
             time.sleep(0.01)
-    _, said = running.communicate(timeout=60)
+    _, said = running.communicate(timeout=300)
     assert running.returncode == 130
     assert "the same command goes on where it was" in said
     assert "Traceback" not in said

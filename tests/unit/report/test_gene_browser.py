@@ -120,7 +120,7 @@ def test_script_searches_sorts_and_pages(tmp_path: Path) -> None:
     dom = subprocess.run(
         [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom",
          f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "page.html").as_uri()],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=300, check=True,
     ).stdout  # fmt: skip
     log = json.loads(unquote(dom.split('data-log="')[1].split('"')[0]))
     order = gene_browser.ranked(genes)["gene"].to_list()

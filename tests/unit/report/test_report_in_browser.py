@@ -41,7 +41,7 @@ def test_the_policy_stops_what_would_reach_out(chromium: Any, full: Path, tmp_pa
     text = text[: text.index("<script>")] + '<img src="http://127.0.0.1:9/x.png" alt="x"></body>'
     (tmp_path / "page.html").write_text(text)
     with browser.opened(chromium, tmp_path / "page.html") as opened:
-        opened.page.wait_for_timeout(300)
+        opened.wait_for_complaint()
         assert any("Content Security Policy" in line for line in opened.complaints)
 
 

@@ -18,7 +18,7 @@ from slide2rna.slides import download
 from slide2rna.transfer import client
 
 TEXT = b"a slide"
-FAST = client.ServerSettings(tries=2, timeout_s=0.5, backoff_s=0.002)
+FAST = client.ServerSettings(tries=2, timeout_s=60, backoff_s=0.002)
 MD5 = hashlib.md5(TEXT, usedforsecurity=False).hexdigest()
 
 

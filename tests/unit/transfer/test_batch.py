@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,7 +81,7 @@ def test_control_c_ends_at_once_and_keeps_what_came(
         if path != dest:
             # What the server has sent may still be on its way: wait for bytes on disk.
             partial = resumable.partial_of(dest)
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 300
             while time.monotonic() < deadline:
                 if partial.exists() and partial.stat().st_size >= SIZE // 4:
                     break
@@ -93,7 +92,7 @@ def test_control_c_ends_at_once_and_keeps_what_came(
     monkeypatch.setattr(batch, "fetch_file", interrupted)
     jobs = [resumable.Download(url, path, MD5, SIZE) for path in (dest.with_name("b"), dest)]
     with pytest.raises(KeyboardInterrupt):
-        batch.fetch_all(jobs, replace(FAST, timeout_s=60))
+        batch.fetch_all(jobs, FAST)
     assert SIZE // 4 <= partial_size(dest) < SIZE
 
 
