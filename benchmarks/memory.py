@@ -12,7 +12,8 @@ import json
 import torch
 from common import finish, in_own_process, peak_mb
 from loop import LoopModel
-from model import CLUSTERS, FEATURES, GENES, MODEL, many_sets, usual_memory
+from model import usual_memory
+from model_work import CLUSTERS, FEATURES, GENES, MODEL, many_sets
 from slide2rna.core import devices
 from slide2rna.flow.velocity import RNAFM
 

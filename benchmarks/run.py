@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NO_CLAIMS = ("common", "compare_results", "law2", "loop", "run")
+NO_CLAIMS = ("common", "compare_results", "law2", "loop", "model_work", "run")
 # Of data that has to be at hand, with targets of their own: make real, make real-tcga.
 OWN_TARGETS = ("maps_her2st", "real_tcga")
 

@@ -22,8 +22,8 @@ import numpy as np
 import polars as pl
 import torch
 import zarr
-from mixture_law import LAWS, Mixture, quantile_grid
-from model import CLUSTERS, FEATURES, GENES, gene_sets
+from model_work import CLUSTERS, FEATURES, GENES, gene_sets
+from normal_mixtures import LAWS, Mixture, quantile_grid
 from scipy import integrate
 from slide2rna.core import config, files
 from slide2rna.features import bag_file

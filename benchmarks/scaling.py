@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from common import finish, in_own_process, seconds
 from memory import device_peak_mb
-from model import CLUSTERS, FEATURES, GENES, MODEL, Machine, build, gene_sets, gigaflops
+from model import Machine
+from model_work import CLUSTERS, FEATURES, GENES, MODEL, build, gene_sets, gigaflops
 from scipy.optimize import nnls
 from slide2rna.core import devices
 from slide2rna.flow import solvers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from running import run_demo
+from demo_run import run_demo
 
 
 @pytest.fixture(scope="session")

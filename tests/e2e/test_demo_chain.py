@@ -11,14 +11,14 @@ import pytest
 import torch
 import yaml
 import zarr
-from running import run_demo
+from demo_run import run_demo
 from slide2rna.core import files
 from slide2rna.operations import costs
 
 RUN = "lite0-flow-go-bp"
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3600)
 def test_every_slide_is_accounted_for(demo: Path) -> None:
     slides = pl.read_parquet(demo / "slides.parquet")
     features = pl.read_parquet(demo / "features" / "lite0" / "shard-*.parquet")

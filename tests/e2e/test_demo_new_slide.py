@@ -21,7 +21,7 @@ SECONDS = 60
 
 def command(repo: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     given = [sys.executable, str(repo / "scripts" / "predict.py"), *map(str, arguments)]
-    return subprocess.run(given, capture_output=True, text=True, timeout=600, check=False)
+    return subprocess.run(given, capture_output=True, text=True, timeout=1200, check=False)
 
 
 def busy() -> float:
@@ -36,7 +36,7 @@ def model(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shutil.copytree(demo / "models" / RUN, tmp_path_factory.mktemp("copied") / "model")
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3600)
 def test_a_new_slide_within_a_minute(
     repo: Path, model: Path, shared_data: Path, tmp_path: Path
 ) -> None:
@@ -62,7 +62,7 @@ def test_a_new_slide_within_a_minute(
     assert min(wall, cpu) < SECONDS
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3600)
 def test_a_patient_in_no_table_is_predicted(
     repo: Path, demo: Path, model: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from browser import chromium
 from slide2rna.report.sections import gene_browser
 
 __all__ = ["chromium"]  # the fixture
-pytestmark = [browser.NEEDED, pytest.mark.timeout(1500)]
+pytestmark = [browser.NEEDED, pytest.mark.timeout(3600)]
 RUN = "lite0-flow-go-bp"
 CHARTS = 3
 LARGEST = 6_000_000

@@ -9,8 +9,6 @@ import h5py
 import numpy as np
 import polars as pl
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from doc_blocks import copy_of, follow
 from slide2rna.core import files, seeds
 from slide2rna.simulate.ground_truth import load_law
@@ -18,7 +16,7 @@ from slide2rna.simulate.paint import Plan, paint
 from slide2rna.slides import aperio_writer
 
 BLOCKS = [f"B{i:02d}" for i in range(12)]
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(3600)
 
 
 def laboratory(folder: Path) -> None:

@@ -18,19 +18,10 @@ from slide2rna.core import seeds
 from slide2rna.simulate.ground_truth import load_law
 from slide2rna.simulate.paint import Plan, paint
 from slide2rna.slides import aperio_writer
+from small_luad import SETTINGS
 
 SUFFIXES = (".jpg", ".png", ".tif", ".svs")
 BROKEN = "S-07"
-SETTINGS = {
-    "folds": {"n": 2, "val_share": 0.2, "cal_share": 0.1},
-    "features": {"encoder": "color"},
-    "bags": {"k": 4},
-    "pathways": {"source": "adjacent"},
-    "model": {"hidden": 16, "blocks": 1, "heads": 2, "graph_heads": 2, "cluster_layers": 1},
-    "train": {"epochs": 3, "batch": 4},
-    "sample": {"draws": 20, "steps": 2, "mean_pairs": 1},
-    "evaluate": {"bootstrap": 20, "permutations": 5, "top": [20]},
-}
 
 
 def make_cohort(folder: Path) -> dict[str, object]:
@@ -72,12 +63,12 @@ def run(repo: Path, folder: Path, cohort: dict[str, object]) -> subprocess.Compl
         cwd=repo,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1500,
         check=False,
     )
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_own_slides(repo: Path, tmp_path: Path) -> None:
     cohort = make_cohort(tmp_path)
     refused = run(repo, tmp_path, cohort)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from known import RUN, folds_of
+from law_results import RUN, folds_of
 from slide2rna.evaluation.metrics import gene_metrics
 
 

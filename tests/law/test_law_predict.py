@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from known import RUN, Array
+from law_results import RUN, Array
 from slide2rna.core import seeds
 from slide2rna.evaluation.metrics import gene_metrics
 from slide2rna.package import predictor

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from known import RUN, Array, Known, folds_of
+from law_results import RUN, Array, Known, folds_of
 from slide2rna.evaluation.metrics import gene_metrics
 
 LEVELS = (0.5, 0.8, 0.9)

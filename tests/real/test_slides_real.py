@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import h5py
@@ -11,8 +10,6 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from slide2rna.core import config
 from slide2rna.core.errors import SlideError
 from slide2rna.features import extract, registry

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
 import polars as pl
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from doc_blocks import copy_of
-from running import run, tables
+from killed_demo import run, tables
 
 
 @pytest.fixture(scope="session")

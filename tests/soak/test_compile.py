@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
+import flow_cohort
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-
-import flow_cohort
 from slide2rna.core import config, devices
 from slide2rna.sampling import draw
 from slide2rna.training import fit

@@ -7,17 +7,13 @@ public channel can be solved is not shown by this.
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "conda_stand_in"))
-import channel
-import stand_in
-from stand_in import StandIn, checkout, environments, snakemake, started
+from conda_stand_in import channel, stand_in
+from conda_stand_in.stand_in import StandIn, checkout, environments, snakemake, started
 
 REPO = Path(__file__).resolve().parents[2]
 RUN = "lite0-flow-go-bp"

@@ -11,36 +11,13 @@ import signal
 import time
 from pathlib import Path
 
+import killed_demo
 import polars as pl
 import pytest
-import running
+from killed_demo import STAGES, state
 
-# In the order of the flow; a fold's or a shard's first log stands for its stage.
-STAGES = {
-    "generate": "demo.log",
-    "cohort": "cohort.log",
-    "split": "split.log",
-    "download": "download-0.log",
-    "guard": "guard.log",
-    "tiles": "tiles-0.log",
-    "features": "features-lite0-0.log",
-    "bags": "bags-lite0.log",
-    "pathways": "pathways-go-bp.log",
-    "train": "train-lite0-flow-go-bp-0.log",
-    "sample": "sample-lite0-flow-go-bp-0.log",
-    "evaluate": "evaluate-lite0-flow-go-bp.log",
-    "shift": "shift-lite0-flow-go-bp-0.log",
-    "abstain": "abstain-lite0-flow-go-bp.log",
-    "package": "package-lite0-flow-go-bp.log",
-    "report": "report.log",
-}
 # Seconds of work to let pass after the start, so that a kill lands in the middle of long stages.
 DELAY_S = {"generate": 4.0, "features": 2.0, "train": 1.5, "report": 2.0}
-
-
-def state(log: Path) -> str:
-    text = log.read_text() if log.exists() else ""
-    return "finished" if ": finished" in text else "started" if ": started" in text else "waiting"
 
 
 def kill_in(stage: str, lab: Path) -> bool:
@@ -50,8 +27,8 @@ def kill_in(stage: str, lab: Path) -> bool:
     """
     log = lab / "results" / "demo" / "logs" / STAGES[stage]
     log.unlink(missing_ok=True)
-    process = running.start(lab, "--forcerun", stage)
-    deadline = time.monotonic() + 1200
+    process = killed_demo.start(lab, "--forcerun", stage)
+    deadline = time.monotonic() + 3600
     while state(log) == "waiting" and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     time.sleep(DELAY_S.get(stage, 0.0))
@@ -60,14 +37,14 @@ def kill_in(stage: str, lab: Path) -> bool:
     return state(log) == "started"
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(36_000)
 def test_kill_in_every_stage(lab: Path, expected: dict[str, pl.DataFrame]) -> None:
     landed = {}
     for stage in STAGES:
         landed[stage] = kill_in(stage, lab)
         print(f"{stage}: {'killed under way' if landed[stage] else 'finished before the kill'}")
     assert all(landed.values()), landed
-    done = running.start(lab)
+    done = killed_demo.start(lab)
     assert done.wait() == 0
-    running.assert_same_tables(lab / "results", expected)
-    assert running.temporary(lab / "results") == []
+    killed_demo.assert_same_tables(lab / "results", expected)
+    assert killed_demo.temporary(lab / "results") == []

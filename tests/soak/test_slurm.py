@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import killed_demo
 import polars as pl
 import pytest
-import running
 import slurm_node
 import yaml
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(7200)
 # Small enough that starting jobs is most of the work.
 SMALL: dict[str, Any] = {
     "folds": {"n": 2},
@@ -176,9 +176,9 @@ def test_the_tables_are_those_of_one_machine(repo: Path, demo: Demo, tmp_path: P
     alone = Demo(repo, tmp_path, shards=1)
     status, said = alone.run("demo", "--cores", "2")
     assert status == 0, said[-6000:]
-    scattered, expected = (running.tables(one.results) for one in (demo, alone))
+    scattered, expected = (killed_demo.tables(one.results) for one in (demo, alone))
     assert len(expected) > 40
-    running.assert_same(gathered(scattered), gathered(expected))
+    killed_demo.assert_same(gathered(scattered), gathered(expected))
     same = [path for pattern in BYTES for path in (alone.results / "demo").glob(pattern)]
     assert len(same) > 45
     for path in same:
@@ -231,7 +231,7 @@ def test_an_outage_of_the_status_command_is_survived(demo: Demo, tmp_path: Path)
     words = ("--workflow-profile", "slurm", *QUICK["slurm"], "--forcerun", "bags")
     process = demo.start(str(bags), *words, tools=tool.parent)
     try:
-        said = process.communicate(timeout=400)[0]
+        said = process.communicate(timeout=1500)[0]
     finally:
         process.kill()
     assert process.returncode == 0, said[-6000:]
@@ -261,7 +261,7 @@ def test_what_was_cancelled_goes_on_with_the_same_command(
             slurm_node.say("scancel", jobs()[-1]["id"])
         else:
             process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=300)[0]
+        said = process.communicate(timeout=1500)[0]
         # As the page says: what a status check hid from Ctrl-C is still there.
         for left in slurm_node.say("squeue", "-h", "-o", "%i").split():
             slurm_node.say("scancel", left)

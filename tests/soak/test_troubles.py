@@ -11,19 +11,21 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import killed_demo
 import polars as pl
 import pytest
-import running
+from slide2rna.core import seeds
 
-DAY_S = 86_400
+DAY_S, SHARDS = 86_400, 3
 Tables = dict[str, pl.DataFrame]
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = pytest.mark.timeout(7200)
 
 
 @pytest.fixture
@@ -73,8 +75,8 @@ def test_a_full_disk(quiet: Path, small_disk: Path, expected: Tables) -> None:
     for free_mb in (1, 4, 10, 200):
         size = used + free_mb * 2**20
         mount("-o", f"remount,size={size}", small_disk)
-        done = running.run(lab)
-        running.check_whole(lab / "results", {})
+        done = killed_demo.run(lab)
+        killed_demo.check_whole(lab / "results", {})
         if done.returncode == 0:
             break
         # Snakemake itself complains as well, at length, when its own log can't be written.
@@ -88,8 +90,8 @@ def test_a_full_disk(quiet: Path, small_disk: Path, expected: Tables) -> None:
     print("\n" + "\n".join(told))
     assert done.returncode == 0
     assert len(told) >= 3
-    running.assert_same_tables(lab / "results", expected)
-    assert running.temporary(lab / "results") == []
+    killed_demo.assert_same_tables(lab / "results", expected)
+    assert killed_demo.temporary(lab / "results") == []
 
 
 NOT_WRITABLE = (
@@ -111,8 +113,8 @@ def test_a_read_only_folder(
     mount("--bind", results, results)
     try:
         mount("-o", "remount,ro,bind", results)
-        done = running.run(finished)
-        planned = running.run(finished, "-n")
+        done = killed_demo.run(finished)
+        planned = killed_demo.run(finished, "-n")
     finally:
         subprocess.run(["umount", str(results)], check=True)
     assert done.returncode == 1
@@ -120,48 +122,70 @@ def test_a_read_only_folder(
     assert "Traceback" not in done.stdout
     if told == NOT_WRITABLE:
         assert planned.returncode == 0, planned.stdout[-2000:]
-    assert running.run(finished).returncode == 0
-    running.assert_same_tables(results, expected)
+    assert killed_demo.run(finished).returncode == 0
+    killed_demo.assert_same_tables(results, expected)
 
 
 def test_two_runs_in_one_folder(finished: Path, expected: Tables) -> None:
     forget(finished, "models", "draws", "evaluation", "report")
-    first = running.start(finished)
+    first = killed_demo.start(finished)
     wait_for((finished / "results/demo/models").exists, first)
-    second = running.run(finished)
+    second = killed_demo.run(finished)
     assert second.returncode == 1
     assert "Directory cannot be locked" in second.stdout
     assert "--unlock" in second.stdout
     assert first.wait() == 0
-    running.assert_same_tables(finished / "results", expected)
-    assert "Nothing to be done" in running.run(finished).stdout
+    killed_demo.assert_same_tables(finished / "results", expected)
+    assert "Nothing to be done" in killed_demo.run(finished).stdout
+
+
+def take_away(lab: Path, slide: Path, target: Path) -> subprocess.Popen[bytes]:
+    """Start a run and move a slide after its download was checked and before its shard is tiled.
+
+    All processes stand still meanwhile. A run that was too fast begins again.
+    """
+    demo = lab / "results/demo"
+    shard = f"shard-{seeds.shard_of(slide.stem, SHARDS)}.parquet"
+    while True:
+        for name in ("slides", "tiles", "features", "bags"):
+            shutil.rmtree(demo / name, ignore_errors=True)
+        # It names the slides of the folder that was copied.
+        (demo / "slides.parquet").unlink(missing_ok=True)
+        run = killed_demo.start(lab)
+        wait_for((demo / "slides" / shard).exists, run)
+        with killed_demo.paused(run):
+            in_time = not (demo / "tiles" / shard).exists()
+            if in_time:
+                slide.rename(target / slide.name)
+            else:
+                os.killpg(run.pid, signal.SIGKILL)
+        if in_time:
+            return run
+        run.wait()
 
 
 def test_a_slide_goes_away_in_mid_run(finished: Path, tmp_path: Path, expected: Tables) -> None:
     demo = finished / "results/demo"
-    forget(finished, "slides", "tiles", "features", "bags", "models", "draws", "evaluation")
-    (demo / "slides.parquet").unlink()  # it names the slides of the folder that was copied
+    forget(finished, "models", "draws", "evaluation")
     slide = demo / "source/slides/DEMO-007-S1.svs"
-    run = running.start(finished)
-    wait_for(lambda: len(list(demo.glob("slides/shard-*.parquet"))) == 3, run)
-    slide.rename(tmp_path / slide.name)
+    run = take_away(finished, slide, tmp_path)
     assert run.wait() == 1
     text = (finished / "snakemake.log").read_text()
     assert "Traceback" not in text
     found = errors(text)
     assert len(found) == 1
     assert "slides that were there are gone: DEMO-007-S1; bring them back" in found.pop()
-    # In the tiles or, if they were just made, in the features: that stage did all other slides.
+    # In the tiles or, if it was being tiled, in the features: that stage did all other slides.
     done = {path: path.stat().st_mtime_ns for path in demo.glob("tiles/DEMO-*.json")}
     done |= {path: path.stat().st_mtime_ns for path in demo.glob("features/*/DEMO-*.h5")}
     others = {path.stem for path in done} - {"DEMO-007-S1"}
     assert len(others) == 128  # and one has too little tissue
     assert not list(demo.glob("features/*/DEMO-007-S1.h5"))
     (tmp_path / slide.name).rename(slide)
-    again = running.run(finished)
+    again = killed_demo.run(finished)
     assert again.returncode == 0, again.stdout[-4000:]
     assert {path: path.stat().st_mtime_ns for path in done} == done
-    running.assert_same_tables(finished / "results", expected)
+    killed_demo.assert_same_tables(finished / "results", expected)
 
 
 # libfaketime would do, but the one that Debian has breaks the sleep of Python 3.11. Only the wall
@@ -221,15 +245,15 @@ def test_a_clock_that_jumps_while_jobs_run(
     seen = int(subprocess.run(tell, capture_output=True, text=True, check=True).stdout)
     assert abs(seen + DAY_S - time.time()) < 60
     clock.write_text("0")
-    run = running.start(finished)
+    run = killed_demo.start(finished)
     monkeypatch.undo()
     results = finished / "results/demo"
     for stage, jump in (("features", DAY_S), ("models", -DAY_S), ("draws", 3 * DAY_S)):
         wait_for(lambda stage=stage: any((results / stage).glob("**/*.*")), run)  # type: ignore[misc]
         clock.write_text(str(jump))
     assert run.wait() == 0, (finished / "snakemake.log").read_text()[-4000:]
-    running.assert_same_tables(finished / "results", expected)
-    assert "Nothing to be done" in running.run(finished).stdout
+    killed_demo.assert_same_tables(finished / "results", expected)
+    assert "Nothing to be done" in killed_demo.run(finished).stdout
 
 
 def shift(path: Path, seconds: float) -> None:
@@ -245,26 +269,26 @@ def test_files_of_a_clock_that_was_ahead(finished: Path, expected: Tables) -> No
         shift(path, DAY_S)
     for path in demo.glob("models/*/fold-*/model.json"):
         shift(path, DAY_S)
-    run = running.run(finished)
+    run = killed_demo.run(finished)
     assert run.returncode == 1
     assert "could indicate a clock skew" in run.stdout
     assert "Traceback" not in run.stdout
-    touched = running.run(finished, "--touch", "--forceall")
+    touched = killed_demo.run(finished, "--touch", "--forceall")
     assert touched.returncode == 0, touched.stdout[-3000:]
-    again = running.run(finished)
+    again = killed_demo.run(finished)
     assert again.returncode == 0, again.stdout[-3000:]
-    running.assert_same_tables(finished / "results", expected)
+    killed_demo.assert_same_tables(finished / "results", expected)
 
 
 def test_files_of_a_clock_that_was_behind(finished: Path, expected: Tables) -> None:
     """Outputs that seem to be older than their inputs are made again, and nothing else happens."""
     for path in (finished / "results/demo/draws").glob("*/fold-*.parquet"):
         shift(path, -DAY_S)
-    again = running.run(finished)
+    again = killed_demo.run(finished)
     assert again.returncode == 0, again.stdout[-3000:]
     ran = set(re.findall(r"^(?:local)?rule (\w+):", again.stdout, re.M))
     assert "sample" in ran
     assert not ran & {"generate", "cohort", "split", "download", "guard", "tiles", "features"}
     assert not ran & {"weights", "bags", "pathways", "train"}
-    running.assert_same_tables(finished / "results", expected)
-    assert "Nothing to be done" in running.run(finished).stdout
+    killed_demo.assert_same_tables(finished / "results", expected)
+    assert "Nothing to be done" in killed_demo.run(finished).stdout

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 import yaml
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "conda_stand_in"))
-import stand_in
-from stand_in import StandIn, checkout, environments, snakemake, started
+from conda_stand_in import stand_in
+from conda_stand_in.stand_in import StandIn, checkout, environments, snakemake, started
 
 GENES = [f"G{i}" for i in range(12)]
 GOALS = ("results/mine/guard.json", "results/mine/pathways/sets.parquet")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
-from test_graph import job_counts, snakemake
+from job_graph import job_counts, snakemake
 
 
 def test_exports_are_made_on_request_alone(repo: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_graph import job_counts, snakemake
+from job_graph import job_counts, snakemake
 
 LAW = {
     "source": "law",

@@ -19,11 +19,9 @@ import build_reference
 import mermaid
 import pytest
 import yaml
+from doc_blocks import Block, blocks
 from slide2rna import __main__ as app
 from slide2rna.core import config
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from doc_blocks import Block, blocks
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = sorted([REPO / "README.md", REPO / "CONTRIBUTING.md", *REPO.glob("docs/*/*.md")])
@@ -270,7 +268,7 @@ def test_snakemake_plans_what_is_written(page: Path, tmp_path: Path) -> None:
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1200,
             check=False,
         )
         assert done.returncode == 0, f"{plan}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"

@@ -21,7 +21,7 @@ def test_every_key_is_in_one_row_and_every_row_has_a_key() -> None:
     assert used == set(table)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_a_key_of_each_row_reruns_what_the_page_says(tmp_path: Path) -> None:
     wanted, seen = {}, set()
     for key, base, changed in rerun_changes.changes():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from test_graph import job_counts, snakemake
+from job_graph import job_counts, snakemake
 
 SHORT = [{"solver": "exponential", "steps": 2}, {"solver": "euler", "steps": 3}]
 

@@ -1,0 +1,79 @@
+"""A slide or features file for a model: what is refused, and what is noted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import packaged
+import pytest
+import torch
+from slide2rna.core.errors import ConfigError, SlideError
+from slide2rna.features import feature_file
+from slide2rna.package import predictor
+from slide2rna.package.predictor import Predictor
+from slide2rna.predict import encode_slide, predict
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def model(packed: packaged.Packaged) -> Predictor:
+    return predictor.load(packed.model, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "encoder", "text"),
+    [
+        ({"dim": 13}, None, "13 numbers per tile, the model takes 12"),
+        ({}, "resnet50", "its features are of resnet50, the model is for lite0"),
+    ],
+)
+def test_features_of_another_encoder_are_refused(
+    model: Predictor, tmp_path: Path, changes: dict[str, int], encoder: str | None, text: str
+) -> None:
+    path = packaged.features_of(tmp_path / "a.h5", **changes)
+    if encoder:
+        feature_file.write(path, feature_file.read(path), {"encoder": encoder})
+    known = replace(model, about=model.about | {"encoder": "lite0"})
+    with pytest.raises(SlideError, match=text):
+        encode_slide.encode_slide(path, known)
+
+
+def test_features_at_another_resolution_are_noted(model: Predictor, tmp_path: Path) -> None:
+    path = packaged.features_of(tmp_path / "a.h5")
+    found = replace(feature_file.read(path), mpp=1.0)
+    slide = encode_slide.EncodedSlide(
+        "a", found, None, {"n_tiles": 40, "n_rejected": 0, "tile_mpp": 1.0}
+    )
+    at_half = replace(model, about=model.about | {"tile_mpp": 0.5})
+    said = predict.predict(at_half, slide, draws=2).warnings
+    assert "Its tiles were seen at 1 um/px, those of the training at 0.5." in said
+    # Features from files: at which resolution those of the training were isn't known.
+    older = {"tiles": packaged.SETTINGS["tiles"]}
+    without = {key: value for key, value in model.about.items() if key != "tile_mpp"}
+    for about in (model.about, without | older):
+        said = predict.predict(replace(model, about=about), slide, draws=2).warnings
+        assert not any("Its tiles were seen" in text for text in said)
+
+
+def test_an_encoder_that_nobody_names_is_noted(model: Predictor, tmp_path: Path) -> None:
+    path = packaged.features_of(tmp_path / "a.h5")
+    known = replace(model, about=model.about | {"made_by": "uni"})
+    for of, text in (
+        (known, "Its file names no encoder; the training's features were made by uni."),
+        (model, "Which encoder made the training's features isn't known: yours must be the same."),
+    ):
+        assert text in predict.predict(of, encode_slide.encode_slide(path, of), draws=2).warnings
+    feature_file.write(path, feature_file.read(path), {"encoder": "ctranspath"})
+    with pytest.raises(SlideError, match="its features are of ctranspath, the model is for uni"):
+        encode_slide.encode_slide(path, known)
+    feature_file.write(path, feature_file.read(path), {"made_by": "uni"})
+    said = predict.predict(known, encode_slide.encode_slide(path, known), draws=2).warnings
+    assert not any("encoder" in text for text in said)
+
+
+def test_slides_need_a_model_of_slides(model: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "a.svs").touch()
+    with pytest.raises(ConfigError, match="trained on features from files"):
+        encode_slide.encode_slide(tmp_path / "a.svs", model)
