@@ -24,7 +24,8 @@ INDEX = re.compile(
     re.IGNORECASE,
 )
 IDENTIFIER = re.compile(
-    r"((sample|patient|case|subject|slide|donor|aliquot|participant|file|bcr|tcga)[ _.-]?)?"
+    r"((sample|submitter|patient|case|subject|slide|donor|aliquot|participant|file|bcr|tcga)"
+    r"[ _.-]?)?"
     r"(ids?|uuid|barcode|identifier)|sample|patient|case|subject|slide|donor|patient_?(nr|no|number)",
     re.IGNORECASE,
 )

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import openslide
-import tifffile
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from slide2rna.core.errors import SlideError
 from slide2rna.core.log import log
 from slide2rna.core.types import Mpp
+from slide2rna.slides import plain_image
 
 MPP_RANGE = (0.05, 2.0)
 MPP_TOLERANCE = 0.2  # sheet against file; scanners are accurate to 2 %
 POWER_RANGE = (0.7, 1.4)  # mpp x power / 10; scanners of one power range from 0.88 to 1.1
 SQUARE_TOLERANCE = 0.05
-MAX_PLAIN_PX = 2_000_000_000
+MAX_OVERVIEW_PX = 20_000_000_000
 STRIP_PX = 16_000_000
 GIVE_MPP = "give mpp (micrometres per pixel) for it, in the sheet or by --mpp"
 
@@ -65,7 +64,7 @@ class Slide:
             self.downsamples: tuple[float, ...] = (1.0,)
             self.power: float | None = None
             self.vendor = "plain"
-            self.resolution = resolve_mpp(path, mpp, None, None)
+            self.resolution = resolve_mpp(path, mpp, plain_image.stated_mpp(path), None)
         else:
             self.size = reader.dimensions
             self.downsamples = tuple(reader.level_downsamples)
@@ -116,7 +115,7 @@ class Slide:
                 f"the region at x={x}, y={y} of level {level} can't be decoded ({error})",
                 "copy or download the slide again, or leave it out",
             ) from error
-        return _on_white(image)
+        return plain_image.on_white(image)
 
     def overview(self, um_px: Mpp) -> tuple[np.ndarray, float]:
         """Return the whole slide at about `um_px`, read from the coarsest sufficient level.
@@ -135,6 +134,9 @@ class Slide:
         scale = self.downsamples[level]
         factor = max(1, int(target / scale * 1.01))
         width, height = (max(1, int(edge / scale + 1e-6)) for edge in self.size)
+        if width * height > MAX_OVERVIEW_PX:
+            cause = f"it has no coarse level: {width * height / 1e9:.0f} billion pixels for a view"
+            raise SlideError(self.path, cause, plain_image.CONVERT)
         factor = min(factor, width, height)
         rows = max(1, STRIP_PX // (width * factor)) * factor
         strips = []
@@ -166,9 +168,9 @@ def open_slide(path: str | Path, mpp: Mpp | None = None) -> Slide:
     Parameters
     ----------
     path : path
-        Anything OpenSlide reads, or a plain 8-bit TIFF, JPEG or PNG.
+        Anything OpenSlide reads, or a plain 8-bit TIFF, JPEG or PNG, named as such.
     mpp : float, optional
-        Resolution from the sheet, um/px; it overrides the file's. Plain images need it.
+        Resolution from the sheet, um/px; it overrides the file's.
 
     Raises
     ------
@@ -179,14 +181,18 @@ def open_slide(path: str | Path, mpp: Mpp | None = None) -> Slide:
     if not path.is_file():
         raise SlideError(path, "no such file", "correct the path in the sheet")
     try:
-        if openslide.OpenSlide.detect_format(path) is not None:
+        vendor = openslide.OpenSlide.detect_format(path)
+        if vendor is not None:
+            if vendor == "generic-tiff":
+                plain_image.check_channels(path)
             return Slide(path, openslide.OpenSlide(path), mpp)
     except (openslide.OpenSlideError, OSError) as error:
         raise SlideError(
             path, f"OpenSlide can't open it ({error})", "copy or download it again"
         ) from error
-    stat = path.stat()
-    return Slide(path, _decode(path, stat.st_mtime_ns, stat.st_size), mpp)
+    plain_image.check_name(path)
+    plain_image.check_channels(path)
+    return Slide(path, plain_image.decode(path), mpp)
 
 
 def resolve_mpp(
@@ -216,15 +222,6 @@ def resolve_mpp(
     return Resolution(mpp, source, note)
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    alpha = image.getchannel("A")
-    if alpha.getextrema() == (255, 255):
-        return image.convert("RGB")
-    white = Image.new("RGB", image.size, (255, 255, 255))
-    white.paste(image, mask=alpha)
-    return white
-
-
 def _file_mpp(path: Path, reader: openslide.OpenSlide, sheet: float | None) -> float | None:
     x, y = (
         _number(reader.properties.get(name))
@@ -244,42 +241,3 @@ def _number(text: str | None) -> float | None:
         return float(text.replace(",", "."))
     except ValueError:
         return None
-
-
-# Many regions of one cohort can share an image; two images would take too much memory.
-@lru_cache(maxsize=1)
-def _decode(path: Path, _mtime: int, _size: int) -> np.ndarray:
-    """Decode a plain image as RGB uint8; the file's time and size only serve the cache key."""
-    remedy = "give a slide that OpenSlide reads, or an 8-bit TIFF, JPEG or PNG"
-    Image.MAX_IMAGE_PIXELS = None  # our limit is checked below; a section at 20x exceeds Pillow's
-    try:
-        with Image.open(path) as image:
-            _check_pixels(path, image.width * image.height)
-            if image.mode.startswith(("I", "F")):
-                raise SlideError(path, f"pixels of type {image.mode}", remedy)
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                return np.asarray(_on_white(image.convert("RGBA")))
-            return np.asarray(image.convert("RGB"))
-    except UnidentifiedImageError:
-        pass  # tifffile reads TIFF compressions that Pillow doesn't
-    except (OSError, SyntaxError, ValueError) as error:
-        raise SlideError(path, f"the image can't be decoded ({error})", remedy) from error
-    try:
-        with tifffile.TiffFile(path) as tif:
-            page = tif.pages.first
-            _check_pixels(path, page.imagewidth * page.imagelength)
-            pixels = page.asarray()
-    except (tifffile.TiffFileError, ValueError, OSError, KeyError, RuntimeError) as error:
-        raise SlideError(path, f"neither a slide nor an image ({error})", remedy) from error
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
-        raise SlideError(path, f"pixels of shape {pixels.shape}, type {pixels.dtype}", remedy)
-    return np.ascontiguousarray(pixels[..., :3])
-
-
-def _check_pixels(path: Path, count: int) -> None:
-    if count > MAX_PLAIN_PX:
-        raise SlideError(
-            path,
-            f"{count / 1e9:.1f} billion pixels are too many for a plain image",
-            "convert it to a pyramidal TIFF (vips tiffsave --pyramid --tile)",
-        )
