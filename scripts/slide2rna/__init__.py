@@ -23,6 +23,6 @@ STEP_VERSIONS = {
     "sample": 5,
     "evaluate": 6,
     "export": 1,
-    "package": 2,
+    "package": 3,
     "report": 8,
 }

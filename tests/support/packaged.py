@@ -19,7 +19,7 @@ from slide2rna.features import feature_file
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.models.regressor import Regressor
-from slide2rna.package import package, package_tables, predictor
+from slide2rna.package import digests, package, package_tables, predictor
 from slide2rna.pathways.membership import Pathways
 
 DIM, CLUSTERS, GENES, FOLDS = 12, 4, 60, 2
@@ -95,6 +95,12 @@ def write_fold(made: synthetic_cohort.Synthetic, path: Path, fold: int, dim: int
     checkpoint.save_model(path, model, meta)
 
 
+def sign(folder: Path) -> None:
+    """Record the digests of a model's files as they are now."""
+    about = files.read_json(folder / predictor.ABOUT)
+    files.write_json(about | {"digests": digests.of_folder(folder)}, folder / predictor.ABOUT)
+
+
 def write_regressors(packed: Packaged, dim: int = DIM) -> None:
     """Networks that give points alone in the place of the flows."""
     settings = config.defaults("baselines")["abmil"] | {"hidden": 8, "attention": 4}
@@ -105,12 +111,7 @@ def write_regressors(packed: Packaged, dim: int = DIM) -> None:
         _statistics(model, packed.made, fold)
         meta = {"model": "abmil", "genes": genes, "features": dim, "clusters": CLUSTERS}
         checkpoint.save_model(path, model, meta | {"settings": {"model": settings}})
-    about = files.read_json(packed.model / predictor.ABOUT)
-    digests = {
-        f"fold-{k}": files.sha256sum(packed.model / f"fold-{k}/model.safetensors")
-        for k in range(FOLDS)
-    }
-    files.write_json(about | {"weights": digests}, packed.model / predictor.ABOUT)
+    sign(packed.model)
 
 
 def _statistics(model: RNAFM | Regressor, made: synthetic_cohort.Synthetic, fold: int) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,17 @@ import polars as pl
 
 TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[a-z0-9_]{8}\.partial(?P<suffix>(\.[^.]*)?)")
 written: set[Path] = set()
+
+
+def is_plain_name(name: str) -> bool:
+    """Return whether a name from outside is that of a file in a folder, and leads nowhere else.
+
+    No separators of folders, control or bidirectional characters, `.`, `..`, or over 240 bytes.
+    """
+    categories = {unicodedata.category(letter) for letter in name}
+    length = len(name.encode("utf-8", "surrogateescape"))
+    plain = not categories & {"Cc", "Cf", "Zl", "Zp"} and not {"/", "\\"} & set(name)
+    return bool(name.strip()) and plain and name not in (".", "..") and length <= 240
 
 
 @contextmanager

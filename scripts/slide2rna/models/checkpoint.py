@@ -21,6 +21,9 @@ from slide2rna.pathways.membership import Pathways
 # Memory that reading a weights file may need in addition to the network.
 PIECE_BYTES = 2**26
 FORMAT = 4
+# Sizes in the section model, and their largest: beyond it a file of a stranger takes all memory.
+SIZES = ("hidden", "blocks", "heads", "cluster_layers", "mixture", "factors", "depth", "width")
+MAX_SIZE = 1 << 14
 
 
 def save_model(folder: str | Path, model: RNAFM | Regressor, meta: dict[str, Any]) -> None:
@@ -74,7 +77,12 @@ def load_model(
         raise WeightsError(folder, f"no model to read ({error})", "train it first") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise WeightsError(folder / "model.json", "not this version's format", "train it again")
-    model = _build_network(meta)
+    try:
+        _check_meta(meta)
+        model = _build_network(meta)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        cause = f"it describes no network ({type(error).__name__}: {str(error)[:100]})"
+        raise WeightsError(folder / "model.json", cause, "copy or train the model again") from error
     state = model.state_dict()
     mismatched = state.keys() ^ shapes.keys()
     mismatched |= {
@@ -88,6 +96,9 @@ def load_model(
         raise WeightsError(folder, f"weights don't fit model.json ({cause})", "train it again")
     for name, value in state.items():
         _fill(value, folder / "model.safetensors", name)
+    if wrong := [name for name, value in state.items() if not torch.isfinite(value).all()]:
+        cause = f"{wrong[0]} has values that aren't finite"
+        raise WeightsError(folder / "model.safetensors", cause, "copy or train the model again")
     if isinstance(model, RNAFM):
         model.uses_network = meta.get("uses_network", True)
     return model.to(device).eval(), meta
@@ -113,6 +124,34 @@ def _fill(value: Tensor, path: Path, name: str) -> None:
     for start in range(0, rows, step):
         with safe_open(path, framework="pt") as file:
             value[start : start + step].copy_(file.get_slice(name)[start : start + step])
+
+
+def _check_meta(meta: dict[str, Any]) -> None:
+    """Check sizes and gene sets before memory is taken: scipy doesn't check an index.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        A key is missing, of another type, or out of range.
+    """
+    genes, settings = meta["genes"], meta["settings"]["model"]
+    if not isinstance(genes, list) or len(set(genes)) != len(genes) or not genes:
+        raise ValueError("genes is no list of different names")
+    sizes = {name: meta[name] for name in ("features", "clusters")}
+    sizes |= {name: settings[name] for name in SIZES if name in settings}
+    for name, size in sizes.items():
+        if not isinstance(size, int) or not 0 <= size <= MAX_SIZE:
+            raise ValueError(f"{name} is {size!r:.40}")
+    if meta["model"] != "flow":
+        return
+    sets = meta["pathways"]
+    if len(sets["names"]) != len(sets["index"]):
+        raise ValueError("not one name per gene set")
+    for members in [*sets["index"], sets.get("outside") or []]:
+        index = np.array(members, dtype=np.int64)
+        inside = index.ndim == 1 and (index >= 0).all() and (index < len(genes)).all()
+        if not inside or (np.diff(index) <= 0).any():
+            raise ValueError("a gene set's indices aren't sorted positions of genes")
 
 
 def _build_network(meta: dict[str, Any]) -> RNAFM | Regressor:

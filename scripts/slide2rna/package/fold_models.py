@@ -86,8 +86,8 @@ class FoldModels(Sequence[FoldModel]):
         return self.folder / "familiar" / f"fold-{number}.safetensors"
 
     def _check_digest(self, number: int) -> None:
-        name = f"fold-{number}"
-        path = self.folder / name / "model.safetensors"
+        name = f"fold-{number}/model.safetensors"
+        path = self.folder / name
         if name in self._unchecked_digests and path.is_file():
             if sha256sum(path) != self._unchecked_digests[name]:
                 cause = "these weights aren't those that its intervals and tables were made for"

@@ -20,7 +20,14 @@ from slide2rna.core.settings import (
 )
 from slide2rna.core.types import Row
 from slide2rna.features import bag_file, feature_file, registry
-from slide2rna.package import fold_models, model_card, predictor, reliability, training_slides
+from slide2rna.package import (
+    digests,
+    fold_models,
+    model_card,
+    predictor,
+    reliability,
+    training_slides,
+)
 from slide2rna.package.package_tables import FinishedRun, fewest_patients, gene_table, pathway_table
 
 SECTIONS = ("tiles", "features", "bags", "sample", "evaluate", "shift")
@@ -100,9 +107,6 @@ def package_run(source: FinishedRun, settings: PackageSettings, seed: int) -> No
         "sample": settings["sample"],
         "seed": seed,
         "folds": source.folds,
-        "weights": {
-            folder.name: files.sha256sum(folder / "model.safetensors") for folder in folders
-        },
         "pathway_score": score,
         "alpha": settings["shift"]["alpha"],
         "levels": sorted(settings["evaluate"]["levels"]),
@@ -124,6 +128,7 @@ def package_run(source: FinishedRun, settings: PackageSettings, seed: int) -> No
         *(source.table(name) for name in ("summary", "calibration", "conformal", "samples")),
     )
     files.write_text(model_card.text(facts), out / "README.md")
+    about["digests"] = digests.of_folder(out)
     files.write_json(about, out / predictor.ABOUT)  # last: it marks the package as complete
 
 

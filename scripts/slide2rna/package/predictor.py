@@ -19,12 +19,12 @@ from slide2rna.core import devices, files
 from slide2rna.core.errors import ConfigError, StageError, WeightsError, list_names
 from slide2rna.features.registry import Encoder
 from slide2rna.features.registry import load as load_encoder
-from slide2rna.package import bare_models, training_slides
+from slide2rna.package import about_check, bare_models, digests, training_slides
 from slide2rna.package.fold_models import FoldModels, fold_numbers
 from slide2rna.pathways import activity
 from slide2rna.pathways.activity import ScoringMethod
 
-FORMAT = 1
+FORMAT = 2
 ABOUT, GENES = "predictor.json", "genes.parquet"
 PATHWAYS, CONFORMAL = "pathways.parquet", "conformal.parquet"
 BUNDLED = ("color", "lite0")  # encoders that need no download
@@ -202,12 +202,8 @@ class Predictor:
     @cached_property
     def key(self) -> str:
         """Digest of everything that predictions depend on; fold models enter by their digests."""
-        weights = self.about.get("weights") or {
-            path.name: files.sha256sum(path / "model.safetensors")
-            for path in self.fold_models.folders
-        }
-        others = sorted([*self.folder.glob("*.parquet"), *self.folder.glob("familiar/*")])
-        content = [self.about, weights, [files.sha256sum(path) for path in others]]
+        found = self.about.get("digests") or digests.of_folder(self.folder)
+        content = [self.about, found]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -280,12 +276,11 @@ def load(folder: str | Path, device: str = "auto") -> Predictor:
         raise StageError(
             folder, f"not a whole model ({error})", "package or copy it again"
         ) from error
-    if about.get("format") != FORMAT:
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise StageError(folder / ABOUT, "not this version's format", "package the run again")
-    members = FoldModels(folder, about["folds"], chosen, about.get("weights"))
-    missing = [path for path in members.folders if not (path / "model.safetensors").is_file()]
-    if missing:
-        raise WeightsError(missing[0], "the fold's model is missing", "copy the whole folder")
+    about_check.check_about(folder / ABOUT, about)
+    digests.check(folder, about["digests"])
+    members = FoldModels(folder, about["folds"], chosen, about["digests"])
     members.check_references()
     names = genes["gene"].to_list()
     return Predictor(

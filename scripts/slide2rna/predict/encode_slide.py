@@ -13,6 +13,7 @@ import polars as pl
 
 from slide2rna import STEP_VERSIONS
 from slide2rna.core.errors import SlideError
+from slide2rna.core.files import is_plain_name
 from slide2rna.core.seeds import seed_for
 from slide2rna.core.types import Array, Mpp, Px
 from slide2rna.features import clusters, encoder_weights
@@ -87,11 +88,21 @@ def is_features(path: str | Path) -> bool:
 
 
 def slide_name(path: str | Path) -> str:
-    """Return a slide's name: the file's stem, or the name stored in a prediction's features."""
+    """Return a slide's name: the file's stem, or the name stored in a prediction's features.
+
+    Raises
+    ------
+    SlideError
+        The name is no plain name of a file.
+    """
     path = Path(path)
+    name = path.stem
     if is_features(path) and path.stem == FEATURES_STEM:
-        return str(read_attributes(path).get("slide") or path.stem)
-    return path.stem
+        name = str(read_attributes(path).get("slide") or path.stem)
+    if not is_plain_name(name):
+        cause = f"the slide's name {name!a} could lead out of the folder of results"
+        raise SlideError(path, cause, "give the file a plain name, or fix its attribute slide")
+    return name
 
 
 def check_file(path: Path) -> None:

@@ -6,8 +6,6 @@ names would need trust. This module never unpacks anything.
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import threading
 from collections.abc import Sequence
@@ -15,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from slide2rna.core.errors import DownloadError
+from slide2rna.core.files import is_plain_name
 from slide2rna.core.log import byte_bar, log
 from slide2rna.transfer.client import ServerSettings, session
 from slide2rna.transfer.resumable import Download, fetch_file, partial_of
@@ -28,8 +27,7 @@ def safe_path(folder: str | Path, name: str) -> Path:
     DownloadError
         The name is not a plain file name: a path, hidden, `..`, too long, control characters.
     """
-    plain = re.fullmatch(r"[^/\\\x00-\x1f\x7f-\x9f]+", name) and not name.startswith((".", "-"))
-    if not plain or len(os.fsencode(name)) > 240:
+    if not is_plain_name(name) or name.startswith((".", "-")):
         cause = "the manifest's file name could lead out of its folder or isn't a plain name"
         raise DownloadError(repr(name), cause, "fix the manifest, and ask where it comes from")
     return Path(folder) / name

@@ -91,8 +91,8 @@ def test_fold_models_are_read_when_they_are_asked_for(
     [
         ("genes.parquet", StageError, "not a whole model"),
         ("conformal.parquet", StageError, "not a whole model"),
-        ("fold-1/model.safetensors", WeightsError, "copy the whole folder"),
-        ("familiar/fold-1.safetensors", WeightsError, "judges slides.*copy the whole folder"),
+        ("fold-1/model.safetensors", StageError, "copy the whole folder"),
+        ("familiar/fold-1.safetensors", StageError, "copy the whole folder"),
     ],
 )
 def test_what_is_missing_is_named(copy: Path, lost: str, kind: type[Exception], text: str) -> None:
@@ -103,6 +103,7 @@ def test_what_is_missing_is_named(copy: Path, lost: str, kind: type[Exception], 
 
 def test_a_broken_file_of_familiar_is_named(copy: Path) -> None:
     (copy / "familiar/fold-1.safetensors").write_bytes(b"zz")
+    packaged.sign(copy)
     with pytest.raises(WeightsError, match=r"fold-1\.safetensors.*copy the whole folder"):
         predictor.load(copy, "cpu")
 
@@ -148,6 +149,7 @@ def test_another_format_is_refused(copy: Path) -> None:
 def test_factors_of_other_genes_are_refused(copy: Path) -> None:
     path = copy / predictor.CONFORMAL
     files.write_parquet(pl.read_parquet(path).reverse(), path)
+    packaged.sign(copy)
     with pytest.raises(StageError, match=r"genes of fold \d differ"):
         _ = predictor.load(copy, "cpu").factors
 
@@ -170,6 +172,7 @@ def test_the_key_knows_what_predictions_depend_on(copy: Path, what: str) -> None
         files.write_parquet(pl.read_parquet(copy / "genes.parquet").head(9), copy / "genes.parquet")
     else:
         shutil.copyfile(copy / "familiar/fold-0.safetensors", copy / "familiar/fold-1.safetensors")
+    packaged.sign(copy)
     assert predictor.load(copy, "cpu").key != before
 
 
@@ -223,3 +226,48 @@ def test_fold_models_alone(packed: packaged.Packaged, tmp_path: Path) -> None:
 def test_own_features_leave_slides_out(packed: packaged.Packaged) -> None:
     with pytest.raises(ConfigError, match="trained on features from files"):
         predictor.load(packed.model, "cpu").check_slides()
+
+
+FILES = ("genes.parquet", "pathways.parquet", "conformal.parquet", "known_slides.parquet")
+OF_FOLDS = ("fold-0/model.json", "fold-0/model.safetensors", "familiar/fold-1.safetensors")
+
+
+@pytest.mark.parametrize("name", [*FILES, *OF_FOLDS])
+def test_a_changed_file_is_named(copy: Path, name: str) -> None:
+    """One bit, which Parquet, JSON and safetensors would read as data."""
+    path = copy / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(StageError) as caught:
+        _ = predictor.load(copy, "cpu").fold_models[0]
+    assert caught.value.where == str(path)
+
+
+def test_a_strange_file_is_named(copy: Path) -> None:
+    shutil.copyfile(copy / "genes.parquet", copy / "more.parquet")
+    with pytest.raises(StageError, match=r"more\.parquet"):
+        predictor.load(copy, "cpu")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"folds": [0, 0]}, {"folds": []}, {"folds": "0"}, {"levels": ["x"]}, {"levels": None},
+        {"bags": {"k": 10**9}}, {"bags": None}, {"sample": {"draws": 10**9, "steps": 8}},
+        {"dim": -1}, {"alpha": "much"}, {"digests": {"../../etc/passwd": "0"}}, {"digests": None},
+    ],
+)  # fmt: skip
+def test_a_strangers_record_is_refused(copy: Path, change: dict[str, object]) -> None:
+    about = files.read_json(copy / predictor.ABOUT)
+    files.write_json(about | change, copy / predictor.ABOUT)
+    with pytest.raises(StageError) as caught:
+        predictor.load(copy, "cpu")
+    assert next(iter(change)) in caught.value.cause
+
+
+def test_a_record_that_is_no_object_is_refused(copy: Path) -> None:
+    for text in ("[]", "[[[[", "3"):
+        (copy / predictor.ABOUT).write_text(text)
+        with pytest.raises(StageError):
+            predictor.load(copy, "cpu")
