@@ -198,7 +198,7 @@ def ordered_genes(genes: pl.DataFrame) -> pl.DataFrame:
 
 def gene_data(genes: pl.DataFrame) -> dict[str, Any]:
     """Return the genes by column, in whole hundredths; reliability as an index into `words`."""
-    data: dict[str, Any] = {"gene": " ".join(genes["gene"]), "words": list(WORDS)}
+    data: dict[str, Any] = {"gene": genes["gene"].to_list(), "words": list(WORDS)}
     for key, column in COLUMNS.items():
         values = (genes[column].cast(pl.Float64).fill_nan(None) * HUNDREDTHS).round()
         data[key] = values.cast(pl.Int64).to_list()

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import zarr
 from pyarrow import parquet
+from zarr.codecs import ZstdCodec
 
 from slide2rna.core import files
 from slide2rna.core.log import log
@@ -20,6 +21,8 @@ from slide2rna.sampling.draw_summary import QUANTILES, DrawStats
 GENES_PER_CHUNK = 4096
 # Draws of a slide per chunk of the file. An interrupted slide resumes after its last chunk.
 DRAWS_PER_CHUNK = 128
+# A flipped bit is an error when the chunk is read, and not another number.
+CHECKED = ZstdCodec(level=0, checksum=True)
 
 
 class DrawFile:
@@ -69,7 +72,12 @@ class DrawFile:
         if draws and keep:
             chunks = (1, min(draws, DRAWS_PER_CHUNK), gene_chunk)
             self.group.create_array(
-                "draws", shape=shape, chunks=chunks, dtype="float16", fill_value=np.nan
+                "draws",
+                shape=shape,
+                chunks=chunks,
+                dtype="float16",
+                fill_value=np.nan,
+                compressors=CHECKED,
             )
         for name in ("point", "point_spread", "mean", "sd") if draws else ("point",):
             self.group.create_array(
@@ -78,6 +86,7 @@ class DrawFile:
                 chunks=(1, gene_chunk),
                 dtype="float32",
                 fill_value=np.nan,
+                compressors=CHECKED,
             )
         self.quantiles.create_array(
             "quantiles",

@@ -62,7 +62,16 @@ class Fold:
         if not part.slide_ids:
             return np.empty((0, *array.shape[1:]), np.float32)
         rows = np.array([self.rows[slide] for slide in part.slide_ids])
-        return np.asarray(array.oindex[rows], dtype=np.float32)
+        values = np.asarray(array.oindex[rows], dtype=np.float32)
+        broken = np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
+        self._raise_for([part.slide_ids[row] for row in broken])
+        return values
+
+    def _raise_for(self, slides: Sequence[str]) -> None:
+        """Raise an error for slides with values that aren't finite: zarr reads a lost file so."""
+        if slides:
+            cause = f"values of {list_names(slides)} are missing or damaged"
+            raise StageError(self.path, cause, "delete the file, then rerun snakemake")
 
     def read(self, name: str, part: Part) -> NDArray[np.float32]:
         """Read an array by slide (S, G), averaged to samples (n, G)."""
@@ -101,6 +110,8 @@ class Fold:
                     start = index - index % step
                     block = np.asarray(array[start : start + step])
                 parts.append(block[index - start])
+                if not np.isfinite(parts[-1]).all():
+                    self._raise_for([self.test.slide_ids[column]])
             yield row, np.stack(parts)
 
 

@@ -43,7 +43,7 @@ def build(genes: pl.DataFrame) -> dict[str, Any]:
     more : per gene, the number of its pathways that are not listed.
     """
     table = ranked(genes)
-    catalogue: dict[str, Any] = {"rows": table.height, "gene": " ".join(table["gene"])}
+    catalogue: dict[str, Any] = {"rows": table.height, "gene": table["gene"].to_list()}
     for key, column in COLUMNS.items():
         catalogue[key] = _thousandths(table, column)
     catalogue["best"] = best_null(genes)
