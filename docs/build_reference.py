@@ -90,7 +90,7 @@ log2(FPKM-UQ + 1) everywhere."""
 
 
 def pages() -> dict[Path, str]:
-    """Every generated page with its text."""
+    """Return every generated file with its text."""
     readme = REPO / "README.md"
     graph = flowchart(reduced(rule_edges()))
     text = inserted(readme.read_text(encoding="utf-8"), "rule graph", graph)
@@ -98,7 +98,7 @@ def pages() -> dict[Path, str]:
 
 
 def reference_pages() -> dict[Path, str]:
-    """The pages of docs/reference."""
+    """Return the pages of docs/reference."""
     texts = {
         "config.md": config_page(),
         "sheet.md": sheet_page(),
@@ -111,13 +111,13 @@ def reference_pages() -> dict[Path, str]:
 
 
 def drawn_pages() -> dict[Path, str]:
-    """The architecture page with its table and picture of rooms."""
+    """Return the architecture page with its table and picture of rooms."""
     page = inserted(ARCHITECTURE.read_text(encoding="utf-8"), "table of rooms", rooms.table())
     return {ARCHITECTURE: inserted(page, "picture of rooms", rooms.picture())}
 
 
 def configuration() -> dict[Path, str]:
-    """config.yaml with comments from its schema."""
+    """Return config.yaml with comments from its schema."""
     path, schema = REPO / "config.yaml", yaml.safe_load(config.SCHEMA.read_text(encoding="utf-8"))
     return {path: commented(path.read_text(encoding="utf-8"), schema)}
 
@@ -134,7 +134,7 @@ def _head(title: str, source: str, about: str) -> str:
 
 
 def config_page() -> str:
-    """Keys of config.yaml with allowed values, default and description."""
+    """List the keys of config.yaml with allowed values, default and description."""
     schema = yaml.safe_load(config.SCHEMA.read_text(encoding="utf-8"))
     parts = [_head("config.yaml", "workflow/schemas/config.schema.yaml", ABOUT_CONFIG)]
     properties = schema["properties"]
@@ -199,7 +199,7 @@ def _allowed(field: dict[str, Any]) -> str:
 
 
 def sheet_page() -> str:
-    """The columns of a sample sheet."""
+    """List the columns of a sample sheet."""
     schema = yaml.safe_load(sheet.SCHEMA.read_text(encoding="utf-8"))
     parts = [_head("The sample sheet", "workflow/schemas/samples.schema.yaml", ABOUT_SHEET)]
     parts += ["| column | needed | pattern | |", "|---|---|---|---|"]
@@ -211,7 +211,7 @@ def sheet_page() -> str:
 
 
 def commands_page() -> str:
-    """The --help of every command."""
+    """Collect the --help of every command."""
     parts = [_head("Commands", "--help", ABOUT_COMMANDS), "## slide2rna\n", _block(app.help_text())]
     for name in app.NAMES:
         if (app.FOLDER / f"{name}.py").is_file():
@@ -245,7 +245,7 @@ def _help(program: str, main: Callable[[Sequence[str]], None]) -> str:
 
 
 def tables_page() -> str:
-    """The tables under results/<cohort>/, column by column."""
+    """Describe the tables under results/<cohort>/, column by column."""
     parts = [_head("Tables", "docs/reference/tables.yaml", ABOUT_TABLES)]
     described = yaml.safe_load((FOLDER / "tables.yaml").read_text(encoding="utf-8"))
     parts += ["## Shared columns\n", f"{described['shared']['about']}\n"]
@@ -260,7 +260,7 @@ def tables_page() -> str:
 
 
 def api_page() -> str:
-    """The public functions and classes, from their docstrings."""
+    """Document the public functions and classes from their docstrings."""
     parts = [_head("Python interface", "docstrings", ABOUT_API)]
     for module, names in API.items():
         parts.append(docstrings.module(REPO / "scripts", f"slide2rna.{module}", names.split()))
@@ -268,7 +268,7 @@ def api_page() -> str:
 
 
 def rule_edges() -> set[tuple[str, str]]:
-    """Dependencies between rules, as Snakemake plans the default target of the shipped config."""
+    """Return dependencies between rules in the plan of the shipped configuration."""
     command = [sys.executable, "-m", "snakemake", "--rulegraph", "mermaid-js", "--quiet", "all"]
     settings = ["--nolock", "--forceall", "--config", "results=results", "--", "all"]
     printed = subprocess.run(
