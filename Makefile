@@ -1,4 +1,4 @@
-# The commands of the README. `make demo` and `make test` need nothing but Python 3.11, git and make.
+# Commands of the README and of CONTRIBUTING. They need only Python 3.11, git and make.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= 2
 HER2ST ?= ../shared/data/her2st
@@ -6,15 +6,15 @@ DATA ?= ../shared/data/tcga_hif
 COHORTS ?=
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
-# A stray PYTHONPATH or user site must not reach into the environment.
+# Keep a stray PYTHONPATH or user site out of the environment.
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH
 
 .PHONY: setup demo demo-full demo-seeds test lint bench real real-tcga law law2 soak clean
 setup: .venv/.ready
 
-# uv installs the hash-pinned packages in seconds; pip does the same, slower, where uv can't.
-# torch and torchvision come last and together: pip honours a local CPU wheel (find-links).
+# uv installs the hash-pinned packages in seconds; pip is the slower fallback if uv fails.
+# torch and torchvision are installed last and together, by pip, which finds a local CPU wheel (find-links).
 .venv/.ready: requirements.lock requirements-uv.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else \
 	  f"error: Python {v[0]}.{v[1]}: the pinned environment is for Python 3.11; install it and run make PYTHON=python3.11")'
@@ -30,16 +30,16 @@ demo: setup
 	snakemake --cores $(CORES) demo
 	@echo "report: results/demo/report/index.html"
 
-# Every network with a search of three configurations, the nulls, the ablations and the leak audit.
+# The demo with all networks, a search of three configurations each, null models, ablations and leak audit.
 demo-full: setup
 	snakemake --cores $(CORES) --configfile tests/config/demo-full.yaml -- demo
 	@echo "report: results/demo/report/index.html"
 
-# The demo under five seeds of its generator, each as long as the demo: a row per seed.
+# The demo under five seeds of its generator, one row per seed. Each seed takes as long as the demo.
 demo-seeds: setup
 	python benchmarks/demo_seeds.py --cores $(CORES)
 
-# Two processes; what stays together, tests/conftest.py says.
+# Two processes; tests/conftest.py decides which tests share one.
 test: setup
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -52,31 +52,32 @@ lint: setup
 bench: setup
 	python benchmarks/run.py
 
-# Region pseudo-bulks of the public her2st data: real slides, real expression, one patient.
+# Pseudo-bulks of regions of the public her2st data: real slides, real expression, one patient.
 real: setup
 	snakemake --cores $(CORES) --configfile tests/config/her2st.yaml \
 	  --config "cohorts={her2st: {source: her2st, path: $(HER2ST)}}" -- her2st
 	python -m pytest -s tests/real
 
-# 1,692 real patients of three cancers, as a vector per slide: by patient, with sites held out, each lung
-# cancer on the other, and immune signatures. DATA is any folder of the same layout; COHORTS=luad,lusc takes some of it.
+# 1,692 real patients of three cancers, one feature vector per slide: folds by patient, folds with held-out sites,
+# models of each lung cancer scored on the other, and immune signatures. DATA is any folder with the same layout;
+# COHORTS=luad,lusc selects cohorts.
 real-tcga: setup
 	python benchmarks/real_tcga.py $(DATA) --cohorts "$(COHORTS)" --cores $(CORES)
 
-# 400 simulated patients under a known law: where statistical claims are tested.
+# 400 simulated patients under a known law, on which statistical claims are tested.
 law: setup
 	snakemake --cores $(CORES) --configfile tests/config/law.yaml -- law
 	python -m pytest -s tests/law
 
-# 480 simulated patients under a second law, whose modules ask more of a model than the mean of a
-# slide's tiles: benchmarks/law2.py prints each module beside what is attainable.
+# 480 simulated patients under a second law, whose modules need more than the mean of a slide's tiles.
+# benchmarks/law2.py prints each module's score and the attainable score.
 law2: setup
 	snakemake --cores $(CORES) --configfile tests/config/law2.yaml -- law2
 	python benchmarks/law2.py results/law2
 
-# The real engines: kills at any moment, full disks, environments of conda, Slurm (as root, where its
-# packages are or can be installed), every key of the configuration, ten slides more. Two processes, as
-# Slurm mostly waits; what the tests print comes at the end.
+# Long robustness tests: kills at random moments, full disks, conda environments, Slurm (as root, if its packages
+# are installed or can be), a change of every configuration key, ten added slides. Two processes, since Slurm
+# mostly waits; the output of the tests is printed at the end.
 soak: setup
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -v -rP --durations=15 tests/soak
 

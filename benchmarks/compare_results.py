@@ -30,7 +30,7 @@ def comparable(table: pl.DataFrame, folder: Path) -> pl.DataFrame:
 
 
 def difference(name: Path, before: Path, after: Path) -> str:
-    """The first difference of a table in two folders, in one line; empty if there is none."""
+    """Return the first difference of a table in two folders as one line; empty without one."""
     one, two = (comparable(pl.read_parquet(folder / name), folder) for folder in (before, after))
     try:
         assert_frame_equal(one, two, rel_tol=TOLERANCE, abs_tol=TOLERANCE)

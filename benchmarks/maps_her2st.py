@@ -1,4 +1,4 @@
-"""Maps of the her2st sections against the measured spots, beside nulls; real data, one patient.
+"""Maps of the her2st sections against measured spots and null models; real data, one patient.
 
     python benchmarks/maps_her2st.py [--results results/her2st] [--data ../shared/data/her2st]
 

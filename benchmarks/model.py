@@ -49,7 +49,7 @@ def usual_memory() -> None:
 
 
 class Machine:
-    """Timing on one device, with its matrix-product rate beside it."""
+    """Timing on one device, with its matrix-product rate."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

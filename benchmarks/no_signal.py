@@ -2,7 +2,7 @@
 
     python benchmarks/no_signal.py results/demo [--cores 2] [--out results/no-signal]
 
-Simulated data, dealt out anew: each patient of a finished demo gets the profile of a patient drawn
+Simulated data, dealt out again: each patient of a finished demo gets the profile of a patient drawn
 at random, and everything from the folds to the report runs as it does for any cohort, on the demo's
 features. Prints the page's "In short" and its verdict. docs/explanation/no-signal.md quotes them.
 """

@@ -36,7 +36,7 @@ from slide2rna.sampling import draw_summary
 SLIDES, DRAWS, STEPS, MEGABYTES = 1130, 100, 20, 3000
 FULL = {"hidden": 512, "blocks": 7}
 SMALL = {"hidden": 16, "blocks": 1, "heads": 2, "graph_heads": 2, "cluster_layers": 0}
-# Folds of the made-up cohort, by their number of test slides; one more is val.
+# Folds of the simulated cohort, by their number of test slides; one more slide is val.
 SLICES = (2, 20, 300)
 MANY_DRAWS = 2000
 TOLERANCES = np.geomspace(1e-1, 1e-5, 25)
@@ -70,7 +70,7 @@ def make(folder: Path) -> None:
         checkpoint.save_model(folder / name, model, meta | {"settings": {"model": settings}})
 
 
-# Nothing is imported beside what the command imports.
+# Only the command's own imports.
 WORK = """
 import os, runpy, sys
 sys.path.insert(0, os.path.dirname(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Write docs/reference and the README's rule graph from the schemas, --help and docstrings.
+"""Generated documentation: docs/reference, the README's rule graph, comments of config.yaml.
 
 python docs/build_reference.py            write what has changed
 python docs/build_reference.py --check    name what is stale, exit status 1
@@ -21,6 +21,7 @@ from typing import Any
 import docstrings
 import rooms
 import yaml
+from config_comments import commented, resolved
 from mermaid import flowchart, reduced
 from slide2rna import __main__ as app
 from slide2rna.cohort import sheet
@@ -31,7 +32,7 @@ REPO = Path(__file__).resolve().parents[1]
 FOLDER = REPO / "docs" / "reference"
 ARCHITECTURE = REPO / "docs" / "explanation" / "architecture.md"
 WIDTH = "92"
-# Steps that Snakemake calls, in the order of the flow; what people call is listed before them.
+# Steps that Snakemake runs, in the order of the flow; commands for use by hand are listed first.
 STAGES = (
     *("demo", "split", "download", "guard", "tile", "weights", "extract", "consume", "bag"),
     *("pathways", "train", "sample", "evaluate", "shift", "abstain", "stain", "ablations"),
@@ -66,37 +67,38 @@ API = {
 
 
 ABOUT_CONFIG = """\
-Every key of `config.yaml`. A key that is left out takes its default; an unknown one stops the run
-and is named. Sections may be given again under `cohorts.<name>.settings`, for that cohort alone."""
+All keys of `config.yaml`. A missing key takes its default; an unknown key stops the run with a
+message that names it. `cohorts.<name>.settings` may repeat any section, for that cohort only."""
 ABOUT_SHEET = """\
-One row per slide: TSV, or CSV with commas or semicolons, with a header line. Other columns are left
-out, with a log line each. In optional columns an empty cell or NA means unknown."""
+One row per slide, as TSV, or as CSV with commas or semicolons, with a header line. Other columns
+are ignored, and the log lists them. In optional columns an empty cell or NA means unknown."""
 ABOUT_COMMANDS = """\
-What people call, and below it the steps that Snakemake calls; those take a section of the
-configuration as JSON. Exit status: 0 done; 1 something was found wrong, or failed among many; 2 one
-line on stderr says what to fix; 130 Ctrl-C."""
+Commands for use by hand, followed by the steps that Snakemake runs. Steps take a section of the
+configuration as JSON. Exit status: 0 success; 1 a check failed, or some of many items failed; 2 an
+error that one line on stderr explains; 130 Ctrl-C."""
 ABOUT_TABLES = """\
-Under `results/<cohort>/`, and at the end in the folders that `slide2rna predict` and `maps` fill.
-Tables are Parquet unless the name says otherwise; braces stand for several columns."""
+Tables under `results/<cohort>/`, and at the end those that `slide2rna predict` and `maps` write.
+They are Parquet unless the name says otherwise. Braces stand for several columns."""
 ABOUT_MODULES = """\
-Every module of `scripts/slide2rna`, room by room in the order of
+All modules of `scripts/slide2rna`, room by room in the order of
 [the architecture](../explanation/architecture.md), and the modules that each script calls.
 """
 ABOUT_API = """\
-What can be imported from `slide2rna`, with `scripts/` on the path or after `pip install -e .`.
-Everything else may change without a word. Expression is log2(FPKM-UQ + 1) everywhere."""
+Everything that can be imported from `slide2rna`, with `scripts/` on the path or after
+`pip install -e .`. The rest of the package may change without notice. Expression is
+log2(FPKM-UQ + 1) everywhere."""
 
 
 def pages() -> dict[Path, str]:
-    """Every generated page with its text."""
+    """Return every generated file with its text."""
     readme = REPO / "README.md"
     graph = flowchart(reduced(rule_edges()))
     text = inserted(readme.read_text(encoding="utf-8"), "rule graph", graph)
-    return reference_pages() | drawn_pages() | {readme: text}
+    return reference_pages() | drawn_pages() | configuration() | {readme: text}
 
 
 def reference_pages() -> dict[Path, str]:
-    """The pages of docs/reference."""
+    """Return the pages of docs/reference."""
     texts = {
         "config.md": config_page(),
         "sheet.md": sheet_page(),
@@ -109,13 +111,19 @@ def reference_pages() -> dict[Path, str]:
 
 
 def drawn_pages() -> dict[Path, str]:
-    """The page on the architecture, with the rooms as they are."""
+    """Return the architecture page with its table and picture of rooms."""
     page = inserted(ARCHITECTURE.read_text(encoding="utf-8"), "table of rooms", rooms.table())
     return {ARCHITECTURE: inserted(page, "picture of rooms", rooms.picture())}
 
 
+def configuration() -> dict[Path, str]:
+    """Return config.yaml with comments from its schema."""
+    path, schema = REPO / "config.yaml", yaml.safe_load(config.SCHEMA.read_text(encoding="utf-8"))
+    return {path: commented(path.read_text(encoding="utf-8"), schema)}
+
+
 def inserted(page: str, name: str, text: str) -> str:
-    """A page with `text` between the two comments that name it."""
+    """Put `text` between the two comments of a page that name it."""
     start, end = f"<!-- {name}: written by docs/build_reference.py -->", f"<!-- end of {name} -->"
     head, rest = page.split(start)
     return head + start + text + end + rest.split(end)[1]
@@ -126,33 +134,26 @@ def _head(title: str, source: str, about: str) -> str:
 
 
 def config_page() -> str:
-    """Each key of config.yaml: what is allowed, the default, what it does."""
+    """List the keys of config.yaml with allowed values, default and description."""
     schema = yaml.safe_load(config.SCHEMA.read_text(encoding="utf-8"))
     parts = [_head("config.yaml", "workflow/schemas/config.schema.yaml", ABOUT_CONFIG)]
     properties = schema["properties"]
-    single = {k: v for k, v in properties.items() if "properties" not in _resolved(v, schema)}
+    single = {k: v for k, v in properties.items() if "properties" not in resolved(v, schema)}
     parts.append(_keys("Top level", single, schema))
     cohort = schema["$defs"]["cohort"]["properties"]
     named = {k: v for k, v in cohort.items() if k != "settings"}
     parts.append(_keys("cohorts.&lt;name&gt;", named, schema))
     for name, field in properties.items():
         if name not in single:
-            parts.append(_keys(name, _resolved(field, schema)["properties"], schema))
+            section = resolved(field, schema)
+            about = section["description"].replace("<", "&lt;")
+            parts.append(_keys(name, section["properties"], schema, about))
     return "\n".join(parts)
 
 
-def _resolved(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """A field with what it refers to; its own keys come first."""
-    if "$ref" not in field:
-        return field
-    target: Any = schema
-    for part in field["$ref"].removeprefix("#/").split("/"):
-        target = target[part]
-    return target | {key: value for key, value in field.items() if key != "$ref"}
-
-
-def _keys(title: str, fields: dict[str, Any], schema: dict[str, Any]) -> str:
-    rows = [f"## {title}\n", "| key | allowed | default | |", "|---|---|---|---|"]
+def _keys(title: str, fields: dict[str, Any], schema: dict[str, Any], about: str = "") -> str:
+    head = [f"## {title}\n"] + [f"{about}\n"] * bool(about)
+    rows = [*head, "| key | allowed | default | |", "|---|---|---|---|"]
     rows += [_row(*row) for row in _flat(fields, schema, "")]
     return "\n".join(rows) + "\n"
 
@@ -165,7 +166,7 @@ def _flat(
     fields: dict[str, Any], schema: dict[str, Any], prefix: str
 ) -> Iterator[tuple[str, str, str, str]]:
     for key, raw in fields.items():
-        field = _resolved(raw, schema)
+        field = resolved(raw, schema)
         about = field.get("description", "").replace("<", "&lt;")
         if inner := field.get("properties"):
             yield f"`{prefix}{key}`", "an object", "", about
@@ -175,7 +176,7 @@ def _flat(
 
 
 def _default(field: dict[str, Any]) -> str:
-    """A field's default as one would write it in the file."""
+    """Format a default as it is written in the file."""
     if "default" not in field:
         return ""
     text = yaml.safe_dump(field["default"], default_flow_style=True, width=10**6)
@@ -183,7 +184,7 @@ def _default(field: dict[str, Any]) -> str:
 
 
 def _allowed(field: dict[str, Any]) -> str:
-    """What a value may be, in words."""
+    """Describe the allowed values in words."""
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     kinds = field.get("type", "anything")
@@ -198,7 +199,7 @@ def _allowed(field: dict[str, Any]) -> str:
 
 
 def sheet_page() -> str:
-    """The columns of a sample sheet."""
+    """List the columns of a sample sheet."""
     schema = yaml.safe_load(sheet.SCHEMA.read_text(encoding="utf-8"))
     parts = [_head("The sample sheet", "workflow/schemas/samples.schema.yaml", ABOUT_SHEET)]
     parts += ["| column | needed | pattern | |", "|---|---|---|---|"]
@@ -210,7 +211,7 @@ def sheet_page() -> str:
 
 
 def commands_page() -> str:
-    """What every command says to --help."""
+    """Collect the --help of every command."""
     parts = [_head("Commands", "--help", ABOUT_COMMANDS), "## slide2rna\n", _block(app.help_text())]
     for name in app.NAMES:
         if (app.FOLDER / f"{name}.py").is_file():
@@ -244,7 +245,7 @@ def _help(program: str, main: Callable[[Sequence[str]], None]) -> str:
 
 
 def tables_page() -> str:
-    """The tables under results/<cohort>/, column by column."""
+    """Describe the tables under results/<cohort>/, column by column."""
     parts = [_head("Tables", "docs/reference/tables.yaml", ABOUT_TABLES)]
     described = yaml.safe_load((FOLDER / "tables.yaml").read_text(encoding="utf-8"))
     parts += ["## Shared columns\n", f"{described['shared']['about']}\n"]
@@ -259,7 +260,7 @@ def tables_page() -> str:
 
 
 def api_page() -> str:
-    """The functions and classes that may be called from other code, from their docstrings."""
+    """Document the public functions and classes from their docstrings."""
     parts = [_head("Python interface", "docstrings", ABOUT_API)]
     for module, names in API.items():
         parts.append(docstrings.module(REPO / "scripts", f"slide2rna.{module}", names.split()))
@@ -267,7 +268,7 @@ def api_page() -> str:
 
 
 def rule_edges() -> set[tuple[str, str]]:
-    """Which rule needs which, as Snakemake plans the default target of the shipped config."""
+    """Return dependencies between rules in the plan of the shipped configuration."""
     command = [sys.executable, "-m", "snakemake", "--rulegraph", "mermaid-js", "--quiet", "all"]
     settings = ["--nolock", "--forceall", "--config", "results=results", "--", "all"]
     printed = subprocess.run(

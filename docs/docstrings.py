@@ -12,7 +12,7 @@ UNDERLINE = re.compile(r"-{3,}")
 
 
 def module(folder: Path, module: str, names: Sequence[str]) -> str:
-    """First paragraph of a module below `folder`, then its named functions and classes.
+    """Return a module's first paragraph and its named functions and classes as Markdown.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def _definition(node: Definition, owner: str, level: str) -> str:
 
 
 def _signature(node: Definition) -> str:
-    """The first line of a definition as code, wrapped at its arguments where it is long."""
+    """Return the first line of a definition as code, one argument per line if it is long."""
     if isinstance(node, ast.ClassDef):
         bases = ", ".join(ast.unparse(base) for base in node.bases)
         fields = [
@@ -77,7 +77,7 @@ def _argument(argument: ast.arg, default: ast.expr | None) -> str:
 
 
 def markdown(text: str) -> str:
-    """A numpydoc docstring: section names become bold, their entries a list."""
+    """Convert a numpydoc docstring: section names become bold, their entries a list."""
     lines, out, section = text.splitlines(), [], ""
     for number, line in enumerate(lines):
         below = lines[number + 1] if number + 1 < len(lines) else ""

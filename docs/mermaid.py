@@ -1,10 +1,10 @@
-"""Graphs as Mermaid draws them, without the edges that a longer way implies."""
+"""Mermaid graphs, without edges that a longer path implies."""
 
 from __future__ import annotations
 
 
 def reduced(edges: set[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The transitive reduction of an acyclic graph, sorted by the flow."""
+    """Return the transitive reduction of an acyclic graph, sorted by the flow."""
 
     def reach(start: str, skip: tuple[str, str]) -> set[str]:
         seen, todo = set[str](), [start]
@@ -22,6 +22,6 @@ def reduced(edges: set[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def flowchart(edges: list[tuple[str, str]], direction: str = "LR") -> str:
-    """A Markdown block with the graph; direction LR is left to right, TD top down."""
+    """Return the graph as a Markdown block; direction LR is left to right, TD top down."""
     lines = [f"flowchart {direction}", *(f"    {a} --> {b}" for a, b in edges)]
     return "\n```mermaid\n" + "\n".join(lines) + "\n```\n"

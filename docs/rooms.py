@@ -35,7 +35,7 @@ COMING = {
 
 
 def modules(package: Path = PACKAGE) -> dict[str, Path]:
-    """Every module by its dotted name below the package; a room's own name is its `__init__`."""
+    """Return all modules by dotted name below the package; a room's name is its `__init__`."""
     paths = {}
     for path in sorted(package.rglob("*.py")):
         name = ".".join(path.relative_to(package).with_suffix("").parts)
@@ -44,13 +44,13 @@ def modules(package: Path = PACKAGE) -> dict[str, Path]:
 
 
 def imports(package: Path = PACKAGE) -> dict[str, set[str]]:
-    """The package's modules that each module imports, for types or within functions too."""
+    """Return the package's modules that each module imports, also for types or in functions."""
     paths = modules(package)
     return {name: imported(path, package, paths) - {name} for name, path in paths.items()}
 
 
 def imported(path: Path, package: Path, paths: dict[str, Path]) -> set[str]:
-    """The modules of the package, of these `paths`, that a file imports."""
+    """Return the modules among `paths` that a file imports."""
     targets: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -68,12 +68,12 @@ def imported(path: Path, package: Path, paths: dict[str, Path]) -> set[str]:
 
 
 def room(module: str) -> str:
-    """The room of a module; empty for the package's own `__init__` and `__main__`."""
+    """Return the room of a module; empty for the package's own `__init__` and `__main__`."""
     return module if module in ROOMS else module.rpartition(".")[0]
 
 
 def upward(edges: dict[str, set[str]]) -> list[str]:
-    """Imports from a room that comes later, as `module -> module`."""
+    """Return imports from a room that comes later, as `module -> module`."""
     place = {name: index for index, name in enumerate(ROOMS)}
     return sorted(
         f"{a} -> {b}"
@@ -84,7 +84,7 @@ def upward(edges: dict[str, set[str]]) -> list[str]:
 
 
 def circle(edges: dict[str, set[str]]) -> list[str]:
-    """Modules that import each other in a circle; empty if there is none."""
+    """Return modules of an import cycle; empty without a cycle."""
     try:
         graphlib.TopologicalSorter(edges).prepare()
     except graphlib.CycleError as error:
@@ -93,7 +93,7 @@ def circle(edges: dict[str, set[str]]) -> list[str]:
 
 
 def table(package: Path = PACKAGE) -> str:
-    """A Markdown table of the rooms in their order: modules, and the docstring of `__init__`."""
+    """Return a Markdown table of the rooms in order: number of modules, docstring of `__init__`."""
     paths = modules(package)
     sizes = Counter(room(name) for name in paths if name not in ROOMS)
     rows = ["| room | modules | what it holds |", "|---|---|---|"]
@@ -107,7 +107,7 @@ def table(package: Path = PACKAGE) -> str:
 
 
 def picture(package: Path = PACKAGE) -> str:
-    """The imports between top-level rooms as a Mermaid graph; core, which all need, is left out."""
+    """Return the imports between top-level rooms as a Mermaid graph, without core."""
     edges = {
         (b.partition(".")[0], a.partition(".")[0])
         for a, targets in imports(package).items()
@@ -119,13 +119,13 @@ def picture(package: Path = PACKAGE) -> str:
 
 
 def first_line(path: Path) -> str:
-    """The first line of a file's docstring."""
+    """Return the first line of a file's docstring."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return (ast.get_docstring(tree) or "").partition("\n")[0]
 
 
 def listing(package: Path = PACKAGE) -> str:
-    """Markdown lists of every module, room by room, and of the modules that each script calls."""
+    """Return Markdown lists of all modules, room by room, and of the modules each script calls."""
     parts = []
     for name in (name for name in ROOMS if name not in COMING):
         folder = name.replace(".", "/")

@@ -1,4 +1,4 @@
-"""The table of docs/explanation/reruns.md, and what Snakemake plans after a change of a key."""
+"""Tables of docs/explanation/reruns.md, and Snakemake's plans after a change of a key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,15 +27,72 @@ class Row:
     rules: frozenset[str]
 
 
+# The analyses of the page, in the order of its columns.
+ANALYSES = ("external", "ablations", "leak audit", "samplers", "stain", "export")
+HEAD = ["key", "first rules", *ANALYSES]
+
+
+def _tables() -> Iterator[tuple[str, list[list[str]]]]:
+    """Heading and rows of each table of the page, the head of the table included."""
+    for part in re.split(r"^#+ ", PAGE.read_text(encoding="utf-8"), flags=re.M)[1:]:
+        heading = part.splitlines()[0].replace("&lt;", "<").replace("&gt;", ">")
+        for table in re.findall(r"(?:^\|.*\n)+", part, re.M):
+            lines = [line for line in table.splitlines() if not line.startswith("|---")]
+            yield heading, [[cell.strip() for cell in line[1:-1].split("|")] for line in lines]
+
+
+def _words(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def _rules_by_name(head: str) -> dict[str, list[str]]:
+    """The table of the page whose first column has this head: names and their rules."""
+    table = next(rows for _, rows in _tables() if rows[0][0] == head)
+    return {name.strip("`"): _words(rules) for name, rules in table[1:]}
+
+
+def followers() -> dict[str, list[str]]:
+    """First rules, and the rules that rerun with each of them."""
+    return _rules_by_name("first rule")
+
+
 def rows() -> list[Row]:
-    """The table as the page has it; a rule set in another row's words is spelled out."""
-    words = r"`([^`]+)`"
-    text = PAGE.read_text(encoding="utf-8")
-    cells = re.findall(r"^\| (`.+?) \| (.+?) \| (.+?) \|$", text, re.M)
-    return [
-        Row(tuple(re.findall(words, keys)), frozenset(re.findall(words, f"{always} {asked}")))
-        for keys, always, asked in cells
-    ]
+    """Rows of all sections, with full keys and with all rules spelled out."""
+    follow, analyses = followers(), _rules_by_name("analysis")
+    assert list(analyses) == list(ANALYSES)
+    found = []
+    for heading, (head, *cells) in _tables():
+        if head[:1] != ["key"]:
+            continue
+        assert head == HEAD, heading
+        # A table of several sections has whole keys, as has the one of the top level.
+        whole = heading == "Top level" or ", " in heading
+        prefix = "" if whole else heading.removesuffix(".<name>") + "."
+        prefix += "<name>." if heading.startswith("ablations") else ""
+        for keys, first, *asked in cells:
+            rules = _main_rules(first, follow)
+            for name, cell in zip(ANALYSES, asked, strict=True):
+                rules |= _analysis_rules(cell, analyses[name])
+            names = _words(keys.partition(", any but")[0])
+            found.append(Row(tuple(f"{prefix}{key}" for key in names), frozenset(rules)))
+    return found
+
+
+def _main_rules(cell: str, follow: dict[str, list[str]]) -> set[str]:
+    """Rules of the column `first rules`: with followers, without those after "not"."""
+    if cell.startswith("only "):
+        return set(_words(cell))
+    first, _, without = cell.partition(", not ")
+    assert first == "–" or _words(first), cell
+    return {rule for name in _words(first) for rule in follow[name]} - set(_words(without))
+
+
+def _analysis_rules(cell: str, rules: list[str]) -> set[str]:
+    """Rules of an analysis that rerun: all, none, or those from one rule on."""
+    if cell in ("yes", "–"):
+        return set(rules) if cell == "yes" else set()
+    (first,) = _words(cell)
+    return set(rules[rules.index(first) :])
 
 
 def row_of(key: str, table: Iterable[Row]) -> Row:
