@@ -10,7 +10,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH
 
-.PHONY: setup demo demo-full demo-seeds test lint bench real real-tcga law law2 soak clean
+.PHONY: setup demo demo-full demo-seeds quick test lint bench real real-tcga law law2 soak clean
 setup: .venv/.ready
 
 # uv installs the hash-pinned packages in seconds; pip does the same, slower, where uv can't.
@@ -38,6 +38,10 @@ demo-full: setup
 # The demo under five seeds of its generator, each as long as the demo: a row per seed.
 demo-seeds: setup
 	python benchmarks/demo_seeds.py --cores $(CORES)
+
+# Unit tests that start no process, train nothing and open no browser.
+quick: setup
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" tests/unit
 
 # Two processes; what stays together, tests/conftest.py says.
 test: setup
