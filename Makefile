@@ -10,7 +10,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH
 
-.PHONY: setup demo demo-full demo-seeds test lint bench real real-tcga law law2 soak clean
+.PHONY: setup demo demo-full demo-seeds quick unpinned test lint bench real real-tcga law law2 soak clean
 setup: .venv/.ready
 
 # uv installs the hash-pinned packages in seconds; pip is the slower fallback if uv fails.
@@ -38,6 +38,18 @@ demo-full: setup
 # The demo under five seeds of its generator, one row per seed. Each seed takes as long as the demo.
 demo-seeds: setup
 	python benchmarks/demo_seeds.py --cores $(CORES)
+
+# Unit tests that start no process, train nothing and open no browser.
+quick: setup
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" tests/unit
+
+# The newest packages that pyproject.toml allows, under another Python: make unpinned PYTHON=python3.13.
+unpinned:
+	$(PYTHON) -m venv .venv-unpinned
+	.venv-unpinned/bin/pip install -q --disable-pip-version-check -e ".[dev]"
+	.venv-unpinned/bin/ruff check .
+	.venv-unpinned/bin/mypy
+	.venv-unpinned/bin/python -m pytest -n 2 --dist loadfile -m "not slow" tests/unit
 
 # Two processes; tests/conftest.py decides which tests share one.
 test: setup

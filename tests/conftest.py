@@ -1,15 +1,20 @@
-"""What all tests share: the repository, and the real data where it is present."""
+"""What all tests share: the repository, the real data where it is present, and the mark `slow`."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from slow_tests import Watch, is_slow
 from xdist.scheduler import LoadFileScheduling
 
 REPO = Path(__file__).resolve().parents[1]
+# Two processes share two cores; a second thread in each would only wait for the others.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # How long an example takes says how busy the machine is.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
@@ -39,12 +44,34 @@ LONG = {"quiet", "slurm"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long chains first."""
+    """Long chains first, and the mark `slow` where the code shows it."""
+    for item in items:
+        if is_slow(item):
+            item.add_marker(pytest.mark.slow)
     items.sort(
         key=lambda item: (
             "e2e" not in item.path.parts and not LONG & set(getattr(item, "fixturenames", ()))
         )
     )
+
+
+watch = Watch()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Begin to watch what the test does."""
+    watch.begin()
+    yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test that starts a process or trains, and isn't marked slow."""
+    result = yield
+    if item.get_closest_marker("slow") is None:
+        assert not watch.acts, f"mark it slow: {sorted(set(watch.acts))}"
+    return result
 
 
 class InPieces(LoadFileScheduling):
