@@ -87,5 +87,5 @@ rule split:
         folds=PARAMS.section("folds"),
         seed=CONFIG["seed"],
     shell:
-        "python {params.scripts}/split.py --slides {input.slides:q} {params.given}"
+        "python {params.scripts}/split.py draw --slides {input.slides:q} {params.given}"
         " --folds {params.folds:q} --seed {params.seed} --out {output:q} 2> {log:q}"

@@ -56,5 +56,5 @@ rule guard:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["download"],
     shell:
-        "python {params.scripts}/guard.py --shards {input.shards:q} --splits {input.splits:q}"
+        "python {params.scripts}/split.py guard --shards {input.shards:q} --splits {input.splits:q}"
         " --out {output:q} 2> {log:q}"

@@ -42,7 +42,7 @@ rule distil:
         seed=PARAMS.run("seed"),
         device=CONFIG["device"],
     shell:
-        "python {params.scripts}/distil.py --model {params.teacher:q} --bags {input.bags:q}"
+        "python {params.scripts}/samplers.py student --model {params.teacher:q} --bags {input.bags:q}"
         " --slides {input.slides:q} --splits {input.splits:q} --fold {wildcards.fold}"
         " --out {params.out:q} --settings {params.settings:q} --seed {params.seed}"
         " --device {params.device} --threads {threads} 2> {log:q}"
@@ -80,7 +80,7 @@ rule sample_variants:
         seed=PARAMS.run("seed"),
         device=CONFIG["device"],
     shell:
-        "python {params.scripts}/sample_variants.py --model {params.model:q} {params.student}"
+        "python {params.scripts}/samplers.py draw --model {params.model:q} {params.student}"
         " --bags {input.bags:q} --slides {input.slides:q} --splits {input.splits:q}"
         " --fold {wildcards.fold} --label {params.label} --out {output:q}"
         " --samplers {params.samplers:q} --seed {params.seed} --device {params.device}"
@@ -114,7 +114,7 @@ rule score_samplers:
         out=subpath(output.table, parent=True),
         seed=CONFIG["seed"],
     shell:
-        "python {params.scripts}/samplers.py --draws {params.draws:q} --models {params.models:q}"
+        "python {params.scripts}/samplers.py score --draws {params.draws:q} --models {params.models:q}"
         " --others {params.others:q} --samplers {params.samplers:q}"
         " --bags {input.bags:q} --expression {input.expression:q} --slides {input.slides:q}"
         " --splits {input.splits:q} --cohort {input.cohort:q} --pathways {input.pathways:q}"

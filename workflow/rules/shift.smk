@@ -28,7 +28,7 @@ rule shift:
         settings=PARAMS.section("shift"),
         seed=CONFIG["seed"],
     shell:
-        "python {params.scripts}/shift.py --draws {input.draws:q} --bags {input.bags:q}"
+        "python {params.scripts}/shift.py distances --draws {input.draws:q} --bags {input.bags:q}"
         " --expression {input.expression:q} --slides {input.slides:q} --splits {input.splits:q}"
         " --cohort {input.cohort:q} --run {wildcards.run} --out {output.table:q}"
         " --saved {output.saved:q} --settings {params.settings:q} --seed {params.seed}"
@@ -61,7 +61,7 @@ rule abstain:
         settings=PARAMS.section("shift"),
         seed=CONFIG["seed"],
     shell:
-        "python {params.scripts}/abstain.py --draws {input.draws:q} --shift {input.shift:q}"
+        "python {params.scripts}/shift.py abstention --draws {input.draws:q} --shift {input.shift:q}"
         " --evaluation {params.evaluation:q} --bags {input.bags:q}"
         " --expression {input.expression:q} --slides {input.slides:q} --splits {input.splits:q}"
         " --cohort {input.cohort:q} --run {wildcards.run} --out {output:q}"
