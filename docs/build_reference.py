@@ -6,18 +6,16 @@ python docs/build_reference.py --check    name what is stale, exit status 1
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 import re
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import command_help
 import docstrings
 import rooms
 import yaml
@@ -31,12 +29,11 @@ from slide2rna.core.files import write_text
 REPO = Path(__file__).resolve().parents[1]
 FOLDER = REPO / "docs" / "reference"
 ARCHITECTURE = REPO / "docs" / "explanation" / "architecture.md"
-WIDTH = "92"
 # Steps that Snakemake runs, in the order of the flow; commands for use by hand are listed first.
 STAGES = (
-    *("demo", "split", "download", "guard", "tile", "weights", "extract", "consume", "bag"),
-    *("pathways", "train", "sample", "evaluate", "shift", "abstain", "stain", "ablations"),
-    *("sample_variants", "distil", "samplers", "leak_audit", "external", "package", "export"),
+    *("demo", "split", "download", "tile", "weights", "extract", "consume", "bag"),
+    *("pathways", "train", "sample", "evaluate", "shift", "stain", "ablations"),
+    *("samplers", "leak_audit", "external", "package", "export"),
     "report",
 )
 # Public and stable: module and names.
@@ -212,36 +209,30 @@ def sheet_page() -> str:
 
 def commands_page() -> str:
     """Collect the --help of every command."""
-    parts = [_head("Commands", "--help", ABOUT_COMMANDS), "## slide2rna\n", _block(app.help_text())]
+    parts = [
+        _head("Commands", "--help", ABOUT_COMMANDS),
+        "## slide2rna\n",
+        command_help.block(app.help_text()),
+    ]
     for name in app.NAMES:
         if (app.FOLDER / f"{name}.py").is_file():
             module = import_module(f"slide2rna.commands.{name}")
-            parts += [f"## slide2rna {name}\n", _block(_help(f"slide2rna {name}", module.main))]
+            parts += [
+                f"## slide2rna {name}\n",
+                command_help.block(command_help.of(f"slide2rna {name}", module.main)),
+            ]
     parts.append("## Steps of the workflow\n")
     for name in STAGES:
         path = REPO / "scripts" / f"{name}.py"
         if path.is_file():
             main = runpy.run_path(str(path))["main"]
-            parts += [f"### scripts/{name}.py\n", _block(_help(f"scripts/{name}.py", main))]
+            text = command_help.of(f"scripts/{name}.py", main)
+            parts += [f"### scripts/{name}.py\n", command_help.block(text)]
+            parts += [
+                command_help.block(command_help.of(f"scripts/{name}.py", main, step))
+                for step in command_help.steps(text)
+            ]
     return "\n".join(parts)
-
-
-def _block(text: str) -> str:
-    return f"```text\n{text.rstrip()}\n```\n"
-
-
-def _help(program: str, main: Callable[[Sequence[str]], None]) -> str:
-    output, before, width = io.StringIO(), sys.argv[0], os.environ.get("COLUMNS")
-    sys.argv[0], os.environ["COLUMNS"] = program, WIDTH
-    try:
-        with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
-            main(["--help"])
-    finally:
-        sys.argv[0] = before
-        os.environ.pop("COLUMNS")
-        if width is not None:
-            os.environ["COLUMNS"] = width
-    return output.getvalue()
 
 
 def tables_page() -> str:

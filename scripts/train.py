@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "search": json.loads(args.search)
     }
     if not args.guard.is_file():
-        raise StageError(args.guard, "no such file", "run scripts/guard.py first")
+        raise StageError(args.guard, "no such file", "run scripts/split.py guard first")
     cli.set_threads(args.threads)
 
     import torch

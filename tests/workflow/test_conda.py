@@ -46,7 +46,7 @@ def test_jobs_run_in_the_environment(conda: StandIn, mine: Path) -> None:
     done = snakemake(conda, mine, "--cores", "16", "--use-conda", "--", *GOALS)
     assert done.returncode == 0, done.stderr[-3000:]
     (made,) = environments(mine)
-    assert {"cohort", "split", "download", "guard", "pathways"} == stand_in.scripts(made)
+    assert {"cohort", "split", "download", "pathways"} == stand_in.scripts(made)
     assert all(path is None for _, path in started(made))
     content = {path.name.rsplit("-", 2)[0] for path in made.glob("conda-meta/*.json")}
     asked = yaml.safe_load((mine / "envs/cpu.yaml").read_text())["dependencies"]

@@ -7,39 +7,21 @@ unless `extras` has the report show them. Leaves ablations/<run>/ with two table
 
 rule ablations:
     input:
-        [
-            f"{RESULTS}/{cohort}/ablations/{run_name(cohort)}/ablations.parquet"
-            for cohort in COHORTS
-            if ABLATIONS[cohort]
-        ],
+        TARGETS.ablations,
 
 
 rule score_ablations:
     input:
-        draws=fold_paths(f"{RESULTS}/{{cohort}}/draws/{{run}}/fold-{{fold}}.zarr"),
-        models=fold_paths(
-            f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.json"
-        ),
-        others=of_runs(
-            f"{RESULTS}/{{cohort}}/draws/{{run}}/fold-{{fold}}.zarr",
-            lambda cohort: ABLATIONS[cohort].values(),
-        ),
-        bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{run_of(wildcards).encoder}.safetensors",
-        expression=f"{RESULTS}/{{cohort}}/expression.parquet",
-        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-        splits=f"{RESULTS}/{{cohort}}/splits.tsv",
-        cohort=f"{RESULTS}/{{cohort}}/cohort.json",
-        pathways=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/pathways/{run_of(wildcards).pathways}.parquet",
+        **INPUTS.scored(PATHS.draws),
+        others=INPUTS.ablation_draws,
     output:
-        table=f"{RESULTS}/{{cohort}}/ablations/{{run}}/ablations.parquet",
-        pathways=f"{RESULTS}/{{cohort}}/ablations/{{run}}/pathways.parquet",
-        figures=multiext(
-            f"{RESULTS}/{{cohort}}/ablations/{{run}}/ablations", ".png", ".svg"
-        ),
+        table=PATHS.ablations,
+        pathways=PATHS.ablation_pathways,
+        figures=multiext(PATHS.ablation_figure, ".png", ".svg"),
     log:
-        f"{RESULTS}/{{cohort}}/logs/ablations-{{run}}.log",
+        PATHS.log("ablations-{run}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/ablations-{{run}}.tsv"
+        PATHS.benchmark("ablations-{run}")
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG["threads"]["evaluate"]
@@ -49,20 +31,9 @@ rule score_ablations:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["evaluate"],
-        models=lambda wildcards, input: [
-            str(Path(model).parent) for model in input.models
-        ],
-        variants=lambda wildcards: json.dumps(
-            [
-                [
-                    run.label,
-                    name,
-                    SETTINGS[wildcards.cohort]["ablations"][name].get("group", name),
-                ]
-                for name, run in ABLATIONS[wildcards.cohort].items()
-            ]
-        ),
-        settings=settings("evaluate"),
+        models=ARGUMENTS.models,
+        variants=PARAMS.ablations,
+        settings=PARAMS.section("evaluate"),
         out=subpath(output.table, parent=True),
         seed=CONFIG["seed"],
     shell:

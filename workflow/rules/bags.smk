@@ -7,13 +7,13 @@ resampled bags, bags/<encoder>/resamples-<number>-<share>.safetensors.
 
 rule bags:
     input:
-        lambda wildcards: shards(wildcards.cohort, f"features/{wildcards.encoder}"),
+        INPUTS.feature_shards,
     output:
-        f"{RESULTS}/{{cohort}}/bags/{{encoder}}.safetensors",
+        PATHS.bags,
     log:
-        f"{RESULTS}/{{cohort}}/logs/bags-{{encoder}}.log",
+        PATHS.log("bags-{encoder}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/bags-{{encoder}}.tsv"
+        PATHS.benchmark("bags-{encoder}")
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG["threads"]["bags"]
@@ -23,12 +23,10 @@ rule bags:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["bags"],
-        settings=bag_settings,
-        features_as=feature_form,
+        settings=PARAMS.bags,
+        features_as=PARAMS.feature_form,
         # The report checks it again.
-        max_failed=untracked(
-            lambda wildcards: SETTINGS[wildcards.cohort]["max_failed_slides"]
-        ),
+        max_failed=untracked(PARAMS.setting("max_failed_slides")),
         features=subpath(input[0], parent=True),
         seed=CONFIG["seed"],
     shell:
@@ -40,13 +38,13 @@ rule bags:
 
 rule resample:
     input:
-        lambda wildcards: shards(wildcards.cohort, f"features/{wildcards.encoder}"),
+        INPUTS.feature_shards,
     output:
-        f"{RESULTS}/{{cohort}}/bags/{{encoder}}/resamples-{{number}}-{{share}}.safetensors",
+        PATHS.resampled_bags,
     log:
-        f"{RESULTS}/{{cohort}}/logs/resample-{{encoder}}-{{number}}-{{share}}.log",
+        PATHS.log("resample-{encoder}-{number}-{share}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/resample-{{encoder}}-{{number}}-{{share}}.tsv"
+        PATHS.benchmark("resample-{encoder}-{number}-{share}")
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG["threads"]["bags"]
@@ -56,12 +54,10 @@ rule resample:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["bags"],
-        settings=resample_settings,
-        features_as=feature_form,
+        settings=PARAMS.resampled_bags,
+        features_as=PARAMS.feature_form,
         # The report checks it again.
-        max_failed=untracked(
-            lambda wildcards: SETTINGS[wildcards.cohort]["max_failed_slides"]
-        ),
+        max_failed=untracked(PARAMS.setting("max_failed_slides")),
         features=subpath(input[0], parent=True),
         seed=CONFIG["seed"],
     shell:

@@ -9,13 +9,13 @@ manifest (outside the results, and no output: Snakemake would delete it) and sta
 rule generate:
     """Draws the demo's slides, or the features of a law's cohort, and their expression."""
     output:
-        f"{RESULTS}/{{cohort}}/source/done.json",
+        PATHS.source_mark,
     log:
-        f"{RESULTS}/{{cohort}}/logs/demo.log",
+        PATHS.log("demo"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/demo.tsv"
+        PATHS.benchmark("demo")
     wildcard_constraints:
-        cohort="|".join(map(re.escape, GENERATED)) or "none",
+        cohort=any_of(PLAN.simulated),
     conda:
         "../../envs/cpu.yaml"
     threads: 2
@@ -25,7 +25,7 @@ rule generate:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["demo"],
-        kind=lambda wildcards: CONFIG["cohorts"][wildcards.cohort]["source"],
+        kind=PARAMS.block("source"),
         out=subpath(output[0], parent=True),
         seed=CONFIG["seed"],
     shell:
@@ -36,16 +36,16 @@ rule generate:
 rule cohort:
     """Slides and expression as tables; what was dropped and why."""
     input:
-        cohort_files,
+        INPUTS.user_files,
     output:
-        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-        expression=f"{RESULTS}/{{cohort}}/expression.parquet",
-        names=f"{RESULTS}/{{cohort}}/gene_names.parquet",
-        cohort=f"{RESULTS}/{{cohort}}/cohort.json",
+        slides=PATHS.slides,
+        expression=PATHS.expression,
+        names=PATHS.gene_names,
+        cohort=PATHS.cohort,
     log:
-        f"{RESULTS}/{{cohort}}/logs/cohort.log",
+        PATHS.log("cohort"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/cohort.tsv"
+        PATHS.benchmark("cohort")
     conda:
         "../../envs/cpu.yaml"
     resources:
@@ -54,10 +54,10 @@ rule cohort:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["cohort"],
-        source=source_block,
-        folds=published_folds,
+        source=PARAMS.source,
+        folds=ARGUMENTS.published_folds,
         out=subpath(output.cohort, parent=True),
-        slides=needs_slides,
+        slides=ARGUMENTS.needs_slides,
     shell:
         "python {params.scripts}/cohort.py --name {wildcards.cohort} --source {params.source:q}"
         " --no-folds {params.folds} --out {params.out:q} {params.slides} 2> {log:q}"
@@ -66,14 +66,14 @@ rule cohort:
 rule split:
     """Folds of train, val, cal and test; apart, since other folds need no other slides."""
     input:
-        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-        given=split_files,
+        slides=PATHS.slides,
+        given=INPUTS.split_files,
     output:
-        f"{RESULTS}/{{cohort}}/splits.tsv",
+        PATHS.splits,
     log:
-        f"{RESULTS}/{{cohort}}/logs/split.log",
+        PATHS.log("split"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/split.tsv"
+        PATHS.benchmark("split")
     # First of what can be done: a wrong split is reported before hours of work.
     priority: 10
     conda:
@@ -84,9 +84,9 @@ rule split:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["cohort"],
-        given=given_splits,
-        folds=settings("folds"),
+        given=ARGUMENTS.given_split,
+        folds=PARAMS.section("folds"),
         seed=CONFIG["seed"],
     shell:
-        "python {params.scripts}/split.py --slides {input.slides:q} {params.given}"
+        "python {params.scripts}/split.py draw --slides {input.slides:q} {params.given}"
         " --folds {params.folds:q} --seed {params.seed} --out {output:q} 2> {log:q}"

@@ -5,24 +5,24 @@ is deleted as soon as its features are there, and at most `downloads` are on dis
 """
 
 # One rule each, since the encoder's name is no wildcard of the other two tables.
-for thrown in THROWN:
+for streamed in PLAN.streamed:
 
     rule:
         name:
-            f"consume_{thrown}"
+            f"consume_{streamed}"
         input:
-            slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-            weights=weights(thrown, SETTINGS[thrown]["features"]),
+            slides=PATHS.slides,
+            weights=INPUTS.cohort_encoder_weights,
         output:
-            slides=f"{RESULTS}/{{cohort}}/slides/shard-{{shard}}.parquet",
-            tiles=f"{RESULTS}/{{cohort}}/tiles/shard-{{shard}}.parquet",
-            features=f"{RESULTS}/{{cohort}}/features/{encoder(thrown)}/shard-{{shard}}.parquet",
+            slides=PATHS.slides_shard,
+            tiles=PATHS.tiles_shard,
+            features=PATHS.features_of(PLAN.cohorts[streamed].reported.encoder),
         log:
-            f"{RESULTS}/{{cohort}}/logs/consume-{{shard}}.log",
+            PATHS.log("consume-{shard}"),
         benchmark:
-            f"{RESULTS}/{{cohort}}/benchmarks/consume-{{shard}}.tsv"
+            PATHS.benchmark("consume-{shard}")
         wildcard_constraints:
-            cohort=re.escape(thrown),
+            cohort=re.escape(streamed),
         conda:
             GPU_ENV
         threads: CONFIG["threads"]["features"]
@@ -30,17 +30,17 @@ for thrown in THROWN:
             mem_mb=mem_mb(4000),
             runtime=runtime(1440),
             gpu=GPU,
-            downloads=downloads,
+            downloads=ARGUMENTS.downloads,
         params:
             scripts=SCRIPTS,
             code=[STEP_VERSIONS[stage] for stage in ("download", "tiles", "features")],
-            shards=lambda wildcards: CONFIG["cohorts"][wildcards.cohort]["shards"],
-            settings=untracked(cohort_features),
-            deciding=deciding("features", cohort_features),
-            tile_settings=settings("tiles"),
+            shards=PARAMS.block("shards"),
+            settings=untracked(PARAMS.cohort_features),
+            deciding=PARAMS.deciding("features", PARAMS.cohort_features),
+            tile_settings=PARAMS.section("tiles"),
             seed=CONFIG["seed"],
             device=CONFIG["device"],
-            server=untracked(server),
+            server=untracked(ARGUMENTS.server),
         shell:
             "python {params.scripts}/consume.py --slides {input.slides:q} --shard {wildcards.shard}"
             " --shards {params.shards} --slides-manifest {output.slides:q}"

@@ -8,28 +8,28 @@ Fetched slides go to slides/files, which isn't declared: a job that is killed go
 rule download:
     """Fetches a shard's slides; local ones are only checked."""
     input:
-        f"{RESULTS}/{{cohort}}/slides.parquet",
+        PATHS.slides,
     output:
-        f"{RESULTS}/{{cohort}}/slides/shard-{{shard}}.parquet",
+        PATHS.slides_shard,
     log:
-        f"{RESULTS}/{{cohort}}/logs/download-{{shard}}.log",
+        PATHS.log("download-{shard}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/download-{{shard}}.tsv"
+        PATHS.benchmark("download-{shard}")
     wildcard_constraints:
-        cohort=KEPT,
+        cohort=any_of(PLAN.kept),
     conda:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=mem_mb(1000),
         runtime=runtime(720),
         # A resource, since a changed number must not rerun the job; the profile caps the sum.
-        downloads=downloads,
+        downloads=ARGUMENTS.downloads,
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["download"],
-        shards=lambda wildcards: CONFIG["cohorts"][wildcards.cohort]["shards"],
+        shards=PARAMS.block("shards"),
         # Of slides that are another server's, slides.parquet says so.
-        server=untracked(server),
+        server=untracked(ARGUMENTS.server),
     shell:
         "python {params.scripts}/download.py --slides {input:q} --shard {wildcards.shard}"
         " --shards {params.shards} --out {output:q} --downloads {resources.downloads}"
@@ -39,14 +39,14 @@ rule download:
 rule guard:
     """Stops the run if a split unit, or the same slide twice, sits in two parts of a fold."""
     input:
-        shards=lambda wildcards: shards(wildcards.cohort, "slides"),
-        splits=f"{RESULTS}/{{cohort}}/splits.tsv",
+        shards=INPUTS.every_shard(PATHS.slides_shard),
+        splits=PATHS.splits,
     output:
-        f"{RESULTS}/{{cohort}}/guard.json",
+        PATHS.guard,
     log:
-        f"{RESULTS}/{{cohort}}/logs/guard.log",
+        PATHS.log("guard"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/guard.tsv"
+        PATHS.benchmark("guard")
     conda:
         "../../envs/cpu.yaml"
     resources:
@@ -56,5 +56,5 @@ rule guard:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["download"],
     shell:
-        "python {params.scripts}/guard.py --shards {input.shards:q} --splits {input.splits:q}"
+        "python {params.scripts}/split.py guard --shards {input.shards:q} --splits {input.splits:q}"
         " --out {output:q} 2> {log:q}"

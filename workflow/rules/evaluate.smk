@@ -6,40 +6,25 @@ Reads draws and points of all runs and folds, and the truth. Leaves evaluation/<
 
 rule evaluate:
     input:
-        draws=fold_paths(f"{RESULTS}/{{cohort}}/draws/{{run}}/fold-{{fold}}.zarr"),
-        models=fold_paths(
-            f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.json"
-        ),
-        others=of_runs(
-            f"{RESULTS}/{{cohort}}/draws/{{run}}/fold-{{fold}}.zarr",
-            lambda cohort: COMPARED[cohort][1:],
-        ),
-        search=of_runs(
-            f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/search.parquet",
-            lambda cohort: COMPARED[cohort],
-        ),
-        bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{run_of(wildcards).encoder}.safetensors",
-        expression=f"{RESULTS}/{{cohort}}/expression.parquet",
-        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-        splits=f"{RESULTS}/{{cohort}}/splits.tsv",
-        cohort=f"{RESULTS}/{{cohort}}/cohort.json",
-        pathways=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/pathways/{run_of(wildcards).pathways}.parquet",
+        **INPUTS.scored(PATHS.draws),
+        others=INPUTS.other_draws,
+        search=INPUTS.searches,
     output:
-        summary=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/summary.parquet",
-        genes=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/genes.parquet",
-        calibration=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/calibration.parquet",
-        pathways=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/pathways.parquet",
-        samples=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/samples.parquet",
-        examples=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/examples.parquet",
-        search=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/search.parquet",
-        conformal=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/conformal.parquet",
-        conformal_factors=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/conformal_factors.parquet",
-        coexpression=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/coexpression.parquet",
-        pathway_intervals=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/pathway_intervals.parquet",
+        summary=PATHS.evaluation("summary"),
+        genes=PATHS.evaluation("genes"),
+        calibration=PATHS.evaluation("calibration"),
+        pathways=PATHS.evaluation("pathways"),
+        samples=PATHS.evaluation("samples"),
+        examples=PATHS.evaluation("examples"),
+        search=PATHS.evaluation("search"),
+        conformal=PATHS.evaluation("conformal"),
+        conformal_factors=PATHS.evaluation("conformal_factors"),
+        coexpression=PATHS.evaluation("coexpression"),
+        pathway_intervals=PATHS.evaluation("pathway_intervals"),
     log:
-        f"{RESULTS}/{{cohort}}/logs/evaluate-{{run}}.log",
+        PATHS.log("evaluate-{run}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/evaluate-{{run}}.tsv"
+        PATHS.benchmark("evaluate-{run}")
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG["threads"]["evaluate"]
@@ -49,13 +34,9 @@ rule evaluate:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["evaluate"],
-        models=lambda wildcards, input: [
-            str(Path(model).parent) for model in input.models
-        ],
-        settings=settings("evaluate"),
-        others=lambda wildcards, input: (
-            f"--others {shlex.join(input.others)}" if input.others else ""
-        ),
+        models=ARGUMENTS.models,
+        settings=PARAMS.section("evaluate"),
+        others=ARGUMENTS.others,
         out=subpath(output.summary, parent=True),
         seed=CONFIG["seed"],
     shell:

@@ -8,34 +8,24 @@ export/<run>_slides_mqc.tsv.
 
 rule export:
     input:
-        [f"{RESULTS}/{cohort}/export/{run_name(cohort)}.h5ad" for cohort in COHORTS],
+        TARGETS.exports,
 
 
 rule export_run:
     input:
-        tables=[
-            f"{RESULTS}/{{cohort}}/evaluation/{{run}}/{table}.parquet"
-            for table in ("samples", "genes")
-        ],
-        draws=fold_paths(f"{RESULTS}/{{cohort}}/draws/{{run}}/fold-{{fold}}.zarr"),
-        summaries=fold_paths(
-            f"{RESULTS}/{{cohort}}/draws/{{run}}/fold-{{fold}}.parquet"
-        ),
-        shift=fold_paths(f"{RESULTS}/{{cohort}}/shift/{{run}}/fold-{{fold}}.parquet"),
-        features=lambda wildcards: shards(
-            wildcards.cohort, f"features/{run_of(wildcards).encoder}"
-        ),
-        cohort=[
-            f"{RESULTS}/{{cohort}}/{name}"
-            for name in ("slides.parquet", "expression.parquet", "cohort.json")
-        ],
+        tables=[PATHS.evaluation(table) for table in ("samples", "genes")],
+        draws=INPUTS.every_fold(PATHS.draws),
+        summaries=INPUTS.every_fold(PATHS.draw_summary),
+        shift=INPUTS.every_fold(PATHS.shift),
+        features=INPUTS.run_feature_shards,
+        cohort=[PATHS.slides, PATHS.expression, PATHS.cohort],
     output:
-        samples=f"{RESULTS}/{{cohort}}/export/{{run}}.h5ad",
-        slides=f"{RESULTS}/{{cohort}}/export/{{run}}_slides_mqc.tsv",
+        samples=PATHS.export,
+        slides=PATHS.export_slides,
     log:
-        f"{RESULTS}/{{cohort}}/logs/export-{{run}}.log",
+        PATHS.log("export-{run}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/export-{{run}}.tsv"
+        PATHS.benchmark("export-{run}")
     conda:
         "../../envs/cpu.yaml"
     resources:
@@ -44,7 +34,7 @@ rule export_run:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["export"],
-        folder=lambda wildcards: f"{RESULTS}/{wildcards.cohort}",
+        folder=PATHS.folder,
         out=subpath(output.samples, parent=True),
     shell:
         "python {params.scripts}/export.py --cohort-dir {params.folder:q} --run {wildcards.run}"

@@ -7,21 +7,21 @@ cohort. Leaves external/<train>/<run>/ in the test cohort's folder: fold-<k>.zar
 
 rule external:
     input:
-        external_pages,
+        in_one_line(TARGETS.external),
 
 
 rule external_units:
     """Every unit of the test cohort is test for every fold model of the training cohort."""
     input:
-        f"{RESULTS}/{{cohort}}/slides.parquet",
+        PATHS.slides,
     output:
-        f"{EXTERNAL}/splits.tsv",
+        PATHS.external_splits,
     log:
-        f"{RESULTS}/{{cohort}}/logs/external-units-{{train}}.log",
+        PATHS.log("external-units-{train}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/external-units-{{train}}.tsv"
+        PATHS.benchmark("external-units-{train}")
     wildcard_constraints:
-        train="|".join(re.escape(cohort) for cohort in COHORTS),
+        train=any_of(PLAN.cohorts),
     conda:
         "../../envs/cpu.yaml"
     resources:
@@ -30,7 +30,7 @@ rule external_units:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["sample"],
-        folds=lambda wildcards: len(folds(wildcards.train)),
+        folds=PAIRS.folds,
     shell:
         "python {params.scripts}/external.py units --slides {input:q} --folds {params.folds}"
         " --out {output:q} 2> {log:q}"
@@ -39,20 +39,20 @@ rule external_units:
 rule external_sample:
     """One fold model of the training cohort on all slides of the test cohort."""
     input:
-        model=f"{RESULTS}/{{train}}/models/{{run}}/fold-{{fold}}/model.json",
-        weights=f"{RESULTS}/{{train}}/models/{{run}}/fold-{{fold}}/model.safetensors",
-        bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{encoder(wildcards.cohort)}.safetensors",
-        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-        splits=f"{EXTERNAL}/splits.tsv",
+        model=PATHS.of_train(PATHS.model),
+        weights=PATHS.of_train(PATHS.model_weights),
+        bags=PAIRS.test_bags,
+        slides=PATHS.slides,
+        splits=PATHS.external_splits,
     output:
-        draws=directory(f"{EXTERNAL}/{{run}}/fold-{{fold}}.zarr"),
-        summary=temp(f"{EXTERNAL}/{{run}}/fold-{{fold}}.parquet"),
+        draws=directory(PATHS.external_draws),
+        summary=temp(PATHS.external_draw_summary),
     log:
-        f"{RESULTS}/{{cohort}}/logs/external-sample-{{train}}-{{run}}-{{fold}}.log",
+        PATHS.log("external-sample-{train}-{run}-{fold}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/external-sample-{{train}}-{{run}}-{{fold}}.tsv"
+        PATHS.benchmark("external-sample-{train}-{run}-{fold}")
     wildcard_constraints:
-        train="|".join(re.escape(cohort) for cohort in COHORTS),
+        train=any_of(PLAN.cohorts),
     conda:
         GPU_ENV
     threads: CONFIG["threads"]["sample"]
@@ -64,9 +64,9 @@ rule external_sample:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["sample"],
         model=subpath(input.model, parent=True),
-        label=lambda wildcards: external_run(wildcards.train).label,
-        settings=untracked(external_settings),
-        deciding=deciding("sample", external_settings),
+        label=PAIRS.run("label"),
+        settings=untracked(PAIRS.sampling),
+        deciding=PARAMS.deciding("sample", PAIRS.sampling),
         seed=CONFIG["seed"],
         device=CONFIG["device"],
     shell:
@@ -79,43 +79,29 @@ rule external_sample:
 rule external_score:
     """The fold models as one, scored on the test cohort beside the training cohort's nulls."""
     input:
-        external=external_folds(
-            "{results}/{cohort}/external/{train}/{run}/fold-{fold}.zarr"
-        ),
-        draws=external_folds("{results}/{train}/draws/{run}/fold-{fold}.zarr"),
-        splits=f"{EXTERNAL}/splits.tsv",
-        pathways=lambda wildcards: f"{RESULTS}/{wildcards.train}/pathways/{pathway_set(wildcards.train)}.parquet",
-        bags=lambda wildcards: [
-            f"{RESULTS}/{name}/bags/{encoder(name)}.safetensors"
-            for name in (wildcards.train, wildcards.cohort)
-        ],
-        tables=lambda wildcards: [
-            f"{RESULTS}/{name}/{table}"
-            for name in (wildcards.train, wildcards.cohort)
-            for table in (
-                "expression.parquet",
-                "slides.parquet",
-                "splits.tsv",
-                "cohort.json",
-            )
-        ],
+        external=PAIRS.every_fold(PATHS.external_draws),
+        draws=PAIRS.every_fold(PATHS.of_train(PATHS.draws)),
+        splits=PATHS.external_splits,
+        pathways=PAIRS.gene_sets,
+        bags=PAIRS.bags,
+        tables=PAIRS.tables,
     output:
-        summary=f"{EXTERNAL}/{{run}}/summary.parquet",
-        genes=f"{EXTERNAL}/{{run}}/genes.parquet",
-        calibration=f"{EXTERNAL}/{{run}}/calibration.parquet",
-        pathways=f"{EXTERNAL}/{{run}}/pathways.parquet",
-        figures=directory(f"{EXTERNAL}/{{run}}/figures"),
+        summary=PATHS.external("summary"),
+        genes=PATHS.external("genes"),
+        calibration=PATHS.external("calibration"),
+        pathways=PATHS.external("pathways"),
+        figures=directory(PATHS.external_figures),
         page=report(
-            f"{EXTERNAL}/{{run}}/index.html",
+            PATHS.external_page,
             category="External validation",
             labels={"train": "{train}", "test": "{cohort}"},
         ),
     log:
-        f"{RESULTS}/{{cohort}}/logs/external-{{train}}-{{run}}.log",
+        PATHS.log("external-{train}-{run}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/external-{{train}}-{{run}}.tsv"
+        PATHS.benchmark("external-{train}-{run}")
     wildcard_constraints:
-        train="|".join(re.escape(cohort) for cohort in COHORTS),
+        train=any_of(PLAN.cohorts),
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG["threads"]["evaluate"]
@@ -125,10 +111,10 @@ rule external_score:
     params:
         scripts=SCRIPTS,
         code=[STEP_VERSIONS["evaluate"], STEP_VERSIONS["report"]],
-        train=lambda wildcards: f"{RESULTS}/{wildcards.train}",
-        test=lambda wildcards: f"{RESULTS}/{wildcards.cohort}",
-        encoder=lambda wildcards: encoder(wildcards.train),
-        settings=settings("evaluate"),
+        train=PATHS.of_train(PATHS.folder),
+        test=PATHS.folder,
+        encoder=PAIRS.run("encoder"),
+        settings=PARAMS.section("evaluate"),
         out=subpath(output.page, parent=True),
         seed=CONFIG["seed"],
     shell:

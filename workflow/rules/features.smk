@@ -7,19 +7,17 @@ Reads a shard's slides and tiles and the encoder's weights, or a lab's own h5 fi
 
 rule features:
     input:
-        shard=f"{RESULTS}/{{cohort}}/slides/shard-{{shard}}.parquet",
-        tiles=tile_manifest,
-        weights=lambda wildcards: weights(
-            wildcards.cohort, FEATURES[wildcards.cohort][wildcards.encoder]
-        ),
+        shard=PATHS.slides_shard,
+        tiles=INPUTS.tiles,
+        weights=INPUTS.encoder_weights,
     output:
-        f"{RESULTS}/{{cohort}}/features/{{encoder}}/shard-{{shard}}.parquet",
+        PATHS.features_shard,
     log:
-        f"{RESULTS}/{{cohort}}/logs/features-{{encoder}}-{{shard}}.log",
+        PATHS.log("features-{encoder}-{shard}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/features-{{encoder}}-{{shard}}.tsv"
+        PATHS.benchmark("features-{encoder}-{shard}")
     wildcard_constraints:
-        cohort=KEPT,
+        cohort=any_of(PLAN.kept),
     conda:
         GPU_ENV
     threads: CONFIG["threads"]["features"]
@@ -30,10 +28,10 @@ rule features:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["features"],
-        settings=untracked(feature_settings),
-        deciding=deciding("features", feature_settings),
-        tile_settings=settings("tiles"),
-        tiles=tile_arguments,
+        settings=untracked(PARAMS.features),
+        deciding=PARAMS.deciding("features", PARAMS.features),
+        tile_settings=PARAMS.section("tiles"),
+        tiles=ARGUMENTS.tiles,
         out=subpath(output[0], parent=True),
         device=CONFIG["device"],
     shell:

@@ -7,46 +7,42 @@ its figure. `snakemake leak_audit` makes them for every cohort; nothing else ask
 
 rule leak_audit:
     input:
-        [f"{RESULTS}/{cohort}/leak_audit/audit.parquet" for cohort in COHORTS],
+        TARGETS.leak_audits,
 
 
 rule audit_pairings:
     """Fits each model under both pairings, scores it on the same test folds, and keeps no model."""
     input:
-        bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{encoder(wildcards.cohort)}.safetensors",
-        expression=f"{RESULTS}/{{cohort}}/expression.parquet",
-        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-        splits=f"{RESULTS}/{{cohort}}/splits.tsv",
-        cohort=f"{RESULTS}/{{cohort}}/cohort.json",
-        guard=f"{RESULTS}/{{cohort}}/guard.json",
-        pathways=audited_sets,
+        bags=INPUTS.reported_bags,
+        expression=PATHS.expression,
+        slides=PATHS.slides,
+        splits=PATHS.splits,
+        cohort=PATHS.cohort,
+        guard=PATHS.guard,
+        pathways=INPUTS.audited_gene_sets,
     output:
-        table=f"{RESULTS}/{{cohort}}/leak_audit/audit.parquet",
-        figures=multiext(f"{RESULTS}/{{cohort}}/leak_audit/leak_audit", ".png", ".svg"),
+        table=PATHS.leak_audit,
+        figures=multiext(PATHS.leak_audit_figure, ".png", ".svg"),
     log:
-        f"{RESULTS}/{{cohort}}/logs/leak_audit.log",
+        PATHS.log("leak_audit"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/leak_audit.tsv"
+        PATHS.benchmark("leak_audit")
     conda:
         GPU_ENV
     threads: CONFIG["threads"]["evaluate"]
     resources:
         mem_mb=mem_mb(8000),
         runtime=runtime(1440),
-        gpu=lambda wildcards: GPU if audited(wildcards.cohort) else 0,
+        gpu=lambda wildcards: GPU if PLAN.cohort(wildcards).audited else 0,
     params:
         scripts=SCRIPTS,
         code=[STEP_VERSIONS["train"], STEP_VERSIONS["evaluate"]],
         folder=subpath(input.cohort, parent=True),
-        settings=settings("leak_audit"),
-        evaluate=settings("evaluate"),
-        networks=untracked(audited_networks),
-        deciding=lambda wildcards: audited_networks(
-            wildcards, configuration.result_settings
-        ),
-        sets=lambda wildcards, input: (
-            f"--pathways {shlex.quote(str(input.pathways))}" if input.pathways else ""
-        ),
+        settings=PARAMS.section("leak_audit"),
+        evaluate=PARAMS.section("evaluate"),
+        networks=untracked(PARAMS.audited),
+        deciding=PARAMS.deciding_audited,
+        sets=ARGUMENTS.gene_sets,
         device=CONFIG["device"],
         out=subpath(output.table, parent=True),
         seed=CONFIG["seed"],

@@ -7,48 +7,25 @@ tables by which new slides are predicted and judged, predictor.json and a model 
 
 rule package:
     input:
-        models=fold_paths(
-            f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.json"
-        ),
-        weights=fold_paths(
-            f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.safetensors"
-        ),
-        shift=fold_paths(
-            f"{RESULTS}/{{cohort}}/shift/{{run}}/fold-{{fold}}.safetensors"
-        ),
-        evaluation=[
-            f"{RESULTS}/{{cohort}}/evaluation/{{run}}/{table}.parquet"
-            for table in (
-                "summary",
-                "genes",
-                "pathways",
-                "samples",
-                "calibration",
-                "conformal",
-                "conformal_factors",
-            )
-        ],
-        bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{run_of(wildcards).encoder}.safetensors",
-        expression=f"{RESULTS}/{{cohort}}/expression.parquet",
-        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-        splits=f"{RESULTS}/{{cohort}}/splits.tsv",
-        cohort=f"{RESULTS}/{{cohort}}/cohort.json",
-        pathways=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/pathways/{run_of(wildcards).pathways}.parquet",
-        encoder=lambda wildcards: weights(
-            wildcards.cohort, run_of(wildcards).settings["features"]
-        ),
+        **INPUTS.tables,
+        models=INPUTS.every_fold(PATHS.model),
+        weights=INPUTS.every_fold(PATHS.model_weights),
+        shift=INPUTS.every_fold(PATHS.shift_reference),
+        evaluation=[PATHS.evaluation(table) for table in PACKAGED],
+        pathways=INPUTS.gene_sets,
+        encoder=INPUTS.run_encoder_weights,
     output:
-        about=f"{RESULTS}/{{cohort}}/models/{{run}}/predictor.json",
-        card=f"{RESULTS}/{{cohort}}/models/{{run}}/README.md",
-        genes=f"{RESULTS}/{{cohort}}/models/{{run}}/genes.parquet",
-        pathways=f"{RESULTS}/{{cohort}}/models/{{run}}/pathways.parquet",
-        conformal=f"{RESULTS}/{{cohort}}/models/{{run}}/conformal.parquet",
-        known=f"{RESULTS}/{{cohort}}/models/{{run}}/known_slides.parquet",
-        familiar=directory(f"{RESULTS}/{{cohort}}/models/{{run}}/familiar"),
+        about=PATHS.predictor,
+        card=PATHS.model_card,
+        genes=PATHS.packaged_genes,
+        pathways=PATHS.packaged_pathways,
+        conformal=PATHS.packaged_conformal,
+        known=PATHS.training_slides,
+        familiar=directory(PATHS.packaged_references),
     log:
-        f"{RESULTS}/{{cohort}}/logs/package-{{run}}.log",
+        PATHS.log("package-{run}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/package-{{run}}.tsv"
+        PATHS.benchmark("package-{run}")
     conda:
         "../../envs/cpu.yaml"
     resources:
@@ -57,12 +34,12 @@ rule package:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["package"],
-        cohort=lambda wildcards: f"{RESULTS}/{wildcards.cohort}",
-        encoder=lambda wildcards: run_of(wildcards).encoder,
-        set=lambda wildcards: run_of(wildcards).pathways,
-        folds=lambda wildcards: len(folds(wildcards.cohort)),
-        settings=package_settings,
-        seed=lambda wildcards: run_of(wildcards).seed,
+        cohort=PATHS.folder,
+        encoder=PARAMS.run("encoder"),
+        set=PARAMS.run("pathways"),
+        folds=PARAMS.folds,
+        settings=PARAMS.package,
+        seed=PARAMS.run("seed"),
     shell:
         "python {params.scripts}/package.py --cohort-dir {params.cohort:q} --run {wildcards.run}"
         " --features {params.encoder} --pathways {params.set} --folds {params.folds}"

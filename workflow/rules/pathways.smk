@@ -6,16 +6,16 @@ Reads expression.parquet for its genes and gene_names.parquet for their current 
 
 rule pathways:
     input:
-        expression=f"{RESULTS}/{{cohort}}/expression.parquet",
-        names=f"{RESULTS}/{{cohort}}/gene_names.parquet",
-        source=pathway_file,
+        expression=PATHS.expression,
+        names=PATHS.gene_names,
+        source=INPUTS.gene_set_file,
     output:
-        sets=f"{RESULTS}/{{cohort}}/pathways/{{set}}.parquet",
-        facts=f"{RESULTS}/{{cohort}}/pathways/{{set}}.json",
+        sets=PATHS.gene_sets,
+        facts=PATHS.gene_set_facts,
     log:
-        f"{RESULTS}/{{cohort}}/logs/pathways-{{set}}.log",
+        PATHS.log("pathways-{set}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/pathways-{{set}}.tsv"
+        PATHS.benchmark("pathways-{set}")
     conda:
         "../../envs/cpu.yaml"
     resources:
@@ -24,9 +24,7 @@ rule pathways:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["pathways"],
-        settings=lambda wildcards: json.dumps(
-            SETS[wildcards.cohort][wildcards.set], sort_keys=True
-        ),
+        settings=PARAMS.gene_sets,
     shell:
         "python {params.scripts}/pathways.py --expression {input.expression:q} --names {input.names:q}"
         " --out {output.sets:q} --settings {params.settings:q} 2> {log:q}"

@@ -6,20 +6,20 @@ Reads what all stages left. Leaves report/index.html (self-contained) and report
 
 rule report:
     input:
-        report_inputs,
-        truth=truth_made,
+        INPUTS.report,
+        truth=INPUTS.truth_mark,
     output:
         page=report(
-            f"{RESULTS}/{{cohort}}/report/index.html",
+            PATHS.report,
             caption="../report/report.rst",
             category="Reports",
             labels={"cohort": "{cohort}"},
         ),
-        figures=directory(f"{RESULTS}/{{cohort}}/report/figures"),
+        figures=directory(PATHS.report_figures),
     log:
-        f"{RESULTS}/{{cohort}}/logs/report.log",
+        PATHS.log("report"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/report.tsv"
+        PATHS.benchmark("report")
     conda:
         "../../envs/cpu.yaml"
     resources:
@@ -28,20 +28,15 @@ rule report:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["report"],
-        cohort=lambda wildcards: f"{RESULTS}/{wildcards.cohort}",
-        run=lambda wildcards: run_name(wildcards.cohort),
-        encoder=lambda wildcards: encoder(wildcards.cohort),
-        set=lambda wildcards: pathway_set(wildcards.cohort),
-        extras=lambda wildcards: SETTINGS[wildcards.cohort]["extras"],
-        folds=lambda wildcards: len(folds(wildcards.cohort)),
-        settings=report_settings,
-        shards=lambda wildcards: CONFIG["cohorts"][wildcards.cohort]["shards"],
-        # The table lies beside the mark; elsewhere nothing is given.
-        truth=lambda wildcards: shlex.join(
-            word
-            for mark in truth_made(wildcards)
-            for word in ("--truth", str(Path(mark).with_name("truth_genes.parquet")))
-        ),
+        cohort=PATHS.folder,
+        run=PARAMS.reported("name"),
+        encoder=PARAMS.reported("encoder"),
+        set=PARAMS.reported("pathways"),
+        extras=PARAMS.setting("extras"),
+        folds=PARAMS.folds,
+        settings=PARAMS.report,
+        shards=PARAMS.block("shards"),
+        truth=ARGUMENTS.truth,
         out=subpath(output.page, parent=True),
     shell:
         "python {params.scripts}/report.py --cohort-dir {params.cohort:q} --run {params.run}"

@@ -6,18 +6,18 @@ Reads a fold's model and the bags. Leaves draws/<run>/fold-<k>.zarr and its summ
 
 rule sample:
     input:
-        model=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/models/{run_of(wildcards).trained_run}/fold-{wildcards.fold}/model.json",
-        weights=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/models/{run_of(wildcards).trained_run}/fold-{wildcards.fold}/model.safetensors",
-        bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{run_of(wildcards).encoder}.safetensors",
-        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-        splits=f"{RESULTS}/{{cohort}}/splits.tsv",
+        model=INPUTS.trained(PATHS.model),
+        weights=INPUTS.trained(PATHS.model_weights),
+        bags=INPUTS.bags,
+        slides=PATHS.slides,
+        splits=PATHS.splits,
     output:
-        draws=directory(f"{RESULTS}/{{cohort}}/draws/{{run}}/fold-{{fold}}.zarr"),
-        summary=f"{RESULTS}/{{cohort}}/draws/{{run}}/fold-{{fold}}.parquet",
+        draws=directory(PATHS.draws),
+        summary=PATHS.draw_summary,
     log:
-        f"{RESULTS}/{{cohort}}/logs/sample-{{run}}-{{fold}}.log",
+        PATHS.log("sample-{run}-{fold}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/sample-{{run}}-{{fold}}.tsv"
+        PATHS.benchmark("sample-{run}-{fold}")
     conda:
         GPU_ENV
     threads: CONFIG["threads"]["sample"]
@@ -29,10 +29,10 @@ rule sample:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["sample"],
         model=subpath(input.model, parent=True),
-        label=lambda wildcards: run_of(wildcards).label,
-        settings=untracked(sample_settings),
-        deciding=deciding("sample", sample_settings),
-        seed=lambda wildcards: run_of(wildcards).seed,
+        label=PARAMS.run("label"),
+        settings=untracked(PARAMS.sampling),
+        deciding=PARAMS.deciding("sample", PARAMS.sampling),
+        seed=PARAMS.run("seed"),
         device=CONFIG["device"],
     shell:
         "python {params.scripts}/sample.py --model {params.model:q} --bags {input.bags:q}"

@@ -8,28 +8,24 @@ and the students; the draws are deleted once they are scored.
 
 rule samplers:
     input:
-        [
-            f"{RESULTS}/{cohort}/samplers/{run_name(cohort)}/samplers.parquet"
-            for cohort in COHORTS
-            if SAMPLERS[cohort]
-        ],
+        TARGETS.samplers,
 
 
 rule distil:
     input:
-        model=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.json",
-        weights=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.safetensors",
-        bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{run_of(wildcards).encoder}.safetensors",
-        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-        splits=f"{RESULTS}/{{cohort}}/splits.tsv",
+        model=PATHS.model,
+        weights=PATHS.model_weights,
+        bags=INPUTS.bags,
+        slides=PATHS.slides,
+        splits=PATHS.splits,
     output:
-        weights=f"{RESULTS}/{{cohort}}/samplers/{{run}}/student/fold-{{fold}}/model.safetensors",
-        model=f"{RESULTS}/{{cohort}}/samplers/{{run}}/student/fold-{{fold}}/model.json",
-        log=f"{RESULTS}/{{cohort}}/samplers/{{run}}/student/fold-{{fold}}/log.parquet",
+        weights=PATHS.student_weights,
+        model=PATHS.student,
+        log=PATHS.student_log,
     log:
-        f"{RESULTS}/{{cohort}}/logs/distil-{{run}}-{{fold}}.log",
+        PATHS.log("distil-{run}-{fold}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/distil-{{run}}-{{fold}}.tsv"
+        PATHS.benchmark("distil-{run}-{fold}")
     conda:
         GPU_ENV
     threads: CONFIG["threads"]["train"]
@@ -41,14 +37,12 @@ rule distil:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["train"],
         teacher=subpath(input.model, parent=True),
-        settings=lambda wildcards: json.dumps(
-            run_of(wildcards).settings["samplers"]["student"], sort_keys=True
-        ),
+        settings=PARAMS.student,
         out=subpath(output.model, parent=True),
-        seed=lambda wildcards: run_of(wildcards).seed,
+        seed=PARAMS.run("seed"),
         device=CONFIG["device"],
     shell:
-        "python {params.scripts}/distil.py --model {params.teacher:q} --bags {input.bags:q}"
+        "python {params.scripts}/samplers.py student --model {params.teacher:q} --bags {input.bags:q}"
         " --slides {input.slides:q} --splits {input.splits:q} --fold {wildcards.fold}"
         " --out {params.out:q} --settings {params.settings:q} --seed {params.seed}"
         " --device {params.device} --threads {threads} 2> {log:q}"
@@ -56,25 +50,18 @@ rule distil:
 
 rule sample_variants:
     input:
-        model=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.json",
-        weights=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.safetensors",
-        student=lambda wildcards: (
-            [
-                f"{RESULTS}/{{cohort}}/samplers/{{run}}/student/fold-{{fold}}/{name}"
-                for name in ("model.json", "model.safetensors")
-            ]
-            if any(sampler.student for sampler in SAMPLERS[wildcards.cohort])
-            else []
-        ),
-        bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{run_of(wildcards).encoder}.safetensors",
-        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-        splits=f"{RESULTS}/{{cohort}}/splits.tsv",
+        model=PATHS.model,
+        weights=PATHS.model_weights,
+        student=INPUTS.student,
+        bags=INPUTS.bags,
+        slides=PATHS.slides,
+        splits=PATHS.splits,
     output:
-        temp(directory(f"{RESULTS}/{{cohort}}/samplers/{{run}}/draws/fold-{{fold}}")),
+        temp(directory(PATHS.sampler_draws)),
     log:
-        f"{RESULTS}/{{cohort}}/logs/sample_variants-{{run}}-{{fold}}.log",
+        PATHS.log("sample_variants-{run}-{fold}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/sample_variants-{{run}}-{{fold}}.tsv"
+        PATHS.benchmark("sample_variants-{run}-{fold}")
     conda:
         GPU_ENV
     threads: CONFIG["threads"]["sample"]
@@ -86,20 +73,14 @@ rule sample_variants:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["sample"],
         model=subpath(input.model, parent=True),
-        student=lambda wildcards, input: (
-            f"--student {shlex.quote(str(Path(input.student[0]).parent))}"
-            if input.student
-            else ""
-        ),
-        label=lambda wildcards: run_of(wildcards).label,
-        samplers=untracked(sampler_settings),
-        deciding=lambda wildcards: sampler_settings(
-            wildcards, configuration.result_settings
-        ),
-        seed=lambda wildcards: run_of(wildcards).seed,
+        student=ARGUMENTS.student,
+        label=PARAMS.run("label"),
+        samplers=untracked(PARAMS.samplers),
+        deciding=PARAMS.deciding_samplers,
+        seed=PARAMS.run("seed"),
         device=CONFIG["device"],
     shell:
-        "python {params.scripts}/sample_variants.py --model {params.model:q} {params.student}"
+        "python {params.scripts}/samplers.py draw --model {params.model:q} {params.student}"
         " --bags {input.bags:q} --slides {input.slides:q} --splits {input.splits:q}"
         " --fold {wildcards.fold} --label {params.label} --out {output:q}"
         " --samplers {params.samplers:q} --seed {params.seed} --device {params.device}"
@@ -108,25 +89,14 @@ rule sample_variants:
 
 rule score_samplers:
     input:
-        draws=fold_paths(f"{RESULTS}/{{cohort}}/samplers/{{run}}/draws/fold-{{fold}}"),
-        models=fold_paths(
-            f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.json"
-        ),
-        bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{run_of(wildcards).encoder}.safetensors",
-        expression=f"{RESULTS}/{{cohort}}/expression.parquet",
-        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-        splits=f"{RESULTS}/{{cohort}}/splits.tsv",
-        cohort=f"{RESULTS}/{{cohort}}/cohort.json",
-        pathways=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/pathways/{run_of(wildcards).pathways}.parquet",
+        **INPUTS.scored(PATHS.sampler_draws),
     output:
-        table=f"{RESULTS}/{{cohort}}/samplers/{{run}}/samplers.parquet",
-        figures=multiext(
-            f"{RESULTS}/{{cohort}}/samplers/{{run}}/samplers", ".png", ".svg"
-        ),
+        table=PATHS.samplers,
+        figures=multiext(PATHS.sampler_figure, ".png", ".svg"),
     log:
-        f"{RESULTS}/{{cohort}}/logs/samplers-{{run}}.log",
+        PATHS.log("samplers-{run}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/samplers-{{run}}.tsv"
+        PATHS.benchmark("samplers-{run}")
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG["threads"]["evaluate"]
@@ -136,29 +106,15 @@ rule score_samplers:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["evaluate"],
-        draws=lambda wildcards, input: drawn_by(input, SAMPLERS[wildcards.cohort][:1]),
-        others=lambda wildcards, input: drawn_by(input, SAMPLERS[wildcards.cohort][1:]),
-        models=lambda wildcards, input: [
-            str(Path(model).parent) for model in input.models
-        ],
-        samplers=lambda wildcards: json.dumps(
-            [
-                [
-                    f"{run_of(wildcards).label}.{sampler.name}",
-                    sampler.name,
-                    *(
-                        sampler.settings[key]
-                        for key in ("solver", "steps", "guidance")
-                    ),
-                ]
-                for sampler in SAMPLERS[wildcards.cohort]
-            ]
-        ),
-        settings=settings("evaluate"),
+        draws=ARGUMENTS.reference_draws,
+        others=ARGUMENTS.sampler_draws,
+        models=ARGUMENTS.models,
+        samplers=PARAMS.scored_samplers,
+        settings=PARAMS.section("evaluate"),
         out=subpath(output.table, parent=True),
         seed=CONFIG["seed"],
     shell:
-        "python {params.scripts}/samplers.py --draws {params.draws:q} --models {params.models:q}"
+        "python {params.scripts}/samplers.py score --draws {params.draws:q} --models {params.models:q}"
         " --others {params.others:q} --samplers {params.samplers:q}"
         " --bags {input.bags:q} --expression {input.expression:q} --slides {input.slides:q}"
         " --splits {input.splits:q} --cohort {input.cohort:q} --pathways {input.pathways:q}"

@@ -7,19 +7,15 @@ Reads draws and bags, and expression of the train part. Leaves shift/<run>/fold-
 
 rule shift:
     input:
-        draws=f"{RESULTS}/{{cohort}}/draws/{{run}}/fold-{{fold}}.zarr",
-        bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{run_of(wildcards).encoder}.safetensors",
-        expression=f"{RESULTS}/{{cohort}}/expression.parquet",
-        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-        splits=f"{RESULTS}/{{cohort}}/splits.tsv",
-        cohort=f"{RESULTS}/{{cohort}}/cohort.json",
+        **INPUTS.tables,
+        draws=PATHS.draws,
     output:
-        table=f"{RESULTS}/{{cohort}}/shift/{{run}}/fold-{{fold}}.parquet",
-        saved=f"{RESULTS}/{{cohort}}/shift/{{run}}/fold-{{fold}}.safetensors",
+        table=PATHS.shift,
+        saved=PATHS.shift_reference,
     log:
-        f"{RESULTS}/{{cohort}}/logs/shift-{{run}}-{{fold}}.log",
+        PATHS.log("shift-{run}-{fold}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/shift-{{run}}-{{fold}}.tsv"
+        PATHS.benchmark("shift-{run}-{fold}")
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG["threads"]["evaluate"]
@@ -29,10 +25,10 @@ rule shift:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["evaluate"],
-        settings=settings("shift"),
+        settings=PARAMS.section("shift"),
         seed=CONFIG["seed"],
     shell:
-        "python {params.scripts}/shift.py --draws {input.draws:q} --bags {input.bags:q}"
+        "python {params.scripts}/shift.py distances --draws {input.draws:q} --bags {input.bags:q}"
         " --expression {input.expression:q} --slides {input.slides:q} --splits {input.splits:q}"
         " --cohort {input.cohort:q} --run {wildcards.run} --out {output.table:q}"
         " --saved {output.saved:q} --settings {params.settings:q} --seed {params.seed}"
@@ -41,21 +37,17 @@ rule shift:
 
 rule abstain:
     input:
-        draws=fold_paths(f"{RESULTS}/{{cohort}}/draws/{{run}}/fold-{{fold}}.zarr"),
-        shift=fold_paths(f"{RESULTS}/{{cohort}}/shift/{{run}}/fold-{{fold}}.parquet"),
-        genes=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/genes.parquet",
-        samples=f"{RESULTS}/{{cohort}}/evaluation/{{run}}/samples.parquet",
-        bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{run_of(wildcards).encoder}.safetensors",
-        expression=f"{RESULTS}/{{cohort}}/expression.parquet",
-        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-        splits=f"{RESULTS}/{{cohort}}/splits.tsv",
-        cohort=f"{RESULTS}/{{cohort}}/cohort.json",
+        **INPUTS.tables,
+        draws=INPUTS.every_fold(PATHS.draws),
+        shift=INPUTS.every_fold(PATHS.shift),
+        genes=PATHS.evaluation("genes"),
+        samples=PATHS.evaluation("samples"),
     output:
-        f"{RESULTS}/{{cohort}}/shift/{{run}}/abstention.parquet",
+        PATHS.abstention,
     log:
-        f"{RESULTS}/{{cohort}}/logs/abstain-{{run}}.log",
+        PATHS.log("abstain-{run}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/abstain-{{run}}.tsv"
+        PATHS.benchmark("abstain-{run}")
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG["threads"]["evaluate"]
@@ -66,10 +58,10 @@ rule abstain:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["evaluate"],
         evaluation=subpath(input.genes, parent=True),
-        settings=settings("shift"),
+        settings=PARAMS.section("shift"),
         seed=CONFIG["seed"],
     shell:
-        "python {params.scripts}/abstain.py --draws {input.draws:q} --shift {input.shift:q}"
+        "python {params.scripts}/shift.py abstention --draws {input.draws:q} --shift {input.shift:q}"
         " --evaluation {params.evaluation:q} --bags {input.bags:q}"
         " --expression {input.expression:q} --slides {input.slides:q} --splits {input.splits:q}"
         " --cohort {input.cohort:q} --run {wildcards.run} --out {output:q}"

@@ -7,38 +7,30 @@ them, unless `extras` has the report show them. Leaves stain/<run>/ with three t
 
 rule stain:
     input:
-        stain_tables,
+        in_one_line(TARGETS.stain),
 
 
 rule perturb:
     input:
-        models=fold_paths(
-            f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.json"
-        ),
-        weights=fold_paths(
-            f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.safetensors"
-        ),
-        draws=fold_paths(f"{RESULTS}/{{cohort}}/draws/{{run}}/fold-{{fold}}.zarr"),
-        judged=fold_paths(f"{RESULTS}/{{cohort}}/shift/{{run}}/fold-{{fold}}.parquet"),
-        familiar=fold_paths(
-            f"{RESULTS}/{{cohort}}/shift/{{run}}/fold-{{fold}}.safetensors"
-        ),
-        slides=lambda wildcards: shards(wildcards.cohort, "slides"),
-        tiles=lambda wildcards: shards(wildcards.cohort, "tiles"),
-        cohort=f"{RESULTS}/{{cohort}}/cohort.json",
-        encoder=lambda wildcards: weights(
-            wildcards.cohort, run_of(wildcards).settings["features"]
-        ),
+        models=INPUTS.every_fold(PATHS.model),
+        weights=INPUTS.every_fold(PATHS.model_weights),
+        draws=INPUTS.every_fold(PATHS.draws),
+        judged=INPUTS.every_fold(PATHS.shift),
+        familiar=INPUTS.every_fold(PATHS.shift_reference),
+        slides=INPUTS.every_shard(PATHS.slides_shard),
+        tiles=INPUTS.every_shard(PATHS.tiles_shard),
+        cohort=PATHS.cohort,
+        encoder=INPUTS.run_encoder_weights,
     output:
-        table=f"{RESULTS}/{{cohort}}/stain/{{run}}/stain.parquet",
-        slides=f"{RESULTS}/{{cohort}}/stain/{{run}}/slides.parquet",
-        genes=f"{RESULTS}/{{cohort}}/stain/{{run}}/genes.parquet",
+        table=PATHS.stain,
+        slides=PATHS.stain_slides,
+        genes=PATHS.stain_genes,
     log:
-        f"{RESULTS}/{{cohort}}/logs/stain-{{run}}.log",
+        PATHS.log("stain-{run}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/stain-{{run}}.tsv"
+        PATHS.benchmark("stain-{run}")
     wildcard_constraints:
-        cohort=KEPT,
+        cohort=any_of(PLAN.kept),
     conda:
         GPU_ENV
     threads: CONFIG["threads"]["features"]
@@ -49,17 +41,15 @@ rule perturb:
     params:
         scripts=SCRIPTS,
         code=[STEP_VERSIONS[stage] for stage in ("features", "sample", "evaluate")],
-        models=lambda wildcards, input: [
-            str(Path(model).parent) for model in input.models
-        ],
-        features=untracked(run_features),
-        sample=untracked(run_settings("sample")),
-        deciding_features=deciding("features", run_features),
-        deciding_sample=deciding("sample", run_settings("sample")),
-        tiles=settings("tiles"),
-        bags=bag_settings,
-        shift=settings("shift"),
-        stain=settings("stain"),
+        models=ARGUMENTS.models,
+        features=untracked(PARAMS.run_features),
+        sample=untracked(PARAMS.run_section("sample")),
+        deciding_features=PARAMS.deciding("features", PARAMS.run_features),
+        deciding_sample=PARAMS.deciding("sample", PARAMS.run_section("sample")),
+        tiles=PARAMS.section("tiles"),
+        bags=PARAMS.bags,
+        shift=PARAMS.section("shift"),
+        stain=PARAMS.section("stain"),
         out=subpath(output.table, parent=True),
         seed=CONFIG["seed"],
         device=CONFIG["device"],

@@ -7,15 +7,15 @@ The per-slide files are not declared: a job that is killed goes on with the next
 
 rule tiles:
     input:
-        f"{RESULTS}/{{cohort}}/slides/shard-{{shard}}.parquet",
+        PATHS.slides_shard,
     output:
-        f"{RESULTS}/{{cohort}}/tiles/shard-{{shard}}.parquet",
+        PATHS.tiles_shard,
     log:
-        f"{RESULTS}/{{cohort}}/logs/tiles-{{shard}}.log",
+        PATHS.log("tiles-{shard}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/tiles-{{shard}}.tsv"
+        PATHS.benchmark("tiles-{shard}")
     wildcard_constraints:
-        cohort=KEPT,
+        cohort=any_of(PLAN.kept),
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG["threads"]["tiles"]
@@ -25,7 +25,7 @@ rule tiles:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["tiles"],
-        settings=settings("tiles"),
+        settings=PARAMS.section("tiles"),
         out=subpath(output[0], parent=True),
         seed=CONFIG["seed"],
     shell:

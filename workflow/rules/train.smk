@@ -9,25 +9,25 @@ resumes.
 
 rule train:
     input:
-        bags=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/bags/{run_of(wildcards).encoder}.safetensors",
-        expression=f"{RESULTS}/{{cohort}}/expression.parquet",
-        splits=f"{RESULTS}/{{cohort}}/splits.tsv",
-        slides=f"{RESULTS}/{{cohort}}/slides.parquet",
-        pathways=lambda wildcards: f"{RESULTS}/{wildcards.cohort}/pathways/{run_of(wildcards).pathways}.parquet",
-        guard=f"{RESULTS}/{{cohort}}/guard.json",
-        partners=partner_files,
-        start=start_files,
-        resamples=resampled_bags,
+        bags=INPUTS.bags,
+        expression=PATHS.expression,
+        splits=PATHS.splits,
+        slides=PATHS.slides,
+        pathways=INPUTS.gene_sets,
+        guard=PATHS.guard,
+        partners=INPUTS.partner_files,
+        start=INPUTS.start_files,
+        resamples=INPUTS.resampled_bags,
     output:
-        weights=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.safetensors",
-        model=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/model.json",
-        log=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/log.parquet",
-        search=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/search.parquet",
-        record=f"{RESULTS}/{{cohort}}/models/{{run}}/fold-{{fold}}/training_record.parquet",
+        weights=PATHS.model_weights,
+        model=PATHS.model,
+        log=PATHS.training_log,
+        search=PATHS.search,
+        record=PATHS.training_record,
     log:
-        f"{RESULTS}/{{cohort}}/logs/train-{{run}}-{{fold}}.log",
+        PATHS.log("train-{run}-{fold}"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/train-{{run}}-{{fold}}.tsv"
+        PATHS.benchmark("train-{run}-{fold}")
     conda:
         GPU_ENV
     threads: CONFIG["threads"]["train"]
@@ -38,14 +38,14 @@ rule train:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["train"],
-        name=lambda wildcards: run_of(wildcards).model,
-        model=lambda wildcards: json.dumps(run_of(wildcards).network(), sort_keys=True),
-        settings=untracked(train_settings),
-        deciding=deciding("train", train_settings),
-        search=lambda wildcards: json.dumps(run_of(wildcards).search(), sort_keys=True),
-        further=further_arguments,
+        name=PARAMS.run("model"),
+        model=PARAMS.network,
+        settings=untracked(PARAMS.training),
+        deciding=PARAMS.deciding("train", PARAMS.training),
+        search=PARAMS.search,
+        further=ARGUMENTS.further_training,
         out=subpath(output.model, parent=True),
-        seed=lambda wildcards: run_of(wildcards).seed,
+        seed=PARAMS.run("seed"),
         device=CONFIG["device"],
     shell:
         "python {params.scripts}/train.py --bags {input.bags:q} --expression {input.expression:q}"

@@ -7,11 +7,11 @@ where Snakemake was started: of all jobs that read it, none needs the net.
 
 rule weights:
     output:
-        f"{RESULTS}/{{cohort}}/weights/lite0.pth",
+        PATHS.lite0_weights,
     log:
-        f"{RESULTS}/{{cohort}}/logs/weights.log",
+        PATHS.log("weights"),
     benchmark:
-        f"{RESULTS}/{{cohort}}/benchmarks/weights.tsv"
+        PATHS.benchmark("weights")
     localrule: True
     conda:
         "../../envs/cpu.yaml"

@@ -58,21 +58,24 @@ def from_options(kind: type[T], args: argparse.Namespace) -> T:
 
 
 def scoring_parser(description: str | None) -> argparse.ArgumentParser:
-    """Return the parser of the commands that score a run; its paths fill `EvaluationInputs`."""
+    """Return a parser with the options of a command that scores a run."""
     command = parser(description)
+    add_scoring(command)
+    return command
+
+
+def add_scoring(to: argparse.ArgumentParser) -> None:
+    """Add the options of a command that scores a run; its paths fill `EvaluationInputs`."""
     for name, text in (
         ("draws", "the run's fold-*.zarr"),
         ("models", "its fold-* folders"),
         ("others", "fold-*.zarr of other runs on the same folds"),
     ):
         required = name != "others"
-        command.add_argument(
-            f"--{name}", nargs="+", default=[], type=Path, required=required, help=text
-        )
-    add_paths(command, **COHORT, pathways="gene sets", out="folder for the tables")
-    command.add_argument("--settings", default="{}", help="section evaluate as JSON")
-    add_machine(command, threads=2)
-    return command
+        to.add_argument(f"--{name}", nargs="+", default=[], type=Path, required=required, help=text)
+    add_paths(to, **COHORT, pathways="gene sets", out="folder for the tables")
+    to.add_argument("--settings", default="{}", help="section evaluate as JSON")
+    add_machine(to, threads=2)
 
 
 def run(

@@ -1,1 +1,1 @@
-"""Planned runs of a cohort, listed while the Snakefile is parsed: no torch, no internet."""
+"""Plan of a configuration, made while the Snakefile is parsed: runs, paths, inputs, parameters."""

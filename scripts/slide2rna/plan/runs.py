@@ -73,12 +73,12 @@ class PlannedRun:
         """Return section sample; {} for a network without draws."""
         return self.settings["sample"] if self.model == FLOW else {}
 
-    def resamples(self) -> str:
-        """Return the name of the file with the bags to train on besides; empty without any."""
+    def resamples(self) -> dict[str, str]:
+        """Return number and share of further bags to train on, as in their path; {} without any."""
         bags = self.settings["bags"]
         if not bags["resamples"]:
-            return ""
-        return f"{self.encoder}/resamples-{bags['resamples']}-{bags['resample_share']:g}"
+            return {}
+        return {"number": str(bags["resamples"]), "share": f"{bags['resample_share']:g}"}
 
     def search(self) -> list[Settings]:
         """Return the changes of each further configuration, without duplicates.

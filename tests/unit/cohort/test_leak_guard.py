@@ -94,7 +94,8 @@ def test_command_line(tmp_path: Path, repo: Path) -> None:
     write_parquet(slides.head(4), shards[0])
     write_parquet(slides.tail(6), shards[1])
     folds_of(slides).write_csv(tmp_path / "splits.tsv", separator="\t")
-    command = [sys.executable, str(repo / "scripts" / "guard.py"), "--shards", *map(str, shards)]
+    command = [sys.executable, str(repo / "scripts" / "split.py"), "guard"]
+    command += ["--shards", *map(str, shards)]
     command += ["--splits", str(tmp_path / "splits.tsv"), "--out", str(tmp_path / "guard.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2

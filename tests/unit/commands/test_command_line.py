@@ -153,7 +153,7 @@ def test_a_cohort_by_name_is_what_the_rule_makes(own: Path) -> None:
     theirs = ["--name", "mine", "--out", "rule", "--source", json.dumps(block)]
     cohort.main([*theirs, "--no-folds"])
     made = ["--slides", "rule/slides.parquet", "--seed", "4", "--folds", '{"n": 3}']
-    script = [sys.executable, Path(cohort.__file__).parents[2] / "split.py"]
+    script = [sys.executable, Path(cohort.__file__).parents[2] / "split.py", "draw"]
     subprocess.run([*script, *made, "--out", "rule/splits.tsv"], check=True)
     for name in ("slides.parquet", "expression.parquet", "splits.tsv", "cohort.json"):
         assert (own / "results/mine" / name).read_bytes() == (own / "rule" / name).read_bytes()

@@ -233,11 +233,12 @@ def plan(**own: object) -> dict[str, object]:
 def test_an_ablation_has_bags_to_train_on_and_the_bases_bags() -> None:
     variants = {"resampled-bags": {"group": "bags", "bags": {"resamples": 10}}}
     base = runs.model_runs(plan(), "mine")[0]
-    assert base.resamples() == ""
+    assert base.resamples() == {}
     for models in (["flow"], ["trnasformer"]):
         own = plan(ablations=variants, models=models, bags={"k": 9})
         run = runs.ablations(own, "mine")["resampled-bags"]
-        assert (run.encoder, run.resamples()) == ("lite0", "lite0/resamples-10-0.5")
+        assert run.encoder == "lite0"
+        assert run.resamples() == {"number": "10", "share": "0.5"}
         assert run.settings["bags"]["k"] == 9
         assert run.trained_run == run.name != base.name
     with pytest.raises(ConfigError, match="unknown key 'k'"):

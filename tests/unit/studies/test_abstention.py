@@ -182,10 +182,10 @@ def test_the_stage_scores_the_runs_own_files(
             assert one(everyone, order, metric, 1.0)["value"] == pytest.approx(want, rel=close)
     sets = {name for name in table["gene_set"].unique() if name != "all"}
     assert len(sets) == 1
-    main = runpy.run_path(str(repo / "scripts/abstain.py"))["main"]
+    main = runpy.run_path(str(repo / "scripts/shift.py"))["main"]
     of = made.inputs
     judged = [str(folder / f"fold-{i}.parquet") for i in range(3)]
-    command = ["--draws", *map(str, of.draws), "--evaluation", str(evaluation)]
+    command = ["abstention", "--draws", *map(str, of.draws), "--evaluation", str(evaluation)]
     for name in ("bags", "expression", "slides", "splits", "cohort"):
         command += [f"--{name}", str(getattr(of, name))]
     command += ["--run", synthetic_cohort.RUN, "--out", str(tmp_path / "t.parquet")]

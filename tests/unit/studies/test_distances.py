@@ -249,7 +249,8 @@ def test_command_and_what_is_wrong(
 ) -> None:
     main = runpy.run_path(str(repo / "scripts/shift.py"))["main"]
     of = made.inputs
-    command = ["--bags", str(of.bags), "--slides", str(of.slides), "--splits", str(of.splits)]
+    command = ["distances", "--bags", str(of.bags), "--slides", str(of.slides)]
+    command += ["--splits", str(of.splits)]
     command += ["--cohort", str(of.cohort), "--run", "x", "--draws", str(of.draws[1])]
     command += ["--out", str(tmp_path / "t.parquet"), "--saved", str(tmp_path / "t.safetensors")]
     main([*command, "--expression", str(of.expression), "--settings", '{"components": 6}'])

@@ -172,5 +172,5 @@ def test_the_command_line(
     listed = [["one-step", {"steps": 1, "draws": 4}, True]]
     given += ["--student", str(model), "--fold", "0", "--device", "cpu", "--label", "abc"]
     given += ["--samplers", json.dumps(listed), "--out", str(out)]
-    runpy.run_path(str(repo / "scripts" / "sample_variants.py"))["main"](given)
+    runpy.run_path(str(repo / "scripts" / "samplers.py"))["main"](["draw", *given])
     assert zarr.open_group(out / "one-step.zarr", mode="r").attrs["model"] == "abc.one-step"

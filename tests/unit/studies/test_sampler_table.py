@@ -216,7 +216,7 @@ def test_the_command_line(
     arguments += ["--samplers", json.dumps(listed), "--out", str(tmp_path)]
     settings = json.dumps(SETTINGS | {"bootstrap": 20, "permutations": 5})
     runpy.run_path(str(repo / "scripts/samplers.py"))["main"](
-        [*arguments, "--settings", settings, "--threads", "1"]
+        ["score", *arguments, "--settings", settings, "--threads", "1"]
     )
     found = pl.read_parquet(tmp_path / "samplers.parquet")
     assert set(found["cohort"]) == {json.loads(files.cohort.read_text())["name"]}

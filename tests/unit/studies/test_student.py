@@ -187,10 +187,11 @@ def test_what_cannot_be_distilled(
 def test_the_command_line(
     repo: Path, cohort: flow_cohort.FlowCohort, teacher: Path, tmp_path: Path
 ) -> None:
-    main = runpy.run_path(str(repo / "scripts" / "distil.py"))["main"]
+    main = runpy.run_path(str(repo / "scripts" / "samplers.py"))["main"]
     files = cohort.inputs
     paths = {"bags": files.bags, "slides": files.slides, "splits": files.splits}
     given = [text for name, path in paths.items() for text in (f"--{name}", str(path))]
     given += ["--model", str(teacher), "--out", str(tmp_path / "s"), "--fold", "0"]
+    given = ["student", *given]
     main([*given, "--settings", '{"epochs": 1, "pairs": 1, "steps": 2}', "--device", "cpu"])
     assert json.loads((tmp_path / "s" / "model.json").read_text())["teacher"]["pairs"] == 1

@@ -205,7 +205,7 @@ def test_command_needs_the_guard(
         *("--pathways", str(inputs.pathways), "--fold", "0", "--out", str(tmp_path / "model")),
         *("--model", json.dumps(settings["model"]), "--settings", json.dumps(settings["train"])),
     ]
-    with pytest.raises(StageError, match=r"run scripts/guard\.py first"):
+    with pytest.raises(StageError, match=r"run scripts/split\.py guard first"):
         main([*argv, "--guard", str(tmp_path / "guard.json")])
     main([*argv, "--guard", str(cohort.guard), "--device", "cpu"])
     assert (tmp_path / "model" / "model.json").is_file()
