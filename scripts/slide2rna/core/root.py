@@ -1,4 +1,4 @@
-"""The repository's root: schemas, resources and pyproject.toml lie beside the package."""
+"""Root of the repository, which holds schemas, resources and pyproject.toml."""
 
 from pathlib import Path
 
