@@ -19,7 +19,7 @@ from slide2rna.core.errors import SheetError, list_names
 from slide2rna.core.log import log
 
 ID_NAMES = ("sample_id", "patient_id")
-# log2(x+1) of 50 would be 1e15 transcripts, which nobody measures: the table is linear.
+# log2(x+1) of 50 would be 1e15 transcripts, an impossible count: the table is linear.
 MAX_LOG2 = 50.0
 GENE_HEADERS = ("gene", "genes", "gene_name", "symbol", "gene_symbol")
 # Numbers as polars reads them; Python's float() also accepts 1_000.
@@ -74,7 +74,7 @@ def read_expression(
         unit = "counts" if column == "unstranded" else "linear"
     elif gene_types:
         remedy = "remove gene_types, or give genes"
-        raise SheetError(path, "only STAR-counts files say the type of a gene", remedy)
+        raise SheetError(path, "gene types are only in STAR-counts files", remedy)
     else:
         ids, names, values = _read_table(path)
         if samples is not None:
@@ -107,12 +107,12 @@ def to_log2(where: object, ids: list[str], values: np.ndarray, unit: str) -> np.
             raise SheetError(where, cause, "set expression_unit: linear or counts")
         return values
     if values.size and values.max() < 25 and values.shape[1] > 500:
-        log.info("%s: no value above 25: is it log2 already? (unit is %s)", where, unit)
+        log.info("%s: no value above 25; the table may already be log2 (unit is %s)", where, unit)
     if unit == "counts":
         total = values.sum(axis=1, dtype=np.float64, keepdims=True)
         empty = [ids[i] for i in np.flatnonzero(total[:, 0] == 0)]
         if empty:
-            cause = f"sample {list_names(empty)} has no counts at all"
+            cause = f"sample {list_names(empty)} has only zero counts"
             raise SheetError(where, cause, "leave it out of the table and the sheet")
         values = values * (1e6 / total)
     return np.log2(values + 1)
@@ -139,7 +139,7 @@ def read_gene_list(path: str | Path) -> list[str]:
     if names and names[0].lower() in GENE_HEADERS:
         names = names[1:]
     if not names or not all(names):
-        raise SheetError(path, "no genes, or a line without one", "give one gene a line")
+        raise SheetError(path, "no genes, or a line without one", "give one gene per line")
     return names
 
 
@@ -154,7 +154,7 @@ def _read_table(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     else:
         table = _read_csv(path)
     if table.width < 2 or table.is_empty():
-        raise SheetError(path, "no samples or no genes in it", "give a row per sample")
+        raise SheetError(path, "no samples or no genes", "give a row per sample")
     texts = [name for name, kind in table.schema.items() if kind == pl.String]
     key = next((name for name in ID_NAMES if name in texts), texts[0] if texts else None)
     if key is None:
@@ -168,7 +168,7 @@ def _read_table(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     ids = table[key].str.strip_chars()
     if ids.null_count() or (ids == "").any():
         row = int(np.flatnonzero((ids.fill_null("") == "").to_numpy())[0]) + 1
-        raise SheetError(f"{path} row {row}", f"{key} is empty", "give every row its sample id")
+        raise SheetError(f"{path} row {row}", f"{key} is empty", "give every row a sample id")
     repeated = ids.filter(ids.is_duplicated()).unique().sort().to_list()
     if repeated:
         remedy = "keep one row per sample (or average them yourself)"

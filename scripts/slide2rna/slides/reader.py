@@ -208,7 +208,7 @@ def resolve_mpp(
         raise SlideError(path, f"mpp {mpp:g} from the {source} is not in {low} to {high}", GIVE_MPP)
     note = None
     if sheet is not None and file is not None and abs(file / sheet - 1) > MPP_TOLERANCE:
-        note = f"the slide itself says {file:g} um/px"
+        note = f"the slide's file states {file:g} um/px"
     elif power and not POWER_RANGE[0] < mpp * power / 10 < POWER_RANGE[1]:
         note = f"objective power {power:g} would be about {10 / power:g} um/px"
     if note:
@@ -251,7 +251,7 @@ def _number(text: str | None) -> float | None:
 def _decode(path: Path, _mtime: int, _size: int) -> np.ndarray:
     """Decode a plain image as RGB uint8; the file's time and size only serve the cache key."""
     remedy = "give a slide that OpenSlide reads, or an 8-bit TIFF, JPEG or PNG"
-    Image.MAX_IMAGE_PIXELS = None  # our limit is checked below; a section at 20x exceeds Pillow's
+    Image.MAX_IMAGE_PIXELS = None  # the limit is checked below; a section at 20x exceeds Pillow's
     try:
         with Image.open(path) as image:
             _check_pixels(path, image.width * image.height)

@@ -1,4 +1,4 @@
-"""Batch downloads: many files over HTTP, each complete and correct, or absent.
+"""Batch downloads over HTTP: each file is complete and correct, or absent.
 
 One request per file: GDC answers several ids with one tar, which can't resume and whose member
 names would need trust. This module never unpacks anything.
@@ -30,7 +30,7 @@ def safe_path(folder: str | Path, name: str) -> Path:
     """
     plain = re.fullmatch(r"[^/\\\x00-\x1f\x7f-\x9f]+", name) and not name.startswith((".", "-"))
     if not plain or len(os.fsencode(name)) > 240:
-        cause = "the manifest's file name could lead out of its folder or isn't a plain name"
+        cause = "the manifest's file name isn't a plain name, or leads out of its folder"
         raise DownloadError(repr(name), cause, "fix the manifest, and ask where it comes from")
     return Path(folder) / name
 
@@ -117,5 +117,5 @@ def check_room(jobs: Sequence[Download]) -> None:
         free = shutil.disk_usage(folder).free
         log.info("%.2f GB to fetch, %.2f GB free", bytes_ / 1e9, free / 1e9)
         if bytes_ > free:
-            cause = f"{bytes_ / 1e9:.2f} GB are to come and only {free / 1e9:.2f} GB are free"
+            cause = f"{bytes_ / 1e9:.2f} GB are needed and only {free / 1e9:.2f} GB are free"
             raise DownloadError(folder, cause, "make room, or set keep_slides: false")
