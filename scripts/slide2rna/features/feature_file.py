@@ -1,4 +1,4 @@
-"""Features file: h5 in the layout of TRIDENT, CLAM and STAMP; labs can bring their own."""
+"""Features file: h5 in the layout of TRIDENT, CLAM and STAMP."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from slide2rna.core.types import Mpp
 
 PX, UM = "px", "um"
 UNITS = {"px": PX, "pixel": PX, "pixels": PX, "um": UM, "µm": UM, "micron": UM, "microns": UM}
-# Names that other tools give to encoders, and the config's names.
+# Encoder names of other tools, and those of the config.
 ALIASES = {"uni_v1": "uni", "uni_v2": "uni2", "uni2-h": "uni2", "uni2_h": "uni2"}
 LEVELS = ("tile", "slide")
 HISTORIC_PX, HISTORIC_UM = 224, 256
@@ -84,7 +84,7 @@ def read(path: Path, level: str = "tile") -> Features:
     """Read features and check them.
 
     With level `slide`, the file has one vector (d,) or (1, d) for the whole slide, as TITAN, PRISM,
-    CHIEF and Feather give: no `coords` are needed, and a value may be missing (NaN).
+    CHIEF and Feather write it: no `coords` are needed, and a value may be missing (NaN).
 
     Accepts the files of this program and of other tools:
 
@@ -142,17 +142,17 @@ def slide_vector(where: str | Path, values: np.ndarray) -> Features:
     values = np.atleast_1d(np.squeeze(values))
     if values.ndim != 1 or not np.issubdtype(values.dtype, np.number):
         cause = f"shape {values.shape}, not one vector of numbers for the slide"
-        raise SlideError(where, cause, "give one vector a slide, or set features.level: tile")
+        raise SlideError(where, cause, "give one vector per slide, or set features.level: tile")
     vector = values[None].astype(np.float32)
     if np.isinf(vector).any() or np.isnan(vector).all():
-        cause = "infinite values" if np.isinf(vector).any() else "no value at all"
+        cause = "infinite values" if np.isinf(vector).any() else "no value in them"
         raise SlideError(where, f"its features have {cause}", "compute them again")
     return Features(vector, np.zeros((1, 2), np.int64), None)
 
 
 def _slide_features(path: Path, values: Any, attributes: dict[str, Any]) -> Features:
     if values is None:
-        raise SlideError(path, "no dataset features", "write features (d,), one vector a slide")
+        raise SlideError(path, "no dataset features", "write features (d,), one vector per slide")
     stated = attributes.get("made_by") or attributes.get("encoder") or attributes.get("extractor")
     return replace(slide_vector(path, values), encoder=encoder_name(stated))
 
@@ -183,7 +183,7 @@ def _with_unit(
     attributes: dict[str, Any],
     coords_attributes: dict[str, Any],
 ) -> tuple[np.ndarray, str | None]:
-    """Return coordinates and their unit, None if unknown; pixels are integers."""
+    """Return coordinates and their unit (None if unknown); pixels are integers."""
     stated = str(coords_attributes.get("unit") or attributes.get("unit") or "").strip().lower()
     if stated and stated not in (*UNITS, "unknown"):
         remedy = "write level-0 px, or um with the attribute unit"
