@@ -1,4 +1,4 @@
-"""The network against the loop over pathways (loop.py) and against the machine's own limit.
+"""Network speed against a loop over pathways (loop.py) and against the machine's limit.
 
 Size: 380 sets with 231,000 memberships of 20,820 genes, h = 256, 7 blocks, bags of 100 x 1024. Both
 models have the same weights; ours keeps freed memory as its commands do, the loop has glibc's
@@ -41,7 +41,7 @@ SIDE = {"cpu": 2048, "cuda": 8192}
 
 
 def gene_sets(sets: int, memberships: int, largest: int, genes: int = GENES) -> Pathways:
-    """Sets with log-normal sizes of at least 10 genes, about `memberships` in all."""
+    """Draw sets with log-normal sizes of at least 10 genes, about `memberships` in total."""
     rng = np.random.default_rng(0)
     raw = rng.lognormal(0, 1.3, sets)
     sizes = (raw * memberships / raw.sum()).astype(int).clip(10, largest)
@@ -50,12 +50,12 @@ def gene_sets(sets: int, memberships: int, largest: int, genes: int = GENES) -> 
 
 
 def many_sets() -> Pathways:
-    """As many as GO biological process has, about."""
+    """Draw about as many sets as GO biological process has."""
     return gene_sets(3000, 225_000, 500)
 
 
 def build(sets: Pathways, device: torch.device, settings: Settings = MODEL) -> RNAFM:
-    """A model in which no weight is zero, so that both models and both branches differ."""
+    """Build a model in which no weight is zero, so that both models and both branches differ."""
     torch.manual_seed(0)
     model = RNAFM(sets, FEATURES, CLUSTERS, settings)
     with torch.no_grad():
@@ -66,7 +66,7 @@ def build(sets: Pathways, device: torch.device, settings: Settings = MODEL) -> R
 
 
 def loop_of(model: RNAFM, device: torch.device) -> LoopModel:
-    """The loop model with the weights of ours."""
+    """Return the loop model with the weights of ours."""
     other = LoopModel(model.pathways, FEATURES, CLUSTERS, MODEL)
     other.load_state_dict(weight_names.to_published(model))
     return other.to(device).to_device(device)
@@ -75,7 +75,7 @@ def loop_of(model: RNAFM, device: torch.device) -> LoopModel:
 def gigaflops(
     sets: Pathways, rows: int, slides: int, branches: int = 1, settings: Settings = MODEL
 ) -> float:
-    """Multiplications and additions of a forward, in 10^9: `rows` profiles of `slides` slides."""
+    """Count the operations of a forward, in 10^9: `rows` profiles of `slides` slides."""
     h, p, ratio = settings["hidden"], len(sets.index), settings["mlp_ratio"]
     d, k = FEATURES, CLUSTERS
     genes = int(sets.sizes.sum()) + len(sets.background)
@@ -91,14 +91,14 @@ def gigaflops(
 
 
 def usual_memory() -> None:
-    """The thresholds that glibc's dynamic ones reach with large blocks."""
+    """Set the thresholds that glibc's dynamic ones reach with large blocks."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)
     mallopt(devices.M_MMAP_THRESHOLD, 32 * 2**20)
     mallopt(devices.M_TRIM_THRESHOLD, 64 * 2**20)
 
 
 class Machine:
-    """Timing on one device, with its matrix-product rate beside it."""
+    """Timing on one device, relative to its matrix-product rate."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -109,7 +109,7 @@ class Machine:
         self.out = torch.empty_like(self.a)
 
     def ours(self, work: Callable[[], object]) -> Callable[[], None]:
-        """The same work, over when the device is done, with the device's precision."""
+        """Return the work in the device's precision, with a wait for the device at its end."""
         return self._run(work, devices.keep_freed_memory)
 
     def theirs(self, work: Callable[[], object]) -> Callable[[], None]:
@@ -128,7 +128,7 @@ class Machine:
         return run
 
     def rate(self) -> float:
-        """Median of five large products, in GFLOP/s."""
+        """Return the median of five large products, in GFLOP/s."""
         product = self.ours(lambda: torch.mm(self.a, self.b, out=self.out))
         return 2 * len(self.a) ** 3 / float(np.median([seconds(product) for _ in range(5)])) / 1e9
 
@@ -147,7 +147,7 @@ class Machine:
 
 
 def training_step(model: torch.nn.Module, forward: Callable[[], Tensor]) -> Callable[[], None]:
-    """Forward, backward, clip, AdamW and weight average."""
+    """Run forward, backward, clip, AdamW and weight average."""
     parameters = list(model.parameters())
     average = [parameter.detach().clone() for parameter in parameters]
     fresh = [parameter.detach() for parameter in parameters]
@@ -189,7 +189,7 @@ class Work:
         return self.loop(self.x, self.t, self.bags)
 
     def draws(self) -> Tensor:
-        """One guided Euler step of a batch of draws of one slide, from its bag to the end."""
+        """Run one guided Euler step of a batch of draws of one slide, starting at its bag."""
         with torch.inference_mode():
             image = self.ours.encode_image(self.bags[:1], self.sizes[:1])
         return sampling_draw.draw(self.ours, image, self.x[None], ONE_STEP)[0]
@@ -229,7 +229,7 @@ class Work:
 
 
 def main_size(machine: Machine) -> list[bool]:
-    """380 sets, batch 32."""
+    """Measure 380 sets, batch 32."""
     sets = gene_sets(380, 231_000, 16_000)
     work = Work(sets, BATCH, machine.device)
     with torch.no_grad():
@@ -283,7 +283,7 @@ def main_size(machine: Machine) -> list[bool]:
 
 
 def go_bp_size(machine: Machine) -> list[bool]:
-    """3,000 sets, batch 4: shares of the rate of a whole training step and of a guided step."""
+    """Measure 3,000 sets, batch 4: shares of the rate of a training step and of a guided step."""
     sets, batch = many_sets(), 4
     model = build(sets, machine.device).eval()
     x, t = torch.randn(batch, GENES), torch.rand(batch)
@@ -304,7 +304,7 @@ def go_bp_size(machine: Machine) -> list[bool]:
 
 
 def on_gpu(device: torch.device) -> list[bool]:
-    """Run all of it on the GPU as well; without one, say which claims stay open."""
+    """Run everything on the GPU too; without a GPU, report the claims that stay open."""
     if device.type == "cuda":
         return []
     if torch.cuda.is_available():
