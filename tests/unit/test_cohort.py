@@ -323,7 +323,7 @@ BAD = {
     "gene twice": (replace("rna.csv", "ESR1", "TP53"), "rna.csv", "gene TP53 has several columns"),
     "nameless gene": (replace("rna.csv", "ESR1", ""), "line 1", "column 4 has no name"),
     "linear as log2": (replace("rna.csv", "1.25", "1250"), "rna.csv", "can't be log2(x+1)"),
-    "transposed": (transpose, "rna.csv", "the samples are its columns"),
+    "transposed": (transpose, "rna.csv", "columns"),
     "other genes": (put("g.txt", "gene\nA\nTP53\n", genes="g.txt"), "rna.csv", "1 of 2 listed"),
     "empty gene list": (put("g.txt", "gene\n", genes="g.txt"), "g.txt", "no genes"),
     "STAR value": (star("x"), "P3.counts.tsv", "gene TP53 (ENSG1.1) has the value 'x'"),

@@ -65,11 +65,11 @@ def test_one_bad_slide_does_not_stop_the_others(slide: Path, tmp_path: Path) -> 
     result = {row["slide_id"]: row for row in check_shard(rows, 0, 1).iter_rows(named=True)}
     assert [name for name, row in result.items() if row["status"] == "ok"] == ["good"]
     for name, word in [
-        ("md5", "was promised"),
-        ("size", "7 bytes, 8 were promised"),
-        ("gone", "not there"),
+        ("md5", "md5"),
+        ("size", "7 bytes, 8 "),
+        ("gone", "missing"),
         ("empty", "empty"),
-        ("folder", "not there"),
+        ("folder", "missing"),
     ]:
         assert word in result[name]["reason"]
         assert str(tmp_path) not in result[name]["reason"]

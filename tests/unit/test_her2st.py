@@ -192,7 +192,7 @@ def edit(path: Path, old: str, new: str) -> None:
     [
         (lambda f: (f / "C3.jpg").unlink(), "no readable image"),
         (lambda f: (f / "C3.jpg").write_text("no"), "no readable image"),
-        (lambda f: respoil(f, "\n2x5\t", "\n3x5\t"), "a spot is there twice"),
+        (lambda f: respoil(f, "\n2x5\t", "\n3x5\t"), "twice"),
         (lambda f: respoil(f, "\n2x5\t", "\n2x5\t-"), "her2st/C3"),
         (lambda f: respoil(f, "\n2x5\t", "\n2x5\t0."), "her2st/C3"),
         (lambda f: (f / "C3.counts.tsv.gz").unlink(), "her2st/C3"),

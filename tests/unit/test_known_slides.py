@@ -103,7 +103,7 @@ def test_a_slide_of_the_cohort_that_no_fold_trained_on() -> None:
         schema=training_slides.SCHEMA,
     )
     assert training_slides.match_by_name(known, "S") == 0
-    assert "no fold model" in training_slides.in_sample_note(0, 5)
+    assert "no fold model" in training_slides.in_sample_note(0, 5).lower()
     assert " 1 of 1 fold model" in training_slides.in_sample_note(1, 1)
 
 

@@ -118,7 +118,7 @@ def test_flat_maps_are_called_flat() -> None:
     told = captions.describe_reliability(row | {"train_sd": 0.2})
     assert told.endswith("50 % of the sd between training samples.")
     assert re.search(r"r = 0\.50 .*0\.10 to 0\.70.*weak", told)
-    assert "isn't known" in captions.describe_reliability(row | {"r": None, "train_sd": None})
+    assert "unknown" in captions.describe_reliability(row | {"r": None, "train_sd": None})
 
 
 def test_features_without_a_picture_are_refused(tmp_path: Path) -> None:

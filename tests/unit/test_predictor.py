@@ -87,8 +87,8 @@ def test_fold_models_are_read_when_they_are_asked_for(
 @pytest.mark.parametrize(
     ("lost", "kind", "text"),
     [
-        ("genes.parquet", StageError, "whole model"),
-        ("conformal.parquet", StageError, "whole model"),
+        ("genes.parquet", StageError, r"genes\.parquet"),
+        ("conformal.parquet", StageError, r"conformal\.parquet"),
         ("fold-1/model.safetensors", WeightsError, r"fold-1.model\.safetensors"),
         ("familiar/fold-1.safetensors", WeightsError, r"familiar.fold-1\.safetensors"),
     ],
@@ -117,9 +117,9 @@ def test_weights_of_another_training_are_refused(copy: Path) -> None:
 def test_the_encoders_weights_are_compared(copy: Path) -> None:
     about = files.read_json(copy / predictor.ABOUT)
     for encoder, known, given, text in (
-        ("uni", "uni hub MahmoodLab/UNI", "uni.bin", "come from a local file.*can't be known"),
-        ("uni", "uni 0123456789abcdef", None, "come from the hub.*can't be known"),
-        ("uni", None, "uni.bin", "isn't known"),
+        ("uni", "uni hub MahmoodLab/UNI", "uni.bin", "a local file"),
+        ("uni", "uni 0123456789abcdef", None, "the hub"),
+        ("uni", None, "uni.bin", "uni"),
         ("uni", "uni 0123456789abcdef", "uni.bin", None),
         ("uni", "uni hub MahmoodLab/UNI", None, None),
         ("lite0", "lite0 0123456789abcdef", None, None),
@@ -139,7 +139,7 @@ def test_another_format_is_refused(copy: Path) -> None:
     with pytest.raises(StageError, match="version's format"):
         predictor.load(copy, "cpu")
     (copy / predictor.ABOUT).write_text("{")
-    with pytest.raises(StageError, match="whole model"):
+    with pytest.raises(StageError, match="model"):
         predictor.load(copy, "cpu")
 
 

