@@ -36,7 +36,7 @@ class Opened:
             self.complaints.append(message.text)
 
     def ready(self, charts: int) -> None:
-        """Wait until so many charts are drawn."""
+        """Wait until this number of charts is drawn."""
         self.page.wait_for_function(
             f"document.querySelectorAll('figure.drawn').length === {charts}", timeout=60_000
         )
@@ -57,7 +57,7 @@ class Opened:
         ]
 
     def shot(self, name: str) -> None:
-        """A picture of the whole page, where the tests were told to keep them."""
+        """A picture of the whole page, if the tests keep pictures."""
         if folder := os.environ.get("SLIDE2RNA_SCREENSHOTS"):
             self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 

@@ -254,7 +254,7 @@ def test_a_network_from_the_command_line(
 
 
 def resplit(made: synthetic_cohort.Synthetic, part: str, fold: int, count: int) -> None:
-    """Leave so many samples in a part of a fold; the others are in none."""
+    """Leave this number of samples in a part of a fold; the others are in none."""
     splits = pl.read_csv(made.inputs.splits, separator="\t")
     there = (pl.col("fold") == fold) & (pl.col("part") == part)
     splits = pl.concat([splits.filter(~there), splits.filter(there).head(count)])

@@ -238,7 +238,7 @@ def test_bad_command_is_one_line(
 
 
 def save(folder: Path, interpolant: str = "linear", features: int = D, **changes: Any) -> RNAFM:
-    """A model of this package under the published settings but for `changes`."""
+    """A model of this package under the published settings, with `changes`."""
     small = {"hidden": H, "blocks": 1, "skip": "none", "cluster_weights": False}
     settings = config.defaults("model", **(small | changes))
     sets = Pathways(list(SETS), [np.sort(genes) for genes in SETS.values()], len(GENES))

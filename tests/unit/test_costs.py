@@ -50,8 +50,8 @@ def cohort(tmp_path: Path) -> Path:
     job(folder, "pathways-go-bp", 36, 100, 36)
     job(folder, "guard", 0.3, "NA", "NA")
     (folder / "logs/train-color-flow-go-bp-0.log").write_text("12:00:00 device: cuda (X)\n")
-    told = "no driver where Snakemake was started, device: cuda asks for a GPU"
-    (folder / "logs/features-color-0.log").write_text(f"12:00:00 device: cpu (cpu; {told})\n")
+    record = "no driver where Snakemake was started, device: cuda asks for a GPU"
+    (folder / "logs/features-color-0.log").write_text(f"12:00:00 device: cpu (cpu; {record})\n")
     return folder
 
 

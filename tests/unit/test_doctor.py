@@ -137,8 +137,8 @@ def test_shards_are_proposed_from_the_sheet(tmp_path: Path) -> None:
     (tmp_path / "rna.csv").touch()
     config_file, block = tmp_path / "config.yaml", block | {"expression": str(tmp_path / "rna.csv")}
     config_file.write_text(yaml.safe_dump({"cohorts": {"mine": block}}))
-    told = [finding.line() for finding in doctor.examine(config_file, "cpu")]
-    assert sum("set cohorts.mine.shards: 5" in line for line in told) == 1
+    record = [finding.line() for finding in doctor.examine(config_file, "cpu")]
+    assert sum("set cohorts.mine.shards: 5" in line for line in record) == 1
     sheet.write_text("")
     (finding,) = doctor_config.check_shards(own_config(**block))
     assert (finding.status, "empty" in finding.detail) == ("fail", True)

@@ -134,7 +134,7 @@ def test_genes_table_has_sets_flags_and_fdr(tables: dict[str, pl.DataFrame]) -> 
 
 
 def only(made: synthetic_cohort.Synthetic, fold: int, count: int) -> None:
-    """Leave so many test samples in a fold."""
+    """Leave this number of test samples in a fold."""
     splits = pl.read_csv(made.inputs.splits, separator="\t")
     tested = (pl.col("fold") == fold) & (pl.col("part") == "test")
     kept = splits.filter(tested).head(count)

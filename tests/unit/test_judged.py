@@ -13,7 +13,7 @@ ALPHA = 0.05
 
 
 def law(cal: int, train: int = 100) -> TrainingReference:
-    """Distances from 0 to 1 of so many patients; the rest isn't looked at."""
+    """Distances from 0 to 1 of these numbers of patients; other fields are empty."""
     nothing = np.zeros(1)
     far = np.linspace(0, 1, cal), np.linspace(0, 1, cal), np.linspace(0, 1, train)
     return TrainingReference(*([nothing] * 7), *far, {})

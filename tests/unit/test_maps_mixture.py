@@ -167,15 +167,15 @@ def test_the_command_writes_maps_that_add_up(
     arguments = [str(slide), "--model", "m", "--out", str(tmp_path), "--threads", "1"]
     arguments += ["--genes", "ERBB2", "G03", "--pathways", "GO:1", "--head", "mixture"]
     maps.main(arguments)
-    told = json.loads((tmp_path / "a" / "maps.json").read_text())
-    assert (told["head"], told["window"], told["stride"], told["draws_per_fold"]) == (
+    record = json.loads((tmp_path / "a" / "maps.json").read_text())
+    assert (record["head"], record["window"], record["stride"], record["draws_per_fold"]) == (
         *("mixture", 1, 1, 0),
     )
-    assert "2^mean is 2^point" in told["definitions"]["mean"]
+    assert "2^mean is 2^point" in record["definitions"]["mean"]
     table = pl.read_parquet(tmp_path / "a" / "maps.parquet")
     assert (table["n_windows"] == 1).all()
     assert table["sd"].to_numpy() == pytest.approx(table["sd_models"].to_numpy(), abs=1e-4)
-    seen = {row["name"]: row["gap"] for row in told["maps"]}
+    seen = {row["name"]: row["gap"] for row in record["maps"]}
     assert seen["GO:1"] is None
     assert abs(seen["ERBB2"]) > 1e-3
     # What `predict` says of the same tiles.

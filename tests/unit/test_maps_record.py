@@ -120,14 +120,14 @@ def test_a_gene_and_a_set_of_one_name_have_maps_of_their_own(slide: Path, tmp_pa
     )
     model = replace(predictor(1), pathway_table=sets)
     targets = map_targets.choose_targets(gene_table(), sets, ["G03"], ["G03"])
-    told = map_slide.map_slide(slide, model, targets, OPTIONS, tmp_path)
-    assert [row["picture"] for row in told["maps"]] == ["G03.png", "G03_pathway.png"]
+    report_json = map_slide.map_slide(slide, model, targets, OPTIONS, tmp_path)
+    assert [row["picture"] for row in report_json["maps"]] == ["G03.png", "G03_pathway.png"]
     assert (tmp_path / "G03.png").read_bytes() != (tmp_path / "G03_pathway.png").read_bytes()
     table = pl.read_parquet(tmp_path / "maps.parquet").filter(pl.col("n_windows") > 0)
     first = json.loads((tmp_path / "maps.geojson").read_text())["features"][0]["properties"]
     for kind, title in (("gene", "G03"), ("pathway", "G03 (gene set)")):
         own = table.filter(pl.col("kind") == kind)
-        assert own.height == told["n_tiles"] - told["n_tiles_without"]
+        assert own.height == report_json["n_tiles"] - report_json["n_tiles_without"]
         mean = own["mean"][0]
         assert first["measurements"][f"{title}: mean"] == pytest.approx(mean, abs=1e-5)
 
@@ -150,9 +150,12 @@ def test_a_training_slide_is_announced(
     said = [record.getMessage() for record in caplog.records if words in record.getMessage()]
     assert len(said) == 1
     assert "fold model" in said[0]
-    told = json.loads((tmp_path / "a" / "maps.json").read_text())
-    assert (told["facts"]["trained_folds"], told["facts"]["trained_as"]) == (1, "name")
-    assert told["warnings"][0] == said[0]
+    report_json = json.loads((tmp_path / "a" / "maps.json").read_text())
+    assert (report_json["facts"]["trained_folds"], report_json["facts"]["trained_as"]) == (
+        1,
+        "name",
+    )
+    assert report_json["warnings"][0] == said[0]
     assert [note.splitlines()[0] for note in notes] == said
     caplog.clear()
     new = {"trained_folds": None, "trained_as": None}

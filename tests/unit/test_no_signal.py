@@ -92,7 +92,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     return Told(report.context(run, page_sections.build(run)), tables)
 
 
-def test_the_page_says_first_that_nothing_was_learned(told: Told) -> None:
+def test_the_summary_says_that_nothing_was_learned(told: Told) -> None:
     _, agreement, tissue, *_ = told.context["short"]
     assert "no better than chance" in agreement
     assert "learned" in tissue
@@ -109,7 +109,7 @@ def test_the_verdict_has_no_gain_and_losses_first(told: Told) -> None:
     assert tones == sorted(tones, reverse=True)
 
 
-def test_intervals_hold_what_they_say_all_the_same(told: Told) -> None:
+def test_intervals_are_calibrated_without_signal(told: Told) -> None:
     assert "calibrated" in told.labels()
     assert "believed" in told.context["short"][3]
     summary = told.tables["summary"].filter(protocol="clean", gene_set="all", model="flow")
@@ -117,7 +117,7 @@ def test_intervals_hold_what_they_say_all_the_same(told: Told) -> None:
     assert crps["high"] > 0  # as a distribution no better than the train profiles
 
 
-def test_hardly_a_gene_is_found(told: Told) -> None:
+def test_few_genes_are_significant(told: Told) -> None:
     genes = told.tables["genes"]
     assert genes.filter(pl.col("fdr") < 0.05).height <= 2
     assert abs(genes["r"].mean()) < 0.1

@@ -135,13 +135,13 @@ def test_kept_features_know_their_slide_and_the_weights(
     assert one.equals(two)
 
     def never(*_: object, **__: object) -> None:
-        raise AssertionError("encoded anew")
+        raise AssertionError("encoded again")
 
     monkeypatch.setattr(encode_slide, "extract", never)
     keep = out / "S9/features.h5"
     encode_slide.encode_slide(slide, colour, colour.encoder(1), keep=keep)
     (tmp_path / "weights.bin").write_bytes(b"others")
-    with pytest.raises(AssertionError, match="encoded anew"):
+    with pytest.raises(AssertionError, match="encoded again"):
         encode_slide.encode_slide(
             slide, colour, colour.encoder(1), keep=keep, weights=tmp_path / "weights.bin"
         )

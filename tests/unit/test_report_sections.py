@@ -109,10 +109,10 @@ def test_the_command_shows_the_extras_it_is_given(full: Path, repo: Path, tmp_pa
     main = runpy.run_path(str(repo / "scripts/report.py"))["main"]
     command = ["--cohort-dir", str(full), "--run", NAMES[0], "--features", NAMES[1]]
     command += ["--pathways", NAMES[2], "--folds", "3"]
-    for told in ([], ["--extras"], ["--extras", "ablations"]):
-        main([*command, *told, "--out", str(tmp_path)])
+    for record in ([], ["--extras"], ["--extras", "ablations"]):
+        main([*command, *record, "--out", str(tmp_path)])
         text = (tmp_path / "index.html").read_text()
-        assert ('id="ablations"' in text) == ("ablations" in told)
+        assert ('id="ablations"' in text) == ("ablations" in record)
         assert 'id="leak"' not in text
 
 
@@ -206,5 +206,5 @@ def test_every_extra_of_the_config_is_known_to_the_report(
     spec.loader.exec_module(command)
     with pytest.raises(SystemExit):
         command.main(["--extras", "no-such-extra"])
-    told = capsys.readouterr().err
-    assert all(f"'{name}'" in told for name in named)
+    record = capsys.readouterr().err
+    assert all(f"'{name}'" in record for name in named)

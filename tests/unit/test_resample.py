@@ -24,7 +24,7 @@ K = 4
 
 
 def folder(path: Path, counts: dict[str, int], shards: int = 1) -> Path:
-    """Features of slides with so many tiles; each tile is marked by a feature of its own."""
+    """Features of slides with these numbers of tiles; a separate feature marks each tile."""
     rows = []
     for i, (name, n) in enumerate(sorted(counts.items())):
         values = np.hstack([blobs(n, 5, 3, seed=i), np.eye(n, 60, dtype=np.float32)])

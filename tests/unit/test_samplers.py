@@ -167,8 +167,8 @@ def test_crps_is_divided_by_the_references(table: pl.DataFrame) -> None:
 def test_seconds_are_of_a_hundred_draws_with_their_range(table: pl.DataFrame) -> None:
     for variant in VARIANTS:
         row = one(table, variant.name, "seconds")
-        told = [SECONDS[variant.label] + 0.01 * fold for fold in range(3)]
-        assert [row[key] for key in ("low", "value", "high")] == pytest.approx(told)
+        record = [SECONDS[variant.label] + 0.01 * fold for fold in range(3)]
+        assert [row[key] for key in ("low", "value", "high")] == pytest.approx(record)
     assert dict(table.select("sampler", "evaluations").unique().iter_rows())["euler-5"] == 5
 
 
