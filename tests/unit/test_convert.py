@@ -75,7 +75,7 @@ def test_there_and_back_is_exact(files: Path, weights_of: str) -> None:
         for name, value in source.items():
             assert back[entry][name].dtype == value.dtype
             assert torch.equal(back[entry][name], value), name
-    # What was written back needs no --pathways, and gives the same folder except for the statistics.
+    # A checkpoint written back needs no --pathways and differs only in its statistics.
     main([str(files / "back.pt"), str(files / "again"), "--genes", str(files / "genes.csv")])
     (one, _), (other, _) = (checkpoint.load_model(path) for path in (folder, files / "again"))
     assert all(
