@@ -17,7 +17,7 @@ TILES, K, ITERATIONS = 4000, 100, 25
 
 
 def latent(d: int) -> np.ndarray:
-    """Tiles like an encoder's: a few directions of morphology, and noise."""
+    """Draw tiles like an encoder's: a few directions of morphology, and noise."""
     rng = np.random.default_rng(0)
     morphology = rng.standard_normal((TILES, 20)) @ rng.standard_normal((20, d))
     return (morphology + 0.5 * rng.standard_normal((TILES, d))).astype(np.float32)

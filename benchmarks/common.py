@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, the interval of a ratio, JSON lines."""
+"""Shared parts of the benchmarks: interleaved timing, the interval of a ratio, JSON lines."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ PAIRS = 5
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """Wall-clock seconds of one call."""
+    """Return the wall-clock seconds of one call."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def in_own_process(script: str, *arguments: str) -> str:
-    """The last line that a script prints when it runs in a process of its own."""
+    """Run a script in a separate process and return the last line that it prints."""
     command = [sys.executable, script, *arguments]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout.splitlines()[-1]
 
 
 def peak_mb() -> float:
-    """Highest resident memory of this process so far, MB.
+    """Return the highest resident memory of this process so far, MB.
 
     Not ru_maxrss, which a child takes over from the process that started it.
     """
@@ -41,7 +41,7 @@ def peak_mb() -> float:
 
 
 def interval(ratios: list[float], share: float = 0.9, resamples: int = 2000) -> tuple[float, float]:
-    """Bootstrap interval of the median."""
+    """Return the bootstrap interval of the median."""
     rng = np.random.default_rng(0)
     medians = np.median(rng.choice(ratios, (resamples, len(ratios))), axis=1)
     low, high = np.quantile(medians, [(1 - share) / 2, (1 + share) / 2])
@@ -58,7 +58,7 @@ def compare(
     unit: str = "1/s",
     pairs: int = PAIRS,
 ) -> bool:
-    """Time both in turn and print how many times faster ours is.
+    """Time both in turn and print the speed ratio.
 
     The ratio is the median over the pairs; `ok` is false only if the whole 90 % interval lies
     below the target. `work` is what one call gets done, in units of `unit` times seconds.

@@ -1,4 +1,4 @@
-"""Compare the Parquet tables of two results folders: texts and counts exactly, floats within 1e-6.
+"""Comparison of the tables of two results folders: texts and counts exactly, floats to 1e-6.
 
     python benchmarks/compare_results.py BEFORE/results/demo AFTER/results/demo
 
@@ -21,7 +21,7 @@ SECONDS = ("seconds",)
 
 
 def comparable(table: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    """The table without what measures time, and with paths below `folder` made relative."""
+    """Return the table without measured times, and with paths relative to `folder`."""
     if "metric" in table.columns:
         table = table.filter(~pl.col("metric").is_in(SECONDS))
     if "path" in table.columns:
@@ -30,7 +30,7 @@ def comparable(table: pl.DataFrame, folder: Path) -> pl.DataFrame:
 
 
 def difference(name: Path, before: Path, after: Path) -> str:
-    """Return the first difference of a table in two folders as one line; empty without one."""
+    """Return the first difference of a table in two folders, in one line; empty without one."""
     one, two = (comparable(pl.read_parquet(folder / name), folder) for folder in (before, after))
     try:
         assert_frame_equal(one, two, rel_tol=TOLERANCE, abs_tol=TOLERANCE)

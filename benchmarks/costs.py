@@ -1,8 +1,8 @@
-"""How many bags and profiles of a slide a stage holds in memory, as docs/explanation/costs.md says.
+"""Memory of a stage in bags and profiles per slide, for docs/explanation/costs.md.
 
-Every stage runs on made-up cohorts of two sizes, each in a process of its own; what its peak memory
-grows by, over what a slide's bag or profile takes, is how many it holds. The yardstick is
-`slide2rna.costs.HELD`, from which `slide2rna costs` extrapolates.
+Every stage runs on simulated cohorts of two sizes, each in a separate process. The growth of its
+peak memory, divided by the size of a slide's bag or profile, is the number that it holds. The
+reference is `slide2rna.costs.HELD`, from which `slide2rna costs` extrapolates.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def make(folder: Path, slides: int, clusters: int, features: int, genes: int) ->
 
 
 def arguments(stage: str, folder: Path) -> list[str]:
-    """The command line of a stage, as the rules give it."""
+    """Return the command line of a stage, as in the rules."""
     given = {name: folder / f"{name}.parquet" for name in ("slides", "expression")}
     given |= {"splits": folder / "splits.tsv", "bags": folder / "bags.safetensors"}
     sets, cohort = {"pathways": folder / "sets.parquet"}, {"cohort": folder / "cohort.json"}
@@ -83,7 +83,7 @@ def arguments(stage: str, folder: Path) -> list[str]:
 
 
 def peaks(shape: str, slides: int) -> dict[str, float]:
-    """Peak memory of every stage, GB."""
+    """Measure the peak memory of every stage, GB."""
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder), slides, *SHAPES[shape])
         own = ("--folder", folder, "--stage")

@@ -1,4 +1,4 @@
-"""The demo under several seeds of its generator: what it shows isn't a matter of one draw.
+"""Demo results under several seeds of its generator, to show that they don't depend on one draw.
 
     make demo-seeds
     python benchmarks/demo_seeds.py [--seeds 1,2,3,4,5] [--cores 2] [--out results/demo-seeds]
@@ -6,8 +6,8 @@
 A seed draws other patients, slides, folds and starts of networks; the law's parameters stay. Each
 has a folder of results, and takes as long as the demo. Prints a row per seed (simulated data): mean
 correlation (PCC) of the flow, of the ridge and of the best null; the flow minus each null with its
-95 % interval over patients; CRPS of flow and train profiles; how the slide of the patient
-that is in no table was judged. Leaves table.parquet in --out.
+95 % interval over patients; CRPS of flow and train profiles; the decision on the slide of the
+patient who is in no table. Writes table.parquet to --out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ENDS = {"": "value", "_low": "low", "_high": "high"}
 
 
 def run(seed: int, folder: Path, cores: int) -> None:
-    """Run the demo with this seed, then predict the new slide; both go on where they were."""
+    """Run the demo with this seed, then predict the new slide; a rerun continues both."""
     python = sys.executable
     snakemake = [python, "-m", "snakemake", "--cores", str(cores), "--rerun-incomplete"]
     config = ["--config", f"seed={seed}", f"results={folder}", "--", "demo"]
@@ -42,7 +42,7 @@ def run(seed: int, folder: Path, cores: int) -> None:
 
 
 def row(seed: int, folder: Path) -> dict[str, Any]:
-    """Return what the seed's tables say of the flow, the nulls and the new slide."""
+    """Return the results of a seed: the flow, the nulls and the new slide."""
     summary = pl.read_parquet(folder / "demo" / "evaluation" / RUN / "summary.parquet")
     summary = summary.filter(protocol="clean", gene_set="all")
 

@@ -89,7 +89,7 @@ def write_draws(
     mean: np.ndarray,
     noise: np.ndarray,
 ) -> None:
-    """A fold's points with mean and sd of the draws, and the draws of its test slides."""
+    """Write a fold's points with mean and sd of the draws, and the draws of its test slides."""
     store = zarr.create_group(path, zarr_format=3)
     shape = (len(drawn), DRAWS, GENES)
     chunks = (1, DRAWS, CHUNK)
@@ -135,7 +135,7 @@ def work(folder: Path) -> None:
 
 
 def full_size() -> bool:
-    """Time and peak memory of one evaluation in a process of its own."""
+    """Measure time and peak memory of one evaluation in a separate process."""
     with tempfile.TemporaryDirectory() as folder:
         common.in_own_process(__file__, "--make", folder)
         found = json.loads(common.in_own_process(__file__, "--work", folder))
@@ -151,7 +151,7 @@ def full_size() -> bool:
 
 
 def correlations() -> bool:
-    """PCC with p values of all genes, equal to scipy's to 1e-10."""
+    """Time PCC with p values of all genes, equal to scipy's to 1e-10."""
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(2, SAMPLES, GENES))
     y += rng.uniform(-1, 1, GENES) * x

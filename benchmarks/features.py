@@ -1,4 +1,4 @@
-"""lite0 features of a slide against a plain loop over the same slide, on the same cores.
+"""Speed of lite0 features against a plain loop over the same slide, on the same cores.
 
 The plain loop is what a short script does: read a tile, convert it, run timm's network (the same
 weights, as the library ships it) on that one tile. It gets the thread count that suits it best.
@@ -60,14 +60,14 @@ def main() -> None:
             return np.stack(found)
 
         times = {}
-        for threads in range(1, THREADS + 1):  # the loop gets whichever suits it better
+        for threads in range(1, THREADS + 1):  # the loop gets the faster of the two
             torch.set_num_threads(threads)
             loop()
             times[threads] = common.seconds(loop)
         torch.set_num_threads(min(times, key=lambda threads: times[threads]))
         difference = float(np.abs(ours()[:, :224] - loop()).max())
         if difference > 1e-4:
-            raise SystemExit(f"the two ways differ by {difference}: no fair comparison")
+            raise SystemExit(f"the two ways differ by {difference}, so the comparison is not fair")
         result = common.compare(
             f"features lite0, {THREADS} threads",
             ours,

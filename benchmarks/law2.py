@@ -1,4 +1,4 @@
-"""Table of `law2` by module: what each model reaches of what the tiles determine.
+"""Table of `law2` by module: correlation of each model, and the limits that the tiles set.
 
   make law2                                  # runs the cohort, then this
   python benchmarks/law2.py results/law2

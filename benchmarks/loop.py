@@ -1,4 +1,4 @@
-"""The yardstick of model.py: RNA-FM as one would first write it, a loop over the pathways.
+"""Reference of model.py: a simple implementation of RNA-FM with a loop over the pathways.
 
 Batched over rows, with torch's own layers, under the names of the published layout, so that
 `load_state_dict(convert.to_published(model))` gives it the weights of ours. The cluster-token
@@ -189,7 +189,7 @@ class LoopModel(nn.Module):
         return self.average([*self.final_layer(tokens, c), self.bg_head(outside, c)], x)
 
     def average(self, values: list[Tensor], x: Tensor) -> Tensor:
-        """Eq. 8: two scatters per set."""
+        """Average by gene (Eq. 8): two scatters per set."""
         total, count = torch.zeros_like(x), torch.zeros_like(x)
         for genes, value in zip([*self.sets, self.background], values, strict=True):
             index = genes.expand(len(x), -1)
@@ -201,6 +201,6 @@ class LoopModel(nn.Module):
 def guided(
     model: LoopModel, x: Tensor, t: Tensor, bags: Tensor, empty: Tensor, scale: float
 ) -> Tensor:
-    """One guided evaluation (Eq. 14): both branches in full."""
+    """Return one guided evaluation (Eq. 14): both branches in full."""
     unconditional = model(x, t, empty)
     return unconditional + scale * (model(x, t, bags) - unconditional)

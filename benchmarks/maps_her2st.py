@@ -2,10 +2,10 @@
 
     python benchmarks/maps_her2st.py [--results results/her2st] [--data ../shared/data/her2st]
 
-`make real` makes the models. Each section is mapped by the fold that has it as test: neither
-training nor picking has seen it. Which genes are looked at is decided on the measured spots of
-the train sections. Leaves genes.parquet, summary.parquet and figures in <results>/maps, and
-prints a JSON line per row of the summary.
+`make real` makes the models. Each section is mapped by the fold that has it in test, so it is
+held out from training and selection. Genes are chosen on the measured spots of the train sections.
+Writes genes.parquet, summary.parquet and figures to <results>/maps, and prints a JSON line per row
+of the summary.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from slide2rna.slides import tiles
 from slide2rna.slides.reader import open_slide
 
 RUN = "lite0-flow-go-bp"
-# A region of the training has about 17 tiles, so a window of 4 x 4 looks like one.
+# A training region has about 17 tiles, so a window of 4 x 4 is similar.
 SHAPE = WindowShape.of(4, 1)
 VARYING, STRUCTURED = 500, 100
 NAMED = ["ERBB2", "GRB7", "FASN", "GNAS", "XBP1", "COL1A1", "CD74", "IGKC", "CD3D", "ACTB"]
 
 
 class Member(NamedTuple):
-    """What `window_predictions.window_moments` needs of a fold's model."""
+    """A fold's model, as `window_predictions.window_moments` reads it."""
 
     number: int
     model: Any
@@ -71,13 +71,13 @@ class Study:
         return {name: her2st.read_section(self.data, name) for name in names}
 
     def parts(self, fold: int) -> dict[str, list[str]]:
-        """Sections of each part of a fold."""
+        """Return the sections of each part of a fold."""
         table = pl.read_csv(self.results / "splits.tsv", separator="\t")
         own = table.filter(pl.col("fold") == fold)
         return {str(part): sorted(of["unit"]) for (part,), of in own.group_by("part")}
 
     def measured(self, name: str, genes: list[str]) -> np.ndarray:
-        """log1p of counts per 10,000 (spots, genes); the depth is over all counted genes."""
+        """Return log1p of counts per 10,000 (spots, genes); the depth is over all counted genes."""
         section = self.sections[name]
         column = {gene: place for place, gene in enumerate(section.genes)}
         return spatial.normalised(section.counts)[:, [column[gene] for gene in genes]]
@@ -88,7 +88,7 @@ class Study:
     def choose(
         self, train: list[str], genes: list[str]
     ) -> tuple[list[str], dict[str, list[str]], str]:
-        """The genes to look at, their sets, and the first, by the train sections' spots."""
+        """Return the genes to map, their sets, and the first, from the train sections' spots."""
         spots = [self.measured(name, genes) for name in train]
         near = [spatial.neighbours(self.grid(name)) for name in train]
         sets = {
@@ -108,7 +108,7 @@ class Study:
 
 
 def map_section(study: Study, fold: int) -> Maps:
-    """All maps of the fold's test section."""
+    """Return all maps of the fold's test section."""
     parts, settings = study.parts(fold), study.settings
     (name,) = parts["test"]
     model, meta = checkpoint.load_model(study.results / "models" / RUN / f"fold-{fold}")
@@ -169,13 +169,13 @@ def single_tiles(count: int) -> list[np.ndarray]:
 def slide_bag(
     features: np.ndarray, settings: dict[str, Any], name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The whole section as a bag, for its point."""
+    """Return the whole section as a bag, for its point."""
     bags = settings["bags"]
     return clusters.bag(features, bags["k"], bags["iterations"], seed_for(SEED, "bags", name))
 
 
 def summarise_gap(gap: np.ndarray) -> dict[str, float]:
-    """By how much levels miss the section's point before they are brought to it, over genes."""
+    """Return the gaps of the genes: sum of the levels before scaling, minus the section's point."""
     middle, high = np.quantile(np.abs(gap), [0.5, 0.95])
     return {"median_absolute": round(float(middle), 4), "p95_absolute": round(float(high), 4)}
 
@@ -187,7 +187,7 @@ def fit_nulls(
     found: feature_file.Features,
     windows: list[np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Ridge models of the windows' mean colour or features, trained on the regions, (W, G) each."""
+    """Fit ridges on mean colour or features of the regions; predict the windows, (W, G) each."""
     cohort = study.cohort(genes)
     train, val = (
         patients.make_part(cohort, cohort.slides.filter(pl.col("unit").is_in(parts[part])))
@@ -211,7 +211,7 @@ def fit_nulls(
 
 
 def at_spots(xy: np.ndarray, coords: np.ndarray, size: int, mapped: np.ndarray) -> np.ndarray:
-    """The mapped tile in which each spot's centre lies, or -1."""
+    """Return the mapped tile that contains each spot's centre, or -1."""
     place = {
         (int(x) // size, int(y) // size): row for row, (x, y) in enumerate(coords) if mapped[row]
     }

@@ -24,7 +24,7 @@ COLOURS = {"flow": BLUE, "mixture": ORANGE, "ridge": GREEN, "color-ridge": YELLO
 
 @styled
 def scores(summary: pl.DataFrame) -> Figure:
-    """Mean r over genes per section and model, with what permuted spots give."""
+    """Plot the mean r over genes per section and model, and that of permuted spots."""
     sets = summary["gene_set"].unique(maintain_order=True).to_list()
     sections = summary["section"].unique(maintain_order=True).to_list()
     figure, axes = axes_for(len(sets), 11, 3.4)
@@ -50,7 +50,7 @@ def scores(summary: pl.DataFrame) -> Figure:
 
 @styled
 def examples(found: list[Any], genes: list[str]) -> Figure:
-    """Measured spots above the map at those spots, a column per section with its own gene."""
+    """Plot measured spots above the map at those spots, a column per section with its gene."""
     figure, axes = axes_for(2 * len(found), 11.5, 2.5, columns=len(found))
     for place, (of, gene) in enumerate(zip(found, genes, strict=True)):
         column = of.genes.index(gene)

@@ -1,7 +1,7 @@
-"""Peak memory of a forward and backward at 3,000 sets, batch 2, each in a process of its own.
+"""Peak memory of a forward and backward at 3,000 sets, batch 2, each in a separate process.
 
-The yardstick is the loop over pathways (loop.py) with glibc's usual thresholds; beside it the loop
-with fused attention, ours with recomputed activations, and weights with gradients alone.
+The reference is the loop over pathways (loop.py) with glibc's usual thresholds. Also measured: the
+loop with fused attention, ours with recomputed activations, and weights with gradients alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BATCH = 2
 
 
 def step(kind: str, device: torch.device) -> None:
-    """A forward and backward of one kind of network; `weights` has gradients without either."""
+    """Run a forward and backward of one kind of network; `weights` only allocates gradients."""
     sets = many_sets()
     x, t = torch.randn(BATCH, GENES, device=device), torch.rand(BATCH, device=device)
     bags = torch.randn(BATCH, CLUSTERS, FEATURES, device=device)
@@ -43,7 +43,7 @@ def step(kind: str, device: torch.device) -> None:
 
 
 def device_peak_mb(device: torch.device) -> float:
-    """Peak memory of this process on the device, MB."""
+    """Return the peak memory of this process on the device, MB."""
     return torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else peak_mb()
 
 

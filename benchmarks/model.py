@@ -1,4 +1,4 @@
-"""The network against the loop over pathways (loop.py) and against the machine's own limit.
+"""Network speed against a loop over pathways (loop.py) and against the machine's limit.
 
 Size: 380 sets with 231,000 memberships of 20,820 genes, h = 256, 7 blocks, bags of 100 x 1024. Both
 models have the same weights; ours keeps freed memory as its commands do, the loop has glibc's
@@ -42,7 +42,7 @@ SIDE = {"cpu": 2048, "cuda": 8192}
 
 
 def usual_memory() -> None:
-    """The thresholds that glibc's dynamic ones reach with large blocks."""
+    """Set the thresholds that glibc's dynamic ones reach with large blocks."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)
     mallopt(devices.M_MMAP_THRESHOLD, 32 * 2**20)
     mallopt(devices.M_TRIM_THRESHOLD, 64 * 2**20)
@@ -60,7 +60,7 @@ class Machine:
         self.out = torch.empty_like(self.a)
 
     def ours(self, work: Callable[[], object]) -> Callable[[], None]:
-        """The same work, over when the device is done, with the device's precision."""
+        """Return the work in the device's precision, with a wait for the device at its end."""
         return self._run(work, devices.keep_freed_memory)
 
     def theirs(self, work: Callable[[], object]) -> Callable[[], None]:
@@ -79,7 +79,7 @@ class Machine:
         return run
 
     def rate(self) -> float:
-        """Median of five large products, in GFLOP/s."""
+        """Return the median of five large products, in GFLOP/s."""
         product = self.ours(lambda: torch.mm(self.a, self.b, out=self.out))
         return 2 * len(self.a) ** 3 / float(np.median([seconds(product) for _ in range(5)])) / 1e9
 
@@ -98,7 +98,7 @@ class Machine:
 
 
 def main_size(machine: Machine) -> list[bool]:
-    """380 sets, batch 32."""
+    """Measure 380 sets, batch 32."""
     sets = gene_sets(380, 231_000, 16_000)
     work = Work(sets, BATCH, machine.device)
     with torch.no_grad():
@@ -152,7 +152,7 @@ def main_size(machine: Machine) -> list[bool]:
 
 
 def go_bp_size(machine: Machine) -> list[bool]:
-    """3,000 sets, batch 4: shares of the rate of a whole training step and of a guided step."""
+    """Measure 3,000 sets, batch 4: shares of the rate of a training step and of a guided step."""
     sets, batch = many_sets(), 4
     model = build(sets, machine.device).eval()
     x, t = torch.randn(batch, GENES), torch.rand(batch)
@@ -173,7 +173,7 @@ def go_bp_size(machine: Machine) -> list[bool]:
 
 
 def on_gpu(device: torch.device) -> list[bool]:
-    """Run all of it on the GPU as well; without one, say which claims stay open."""
+    """Run everything on the GPU too; without a GPU, report the claims that stay open."""
     if device.type == "cuda":
         return []
     if torch.cuda.is_available():

@@ -1,10 +1,10 @@
-"""The demo's slides with another patient's expression: what a report says when there is no signal.
+"""Report without signal: the demo's slides with another patient's expression.
 
     python benchmarks/no_signal.py results/demo [--cores 2] [--out results/no-signal]
 
-Simulated data, dealt out again: each patient of a finished demo gets the profile of a patient drawn
-at random, and everything from the folds to the report runs as it does for any cohort, on the demo's
-features. Prints the page's "In short" and its verdict. docs/explanation/no-signal.md quotes them.
+Simulated data with permuted profiles: each patient of a finished demo gets the profile of a random
+patient, and all stages from the folds to the report run as usual on the demo's features. Prints
+the page's "In short" and its verdict, which docs/explanation/no-signal.md quotes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def said(results: Path) -> str:
 
 
 def main() -> None:
-    """Write the cohort, run it, print what its page says first."""
+    """Write the cohort, run it, and print the first two sections of its page."""
     parser = cli.parser(__doc__)
     parser.add_argument("demo", type=Path, help="results of the demo")
     parser.add_argument("--cores", type=int, default=2)

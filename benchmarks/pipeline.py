@@ -1,4 +1,4 @@
-"""The demo from nothing to its report: wall time, memory of the whole process tree, no-op rerun.
+"""Costs of the demo from nothing to its report: wall time, memory of all processes, no-op rerun.
 
 The yardsticks are the promises: 5 minutes, 4 GB and 10 seconds on 2 cores.
 """
@@ -18,18 +18,18 @@ REPO = Path(__file__).resolve().parents[1]
 
 
 def resident_gb(process: psutil.Process) -> float:
-    """Resident memory of a process and all its children, shared pages counted once (PSS)."""
+    """Return the memory of a process and all its children, shared pages counted once (PSS)."""
     total = 0
     for member in [process, *process.children(recursive=True)]:
         try:
             total += member.memory_full_info().pss
         except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue  # it ended between the listing and the look
+            continue  # it ended after the listing
     return total / 2**30
 
 
 def run_demo(results: Path) -> tuple[float, float]:
-    """Seconds and peak memory in GB of one `snakemake demo`."""
+    """Return seconds and peak memory in GB of one `snakemake demo`."""
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "-q"]
     started = time.monotonic()
     child = subprocess.Popen(

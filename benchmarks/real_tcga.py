@@ -1,11 +1,11 @@
-"""The flow, the ridge and the nulls on real TCGA patients, by patient and with sites held out.
+"""Benchmark of flow, ridge and nulls on real TCGA patients, by patient and with sites held out.
 
     python benchmarks/real_tcga.py ../shared/data/tcga_hif [--cohorts luad,lusc] [--cores 2]
 
 DATA is a folder of folders with features.parquet (one vector per slide), expression.parquet,
-sheet.tsv and immune_signatures.parquet. Runs the product's own Snakefile and leaves config.yaml,
+sheet.tsv and immune_signatures.parquet. Runs the pipeline's Snakefile and writes config.yaml,
 the cohorts' results, table.parquet, signatures.parquet and table.md in --out; prints table.md.
-docs/explanation/real-patients.md says how to read it.
+See docs/explanation/real-patients.md.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def run_pipeline(path: Path, settings: dict[str, Any], cores: int) -> None:
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--rerun-incomplete"]
     command += ["--configfile", str(path), "--", *targets]
     if subprocess.run(command, cwd=common.ROOT, check=False).returncode:
-        remedy = "fix what Snakemake names above; the same command goes on where it was"
+        remedy = "fix the error above, then rerun the same command to continue"
         raise ConfigError(path, "the run failed", remedy)
 
 

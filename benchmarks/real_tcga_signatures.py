@@ -26,7 +26,7 @@ Array = NDArray[np.floating]
 
 SEED, RESAMPLES, LEVEL = 1, 500, 0.9
 MIN_TRAIN, MIN_VAL = 20, 2
-# Closed forms that predict genes, for comparison with the network.
+# Closed forms that predict the genes, in addition to the network.
 RIDGES = tuple(name for name in ("ridge", "ridge-lowrank") if name in registry.CLOSED_FORM)
 POINTS = ("draw_mean", "point", *RIDGES, "measured")
 

@@ -1,6 +1,6 @@
 """Peak memory of sampling at full TCGA size, and fixed steps against adaptive ones.
 
-Memory: the command scripts/sample.py in a process of its own, with 20,820 genes, 380 sets with
+Memory: the command scripts/sample.py in a separate process, with 20,820 genes, 380 sets with
 231,000 memberships, h = 512, 7 blocks, 100 draws, and the bags of all 1,130 slides (100 x 1024). A
 slice of two slides has the full network; what a further slide adds doesn't depend on the network,
 so it is measured with a small one, over many slides, and the sum is stated for 1,130. Steps take
@@ -70,7 +70,7 @@ def make(folder: Path) -> None:
         checkpoint.save_model(folder / name, model, meta | {"settings": {"model": settings}})
 
 
-# Only the command's own imports.
+# Imports nothing except what the command imports.
 WORK = """
 import os, runpy, sys
 sys.path.insert(0, os.path.dirname(sys.argv[1]))
@@ -99,7 +99,7 @@ def sampled(folder: Path, model: str, fold: int, **changes: object) -> dict[str,
 
 
 def memory() -> bool:
-    """The slice's peak, and what the other slides add."""
+    """Measure the slice's peak, and add that of the other slides."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         common.in_own_process(__file__, "--make", name)
@@ -132,7 +132,7 @@ def memory() -> bool:
 
 
 def adaptive(law: Mixture, tolerance: float) -> tuple[float, int]:
-    """Error of RK45 at this tolerance in units of the law's sd, and evaluations."""
+    """Return the error of RK45 at this tolerance in units of the law's sd, and its evaluations."""
     x0, path = quantile_grid(), flow_path.Path()
 
     def slope(t: float, x: np.ndarray) -> np.ndarray:
@@ -144,12 +144,12 @@ def adaptive(law: Mixture, tolerance: float) -> tuple[float, int]:
 
 
 def error(law: Mixture, ends: torch.Tensor) -> float:
-    """Root mean square distance from the exact end, in units of the law's sd."""
+    """Return the root mean square distance from the exact end, in units of the law's sd."""
     return float((ends - law.carried(quantile_grid())).square().mean().sqrt()) / law.sd
 
 
 def solvers() -> bool:
-    """Evaluations of RK45 for the error that 20 evaluations of each solver leave."""
+    """Count the evaluations of RK45 for the error of 20 evaluations of each solver."""
     ok, path = [], flow_path.Path()
     for name, law in LAWS.items():
         found = [adaptive(law, tolerance) for tolerance in TOLERANCES]

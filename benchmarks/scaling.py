@@ -47,7 +47,7 @@ class Size:
         return MODEL | {"hidden": self.hidden}
 
     def activations(self) -> float:
-        """Numbers that a forward keeps for its backward, in 10^9, by the layers' widths."""
+        """Count the values that a forward keeps for its backward, in 10^9, by layer widths."""
         blocks, ratio = MODEL["blocks"] + 1, MODEL["mlp_ratio"]
         tokens = self.batch * self.sets * self.hidden * blocks * (8 + 2 * ratio)
         cells = self.batch * (2 * self.memberships + 2 * self.genes)
@@ -57,14 +57,14 @@ class Size:
         return (tokens + cells + clusters) / 1e9
 
     def parameters(self) -> float:
-        """Weights, in 10^9."""
+        """Count the weights, in 10^9."""
         h, d = self.hidden, FEATURES
         sets = 2 * self.memberships * h + 3 * self.sets * h * h
         clusters = MODEL["cluster_layers"] * (4 * d * d + 8 * d * h) + d * (d + h)
         return (sets + clusters + (MODEL["blocks"] * 18 + 12) * h * h) / 1e9
 
     def terms(self, rate: float) -> list[float]:
-        """Columns of the law: seconds of arithmetic, activations, weights, one."""
+        """Return the columns of the law: seconds of arithmetic, activations, weights, one."""
         arithmetic = gigaflops(self.pathways, self.batch, self.batch, settings=self.settings)
         return [3 * arithmetic / rate, self.activations(), self.parameters(), 1.0]
 
@@ -92,7 +92,7 @@ WANTED = {
 
 
 def step_of(size: Size, device: torch.device):  # type: ignore[no-untyped-def]
-    """Forward and backward of one batch."""
+    """Run forward and backward of one batch."""
     model = build(size.pathways, device, size.settings)
     x, t = torch.randn(size.batch, size.genes, device=device), torch.rand(size.batch, device=device)
     bags = torch.randn(size.batch, CLUSTERS, FEATURES, device=device)
@@ -106,7 +106,7 @@ def step_of(size: Size, device: torch.device):  # type: ignore[no-untyped-def]
 
 
 def measure(size: Size, machine: Machine) -> tuple[float, float]:
-    """Seconds of a step, and the machine's rate around it."""
+    """Return the seconds of a step, and the machine's rate before and after it."""
     run = machine.ours(step_of(size, machine.device))
     run()
     before = machine.rate()
@@ -115,18 +115,18 @@ def measure(size: Size, machine: Machine) -> tuple[float, float]:
 
 
 def peak(size: Size, device: torch.device) -> float:
-    """Peak memory of a step in a process of its own, MB."""
+    """Return the peak memory of a step in a separate process, MB."""
     own = ("--device", device.type, "--peak", json.dumps(asdict(size)))
     return float(in_own_process(__file__, *own))
 
 
 def known(size: Size) -> float:
-    """Weights and gradients, MB."""
+    """Return the size of weights and gradients, MB."""
     return 8 * size.parameters() * 1e9 / 2**20
 
 
 def fit(columns: np.ndarray, values: np.ndarray, given: np.ndarray | float = 0) -> np.ndarray:
-    """Non-negative least squares of the relative errors of given + columns @ weights."""
+    """Fit non-negative least squares of the relative errors of given + columns @ weights."""
     return nnls(columns / values[:, None], 1 - given / values)[0]
 
 
@@ -169,7 +169,7 @@ def step_law(machine: Machine) -> list[bool]:
 
 
 def sampling_law(machine: Machine) -> list[bool]:
-    """Seconds of draws x steps of one slide: a constant and so much per draw and step."""
+    """Fit the seconds of draws x steps of one slide: a constant, and a rate per draw and step."""
     size = replace(BASE, hidden=128)
     model = build(size.pathways, machine.device, size.settings).eval()
     bag = torch.randn(1, CLUSTERS, FEATURES, device=machine.device)

@@ -47,7 +47,9 @@ def main() -> None:
 
         both = ours(), published()
         if abs(both[0] - both[1]) > 0.1 * both[1]:
-            raise SystemExit(f"the two ways keep {both[0]} and {both[1]} tiles: no fair comparison")
+            raise SystemExit(
+                f"the two ways keep {both[0]} and {both[1]} tiles, so the comparison is not fair"
+            )
         result = common.compare(
             "tiling",
             ours,

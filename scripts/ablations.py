@@ -1,4 +1,4 @@
-"""Score the ablations of a run (--others) beside the run itself: two tables and a figure."""
+"""Score the ablations of a run (--others) and the run itself: two tables and a figure."""
 
 from __future__ import annotations
 

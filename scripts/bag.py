@@ -16,11 +16,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="bags/ENCODER.safetensors")
     parser.add_argument("--settings", default="{}", help="section bags as JSON")
     parser.add_argument("--feature-settings", default="{}", help="section features as JSON")
-    parser.add_argument("--max-failed", type=int, default=0, help="slides that may have failed")
+    parser.add_argument("--max-failed", type=int, default=0, help="maximum number of failed slides")
     parser.add_argument(
         "--resampled",
         action="store_true",
-        help="write the further bags that bags.resamples asks for, to train on, instead",
+        help="write the resampled training bags (bags.resamples) instead",
     )
     cli.add_machine(parser, threads=2)
     args = parser.parse_args(argv)

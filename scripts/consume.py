@@ -1,7 +1,7 @@
 """Fetch, tile, encode and delete the slides of a shard one after the other (keep_slides: false).
 
-Leaves the manifests of the stages download, tiles and features. A rerun goes on with the next
-slide; a slide that fails is named in the manifests. Slides of your own are never deleted.
+Writes the manifests of the stages download, tiles and features, which name each failed slide. A
+rerun continues with the next slide. Local slides that you provide are never deleted.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = download.parse(parser, argv)
     settings = config.parse_settings("features", args.settings)
     if settings["encoder"] == "files":
-        cause = "with encoder files no slide is read, so there is none to throw away"
-        raise ConfigError("keep_slides: false", cause, "choose another encoder, or keep_slides")
+        cause = "encoder files reads no slides, so there are none to delete"
+        raise ConfigError("keep_slides: false", cause, "use another encoder, or keep_slides: true")
     tile_settings = config.parse_settings("tiles", args.tile_settings)
     cli.set_threads(args.threads)
 

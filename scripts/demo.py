@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--kind", choices=["demo", "law", "law2"], required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder to fill")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=1, help="processes that paint")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes that paint")
     arguments = parser.parse_args(argv)
     cli.set_threads(1)
 

@@ -1,7 +1,7 @@
 """Fetch or check the slides of one shard and write the shard's manifest.
 
-Slides with a url go to the folder `files` beside the manifest; a slide that fails is named in it.
-A rerun goes on where it was, and what is there and right is not asked for again.
+Slides with a url go to the folder `files` next to the manifest, which names each failed slide. A
+rerun continues where the last run stopped, without requests for files that are complete.
 
     python scripts/download.py --slides results/mine/slides.parquet --shard 0 --shards 1 \\
         --out results/mine/slides/shard-0.parquet

@@ -1,4 +1,4 @@
-"""Score a run's draws and points against measured expression, beside other models."""
+"""Score a run's draws and points, and other models, against measured expression."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Write a run for other programs: AnnData of all test samples, and a table of slides for MultiQC.
 
-Leaves OUT/<run>.h5ad and OUT/<run>_slides_mqc.tsv. Example:
+Writes OUT/<run>.h5ad and OUT/<run>_slides_mqc.tsv. Example:
 
   python scripts/export.py --cohort-dir results/demo --run lite0-flow-go-bp \\
       --features results/demo/features/lite0/shard-*.parquet \\

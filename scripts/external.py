@@ -18,7 +18,7 @@ from slide2rna.core import cli, log
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     steps = parser.add_subparsers(dest="step", required=True)
-    units = steps.add_parser("units", help="a split in which every slide of a cohort is test")
+    units = steps.add_parser("units", help="write a split with every slide of a cohort in test")
     units.add_argument("--slides", type=Path, required=True, help="slides.parquet")
     units.add_argument("--folds", type=int, required=True, help="number of fold models")
     units.add_argument("--out", type=Path, required=True)
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--draws", nargs="+", type=Path, required=True, help="of the training cohort"
     )
     score.add_argument("--external", nargs="+", type=Path, required=True, help="of B")
-    score.add_argument("--splits", type=Path, required=True, help="what `units` wrote")
+    score.add_argument("--splits", type=Path, required=True, help="split file written by `units`")
     score.add_argument("--pathways", type=Path, required=True, help="gene sets of the models")
     score.add_argument("--run", required=True, help="name of the run, for the tables")
     score.add_argument("--out", type=Path, required=True, help="folder for tables and page")

@@ -1,7 +1,7 @@
-"""Encode the tiles of a shard's slides, or check features that were made elsewhere.
+"""Encode the tiles of a shard's slides, or check provided features.
 
 Encoder `files` takes <slide_id>.h5 from features.path (datasets features and coords, as TRIDENT,
-CLAM and STAMP write them) and needs no tiles. With level `slide` it takes one vector a slide, from
+CLAM and STAMP write them) and needs no tiles. Level `slide` takes one vector per slide, from
 such files or from a table with a row per slide.
 """
 
@@ -37,14 +37,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     if settings["encoder"] == "files":
         if settings["path"] is None:
-            raise ConfigError("features.path", "not given", "name the folder of <slide_id>.h5")
+            raise ConfigError("features.path", "missing", "name the folder of <slide_id>.h5")
         source = Path(settings["path"])
         provided.check_provided_features(
             args.shard, source, args.out, args.manifest, settings["level"]
         )
         return
     if args.tiles is None or args.tiles_manifest is None:
-        raise ConfigError("--tiles", "missing", "only encoder files works without tiles")
+        raise ConfigError("--tiles", "missing", "every encoder except files needs tiles")
     device = devices.choose_device(args.device)
     encoder = registry.load(settings, device.type, args.threads, tile_settings["tile_px"])
     extract.extract_shard(

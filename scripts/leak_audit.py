@@ -1,6 +1,6 @@
-"""Fit the same models under the clean and the published fold pairing; show what the leak is worth.
+"""Fit the same models under the clean and the published fold pairing to measure the leak.
 
-Nothing is kept of these models but their scores: audit.parquet and leak_audit.png/.svg. Example:
+Only the scores of these models are kept: audit.parquet and leak_audit.png/.svg. Example:
 
   python scripts/leak_audit.py --cohort results/law --bags results/law/bags/files.safetensors \\
       --out results/law/leak_audit --settings '{"models": ["memoriser", "ridge"]}'

@@ -1,4 +1,4 @@
-"""Gather what a new slide needs of a finished run beside its fold models, with a model card."""
+"""Package a finished run for new slides: tables and a model card in the model's folder."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Make the gene sets of a cohort: GO biological processes, a GMT file, or an index JSON.
 
-Leaves OUT (pathway, name, gene) and, beside it, a JSON with the counts and the overlap graph's
-density. Example:
+Writes OUT (pathway, name, gene) and a JSON file next to it, with the counts and the density of the
+overlap graph. Example:
 
   python scripts/pathways.py --expression results/demo/expression.parquet \\
       --out results/demo/pathways/go-bp.parquet --settings '{"source": "go-bp"}'

@@ -20,15 +20,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         nargs="*",
         default=[],
         choices=["ablations", "leak_audit", "samplers", "stain"],
-        help="further tables to show; none by default",
+        help="further tables to show (default: none)",
     )
-    parser.add_argument("--folds", type=int, help="number of folds; all that are found by default")
-    parser.add_argument("--shards", type=int, help="number of shards; all by default")
+    parser.add_argument("--folds", type=int, help="number of folds (default: all that are found)")
+    parser.add_argument("--shards", type=int, help="number of shards (default: all)")
     parser.add_argument(
-        "--settings", type=json.loads, help="the cohort's settings as JSON, to be shown as run"
+        "--settings", type=json.loads, help="the cohort's settings as JSON, shown under Methods"
     )
     parser.add_argument(
-        "--truth", type=Path, help="truth_genes.parquet of a simulated cohort; its genes' limits"
+        "--truth",
+        type=Path,
+        help="truth_genes.parquet of a simulated cohort, with the limits of its genes",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the report")
     args = parser.parse_args(argv)

@@ -1,7 +1,7 @@
 """Draw expression profiles for the cal and test slides of a fold; point predictions for val too.
 
-Leaves the draws (zarr) and their summary (Parquet). An interrupted run goes on with the next slide
-when the same command is given again. Example:
+Writes the draws (zarr) and their summary (Parquet). The same command continues an interrupted run
+with the next slide. Example:
 
   python scripts/sample.py --model results/demo/models/lite0-flow-go-bp/fold-0 --fold 0 \\
       --bags results/demo/bags/lite0.safetensors --slides results/demo/slides.parquet \\
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     device = devices.choose_device(args.device)
     model, meta = checkpoint.load_model(args.model, device)
-    # Not before: building a network frees large pieces that nothing later would fill.
+    # Only now: building a network frees large blocks that nothing later would reuse.
     devices.keep_freed_memory()
     ids, means, sizes = bag_file.open_bags(args.bags)
     rows = fold_rows.read_fold_rows(ids, args.slides, args.splits, args.fold)

@@ -1,7 +1,7 @@
-"""Restain tiles of some test slides of every fold, predict them again, and say how far genes move.
+"""Change the stain of test tiles, predict their slides again, and measure how far genes move.
 
-Leaves stain.parquet (a row per change), slides.parquet and genes.parquet. The slides must still be
-there: cohorts with keep_slides false, or with features of their own, have no stain report.
+Writes stain.parquet (a row per change), slides.parquet and genes.parquet. It reads the slides
+again, so cohorts with keep_slides: false or with provided features have no stain report.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         name: config.parse_settings(name, getattr(args, f"{name}_settings")) for name in SECTIONS
     }
     if settings["features"]["encoder"] == "files":
-        cause = "features of your own come without tiles to stain"
+        cause = "provided features have no tiles to stain"
         raise ConfigError("features.encoder: files", cause, "choose another encoder")
     cli.set_threads(args.threads)
 

@@ -1,6 +1,6 @@
 """Find the tissue of a shard's slides and choose their tiles (coordinates only, no pixels).
 
-A rerun goes on with the next slide; a slide that fails is named in the manifest with its reason.
+A rerun continues with the next slide. The manifest names each failed slide with the reason.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Train one fold's network on the train slides, stopped by the val slides.
 
-An interrupted run goes on from OUT/checkpoint when the same command is given again. Example:
+The same command continues an interrupted run from OUT/checkpoint. Example:
 
   python scripts/train.py --bags results/demo/bags/lite0.safetensors \\
       --expression results/demo/expression.parquet --splits results/demo/splits.tsv \\
@@ -36,14 +36,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=Path,
         action="append",
         default=[],
-        help="results folder of another cohort that joins the fit of the flow's mean; repeatable",
+        help="results folder of a partner cohort for the fit of the flow's mean; repeatable",
     )
     parser.add_argument(
         "--start",
         type=Path,
-        help="folder of a model whose fit of the mean gets a share in this one",
+        help="folder of a model whose fitted mean this fit starts from",
     )
-    parser.add_argument("--resamples", type=Path, help="further bags of the train slides")
+    parser.add_argument("--resamples", type=Path, help="resampled bags of the train slides")
     parser.add_argument("--name", default="flow", help="flow, or a network of section baselines")
     parser.add_argument("--model", default="{}", help="section model, or the network's, as JSON")
     parser.add_argument("--settings", default="{}", help="section train, as JSON")

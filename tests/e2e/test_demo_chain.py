@@ -70,7 +70,7 @@ def test_the_reference_names_every_column(repo: Path, demo: Path) -> None:
 
 
 def test_what_it_has_cost_is_read_from_what_the_run_left(demo: Path) -> None:
-    """Snakemake's own benchmark files and logs: every stage, and no GPU where there is none."""
+    """Snakemake's benchmark files and logs: every stage, and no GPU on a machine without one."""
     found = costs.measure(demo)
     assert (found.slides, found.bag_gb > 0, found.profile_gb > 0) == (130, True, True)
     assert {"cohort", "download", "tiles", "features", "bags", "train"} <= set(found.stages)

@@ -90,8 +90,8 @@ def test_a_scanned_slide(repo: Path, shared_data: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "unlike the training slides" in done.stderr
     out = tmp_path / slide.stem
-    told = json.loads((out / "maps.json").read_text())
-    assert told["shift"]["shifted"] is True
+    record = json.loads((out / "maps.json").read_text())
+    assert record["shift"]["shifted"] is True
     table = pl.read_parquet(out / "maps.parquet")
     assert table["mean"].null_count() < 0.3 * table.height
     assert (table["sd"].drop_nulls() > table["sd_models"].drop_nulls()).all()

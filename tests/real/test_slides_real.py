@@ -67,7 +67,7 @@ def test_every_shared_slide_in_one_shard(tmp_path: Path, slides: Path) -> None:
 def test_boxes_with_mpp_are_too_small(slides: Path) -> None:
     with (
         open_slide(slides / "boxes.tiff", 0.5) as slide,
-        pytest.raises(SlideError, match="too little tissue"),
+        pytest.raises(SlideError, match="tissue"),
     ):
         tiles.tile_slide(slide, TILES, 1, "boxes")
 

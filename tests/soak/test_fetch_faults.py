@@ -110,11 +110,11 @@ def test_a_full_disk(small_disk: Path) -> None:
         sized = resumable.Download(
             server.url("/a"), small_disk / "a.svs", md5(content), len(content)
         )
-        with pytest.raises(DownloadError, match="GB are to come and only"):
+        with pytest.raises(DownloadError, match=r"GB .*GB .*free"):
             batch.fetch_all([sized], settings)
         assert not server.requests
         # Its size isn't known, so the disk fills up on the way.
-        with pytest.raises(DownloadError, match="the disk is full; make room"):
+        with pytest.raises(DownloadError, match="disk is full"):
             resumable.fetch_file(session, sized.url, sized.dest, sized.md5, None, settings)
         assert [path.name for path in small_disk.iterdir()] == ["a.svs.partial"]
         kept = (small_disk / "a.svs.partial").read_bytes()

@@ -39,7 +39,7 @@ class Opened:
             self.complaints.append(message.text)
 
     def ready(self, charts: int) -> None:
-        """Wait until so many charts are drawn."""
+        """Wait until this number of charts is drawn."""
         self.page.wait_for_function(
             f"document.querySelectorAll('figure.drawn').length === {charts}", timeout=HANGS_MS
         )
@@ -66,7 +66,7 @@ class Opened:
         ]
 
     def shot(self, name: str) -> None:
-        """A picture of the whole page, where the tests were told to keep them."""
+        """A picture of the whole page, if the tests keep pictures."""
         if folder := os.environ.get("SLIDE2RNA_SCREENSHOTS"):
             self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 

@@ -36,7 +36,7 @@ def make(folder: Path, draws: int = DRAWS, color: bool = True, missing: int = 0)
     draws
         Per fold model and slide; 0 for models of points alone.
     missing
-        So many genes (the last ones, which are predicted best) are not in the test cohort.
+        Number of genes (the last ones, which are predicted best) that the test cohort lacks.
     """
     size = {"genes": GENES, "folds": FOLDS, "draws": 2}
     train = synthetic_cohort.make(folder / "A", patients=60, color=color, **size)

@@ -42,7 +42,7 @@ def make(
     parts
         Number of patients per part, one fold (number 0).
     constant
-        So many genes (the last ones) have one value in all patients.
+        Number of genes (the last ones) with one value in all patients.
     shared
         Correlation of the noise between genes.
     """

@@ -56,7 +56,7 @@ def make(
         from 0 to 1, so that the last gene is the most predictable.
     draw_sd : sd of the draws in units of the true one; 1 is a calibrated model.
     cal : patients of each fold that calibrate.
-    failed : so many slides (the last ones) failed and have no bag and no draws.
+    failed : number of slides (the last ones) that failed and have no bag and no draws.
     """
     rng = np.random.default_rng(seed)
     names = [f"P{i:03d}" for i in range(patients)]

@@ -105,7 +105,7 @@ STATES = [
 
 @pytest.mark.parametrize(("queue", "account", "meaning"), STATES)
 def test_what_became_of_a_job(queue: str, account: str, meaning: str, tmp_path: Path) -> None:
-    """The generic profile's status command, as it is told by a scheduler."""
+    """The generic profile's status command, for each answer of a scheduler."""
     trouble = " >&2; exit 1" if " " in queue else ""
     tools = {"squeue": f"echo '{queue}'{trouble}", "sacct": f"echo '{account}'"}
     for name, text in tools.items():

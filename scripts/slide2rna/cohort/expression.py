@@ -72,7 +72,7 @@ def read_expression(
         unit = "counts" if column == "unstranded" else "linear"
     elif gene_types:
         remedy = "remove gene_types, or give genes"
-        raise SheetError(path, "only STAR-counts files say the type of a gene", remedy)
+        raise SheetError(path, "gene types are only in STAR-counts files", remedy)
     else:
         ids, names, values = read_expression_table(path, samples)
         if samples is not None:
@@ -112,7 +112,7 @@ def to_log2(
         total = values.sum(axis=1, dtype=np.float64, keepdims=True)
         empty = [ids[i] for i in np.flatnonzero(total[:, 0] == 0)]
         if empty:
-            cause = f"sample {list_names(empty)} has no counts at all"
+            cause = f"sample {list_names(empty)} has only zero counts"
             raise SheetError(where, cause, "leave it out of the table and the sheet")
         values = values * (1e6 / total)
     return np.log2(values + 1)
@@ -160,7 +160,7 @@ def read_gene_list(path: str | Path) -> list[str]:
     if names and names[0].lower() in GENE_HEADERS:
         names = names[1:]
     if not names or not all(names):
-        raise SheetError(path, "no genes, or a line without one", "give one gene a line")
+        raise SheetError(path, "no genes, or a line without one", "give one gene per line")
     return names
 
 

@@ -170,7 +170,7 @@ def _write_cohort(
     summary: Row,
 ) -> None:
     """Write the cohort's tables, then cohort.json."""
-    # An old cohort.json must not vouch for new tables if this job is killed halfway.
+    # If this job is killed, an old cohort.json must not make new tables look complete.
     (out / "cohort.json").unlink(missing_ok=True)
     write_parquet(slides, out / "slides.parquet")
     write_parquet(expression, out / "expression.parquet")
@@ -271,7 +271,7 @@ def _keep_published_slides(
     path = source["published_splits"]
     table, unlisted = published_splits.read_published_split(path, units, folds, seed)
     if unlisted:
-        log.info("%s: it doesn't name %d units of the cohort, left out", path, len(unlisted))
+        log.info("%s: %d units of the cohort are missing there and left out", path, len(unlisted))
     is_unlisted = pl.col("unit").is_in(unlisted)
     dropped = slides.filter(is_unlisted).sort("slide_id").select("slide_id", "patient_id")
     reason = f"not in the published folds ({Path(path).name})"
@@ -290,7 +290,7 @@ def _split_units(
     """Return split units with site and sheet splits, and whether the sheet has any splits."""
     has_column = "split" in slides.columns and slides["split"].is_not_null().any()
     if has_column and source.get("splits"):
-        cause = "a split is given twice: the column split and the key splits"
+        cause = "the column split and the key splits exclude each other"
         raise SheetError(origin, cause, "keep one of the two")
     if "site" not in slides.columns:
         slides = slides.with_columns(pl.lit(None, pl.String).alias("site"))

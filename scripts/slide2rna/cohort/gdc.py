@@ -176,12 +176,12 @@ def _query(
             page = {str(hit.get(key) or hit["id"]): hit for hit in answer["data"]["hits"]}
             count = int(answer["data"]["pagination"]["total"])
         except (KeyError, TypeError, ValueError) as error:
-            cause = f"the answer has no {error} as GDC's have"
+            cause = f"the answer has no {error}, which GDC's answers have"
             raise DownloadError(url, cause, "check the key api") from error
         changed = total not in (None, count) or hits.keys() & page.keys()
         if changed or (not page and len(hits) < count):
-            cause = f"the list changed while it was read ({len(hits)} of {count} files)"
-            raise DownloadError(url, cause, "run it again")
+            cause = f"the list changed during reading ({len(hits)} of {count} files)"
+            raise DownloadError(url, cause, "rerun the same command")
         total = count
         hits |= page
     return list(hits.values())
@@ -192,7 +192,7 @@ def _file_table(hits: list[dict[str, Any]], kind: str, api: str) -> pl.DataFrame
     try:
         rows = [_file_row(hit, kind, api) for hit in hits]
     except (AttributeError, KeyError, TypeError) as error:
-        cause = f"a file isn't described as GDC describes them ({error})"
+        cause = f"an entry isn't in GDC's format ({error})"
         raise DownloadError(f"{api}/files", cause, "check the key api") from error
     return pl.DataFrame(rows, schema=SCHEMA, orient="row").sort("uuid")
 

@@ -56,8 +56,8 @@ def read_or_freeze(
 ) -> tuple[pl.DataFrame, pl.DataFrame, CohortAudit]:
     """Read slides and expression of a GDC cohort.
 
-    A missing manifest is frozen first. Expression files that aren't in `out`/star with the right
-    md5 are downloaded; if all of them and the gene list are there, no connection is made.
+    A missing manifest is frozen first. Expression files that `out`/star lacks or that have a wrong
+    md5 are downloaded; if all of them and the gene list exist, no connection is made.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def read_or_freeze(
     path = manifest_path(name, source)
     settings = transfer_client.ServerSettings(token=transfer_client.read_token(), api=source["api"])
     if path.is_file():
-        log.info("%s: the manifest is there; nobody is asked which files there are", path)
+        log.info("%s: using this manifest; no server is asked for a list of files", path)
     else:
         freeze(source, path, out, settings)
     table = manifest.read(path)
@@ -176,11 +176,11 @@ def gene_list(source: Settings, out: Path) -> list[str] | None:
         with transfer_client.session(settings) as client:
             resumable.fetch_file(client, mirror, path, None, None, settings)
     if not path.is_file():
-        raise DownloadError(path, "the gene list isn't there", "fix genes_mirror")
+        raise DownloadError(path, "the gene list is missing", "fix genes_mirror")
     if sha256sum(path) != PUBLISHED_SHA256:
         if is_url:
             path.unlink()
-        cause = f"{mirror} isn't the published gene list (its sha256 is another)"
+        cause = f"{mirror} isn't the published gene list (its sha256 differs)"
         raise DownloadError(path, cause, "give the list as a file: genes_mirror")
     return read_genes(path)
 
@@ -197,8 +197,8 @@ def _fetch_star_files(
     ]
     errors = [error for error in batch.fetch_all(jobs, settings).values() if error]
     if errors:
-        cause = f"{len(errors)} of {len(jobs)} expression files aren't there: {errors[0]}"
-        raise DownloadError(folder, cause, "run it again: what has come is kept")
+        cause = f"{len(errors)} of {len(jobs)} expression files are missing: {errors[0]}"
+        raise DownloadError(folder, cause, "rerun the same command: finished downloads are kept")
 
 
 def _pairing_remedy(table: pl.DataFrame) -> str:

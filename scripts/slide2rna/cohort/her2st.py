@@ -80,11 +80,13 @@ def read_section(folder: Path, name: str) -> Section:
     rows = {spot: row for row, spot in enumerate(table[:, 0])}
     names = [f"{round(x)}x{round(y)}" for x, y in spots.select("x", "y").iter_rows()]
     if len(set(names)) < len(names) or len(rows) < table.height or sum(counts.null_count().row(0)):
-        cause = "a spot is there twice, or has no count for a gene"
+        cause = "a spot occurs twice, or has no count for a gene"
         raise SheetError(f"{folder}/{name}", cause, "give the her2st files unchanged")
     matched = [index for index, spot in enumerate(names) if spot in rows]
     if len(matched) < SPOTS_PER_REGION:
-        raise SheetError(counts_path, "its spots are not those of the spots table", "check both")
+        raise SheetError(
+            counts_path, "its spots differ from those of the spots table", "check both"
+        )
     matched_spots = spots[matched]
     array_xy, pixel_xy = (
         matched_spots.select(*pair).to_numpy()
@@ -219,7 +221,9 @@ def read_her2st(folder: str | Path) -> Her2st:
     folder = Path(folder).absolute()
     names = sorted(path.name.removesuffix(".spots.tsv") for path in folder.glob("*.spots.tsv"))
     if not names:
-        raise SheetError(folder, "no SECTION.spots.tsv in it", "set path to the her2st folder")
+        raise SheetError(
+            folder, "no SECTION.spots.tsv in this folder", "set path to the her2st folder"
+        )
     rows, blocks, dropped = [], [], []
     for name in names:
         section = read_section(folder, name)

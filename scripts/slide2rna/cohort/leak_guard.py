@@ -57,7 +57,7 @@ def check_split(slides: pl.DataFrame, splits: pl.DataFrame) -> SplitCheck:
     if leaking.height:
         leaks = [f"{r['unit']} ({' and '.join(r['part'])})" for r in leaking.rows(named=True)]
         cause = f"split unit in two parts of a fold: {list_names(leaks)}"
-        raise LeakError(f"fold {leaking['fold'][0]}", cause, "fix the split")
+        raise LeakError(f"fold {leaking['fold'][0]}", cause, "give each unit one part per fold")
     folds = splits["fold"].unique().sort().to_list()
     for fold in folds:
         fold_units = splits.filter(pl.col("fold") == fold)["unit"].to_list()

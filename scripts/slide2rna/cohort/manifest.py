@@ -1,4 +1,4 @@
-"""Cohort manifest: a text file of the cohort's files, their checksums, and reasons for exclusion.
+"""Cohort manifest: a text file with the cohort's files, checksums and reasons for exclusion.
 
 It is written once, in a fixed order and with the same bytes each time, so that it can be kept
 under version control. As long as it exists, no server is asked for a list of files.
@@ -40,7 +40,7 @@ COLUMNS = (
 GDC_COLUMNS = ("id", "filename", "md5", "size", "state")
 ORDER = pl.col("kind").replace_strict({"slide": 0, "expression": 1, "patient": 2}, default=None)
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+=@-]*$"
-REMEDY = "don't use this file before you know where it comes from"
+REMEDY = "don't use this file until you know where it comes from"
 
 
 def write(table: pl.DataFrame, releases: dict[str, str], path: str | Path) -> None:
@@ -59,7 +59,7 @@ def write(table: pl.DataFrame, releases: dict[str, str], path: str | Path) -> No
     with atomic(path) as partial:
         table.write_csv(partial, separator="\t")
         read(partial)  # A manifest that can't be read back must not be frozen.
-    log.info("%s: frozen; keep it with your own files", path)
+    log.info("%s: frozen; keep it under version control", path)
 
 
 def read(path: str | Path) -> pl.DataFrame:
@@ -95,11 +95,11 @@ def read(path: str | Path) -> pl.DataFrame:
         rows = retained.filter(pl.col("kind") == kind)
         raise_for_rows(path, rows.filter(_unsafe(name)), f"{name} can't be a file name", REMEDY)
         repeated = rows.filter(pl.col(name).is_duplicated())
-        raise_for_rows(path, repeated, f"{name} is there twice", "keep one row of it")
+        raise_for_rows(path, repeated, f"{name} occurs twice", "keep one of its rows")
     stars = retained.filter(pl.col("kind") == "expression").select("sample_id", "patient_id")
     unpaired = retained.filter(pl.col("kind") == "slide").join(stars, on=stars.columns, how="anti")
-    remedy = "keep the row of its expression, or take the slide out"
-    raise_for_rows(path, unpaired, "its patient has no kept expression of this sample_id", remedy)
+    remedy = "keep the row of its expression, or remove the slide"
+    raise_for_rows(path, unpaired, "its patient has no expression row with this sample_id", remedy)
     integers = pl.col("size", "slides_of_patient").cast(pl.Int64)
     return table.with_columns(integers, pl.col("md5").str.to_lowercase()).select(COLUMNS)
 
@@ -120,7 +120,7 @@ def read_gdc(path: str | Path, api: str) -> pl.DataFrame:
         table = pl.read_csv(text.encode(), separator="\t", infer_schema=False)
     except pl.exceptions.PolarsError as error:
         cause = str(error).splitlines()[0]
-        raise SheetError(path, cause, "give a manifest as GDC's portal writes it") from error
+        raise SheetError(path, cause, "give a manifest from GDC's portal") from error
     table = table.fill_null("").with_row_index(LINE, offset=2)
     absent = [name for name in GDC_COLUMNS if name not in table.columns]
     if absent:
@@ -161,11 +161,11 @@ def _check_files(path: str | Path, table: pl.DataFrame) -> None:
     """Raise an error for a bad name, uuid, md5 or size."""
     unsafe = table.filter(_unsafe("name"))
     example = unsafe["name"][0] if unsafe.height else ""
-    raise_for_rows(path, unsafe, f"name '{example}' is no plain file name", REMEDY)
+    raise_for_rows(path, unsafe, f"name '{example}' isn't a plain file name", REMEDY)
     repeated = table.filter(pl.col("uuid").is_duplicated())
-    raise_for_rows(path, repeated, "uuid is there twice", "keep one row of it")
+    raise_for_rows(path, repeated, "uuid occurs twice", "keep one of its rows")
     unnamed = table.filter(_unsafe("uuid"))
-    raise_for_rows(path, unnamed, "uuid is empty or no plain id", REMEDY)
+    raise_for_rows(path, unnamed, "uuid is empty or isn't a plain id", REMEDY)
     md5 = pl.col("md5").str.contains(r"^[0-9a-fA-F]{32}$")
     raise_for_rows(
         path, table.filter(~md5 & (pl.col("md5") != "")), "md5 is not 32 hex digits", REMEDY

@@ -123,7 +123,7 @@ def _image_row(item: dict[str, Any], where: str, url: str) -> Row:
         link = str(item["field_wsiimage"][0]["url"])
     except (KeyError, IndexError, TypeError) as error:
         cause = f"an image without field_wsiimage ({error})"
-        raise DownloadError(where, cause, "give a manifest of your own") from error
+        raise DownloadError(where, cause, "give your own manifest") from error
     if url.startswith("https:") and link.startswith("http:"):
         link = "https:" + link.removeprefix("http:")
     return {
@@ -142,4 +142,4 @@ def _field_value(item: dict[str, Any], field: str, where: str) -> str:
         return str(item[field][0]["value"])
     except (KeyError, IndexError, TypeError) as error:
         cause = f"an entry without '{field}'"
-        raise DownloadError(where, cause, "give a manifest of your own") from error
+        raise DownloadError(where, cause, "give your own manifest") from error

@@ -1,4 +1,4 @@
-"""Published five folds: as a cohort's split, and with the train-test pairs of the published loader.
+"""Published five folds, as a cohort's split and as the published loader pairs them.
 
 The loader appends each fold's train and val as separate entries and zips them with the test
 folds, so that (train0, test0) is followed by (val0, test1), (train1, test2), (val1, test3) and
@@ -77,7 +77,7 @@ def read_published_split(
     is_listed = pl.col("unit").is_in(in_every_fold.implode())
     unlisted = units.filter(~is_listed)["unit"].sort().to_list()
     if len(unlisted) == units.height:
-        cause = f"it names none of the cohort's units ({unlisted[0]} ...)"
+        cause = f"none of the cohort's units is listed there ({unlisted[0]} ...)"
         raise SheetError(path, cause, "give the split file of this project")
     return splits.table_from_split(path, split, units.filter(is_listed), settings, seed), unlisted
 

@@ -1,8 +1,7 @@
-"""Sample sheet: one row per slide, read tolerantly, checked strictly.
+"""Sample sheet: one row per slide, with patient, sample, site and file.
 
-A laboratory's table comes from a spreadsheet: tab, comma or semicolon, any line ends, with or
-without a byte order mark. Its content is then checked with whole-column expressions, and each
-kind of problem is one error that names the file, the lines, the cause and the remedy.
+`core.delimited` reads the text. Each kind of problem is one error that names the file, the lines,
+the cause and the remedy.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def read_sheet(path: str | Path, needs_slides: bool = False) -> pl.DataFrame:
     if needs_slides:
         without_slide = table.filter(pl.col("slide").is_null())
         cause = f"slide of {without_slide['slide_id'][0]} is empty" if without_slide.height else ""
-        remedy = "give each row its slide; only with features: {encoder: files} may it stay empty"
+        remedy = "give each row its slide; it may be empty only with features: {encoder: files}"
         raise_for_rows(path, without_slide, cause, remedy)
     table = _resolve_slides(path, _check_values(path, table))
     return table.select(
@@ -102,7 +101,7 @@ def _check_ids(path: str | Path, table: pl.DataFrame) -> None:
         name = repeated["slide_id"][0]
         repeated = repeated.filter(pl.col("slide_id") == name)
         raise_for_rows(
-            path, repeated, f"slide_id '{name}' is there twice", "give each slide its own id"
+            path, repeated, f"slide_id '{name}' occurs twice", "give each slide its own id"
         )
     mixed = (
         table.group_by("sample_id")
@@ -113,7 +112,7 @@ def _check_ids(path: str | Path, table: pl.DataFrame) -> None:
     if mixed.height:
         names = " and ".join(mixed["patient_id"][0].to_list()[:2])
         cause = f"sample_id '{mixed['sample_id'][0]}' belongs to patients {names}"
-        raise_for_rows(path, mixed.head(1), cause, "one sample comes from one patient")
+        raise_for_rows(path, mixed.head(1), cause, "give each sample to one patient")
 
 
 def _patients_of_barcodes(path: str | Path, table: pl.DataFrame) -> pl.DataFrame:
@@ -154,7 +153,7 @@ def _check_values(path: str | Path, table: pl.DataFrame) -> pl.DataFrame:
     areas = table.filter(pl.col("area").is_not_null()).select(LINE, "area").rows()
     lines = [line for line, area in areas if not _is_polygon(area)]
     remedy = "give a JSON list of at least three [x, y] vertices in level-0 pixels"
-    raise_for_rows(path, table.filter(pl.col(LINE).is_in(lines)), "area is no polygon", remedy)
+    raise_for_rows(path, table.filter(pl.col(LINE).is_in(lines)), "area isn't a polygon", remedy)
     return table
 
 
@@ -202,7 +201,7 @@ def _resolve_slides(path: str | Path, table: pl.DataFrame) -> pl.DataFrame:
     )
     missing = table.filter(~pl.col("there"))
     example = missing["slide"][0] if missing.height else ""
-    remedy = "slide paths are relative to the sheet: put the file there or fix the path"
+    remedy = "slide paths are relative to the sheet: put the file there, or fix the path"
     raise_for_rows(path, missing, f"slide '{example}' is not a file", remedy)
     repeated = table.filter(pl.col("real").is_not_null()).filter(
         pl.struct("real", "area").is_duplicated()
@@ -211,7 +210,5 @@ def _resolve_slides(path: str | Path, table: pl.DataFrame) -> pl.DataFrame:
     if repeated.height:
         repeated = repeated.filter(pl.col("real") == repeated.sort(LINE)["real"][0])
         cause = f"slide '{repeated['slide'][0]}' is used by {repeated.height} rows"
-        raise_for_rows(
-            path, repeated, cause, "give each file once, or an area of its own to each row"
-        )
+        raise_for_rows(path, repeated, cause, "list each file once, or give each row its own area")
     return table

@@ -81,11 +81,11 @@ def _assign_whole_sites(units: pl.DataFrame, n: int, seed: int) -> dict[str, int
     """Return the test fold of each unit, whole sites together."""
     unknown = units.filter(pl.col("site").is_null())["unit"].sort().to_list()
     if unknown:
-        cause = f"leave-site-out needs every site, and that of {list_names(unknown)} isn't known"
+        cause = f"leave-site-out needs every site; that of {list_names(unknown)} is missing"
         raise ConfigError("folds.by", cause, "fill the column site, or use by: patient")
     sites = units.group_by("site").agg("unit").rows()
     if len(sites) < n:
-        cause = f"{n} folds can't leave out whole sites, there are {len(sites)}"
+        cause = f"{n} folds need as many sites to leave out; there are {len(sites)}"
         raise ConfigError("folds.n", cause, "set fewer folds, or use by: site")
     fold_sizes, test_fold = [0] * n, dict[str, int]()
     for site, members in sorted(sites, key=lambda s: (-len(s[1]), seed_for(seed, "sites", s[0]))):
@@ -106,10 +106,10 @@ def _check_counts(count: int, settings: FoldsSettings) -> None:
         remedy = f"set folds: {{n: {count}}}" if count >= 3 else "at least 3 units are needed"
         raise ConfigError("folds.n", f"{n} folds can't be made of {count} split units", remedy)
     if count - -(-count // n) < 2:
-        cause = f"{count} split units in {n} folds leave none to train on"
+        cause = f"{count} split units in {n} folds leave no train unit"
         raise ConfigError("folds.n", cause, "give more units or more folds")
     if settings["val_share"] + settings["cal_share"] >= 1:
-        raise ConfigError("folds", "val_share + cal_share leave nothing to train on", "lower them")
+        raise ConfigError("folds", "val_share + cal_share leave no train unit", "lower them")
 
 
 def _order_by_site(units: pl.DataFrame, seed: int, *names: object) -> list[str]:
@@ -165,7 +165,7 @@ def from_file(
         fold_units = split.filter(pl.col("fold") == fold)["unit"].implode()
         missing = units.filter(~pl.col("unit").is_in(fold_units))["unit"].sort().to_list()
         if missing:
-            cause = f"fold {fold} doesn't name {list_names(missing)}"
+            cause = f"fold {fold} lacks {list_names(missing)}"
             raise SheetError(path, cause, "give every unit of the cohort a part in every fold")
     return table_from_split(path, split, units, settings, seed)
 
@@ -259,7 +259,7 @@ def from_column(
             pl.col("unit").is_in([u for u, v in split.items() if int(v) != fold])
         )
         if remaining.height < 2:
-            raise SheetError(path, f"fold {fold} leaves nothing to train on", "test fewer units")
+            raise SheetError(path, f"fold {fold} leaves no train unit", "test fewer units")
         parts = _assign_parts(remaining, settings, seed, fold, [])
         rows += [(unit, fold, parts.get(unit, "test")) for unit in split]
     return _split_table(rows)

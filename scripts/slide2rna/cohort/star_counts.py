@@ -88,7 +88,7 @@ def genes_of_types(folder: Path, gene_types: list[str]) -> list[str]:
     unknown = [name for name in gene_types if name not in file_types]
     if unknown:
         cause = f"no gene is of type '{unknown[0]}'"
-        raise SheetError(first, cause, f"types there are, e.g., {list_names(file_types)}")
+        raise SheetError(first, cause, f"the file has, e.g., {list_names(file_types)}")
     not_par_y = ~pl.col("gene_id").str.ends_with("_PAR_Y")
     matching = table.filter(not_par_y & pl.col("gene_type").is_in(gene_types))
     return matching["gene_name"].unique().sort().to_list()
@@ -145,8 +145,8 @@ def sample_rows(path: Path, samples: list[str], ids: list[str], genes: list[str]
     if not missing:
         return [index[name] for name in sorted(set(samples))]
     if set(samples) & set(genes):
-        raise SheetError(path, "the samples are its columns", "transpose it: a row per sample")
+        raise SheetError(path, "the samples are in its columns", "transpose it: one row per sample")
     cause = f"no expression for {list_names(missing)}"
     if len(missing) == len(set(samples)):
         cause += f" (none of the sheet's samples; its ids look like {list_names(sorted(ids)[:2])})"
-    raise SheetError(path, cause, "add the row, or take the slides out of the sheet")
+    raise SheetError(path, cause, "add the rows, or remove the slides from the sheet")

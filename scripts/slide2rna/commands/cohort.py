@@ -1,12 +1,12 @@
 """Freeze a cohort: slides.parquet, expression.parquet, splits.tsv and cohort.json.
 
-Snakemake does this by itself. By hand it checks a sheet and an expression table in seconds,
-before the first job: every trouble is one line with file, row, cause and remedy.
+Snakemake runs this stage itself. By hand it checks a sheet and an expression table in seconds,
+before the first job. Each error is one line with file, row, cause and remedy.
 
-    slide2rna cohort mine                       as config.yaml has it, into results/mine
+    slide2rna cohort mine                       from config.yaml into results/mine
     slide2rna cohort mine --config own.yaml --out /tmp/try
 
-The rules give the same as JSON, one cohort's block and section `folds`:
+The rules pass a cohort's block and section `folds` as JSON:
 
     slide2rna cohort --name mine --out results/mine --seed 1 \\
         --source '{"source": "sheet", "sheet": "slides.tsv", "expression": "rna.parquet"}'
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _from_source(args: argparse.Namespace) -> FreezeArguments:
     """Read the arguments from --source, as the workflow's rule passes them."""
     if args.name is None or args.out is None or args.config or args.cohort:
-        cause = "--source goes with --name and --out, and with no configuration"
+        cause = "--source needs --name and --out, and excludes the name of a cohort"
         raise ConfigError("slide2rna cohort", cause, "see --help")
     try:
         block = json.loads(args.source)
@@ -81,20 +81,20 @@ def _from_source(args: argparse.Namespace) -> FreezeArguments:
 def _from_config(args: argparse.Namespace) -> FreezeArguments:
     """Read the arguments from the configuration, as the workflow would."""
     if args.name or args.folds or args.needs_slides or args.no_folds:
-        cause = "--name, --folds, --needs-slides and --no-folds go with --source"
+        cause = "--name, --folds, --needs-slides and --no-folds need --source"
         raise ConfigError("slide2rna cohort", cause, "name a cohort of the configuration")
     path = args.config or "config.yaml"
     settings = config.load(path)
     cohorts = ", ".join(settings["cohorts"])
     if args.cohort is None:
-        raise ConfigError("slide2rna cohort", "no cohort is named", f"{path} has {cohorts}")
+        raise ConfigError("slide2rna cohort", "no cohort named", f"{path} has {cohorts}")
     if args.cohort not in settings["cohorts"]:
-        raise ConfigError(path, f"there is no cohort '{args.cohort}'", f"it has {cohorts}")
+        raise ConfigError(path, f"unknown cohort '{args.cohort}'", f"it has {cohorts}")
     source = settings["cohorts"][args.cohort]
     out = args.out or f"{settings['results']}/{args.cohort}"
     is_generated = source["source"] in ("demo", "law", "law2")
     if is_generated and not (Path(out) / "source" / "sheet.tsv").is_file():
-        cause = f"cohort {args.cohort} is generated, and that hasn't been done in {out}"
+        cause = f"cohort {args.cohort} must be generated first, and {out} has no source"
         raise ConfigError(path, cause, f"run snakemake --cores 2 {args.cohort}")
     merged = config.for_cohort(settings, args.cohort)
     seed = settings["seed"] if args.seed is None else args.seed

@@ -1,6 +1,6 @@
-"""Turn a checkpoint of the published RNA-FM code into a model's folder, and back.
+"""Convert a checkpoint of the published RNA-FM code to a model folder, or back.
 
-The checkpoint doesn't hold the names of the genes, a bare state_dict not the gene sets either.
+A checkpoint doesn't contain gene names, and a bare state_dict doesn't contain gene sets either.
 Examples:
 
   slide2rna convert val_best.pt models/luad/fold-0 --genes gene_list.csv \\
@@ -19,10 +19,12 @@ from slide2rna.core.errors import ConfigError, WeightsError
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("source", type=Path, help="published checkpoint, or a converted folder")
-    parser.add_argument("out", type=Path, help="folder to make, or checkpoint to write")
+    parser.add_argument(
+        "source", type=Path, help="published checkpoint, or a model folder to convert back"
+    )
+    parser.add_argument("out", type=Path, help="folder or checkpoint to write")
     for name, text in (
-        ("genes", "gene list, one a line, in the order of the training"),
+        ("genes", "gene list, one per line, in the training's order"),
         ("pathways", "gene sets of the training: index JSON, GMT or Parquet"),
         ("statistics", "table gene, mean, sd (default: those in the checkpoint, or 0 and 1)"),
     ):
@@ -40,11 +42,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise WeightsError(source, "no such file or folder", "give a checkpoint or its folder")
     if source.is_dir():
         if options:
-            cause = "has no meaning on the way back to a published checkpoint"
+            cause = "doesn't apply when converting back to a published checkpoint"
             raise ConfigError(f"--{min(options)}", cause, "leave it out")
         convert.to_file(source, out)
         return
     if "genes" not in options:
-        cause = "is needed: a checkpoint doesn't hold the names of its genes"
-        raise ConfigError("--genes", cause, "give the gene list, in the order of the training")
+        cause = "missing: a checkpoint doesn't contain the names of its genes"
+        raise ConfigError("--genes", cause, "give the gene list, in the training's order")
     convert.to_folder(source, out, convert.ConversionInputs(**options))

@@ -1,11 +1,11 @@
-"""What a run has cost per stage, and what more slides would: CPU, GPU, memory, disk.
+"""Show the costs of a run per stage (CPU, GPU, memory, disk), and estimate those of more slides.
 
     slide2rna costs results/demo
     slide2rna costs results/mine --slides 5000 --tiles 4000 --out costs.tsv
 
-Prints a table per quantity: as measured, and by a formula (docs/explanation/costs.md) with more
-slides of the same settings. Run some hundred slides of your own first: network, genes, encoder and
-machine decide.
+Prints a table per quantity: measured costs, and estimates for more slides with the same settings
+(docs/explanation/costs.md). Run a few hundred of your own slides first: costs depend on the
+network, the genes, the encoder and the machine.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from slide2rna.core import cli
 
-# A thousand; the slides of the published cohorts; a hospital's archive.
+# A thousand slides, the published cohorts, a hospital's archive.
 SIZES = (1000, 2121, 100_000)
 
 
@@ -24,9 +24,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("cohort", type=Path, help="results/<cohort>")
     text = "numbers of slides to extrapolate to (default: 1000 2121 100000)"
     parser.add_argument("--slides", type=int, nargs="+", default=SIZES, metavar="N", help=text)
-    text = "tiles of a slide to extrapolate to (default: as measured)"
+    text = "tiles per slide to extrapolate to (default: as measured)"
     parser.add_argument("--tiles", type=float, metavar="T", help=text)
-    text = "the same as a table: stage, slides, quantity, value (TSV)"
+    text = "write the same as a TSV: stage, slides, quantity, value"
     parser.add_argument("--out", type=Path, help=text)
     args = parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-"""Preflight: Python, packages, OpenSlide, device, weights, disk, memory, network, config.
+"""Check the setup: Python, packages, OpenSlide, device, weights, disk, memory, network, config.
 
     slide2rna doctor                            config.yaml of this folder, if there is one
     slide2rna doctor --config own.yaml --device cuda

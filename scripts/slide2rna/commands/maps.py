@@ -1,13 +1,13 @@
-"""Map genes and gene sets over a slide, with a trained model: mean and sd per tile.
+"""Map genes and gene sets over a slide with a trained model: mean and sd per tile.
 
-Windows of tiles slide over the tissue; each goes through the model like a small slide, and a tile
-gets the average of the windows that hold it. OUT/<slide>/ has maps.parquet, a picture per name,
-maps.geojson for QuPath, and maps.json, which says what was done and what the columns mean.
+The model predicts each window of tiles as if it were a small slide; a tile gets the average over
+its windows. OUT/<slide>/ has maps.parquet, a picture per name, maps.geojson for QuPath, and
+maps.json with settings and column definitions.
 
-With --head mixture each tile has a level of its own, from the model's mixture head, and the levels
-of a gene add up to the bulk prediction in linear scale.
+With --head mixture the model's mixture head predicts each tile. A gene's tile values add up to the
+bulk prediction in linear scale.
 
-A model of whole slides has seen no place within a slide: take maps as hypotheses. Examples:
+The model was trained on whole slides, not on places within them: maps are hypotheses. Examples:
 
   slide2rna maps a.svs --model results/demo/models/lite0-flow-go-bp --genes ERBB2,CD3D --out maps
   slide2rna maps a.svs --model MODEL --pathways GO:0006955 "T cell activation" --out maps
@@ -27,7 +27,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("slide", type=Path, help="whole-slide image, or a TIFF, JPEG or PNG")
     parser.add_argument("--model", type=Path, required=True, help="results/<cohort>/models/<run>")
-    parser.add_argument("--out", type=Path, required=True, help="folder; the slide gets its own")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="output folder; each slide gets a subfolder"
+    )
     parser.add_argument("--genes", nargs="+", default=[], metavar="GENE", help="names, or A,B,C")
     parser.add_argument(
         "--pathways", nargs="+", default=[], metavar="SET", help="gene sets by id or name"
@@ -36,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--head",
         choices=["windows", "mixture"],
         default="windows",
-        help="windows: each goes through the model (default); mixture: the model's mixture head, "
+        help="windows: predict each window (default); mixture: the model's mixture head, "
         "whose maps add up to the bulk prediction, without draws",
     )
     parser.add_argument(
@@ -46,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--stride", type=int, help="step in tiles (default: 2; with --head mixture 1)"
     )
     parser.add_argument(
-        "--min-tiles", type=int, help="tiles that a window needs (default: a quarter of its places)"
+        "--min-tiles",
+        type=int,
+        help="tiles that a window needs (default: a quarter of its positions)",
     )
     parser.add_argument(
         "--draws",
@@ -54,8 +58,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="per window and fold model, for sd (default: 20); 0 is much quicker, and sd is then "
         "that between windows and models alone",
     )
-    parser.add_argument("--mpp", type=float, help="um/px, where the file doesn't say")
-    parser.add_argument("--max-tiles", type=int, help="a random part of them (default: all)")
+    parser.add_argument("--mpp", type=float, help="um/px, if the file has none")
+    parser.add_argument(
+        "--max-tiles", type=int, help="map a random sample of this many tiles (default: all)"
+    )
     parser.add_argument("--seed", type=int, help="of the draws (default: the model's)")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=2, help="default: 2")

@@ -1,18 +1,19 @@
-"""Predict expression for new slides, with intervals and a warning where one is strange.
+"""Predict expression for new slides, with intervals and a warning for out-of-distribution slides.
 
-No expression and no Snakemake are needed, only a model's folder: results/<cohort>/models/<run>, or
-a copy of it. Examples:
+It needs only a model's folder (results/<cohort>/models/<run> or a copy), no expression and no
+Snakemake. Examples:
 
   slide2rna predict slide.svs --model results/demo --out predictions
   slide2rna predict *.svs --model luad-model --out predictions --h5ad
   slide2rna predict scan.tif --mpp 0.25 --model luad-model --out predictions
   slide2rna predict features/*.h5 --model luad-model --out predictions
 
-The last takes features of tiles that TRIDENT, CLAM or STAMP wrote with the model's encoder.
+The last example reads tile features that TRIDENT, CLAM or STAMP wrote with the model's encoder.
 
 Each slide gets a folder in --out: index.html to read, genes.parquet, pathways.parquet,
-prediction.json and its features; slides.parquet lists all. A slide that can't be read is named and
-the others go on (exit status 1 in the end). The same command goes on where it was interrupted.
+prediction.json and its features; slides.parquet lists all slides. Unreadable slides are named, the
+others are predicted, and the exit status is 1. Rerun the same command to continue an interrupted
+run.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the predictions")
     parser.add_argument(
-        "--mpp", type=float, help="micrometres per pixel, where the file doesn't say or says wrong"
+        "--mpp", type=float, help="micrometres per pixel, if the file has none or a wrong value"
     )
     parser.add_argument(
         "--draws",
         type=int,
-        help="per fold model; default: as many as the intervals were calibrated for",
+        help="per fold model; default: the number that the intervals were calibrated with",
     )
     parser.add_argument("--seed", type=int, help="of the draws; default: the model's")
     parser.add_argument("--weights", type=Path, help="local file with the encoder's weights")
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--threads",
         type=int,
         default=2,
-        help="default: %(default)s; results may depend on it in the last digit",
+        help="default: %(default)s; may change the last digit of results",
     )
     args = parser.parse_args(argv)
     for name, least in (("draws", 2), ("threads", 1)):

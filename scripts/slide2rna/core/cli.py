@@ -113,7 +113,7 @@ def run(
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        print("interrupted; rerun the same command to continue", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         # The rest of the buffer has no reader and would raise a traceback at exit.

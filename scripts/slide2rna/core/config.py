@@ -166,7 +166,7 @@ def result_settings(section: str, settings: Settings) -> Settings:
     """
     idle = set(RESULT_NEUTRAL.get(section, ()))
     if section == "bags":
-        idle |= {"resamples", "resample_share"}  # they make files of their own
+        idle |= {"resamples", "resample_share"}  # they make separate files
     if section == "features":
         # The stage bags reads the scale; only features from files have a level.
         idle |= {"scale"} | ({"weights"} if settings["encoder"] == "files" else {"path", "level"})
@@ -191,7 +191,7 @@ def _check_source(name: str, cohort: dict[str, Any], where: str) -> None:
     if cohort["source"] == "gdc" and cohort.get("project", "").startswith("CPTAC"):
         needs["gdc"] = ("project", "collection")
     if "genes" in cohort and "gene_types" in cohort:
-        cause = "genes and gene_types are both given"
+        cause = "genes and gene_types exclude each other"
         raise ConfigError(f"{where}: cohorts.{name}", cause, "keep one of the two")
     if (cohort.get("splits") == "published") != ("published_splits" in cohort):
         cause = "splits: published and published_splits go together"
@@ -215,7 +215,7 @@ def _check_external(config: dict[str, Any], where: str) -> None:
                 remedy = f"cohorts are {', '.join(config['cohorts'])}"
                 raise ConfigError(place, f"there is no cohort '{name}'", remedy)
         if pair["train"] == pair["test"]:
-            raise ConfigError(place, "a cohort isn't external to itself", "name another cohort")
+            raise ConfigError(place, "a cohort can't be external to itself", "name another cohort")
         train, test = (for_cohort(config, pair[role]) for role in ("train", "test"))
         for section, key in (("features", "encoder"), ("bags", "k")):
             trained, tested = train[section][key], test[section][key]
@@ -240,14 +240,16 @@ def _check_pan(config: dict[str, Any], where: str) -> None:
         for name in partners(config, cohort):
             place = f"{where}: pan of {cohort}"
             if name not in config["cohorts"]:
-                raise ConfigError(place, f"there is no cohort '{name}'", "name one of the file's")
+                raise ConfigError(
+                    place, f"there is no cohort '{name}'", "name a cohort of the file"
+                )
             own, other = (for_cohort(config, one)["features"] for one in (cohort, name))
             if wrong := [key for key in ("encoder", "level", "scale") if own[key] != other[key]]:
                 cause = f"features.{wrong[0]} isn't that of {name}"
                 raise ConfigError(place, cause, "give both the same")
             if {"train": cohort, "test": name} in config["external"]:
-                cause = f"{name} is external to {cohort}, whose models would have seen it"
-                raise ConfigError(place, cause, "take the pair or the partner out")
+                cause = f"{name} is tested as external to {cohort}, so it can't be its partner"
+                raise ConfigError(place, cause, "remove the pair or the partner")
 
 
 def _check(value: Any, schema: dict[str, Any], where: str) -> None:

@@ -1,4 +1,4 @@
-"""Errors that a user can fix, one class per kind.
+"""Errors that a user can fix: one class per kind.
 
 Every message names the file, row or key, the cause, and the remedy, in one line.
 """
@@ -15,7 +15,7 @@ def list_names(names: Sequence[str], most: int = 5) -> str:
 
 
 class UserError(Exception):
-    """Base of all errors that a user can fix; printed as one line, exit status 2."""
+    """Base class of errors that a user can fix: printed as one line, exit status 2."""
 
     def __init__(self, where: object, cause: str, remedy: str) -> None:
         self.where, self.cause, self.remedy = str(where), cause, remedy
@@ -23,7 +23,7 @@ class UserError(Exception):
 
     @property
     def reason(self) -> str:
-        """Cause and remedy without `where`, for tables that name the slide: no local path."""
+        """Cause and remedy without `where`, for tables, which must not hold local paths."""
         return f"{self.cause}; {self.remedy}".replace("\n", " ")
 
 

@@ -1,4 +1,4 @@
-"""Atomic files, which are complete or absent; JSON, Parquet and checksums."""
+"""Atomic files (complete or absent), JSON, Parquet and checksums."""
 
 from __future__ import annotations
 

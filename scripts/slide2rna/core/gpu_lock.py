@@ -132,7 +132,7 @@ def lock_gpu(folder: Path | None = None) -> str | None:
             logged = time.monotonic()
             gpus = "1 GPU" if len(free) == 1 else f"{len(free)} GPUs, all"
             log.info(
-                "%s taken by other jobs of yours: waiting (%s=0 takes one unasked)", gpus, VISIBLE
+                "%s in use by your other jobs: waiting (set %s=0 to share GPU 0)", gpus, VISIBLE
             )
         time.sleep(POLL_S)
 
@@ -162,6 +162,6 @@ def _lock_folder() -> Path:
     except OSError:
         usable = False
     if not usable:
-        cause = "there is no such folder of yours to lock GPUs in"
-        raise DeviceError(folder, cause, f"make room for it, or set {VISIBLE} to one GPU")
+        cause = "GPUs can't be locked: this folder is missing or belongs to another user"
+        raise DeviceError(folder, cause, f"remove it, or set {VISIBLE} to one GPU")
     return folder

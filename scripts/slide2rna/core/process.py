@@ -1,4 +1,4 @@
-"""Parent watch: a job ends with the process that started it, so no killed run keeps writing.
+"""Parent watch: a job ends with the process that started it, so a killed run stops writing.
 
 SIGKILL is not passed on to children: the jobs of a killed Snakemake would run next to those of its
 successor, and a pool's workers would wait forever for a dead process.
@@ -53,5 +53,5 @@ def end_with_parent(pid: int | None = None) -> None:
 def _watch(pid: int) -> None:
     while pid in ancestors():
         time.sleep(POLL_S)
-    log.error("process %d, which started this, is gone; this ends, too", pid)
+    log.error("the parent process %d has ended; this process ends too", pid)
     os.kill(os.getpid(), signal.SIGKILL)

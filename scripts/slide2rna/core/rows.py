@@ -1,4 +1,4 @@
-"""Rows of tables that cross rooms, by column; a test holds them equal to the tables' schemas."""
+"""Table rows that several rooms share, by column; a test compares them with the schemas."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SlideRow(TypedDict):
 
 
 class CheckedSlideRow(SlideRow):
-    """A row of a shard's slides/shard-<i>.parquet: the slide, and whether its file is right."""
+    """A row of a shard's slides/shard-<i>.parquet: the slide, and the check of its file."""
 
     status: str
     reason: str | None
@@ -33,7 +33,7 @@ class CheckedSlideRow(SlideRow):
 
 
 class TilesRow(TypedDict):
-    """A row of a shard's tiles/shard-<i>.parquet; what comes after reason is None if it failed."""
+    """A row of a shard's tiles/shard-<i>.parquet; columns after `reason` are None if it failed."""
 
     slide_id: str
     status: str
@@ -62,7 +62,7 @@ class FeaturesRow(TypedDict):
 
 
 class FailedSlide(TypedDict):
-    """A slide that a stage gave up."""
+    """A slide that failed in a stage."""
 
     slide: str
     stage: str
@@ -70,7 +70,7 @@ class FailedSlide(TypedDict):
 
 
 class SummaryRow(TypedDict, total=False):
-    """A row of evaluation/<run>/summary.parquet; a key that is missing is null in the table."""
+    """A row of evaluation/<run>/summary.parquet; missing keys are null in the table."""
 
     protocol: str
     model: str

@@ -1,4 +1,4 @@
-"""Types that many modules share."""
+"""Shared types: arrays, table rows and lengths on a slide."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 Indices = NDArray[np.int64]
-# A table's row before it becomes one, by column.
+# A row of a table, by column.
 Row = dict[str, Any]
 # Lengths on a slide: pixels of a level, micrometres, and micrometres per pixel.
 Px = int

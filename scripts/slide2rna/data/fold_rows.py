@@ -60,7 +60,7 @@ def read_fold_rows(
         splits, separator="\t", schema_overrides={"unit": pl.String, "part": pl.String}
     ).filter(pl.col("fold") == fold)
     if parts.is_empty():
-        raise StageError(splits, f"there is no fold {fold}", "use a fold that the file has")
+        raise StageError(splits, f"no fold {fold}", "use a fold of this file")
     bags = pl.DataFrame({"slide_id": list(bag_ids), "bag": np.arange(len(bag_ids))})
     joined = (
         table.join(bags, on="slide_id", how="inner")

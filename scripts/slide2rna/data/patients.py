@@ -1,4 +1,4 @@
-"""Patients and samples: measured expression of a cohort and its parts, one row per sample.
+"""Patients and samples of a cohort and its parts: measured expression, one row per sample.
 
 A sample is a row of the expression table: a patient in ordinary cohorts, a region if the split
 unit is smaller than a patient. Slides of one sample count as one: their point predictions are

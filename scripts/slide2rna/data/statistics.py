@@ -67,7 +67,7 @@ def feature_statistics(
 
 
 def feature_scaling(scale: str, missing: bool, clusters: int) -> FeatureScaling:
-    """Return what a network needs to know of the features' scale; {} for plain z-scores.
+    """Return a network's settings of the feature scale; {} for plain z-scores.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def scale_of(means: Array, sizes: Array, scale: str, missing: bool) -> Scale:
 def fit_scale(bagged: Bags, train: NDArray[np.int64]) -> Scale | None:
     """Fit the features' scale and the medians of missing values on the bags of rows `train`.
 
-    None for plain z-scores, before which nothing happens.
+    None for plain z-scores, which need no such step.
     """
     if not feature_scaling(bagged.scale, bagged.missing, 0):
         return None

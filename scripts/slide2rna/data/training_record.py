@@ -1,7 +1,7 @@
-"""Training record: which slides and patients a fold's model has seen, as digests.
+"""Training record: digests of the slides and patients that a fold's model has seen.
 
-Names may identify patients and don't leave the lab with a model; a digest is enough to recognise a
-slide or a patient whose name is known.
+Names may identify patients and must not leave the lab with a model. A digest is enough to recognise
+a slide or a patient by name.
 """
 
 from __future__ import annotations

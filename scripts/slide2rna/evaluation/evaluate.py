@@ -1,4 +1,4 @@
-"""Tables of an evaluation: val ranks the genes, test is scored once, patients are the unit.
+"""Tables of an evaluation: val ranks genes, test is scored once, intervals are over patients.
 
 The summary also holds the scores of the published protocol, marked as such.
 
@@ -75,7 +75,7 @@ def evaluate(
 def search_table(paths: Sequence[Path], encoder: str, pathways: str) -> pl.DataFrame:
     """Combine the searches of all models; training wrote one per model and fold.
 
-    `step` says what was searched: start, head and target (fitted before a flow), or network.
+    `step` is the part that was searched: start, head and target (fitted before a flow), or network.
 
     Parameters
     ----------

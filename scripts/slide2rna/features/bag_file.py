@@ -115,7 +115,7 @@ def _open_bags(path: str | Path) -> Iterator[safe_open]:
         with safe_open(path, "numpy") as file:
             yield file
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise StageError(path, f"not a bags file ({error})", "run the stage bags again") from error
+        raise StageError(path, f"not a bags file ({error})", "rerun the stage bags") from error
 
 
 def load(path: str | Path) -> Bags:

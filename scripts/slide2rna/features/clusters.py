@@ -39,7 +39,7 @@ def cluster(
     Seeding and all but the last five iterations run on a random projection of the tiles to 64
     dimensions: a tenth of the work, for an inertia that differs by less than a percent.
 
-    The returned means are over the tiles assigned to each cluster, half a step better than the
+    The returned means are over the tiles assigned to each cluster, half an iteration past the
     centroids of the last iteration; empty clusters are dropped.
 
     Parameters
@@ -192,13 +192,13 @@ def usable_slides(folder: Path, manifests: list[Path], max_failed: int) -> pl.Da
 
 
 def slide_features(path: Path, level: str, dim: int) -> Features:
-    """Read a slide's features, which must have `dim` numbers a tile; else raise StageError."""
+    """Read a slide's features, which must have `dim` numbers per tile; else raise StageError."""
     try:
         slide = read(path, level)
-    except SlideError as error:  # the file was whole when its manifest was written
-        raise StageError(error.where, error.cause, "run features again") from error
+    except SlideError as error:  # the file was complete when its manifest was written
+        raise StageError(error.where, error.cause, "rerun the stage features") from error
     if slide.features.shape[1] != dim:
-        raise StageError(path, f"not {dim} numbers a tile", "run features again")
+        raise StageError(path, f"not {dim} numbers per tile", "rerun the stage features")
     return slide
 
 

@@ -1,4 +1,4 @@
-"""Feature vectors of one slide: its tiles are decoded, checked again and encoded.
+"""Feature vectors of one slide, from its tiles: decoded, checked again and encoded.
 
 Batches never span slides and always hold the same tiles, so results don't depend on timing.
 """
@@ -148,7 +148,7 @@ def extract(
     meter.tiles += len(rows)
     if not sum(len(part.coords) for part in parts):
         raise SlideError(
-            slide.path, "none of its tiles is any good at full resolution", "leave the slide out"
+            slide.path, "none of its tiles is usable at full resolution", "leave the slide out"
         )
     return Features(
         np.concatenate([part.features for part in parts]),

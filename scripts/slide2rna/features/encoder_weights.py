@@ -1,4 +1,4 @@
-"""Encoder weights from a local file or the hub; nothing is ever unpickled."""
+"""Encoder weights from a local file or the hub, read without unpickling."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def from_hub(name: str, repository: str, gated: bool) -> dict[str, torch.Tensor]
         raise WeightsError(
             f"encoder {name}",
             f"its weights can't be downloaded ({type(error).__name__})",
-            f"{access}copy {file} of https://huggingface.co/{repository} here by hand and set "
+            f"{access}copy {file} of https://huggingface.co/{repository} here and set "
             "features.weights to its path (encoder lite0 needs no download)",
         ) from error
 
@@ -71,7 +71,7 @@ def read(path: Path) -> dict[str, torch.Tensor]:
 
 
 def fill(model: torch.nn.Module, state: dict[str, torch.Tensor], where: object) -> None:
-    """Load weights strictly, without a classifier that the encoder doesn't have."""
+    """Load weights strictly, ignoring a classifier that the encoder lacks."""
     expected = model.state_dict()
     state = {k: v for k, v in state.items() if k in expected or not k.startswith(HEADS)}
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
@@ -82,7 +82,7 @@ def fill(model: torch.nn.Module, state: dict[str, torch.Tensor], where: object) 
             where,
             f"{len(missing)} tensors are missing, {len(extra)} unknown, {len(wrong)} of another "
             f"shape (first: {first})",
-            "give the weights of this very encoder",
+            "give the weights of this encoder",
         )
     model.load_state_dict(state)
 

@@ -64,7 +64,7 @@ def extract_shard(
     tile_settings: TilesSettings,
     threads: int,
 ) -> pl.DataFrame:
-    """Extract the features of a shard's slides; earlier failures are repeated with their reason.
+    """Extract the features of a shard's slides; slides that failed earlier keep their reason.
 
     Writes <slide_id>.h5 per slide to `out`, and the manifest last. A file from the same tiles and
     the same encoder is reused.
@@ -72,13 +72,15 @@ def extract_shard(
     Raises
     ------
     StageError
-        A slide has vanished since it was checked; the others are done.
+        A slide disappeared after the check; the other slides are done.
     """
     checked = pl.read_parquet(shard)
     slides: dict[str, Any] = {row["slide_id"]: row for row in checked.iter_rows(named=True)}
     tiled = pl.read_parquet(tiles_manifest).sort("slide_id")
     if set(tiled["slide_id"]) != set(slides):
-        raise StageError(tiles_manifest, f"its slides aren't those of {shard}", "run tiles again")
+        raise StageError(
+            tiles_manifest, f"its slides aren't those of {shard}", "rerun the stage tiles"
+        )
     rows, meter = [], Meter()
     cached, lost = list[str](), list[str]()
 
@@ -116,7 +118,7 @@ def extract_shard(
             lost += [row["slide_id"]] * has_vanished(slides[row["slide_id"]])
     check_vanished(shard, lost)
     log.info("features: %s", meter.text(threads if encoder.parallel else 1))
-    log.info("features: %d of %d slides were here already", len(cached), len(rows))
+    log.info("features: %d of %d slides were up to date", len(cached), len(rows))
     return write_manifest(rows, manifest)
 
 

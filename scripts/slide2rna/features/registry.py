@@ -1,4 +1,4 @@
-"""Registry of tile encoders, which share one small interface.
+"""Registry of tile encoders, behind one small interface.
 
 An encoder takes RGB tiles as they were read (uint8, n x h x w x 3), has its own input size and
 normalisation, and returns one float32 vector per tile. timm's encoders see the whole tile, resized

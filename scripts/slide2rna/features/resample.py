@@ -1,4 +1,4 @@
-"""Resampled bags: each slide's tiles drawn again and clustered again, for training alone.
+"""Resampled bags: each slide's tiles drawn and clustered several times, for training only.
 
 tRNAsformer trains on many bags of a slide, each of random tiles (Alsaafin et al. 2023,
 doi:10.1038/s42003-023-04583-x). Here a bag is of a random share of the tiles without replacement.
@@ -37,7 +37,7 @@ def resampled_bags(
 ) -> list[Bag] | None:
     """Return the bags of random shares of a slide's tiles (n, d).
 
-    None if a share has no more tiles than k: its bag would be the tiles themselves.
+    None if a share has at most k tiles: its bag would be the tiles themselves.
     """
     count, share, k = len(features), settings["resample_share"], settings["k"]
     if np.ceil(share * count) <= k:
@@ -85,7 +85,7 @@ def resample_slides(
             yield bags
         if len(kept) == len(names):
             cause = f"no slide has more than {k} tiles in a share of {settings['resample_share']}"
-            raise StageError(folder, cause, "lower bags.k, or leave bags.resamples at 0")
+            raise StageError(folder, cause, "lower bags.k, or set bags.resamples: 0")
 
     facts = ResampleFacts(
         names, number, settings["resample_share"], (k, dim), folder.name, clusters.backend()

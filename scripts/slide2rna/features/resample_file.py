@@ -1,7 +1,7 @@
-"""Resampled bags file of a cohort: further bags of each slide, written and read slide by slide.
+"""Resampled bags of a cohort: a file with further bags per slide, written and read by slide.
 
-The file is in the layout of safetensors, as the bags are. It is n times as large as they are, so
-no job holds it whole.
+The file has the layout of safetensors, as the bags file. It is n times as large, so no job holds
+all of it in memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Bag = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class ResampleFacts:
-    """What a file of resampled bags says of itself.
+    """Metadata of a file of resampled bags.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ def read(path: Path, slide_ids: Sequence[str], shape: tuple[int, int]) -> Bag:
     missing = [name for name in slide_ids if name not in row]
     if missing or stored_means.shape[2:] != shape:
         cause = f"no bags of slide '{missing[0]}'" if missing else f"bags not of shape {shape}"
-        raise StageError(path, cause, "run the stage resample again")
+        raise StageError(path, cause, "rerun the stage resample")
     means = np.empty((len(slide_ids), *stored_means.shape[1:]), np.float32)
     sizes = np.empty((len(slide_ids), *stored_sizes.shape[1:]), np.float32)
     for index, name in enumerate(slide_ids):

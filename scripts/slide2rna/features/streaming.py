@@ -1,8 +1,8 @@
 """Streaming of slides through download, tiles and features, for disks too small for all slides.
 
-Each downloaded slide is deleted as soon as its features exist, and only then does the next one
-come. The three stages run unchanged, on one slide at a time, so that their tables and files equal
-those of three jobs. The user's own slides are never deleted.
+Each downloaded slide is deleted as soon as its features exist, before the next one is processed.
+The three stages run unchanged on one slide at a time, so their tables and files equal those of
+three jobs. The user's own slides are never deleted.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class SlideStreamer:
         return self.manifests.slides.parent / "records" / f"{row['slide_id']}.json"
 
     def finished_row(self, row: SlideRow) -> CheckedSlideRow | None:
-        """Return the slide as it was measured, if its tiles and features are up to date."""
+        """Return the slide's row of the last run, if its tiles and features are up to date."""
         record_path, folder = self.record_path(row), self.manifests.tiles.parent
         if not record_path.is_file():
             return None
@@ -121,14 +121,14 @@ class SlideStreamer:
 def stream_shard(slides_path: Path, shard: int, shards: int, streamer: SlideStreamer) -> None:
     """Turn a shard of slides.parquet into tiles and features, and write the three manifests.
 
-    At most `server_settings.parallel` downloaded slides are on disk at any moment; the next ones
-    come while one is processed. A rerun goes on with the next slide. A downloaded slide's path,
-    which the normal mode records, is null, since the file is deleted.
+    At most `server_settings.parallel` downloaded slides are on disk at any moment; the next slides
+    are downloaded while one is processed. A rerun continues with the next slide. The path of a
+    downloaded slide is null, since the file is deleted.
 
     Raises
     ------
     DownloadError
-        The disk can't hold that many of the largest slides; nothing was fetched.
+        The disk has no room for as many of the largest slides; nothing was fetched.
     """
     slides = pl.read_parquet(slides_path)
     rows = download.shard_rows(slides, shard, shards)

@@ -1,4 +1,4 @@
-"""Encoders that are torch networks: timm's, UNI and UNI2-h, and lite0 on a GPU."""
+"""Torch encoders: timm's models, UNI and UNI2-h, and lite0 on a GPU."""
 
 from __future__ import annotations
 
@@ -202,7 +202,9 @@ def tune_for_gpu(encoder: TorchEncoder, tile_px: Px) -> TorchEncoder:
     per_tile = max(1, (torch.cuda.max_memory_allocated() - before) // 8)
     free, _ = torch.cuda.mem_get_info()
     encoder.batch = int(np.clip(free // 2 // per_tile, 8, 1024)) // 8 * 8
-    log.info("%s: %s, %d tiles a batch", encoder.name, encoder.autocast or "float32", encoder.batch)
+    log.info(
+        "%s: %s, %d tiles per batch", encoder.name, encoder.autocast or "float32", encoder.batch
+    )
     return encoder
 
 

@@ -1,4 +1,4 @@
-"""torchvision fix: makes torchvision, and so timm, importable with a CPU build of torch.
+"""Torchvision fix: torchvision, and so timm, become importable with a CPU build of torch.
 
 torchvision's wheel for Linux is a CUDA build. With a CPU torch its C++ operators don't load, and
 the import fails because its Python code registers shapes for two of them. Once these two are

@@ -1,4 +1,4 @@
-"""Conditional mean: each gene's mean given a slide's bag, a linear start and a pooled head."""
+"""Conditional mean: each gene's mean given a slide's bag, from a linear model and a pooled head."""
 
 from __future__ import annotations
 

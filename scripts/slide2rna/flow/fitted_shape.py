@@ -1,4 +1,4 @@
-"""Fitted shape: what a flow's layers are, as far as the fit of its mean decides it (model.json)."""
+"""Fitted shape: sizes of a flow's layers that the fit of its mean determines (model.json)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TypedDict
 
 
 class FittedShape(TypedDict):
-    """Numbers of a flow that depend on its fit.
+    """Sizes of a flow that depend on its fit.
 
     Attributes
     ----------

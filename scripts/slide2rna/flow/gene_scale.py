@@ -1,4 +1,4 @@
-"""Gene scale of the networks: from expression to the units that they are trained in, and back."""
+"""Gene scale of the networks: conversion between expression and the units of training."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class GeneScale(nn.Module):
         return torch.lerp(low, high, place - lower).view(z.shape)
 
     def mean_score(self, expression: Tensor) -> Tensor:
-        """Return the mean scores (N, G) whose expected expression is given, the inverse of that."""
+        """Return mean scores (N, G) for an expected expression, the inverse of `restore_mean`."""
         table, rows = self.mean_table.T.contiguous(), expression.T.contiguous()
         above = torch.searchsorted(table, rows).clamp(1, len(GRID) - 1)
         low, high = table.gather(1, above - 1), table.gather(1, above)
@@ -99,7 +99,7 @@ class GeneScale(nn.Module):
         weight
             () its share in the expected expression of the result.
         """
-        # An estimate outside what the gene's draws can have would ask for an endless score.
+        # An estimate beyond the gene's possible draws would need an infinite score.
         possible = torch.minimum(expression.clamp(min=self.mean_table[0]), self.mean_table[-1])
         return self.mean_score(torch.lerp(self.restore_mean(scores), possible, weight))
 

@@ -1,4 +1,4 @@
-"""Mixture head: a gene's expression in a slide's bulk, as the sum over the tissue of its clusters.
+"""Mixture head: a gene's bulk expression as the sum over the tissue of a slide's clusters.
 
 Bulk RNA is a sum over tissue. Cluster k holds a share s_k of the tiles and expresses gene g at
 x_g(y_k), a function of its features y_k alone. The bulk is
@@ -20,9 +20,9 @@ from torch.nn import functional as F
 LN2 = math.log(2)
 # Units of the network on the features, and dropout, as in the pooled head's.
 HIDDEN, DROPOUT = 64, 0.4
-# Amount below which a gene's typical x isn't taken: the gain would have no bound.
+# Smallest typical x of a gene: below it the gain would have no bound.
 LEAST_AMOUNT = 0.01
-# Numbers (slides x clusters x genes) that are computed at a time.
+# Values (slides x clusters x genes) computed at a time.
 CHUNK = 2**24
 
 

@@ -1,4 +1,4 @@
-"""One-step students: the only sampling settings that they accept."""
+"""One-step students: their only valid sampling settings."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def check(meta: dict[str, Any], settings: Mapping[str, object]) -> None:
         if settings[key] != required:
             raise ConfigError(
                 f"sample.{key}",
-                f"{settings[key]}, but the model is a one-step student and knows {required} alone",
+                f"{settings[key]}, but the model is a one-step student and accepts only {required}",
                 f"set {key} {required}, or sample its teacher",
             )

@@ -44,7 +44,7 @@ class RNAFM(GeneScale):
     scale
         Arguments of `FeatureScale.register_features`; the defaults if None.
     shape
-        Numbers that the fit decides; no head and z-scores if None.
+        Sizes that the fit determines; no head and z-scores if None.
 
     Attributes
     ----------
@@ -183,7 +183,7 @@ class RNAFM(GeneScale):
         """Return the mean of each gene's target (S, G) that was fitted before the flow."""
         assert self.mean is not None
         self.mean.eval()
-        # In full precision, as it was fitted: a table of means has no place for bfloat16.
+        # In full precision, as it was fitted: bfloat16 is too coarse for a table of means.
         with torch.autocast(means.device.type, enabled=False):
             features = self.condition.scale_features(means)
             mean: Tensor = self.mean(features, sizes)
@@ -234,7 +234,7 @@ class RNAFM(GeneScale):
         return skip.view(x.shape)
 
     def _network(self, x: Tensor, t: Tensor, c_image: Tensor, guidance: float) -> Tensor:
-        """Return what the tokens say: the velocity of the published model, else a part of F."""
+        """Return the tokens' output: the published model's velocity, otherwise a part of F."""
         time = self.t_embedder(t.reshape(-1))
         tokens, background = self.gene_embedder(x)
         if self.pathway_graph is not None:

@@ -16,7 +16,7 @@ from slide2rna.package.training_slides import TrainingFacts
 from slide2rna.studies.shift import decision
 
 # Share of the sd between training samples. A map that spans less is called flat, and its colour
-# scale spans at least this much: stretched to its own range, any map seems to have structure.
+# scale spans at least this much: a flat map stretched to its range would seem to have structure.
 FLAT_SHARE = 0.25
 UNITS = {"gene": "log2(x + 1)", "pathway": "score"}
 
@@ -30,7 +30,7 @@ class MapRow(TypedDict):
     name, title : as in the model, and for display.
     picture : file name.
     r, r_low, r_high, reliability : on test patients; see `Predictor.gene_table`.
-    gap : of a gene with the mixture head, how far its levels alone add up above the point.
+    gap : of a gene with the mixture head, see `MixtureMaps`.
     low, high : 1st and 99th percentile over tiles.
     train_sd : sd between the training samples.
     """
@@ -96,14 +96,14 @@ def map_rows(
 def describe_reliability(row: MapRow) -> str:
     """Describe a map's reliability: correlation between test patients, and whether it is flat."""
     if row["r"] is None:
-        text = "How well predictions tell patients apart isn't known"
+        text = "The correlation between test patients is unknown"
     else:
-        text = f"Between test patients, predicted and measured values have r = {row['r']:.2f}"
+        text = f"Correlation between test patients: r = {row['r']:.2f}"
         if row["r_low"] is not None:
             text += f" (95 % interval {row['r_low']:.2f} to {row['r_high']:.2f})"
         text += f"; reliability: {row['reliability']}"
     span = row["high"] - row["low"]
-    text += f". Places within a slide weren't tested. The map spans {span:.2g}"
+    text += f". Differences within a slide weren't tested. The map spans {span:.2g}"
     text += " log2 units" if row["kind"] == "gene" else " of the score"
     if not row["train_sd"]:
         return f"{text}."
@@ -123,7 +123,7 @@ def caption(row: MapRow, facts: TrainingFacts, shift: decision.ShiftDecision, fo
         lines.append(f"{decision.UNLIKE}: {decision.ADVICE}.")
     if row["gap"] is not None:
         lines.append(
-            "The tiles add up to the bulk prediction in linear scale; alone, the levels were "
+            "The tiles add up to the bulk prediction in linear scale; before scaling they were "
             f"{row['gap']:+.2f} log2 units off."
         )
     return "\n".join([*lines, describe_reliability(row)])

@@ -1,4 +1,4 @@
-"""GeoJSON export of tiles and their values, which QuPath 0.4 and later opens as tile objects.
+"""GeoJSON export of tiles and their values, for QuPath 0.4 and later (as tile objects).
 
 The layout is QuPath's: https://qupath.readthedocs.io (exporting annotations), class
 QuPathTypeAdapters of its source, and RFC 7946. Coordinates are level-0 px with y downwards, as in

@@ -35,13 +35,13 @@ EVERY_TILE = 1 << 30
 DEFINITIONS = {
     "mean": "average over the windows that hold the tile and over fold models of their posterior "
     "means",
-    "sd": "of the mixture, in equal shares, of all these windows' and fold models' laws: draws, "
+    "sd": "of the equal mixture of the distributions of all these windows and fold models: draws, "
     "windows and models together",
     "sd_models": "sd over fold models of their averages over the windows",
-    "n_windows": "windows that hold the tile; without one there is no value",
+    "n_windows": "windows that hold the tile; without a window the value is missing",
     "low, high": "1st and 99th percentile of mean over tiles",
-    "train_sd": "sd between the samples of the training",
-    "r": "between test patients of the training cohort; says nothing of places within a slide",
+    "train_sd": "sd between the training samples",
+    "r": "between test patients of the training cohort, not between places within a slide",
 }
 
 
@@ -85,7 +85,7 @@ def map_slide(
         raise SlideError(path, "it has no tiles", "give the slide")
     key = _key(slide, predictor, targets, options, seed)
     if (previous := complete_record(out, key)) is not None:
-        log.info("%s: the same maps are there already", slide.name)
+        log.info("%s: these maps are up to date", slide.name)
         return previous
     size = int(slide.tiling.table["size"][0])
     coords = slide.features.coords
@@ -150,7 +150,7 @@ def check_slide(path: Path) -> None:
         It is missing, or can't be a slide.
     """
     if encode_slide.is_features(path):
-        cause = "these are features; a map needs the picture and the size of the tiles"
+        cause = "these are features; a map needs the image and the size of the tiles"
         raise SlideError(path, cause, "give the slide")
     encode_slide.check_file(path)
 
@@ -206,7 +206,7 @@ def _predict_windows(
             moments.append(window_predictions.window_moments(*arguments, options.draws))
         if member.reference is not None:
             verdicts.append({"fold": member.number} | member.reference.judge(*bag))
-        del member  # or two would be in memory while the next is loaded
+        del member  # otherwise two models would be in memory while the next is loaded
     shift = decision.decide(verdicts, predictor.about["alpha"])
     maps = window_predictions.combine(moments, windows, len(slide.features.coords))
     if options.head == "windows":
@@ -223,7 +223,7 @@ def _draw(
     options: MapOptions,
     out: Path,
 ) -> None:
-    """Draw a picture per row; an interruption deletes them, since no record would list them."""
+    """Draw a picture per row; an interruption deletes them, since no record lists them."""
     with open_slide(path, options.mpp) as slide:
         picture = map_figure.read_picture(slide, tiling)
     pictures: list[Path] = []
@@ -276,7 +276,7 @@ def complete_record(out: Path, key: str) -> dict[str, Any] | None:
 
 
 def clear_record(out: Path) -> None:
-    """Remove the record and its pictures, or old pictures would seem part of the next run.
+    """Remove the record and its pictures, so that old pictures don't seem part of the next run.
 
     The record is removed last, so that an interrupted removal can be repeated.
     """

@@ -1,13 +1,13 @@
-"""Mixture predictions: maps of the levels of a model's mixture head, which add up to the bulk.
+"""Mixture predictions: maps from a model's mixture head that add up to the bulk prediction.
 
-The head gives every tile an amount x_g of its own. Each fold model's amounts are multiplied by a
-factor per slide and gene, so that their mean over the tiles is the model's point for the slide:
+The head gives every tile an amount x_g. Each fold model's amounts are multiplied by a factor per
+slide and gene, so that their mean over the tiles is the model's point for the slide:
 
     mean over tiles of 2^level = 2^point,    level = log2(1 + factor x_g).
 
-A factor on x, a constant in its logarithm, keeps x at 0 or above and the order of the tiles. How
-far the levels are from adding up without it is the `gap`. After fold models and windows are
-averaged, `add_up` does the same once more, for the average of the fold models' points.
+A factor on x (a constant in its logarithm) keeps x nonnegative and the tiles in order. The `gap` is
+the difference between bulk and point without this factor. After fold models and windows are
+averaged, `add_up` applies a second factor, for the average of the fold models' points.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from slide2rna.maps.targets import Targets
 from slide2rna.maps.window_predictions import FoldModelLike, WindowMoments, WindowSettings
 from slide2rna.sampling import draw
 
-# Numbers (tiles x genes) that are computed at a time.
+# Values (tiles x genes) computed at a time.
 CHUNK = 2**23
 DEFINITIONS = {
     "mean": "average over the windows that hold the tile and over fold models of the mixture "
@@ -46,7 +46,7 @@ class MixtureMaps:
     ----------
     moments : of the targets in every window; the variance is 0.
     point : (n,) of the mapped genes, the model's point for the slide in log2(x+1).
-    gap : (n,) what the levels alone are above it.
+    gap : (n,) log2 of the mean over tiles before the factor, minus the point.
     """
 
     moments: WindowMoments
@@ -60,12 +60,12 @@ def check_head(member: FoldModelLike) -> MixtureHead:
     Raises
     ------
     ConfigError
-        It has none.
+        The model has no mixture head.
     """
     if isinstance(member.model, RNAFM) and member.model.mixture is not None:
         return member.model.mixture
     if member.meta["clusters"] == 1:
-        cause = "the model was trained on one vector per slide, which has no parts to add up"
+        cause = "the model was trained on one vector per slide, so it can't predict tiles"
     else:
         cause = "the model has no mixture head"
     remedy = "leave it out, or train a flow on bags of tiles with model.mixture above 0"
@@ -129,7 +129,7 @@ def mixture_maps(
         of_tiles = amounts(np.concatenate(held))
         first = np.concatenate([[0], np.cumsum(lengths)[:-1]])
         mean = np.add.reduceat(of_tiles, first, axis=0) / np.array(lengths)[:, None]
-        # A gene without any amount is spread evenly.
+        # A gene with no amount in any tile is spread evenly.
         levels = np.where(total > 0, np.log2(1 + factor * mean), point)
         values[start : start + len(held)] = targets.values(levels.astype(np.float32))
     rows = targets.rows
@@ -138,7 +138,7 @@ def mixture_maps(
 
 
 def add_up(maps: dict[str, Array], point: Array) -> dict[str, Array]:
-    """Bring the mapped genes to the slide's point, as each fold model's levels were to its own.
+    """Scale the mapped genes so that they add up to the slide's point over all fold models.
 
     Parameters
     ----------

@@ -93,7 +93,7 @@ def window_moments(
     model = member.model
     device = model.gene_sd.device
     if features.shape[1] != member.meta["features"]:
-        cause = f"{features.shape[1]} features a tile, the model has {member.meta['features']}"
+        cause = f"{features.shape[1]} features per tile, the model has {member.meta['features']}"
         raise StageError(slide, cause, "use the encoder that the model was trained with")
     sampling = settings["sample"] | {"guidance": 1.0}
     one_step.check(member.meta, sampling)
@@ -129,7 +129,7 @@ def window_moments(
                 mean[rows] = target_values(model.restore(model(*bag)))
     if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
         cause = f"predictions of fold {member.number} aren't finite"
-        raise StageError(slide, cause, "train again with a lower learning_rate")
+        raise StageError(slide, cause, "retrain with a lower learning_rate")
     return WindowMoments(mean, variance)
 
 

@@ -1,4 +1,4 @@
-"""Sliding windows of tiles, a bag per window, and the windows over each tile.
+"""Windows that slide over a slide's tiles: a bag per window, and the windows over each tile.
 
 SEQUOIA makes maps from a model of whole slides in the same way, with windows over the tile grid and
 an average over all windows of a tile: Pizurica et al. 2024, doi:10.1038/s41467-024-54182-5.
@@ -18,7 +18,7 @@ from slide2rna.core.seeds import seed_for
 from slide2rna.core.settings import BagsSettings
 from slide2rna.core.types import Indices
 
-# A quarter of a window's places: a window at a border or a corner of the tissue has no fewer.
+# A quarter of a window's positions, which windows at borders and corners of the tissue reach.
 LEAST_SHARE = 0.25
 
 
@@ -33,7 +33,7 @@ class WindowShape:
 
     @classmethod
     def of(cls, window: int, stride: int, least: int | None = None) -> WindowShape:
-        """Check the numbers; by default a window needs a quarter of its places.
+        """Check the numbers; by default a window needs a quarter of its positions.
 
         Raises
         ------

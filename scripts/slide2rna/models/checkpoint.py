@@ -1,4 +1,4 @@
-"""Model folders and training states, in safetensors and JSON; nothing is unpickled."""
+"""Model folders and training states, in safetensors and JSON, read without unpickling."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def load_model(
         meta = files.read_json(folder / "model.json")
         shapes = _read_shapes(folder / "model.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
-        raise WeightsError(folder, f"no model to read ({error})", "train it first") from error
+        raise WeightsError(folder, f"no model there ({error})", "train it first") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise WeightsError(folder / "model.json", "not this version's format", "train it again")
     try:
@@ -92,8 +92,10 @@ def load_model(
         name = min(mismatched)
         stored = list(shapes[name]) if name in shapes else "missing"
         expected = list(state[name].shape) if name in state else "unknown"
-        cause = f"{name} is {stored} there and {expected} here"
-        raise WeightsError(folder, f"weights don't fit model.json ({cause})", "train it again")
+        cause = f"{name} is {stored} in the file and {expected} in the network"
+        raise WeightsError(
+            folder, f"the weights don't match model.json ({cause})", "train it again"
+        )
     for name, value in state.items():
         _fill(value, folder / "model.safetensors", name)
     if wrong := [name for name, value in state.items() if not torch.isfinite(value).all()]:

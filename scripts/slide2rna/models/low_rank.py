@@ -1,6 +1,6 @@
 """Low-rank ridge: from the mean of a slide's tiles to the leading components of expression.
 
-Most of what a slide says about thousands of genes is said by a few programmes. A ridge to the first
+A slide's information on thousands of genes is mostly on a few programmes. A ridge to the first
 q principal components of the train profiles leaves out the directions that are noise: reduced-rank
 regression with a ridge penalty (Mukherjee and Zhu 2011, doi:10.1002/sam.10138), with components of
 the profiles instead of those of the fit. Val chooses q and the penalty together; with all

@@ -1,4 +1,4 @@
-"""Pooling of the baseline networks: padding without influence, and the mean of the top scores.
+"""Pooling of the baseline networks: means and top scores without the padding.
 
 Bags are padded with clusters of size 0. The published networks have no padding. Here it is left out
 of every mean, softmax and ranking.

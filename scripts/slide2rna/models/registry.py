@@ -1,4 +1,4 @@
-"""Model registry. A new model needs a file of its own and a line in a registry below.
+"""Model registry: a new model needs a module, and a line in one of the registries below.
 
 Closed-form models are fitted in seconds inside the evaluation, by `fit(train, val, seed, fold)`.
 Networks are classes that the stage train fits, one job per fold. The registries refer to models by
@@ -32,7 +32,7 @@ NETWORKS = {
 # Models evaluated together with every network; only the leak audit uses the memoriser.
 BASELINES = ("constant", "site-mean", "color-ridge", "ridge", "ridge-lowrank", "permuted")
 RIDGES = ("ridge", "ridge-lowrank")
-# Those that use no morphology: a model that doesn't beat them has learned nothing.
+# Models without morphology. A model that doesn't beat them has learned nothing.
 NULLS = ("constant", "site-mean", "color-ridge", "permuted")
 
 

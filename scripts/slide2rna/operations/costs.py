@@ -1,4 +1,4 @@
-"""Costs of a run by stage, as measured and extrapolated to more slides.
+"""Costs of a run by stage, measured and extrapolated to more slides.
 
 The measurements are Snakemake's benchmark file and log of each job, and the sizes of folders. From
 n slides with t tiles measured in J jobs, the formula estimates for N slides with T tiles
@@ -104,7 +104,7 @@ class StageCosts:
 class MeasuredRun:
     """A measured run: slides, mean tiles per slide, GB of one bag and one profile, stages.
 
-    `resamples` is the number of further bags of a slide to train on, of the file with most.
+    `resamples` is the largest number of resampled bags per slide in any file.
     """
 
     slides: int
@@ -128,13 +128,13 @@ def measure(cohort: str | Path) -> MeasuredRun:
     """
     cohort = Path(cohort)
     if not (cohort / "slides.parquet").is_file():
-        raise StageError(cohort, "no slides.parquet", "give the folder of a cohort that was run")
+        raise StageError(cohort, "no slides.parquet", "give the folder of a finished cohort")
     slides = pl.scan_parquet(cohort / "slides.parquet").select(pl.len()).collect().item()
     stages: dict[str, StageCosts] = {}
     for path in sorted((cohort / "benchmarks").glob("*.tsv")):
         name = path.stem.partition("-")[0]
         if name not in STAGES:
-            continue  # the demo generator's job, which a user's cohort doesn't have
+            continue  # job of the demo generator, absent in a user's cohort
         row = pl.read_csv(path, separator="\t", infer_schema=False).row(-1, named=True)
         seconds, rss, cpu = (_parse_number(row[key]) for key in ("s", "max_rss", "cpu_time"))
         stage = stages.setdefault(name, StageCosts())

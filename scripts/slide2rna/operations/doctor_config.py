@@ -40,8 +40,8 @@ def check_config(path: str | Path) -> Finding:
             if cohort.get(key, "published") == "published":
                 continue
             if not Path(cohort[key]).exists():
-                detail = f"{path}: cohorts.{name}.{key}: {cohort[key]} is not there"
-                return Finding("fail", "config", detail, "put it there or fix the path")
+                detail = f"{path}: cohorts.{name}.{key}: {cohort[key]} is missing"
+                return Finding("fail", "config", detail, "put the file there, or fix the path")
     return Finding("ok", "config", f"{path}: cohorts {', '.join(settings['cohorts'])}")
 
 
@@ -60,7 +60,7 @@ def check_shards(settings: config.Settings) -> list[Finding]:
         shards, suggested = cohort["shards"], -(-slides // SLIDES_PER_SHARD)
         detail = f"{slides} in {shards} shard{'s' if shards > 1 else ''}"
         good = suggested / 2 <= shards <= slides
-        remedy = f"set cohorts.{name}.shards: {suggested} (about {SLIDES_PER_SHARD} slides a job)"
+        remedy = f"set cohorts.{name}.shards: {suggested} (about {SLIDES_PER_SHARD} slides per job)"
         status = "ok" if good else "warn"
         findings.append(Finding(status, f"slides of {name}", detail, remedy))
     return findings
@@ -77,13 +77,13 @@ def _count_slides(table: Path) -> int:
 
 
 def check_network(settings: config.Settings | None) -> Finding:
-    """Check that the servers of a configuration answer within three seconds; at most warn.
+    """Check that the servers of a configuration answer within three seconds; otherwise warn.
 
-    Any answer counts, even a refusal: this check is only about the connection.
+    Any answer counts, even a refusal: this check tests only the connection.
     """
     purposes = _server_purposes(settings)
     if not purposes:
-        return Finding("ok", "network", "nothing in this configuration needs it")
+        return Finding("ok", "network", "not needed for this configuration")
     import requests
 
     answers: dict[str, bool] = {}

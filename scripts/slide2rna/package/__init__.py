@@ -1,1 +1,1 @@
-"""Packaged models: a run's fold models with all that a new slide needs."""
+"""Packaged models: a run's fold models with the tables for new slides."""

@@ -1,4 +1,4 @@
-"""Facts and tables of bare fold models: converted, or trained and not packaged."""
+"""Metadata and tables of fold models without a package: converted, or trained only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CORRELATIONS = ("r", "r_low", "r_high")
 def describe_bare_models(
     members: FoldModels, folder: Path
 ) -> tuple[dict[str, Any], pl.DataFrame, pl.DataFrame]:
-    """Return predictor.json, genes.parquet and pathways.parquet, as far as the folds give them.
+    """Return predictor.json, genes.parquet and pathways.parquet as far as the folds have them.
 
     Raises
     ------
@@ -32,7 +32,9 @@ def describe_bare_models(
     genes = list(first["genes"])
     for path, meta in zip(members.folders, metas, strict=True):
         if meta["genes"] != genes:
-            raise StageError(path, "its genes differ from those of the first fold", "convert again")
+            raise StageError(
+                path, "its genes differ from those of the first fold", "convert it again"
+            )
     facts = _model_facts(first, members, folder)
     return facts, _gene_table(genes, members), _pathway_table(genes, first)
 
@@ -83,7 +85,7 @@ def _model_facts(first: dict[str, Any], members: FoldModels, folder: Path) -> di
         "pathway_score": "zscore",
         "alpha": config.defaults("shift")["alpha"],
         "levels": [],
-        "caveat": "how good this model is isn't known here: it came without test results",
+        "caveat": "the model has no test results, so its quality is unknown here",
         "data": {},
         "version": __version__,
     }

@@ -37,8 +37,8 @@ class FoldModel:
 class FoldModels(Sequence[FoldModel]):
     """Fold models of a run, each loaded on first access.
 
-    Weights of a packaged model are compared with the digests that belong to its tables. Large
-    models aren't cached: a loop drops one (`del`) before it loads the next, or two are in memory.
+    Weights of a packaged model are compared with the digests stored with its tables. Large
+    models aren't cached: a loop drops one (`del`) before it loads the next, to hold one in memory.
     """
 
     def __init__(
@@ -90,8 +90,10 @@ class FoldModels(Sequence[FoldModel]):
         path = self.folder / name
         if name in self._unchecked_digests and path.is_file():
             if sha256sum(path) != self._unchecked_digests[name]:
-                cause = "these weights aren't those that its intervals and tables were made for"
-                raise StageError(path, cause, "package the run again, or copy the whole folder")
+                cause = (
+                    "these weights differ from those that its intervals and tables were made with"
+                )
+                raise StageError(path, cause, "package the run again, or copy the complete folder")
             del self._unchecked_digests[name]
 
     def check_references(self) -> None:
@@ -107,10 +109,10 @@ class FoldModels(Sequence[FoldModel]):
                 with safe_open(path, "numpy") as file:
                     if "about" in (file.metadata() or {}):
                         continue
-                cause = "it is another file"
+                cause = "its digest differs"
             except (OSError, SafetensorError) as error:
-                cause = f"what judges slides is missing or broken ({error})"
-            raise WeightsError(path, cause, "copy the whole folder")
+                cause = f"the training reference for new slides is missing or broken ({error})"
+            raise WeightsError(path, cause, "copy the complete folder")
 
     def __iter__(self) -> Iterator[FoldModel]:
         return (self[index] for index in range(len(self)))

@@ -1,4 +1,4 @@
-"""Model card: the README of a packaged model, with data, performance, limits and licences."""
+"""Model card: README of a packaged model, with data, performance, limits and licences."""
 
 from __future__ import annotations
 
@@ -124,13 +124,13 @@ def encoder_licence(name: str, made_by: str | None = None) -> EncoderLicence:
 
     Parameters
     ----------
-    made_by : of features that came from files, the encoder that these name.
+    made_by : encoder that the feature files name.
     """
     unknown = "unknown"
     if name == "files":
-        origin = "their encoder isn't recorded" if made_by is None else f"{made_by} made them"
+        origin = "encoder unknown" if made_by is None else f"encoder {made_by}"
         licence, _, url = LICENCES.get(made_by or name, (unknown, "", None))
-        return {"licence": licence, "note": f"the features came from files; {origin}", "url": url}
+        return {"licence": licence, "note": f"features from files; {origin}", "url": url}
     page_of = (unknown, "see its page", f"https://huggingface.co/timm/{name}")
     licence, note, url = LICENCES.get(name, page_of)
     return {"licence": licence, "note": note, "url": url}

@@ -95,14 +95,14 @@ def package_run(source: FinishedRun, settings: PackageSettings, seed: int) -> No
         "model": metas[0]["model"],
         "encoder": settings["features"]["encoder"],
         "encoder_identity": encoder_identity(settings["features"]),
-        # Paths of this machine mean nothing on another.
+        # Paths of this machine are meaningless on another.
         "features": settings["features"] | {"path": None, "weights": None},
         "dim": metas[0]["features"],
         # The configuration doesn't describe the tiles of features from files.
         "tiles": None if from_files else settings["tiles"],
         "made_by": feature_source["made_by"] if from_files else None,
         "tile_mpp": feature_source["mpp"] if from_files else settings["tiles"]["mpp"],
-        # A new slide has its whole bag alone.
+        # A new slide has one bag, of all its tiles.
         "bags": {key: settings["bags"][key] for key in ("k", "iterations")},
         "sample": settings["sample"],
         "seed": seed,
@@ -135,7 +135,7 @@ def package_run(source: FinishedRun, settings: PackageSettings, seed: int) -> No
 def read_feature_source(source: FinishedRun) -> dict[str, Any]:
     """Read made_by (encoder) and mpp (of the tiles) from the training's feature files.
 
-    None where no file states it, or the files differ.
+    None if no file states it, or the files differ.
     """
     paths = sorted((source.folder / "features" / source.encoder).glob("*.h5"))
     attributes = [feature_file.read_attributes(path) for path in paths]

@@ -87,7 +87,9 @@ def gene_table(
         Its genes aren't those of the models.
     """
     if evaluated["gene"].to_list() != genes:
-        raise StageError("genes.parquet", "its genes aren't the models'", "run evaluate again")
+        raise StageError(
+            "genes.parquet", "its genes differ from the models'", "rerun the stage evaluate"
+        )
     columns = ["r", "r_low", "r_high", "p", "fdr", "rmse", "rmse_ratio", "crps"]
     columns += ["covered90", "width90", "constant_in_train", "n_samples"]
     columns += [f"r_{name}" for name in reliability.null_models(evaluated)]

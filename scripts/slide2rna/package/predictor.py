@@ -28,7 +28,7 @@ FORMAT = 2
 ABOUT, GENES = "predictor.json", "genes.parquet"
 PATHWAYS, CONFORMAL = "pathways.parquet", "conformal.parquet"
 BUNDLED = ("color", "lite0")  # encoders that need no download
-NO_TILES = "its tiles aren't known here"
+NO_TILES = "the tiles of its training aren't recorded"
 
 CONFORMAL_SCHEMA = pl.Schema(
     {
@@ -45,7 +45,7 @@ CONFORMAL_SCHEMA = pl.Schema(
 
 @dataclass(frozen=True)
 class Predictor:
-    """Everything needed to predict a new slide.
+    """A packaged model, loaded to predict new slides.
 
     Attributes
     ----------
@@ -97,8 +97,8 @@ class Predictor:
         from_files = (self.about["features"] or {}).get("encoder") == "files"
         if from_files or self.about["features"] is None or self.about["tiles"] is None:
             cause = "it was trained on features from files" if from_files else NO_TILES
-            remedy = "give .h5 features made as those of its training were"
-            raise ConfigError(self.folder, f"slides can't be read for this model: {cause}", remedy)
+            remedy = "give .h5 features made in the same way as those of its training"
+            raise ConfigError(self.folder, f"this model can't read slides: {cause}", remedy)
 
     def encoder(self, threads: int, weights: str | Path | None = None) -> Encoder:
         """Load the encoder that made the features of the training.
@@ -121,8 +121,10 @@ class Predictor:
         # "<name> hub <repository>" or "<name> <digest>": only two of a kind can be compared.
         comparable = expected and (" hub " in expected) == (" hub " in encoder.identity)
         if comparable and expected != encoder.identity:
-            cause = f"the weights are {encoder.identity}, those of the training were {expected}"
-            raise WeightsError(weights or settings["encoder"], cause, "give the same weights")
+            cause = f"the weights are {encoder.identity}, but training used {expected}"
+            raise WeightsError(
+                weights or settings["encoder"], cause, "give the weights of the training"
+            )
         return encoder
 
     @property
@@ -139,7 +141,7 @@ class Predictor:
         encoder : named by the feature file.
         """
         if self.made_by is None:
-            return "Which encoder made the training's features isn't known: yours must be the same"
+            return "The encoder of the training's features isn't recorded; yours must be the same"
         if encoder is None:
             return f"Its file names no encoder; the training's features were made by {self.made_by}"
         return None
@@ -153,14 +155,14 @@ class Predictor:
         """
         expected, name = self.about.get("encoder_identity"), self.about["encoder"]
         if expected is None:
-            return f"With which weights of {name} the training's features were made isn't known"
+            return f"The weights of {name} in training aren't recorded"
         local = weights is not None or name in BUNDLED
         if local == (" hub " not in expected):
             return None
         ours, theirs = ("a local file", "the hub") if local else ("the hub", "a local file")
         return (
-            f"The weights of {name} come from {ours}, those of the training came from {theirs}: "
-            "whether they are the same can't be known"
+            f"The weights of {name} come from {ours}, those of the training from {theirs}: "
+            "they can't be compared"
         )
 
     def trained_folds(self, name: str) -> int:
@@ -233,10 +235,10 @@ def find(path: str | Path) -> Path:
     if fold_numbers(path):
         return path
     if bare := [item.name for base in (path / "models", path) for item in _trained_runs(base)]:
-        cause = f"no model is packaged there, only trained: {list_names(bare, 10)}"
-        remedy = "let snakemake finish the cohort, or name a run for its predictions alone"
+        cause = f"no packaged model, only trained ones: {list_names(bare, 10)}"
+        remedy = "let snakemake finish the cohort, or name a run to get predictions only"
         raise ConfigError(path, cause, remedy)
-    cause = "there is no model" if path.is_dir() else "no such folder"
+    cause = "no model there" if path.is_dir() else "no such folder"
     remedy = "give results/<cohort>/models/<run>, or a folder that slide2rna convert made"
     raise ConfigError(path, cause, remedy)
 
@@ -274,7 +276,7 @@ def load(folder: str | Path, device: str = "auto") -> Predictor:
         cohort_slides = training_slides.read_table(folder)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise StageError(
-            folder, f"not a whole model ({error})", "package or copy it again"
+            folder, f"not a complete model ({error})", "package or copy it again"
         ) from error
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise StageError(folder / ABOUT, "not this version's format", "package the run again")

@@ -9,22 +9,22 @@ import polars as pl
 from slide2rna.evaluation.scoring.labels import NULLS
 
 GOOD, WEAK, NONE, UNKNOWN = "good", "weak", "none", "unknown"
-# With fewer test patients in a fold, claims about a single gene aren't safe; nothing is good.
+# With fewer test patients in a fold, claims about single genes are unsafe: no word is good.
 FEWEST_PATIENTS = 20
 ALPHA = 0.05
 
-FEW = f"With fewer than {FEWEST_PATIENTS} test patients in a fold nothing is called good."
+FEW = f"With fewer than {FEWEST_PATIENTS} test patients in a fold, none is called good."
 GENE_RULE = (
     "On test patients of the training cohort. good: the interval of r lies above 0, the false "
-    "discovery rate of r > 0 is below 0.05, and so is that of beating each null that looks at no "
-    "morphology (site mean, colour statistics, permuted profiles). weak: the first two alone. "
-    "none: not even those. unknown: not scored, or no test per gene (several samples of a "
-    f"patient). {FEW}"
+    "discovery rate of r > 0 is below 0.05, and so is that of beating each null without "
+    "morphology (site mean, colour statistics, permuted profiles). weak: only the first two "
+    "conditions hold. none: all other genes. unknown: not scored, or no test per gene (several "
+    f"samples of a patient). {FEW}"
 )
 PATHWAY_RULE = (
     "On test patients of the training cohort. good: the interval of r of the pathway's score lies "
-    "above 0 and above the r of each null that looks at no morphology. weak: above 0 alone. "
-    f"none: not even that. unknown: not scored. {FEW} Not corrected for the number of pathways."
+    "above 0 and above the r of each null without morphology. weak: only above 0. none: all other "
+    f"pathways. unknown: not scored. {FEW} Not corrected for the number of pathways."
 )
 
 

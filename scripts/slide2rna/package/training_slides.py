@@ -104,14 +104,14 @@ def match_by_name(cohort_slides: pl.DataFrame, name: str) -> int | None:
 def match_by_tiles(cohort_slides: pl.DataFrame, means: ArrayLike, sizes: ArrayLike) -> int | None:
     """Count fold models trained on a slide with these tiles, whatever its name; None for no match.
 
-    If training used a random part of a slide's tiles, a renamed copy isn't recognised.
+    A renamed copy isn't recognised if training used a random part of the slide's tiles.
     """
     described = cohort_slides.filter(pl.col("mean").list.len() > 0)
     if len(described) < 2:
         return None
     count, mean = fingerprint(means, sizes)
     stored = np.array(described["mean"].to_list(), dtype=np.float64)
-    # A vector per slide may lack features: a copy lacks the same.
+    # A vector per slide may have missing features, which are the same in a copy.
     missing, stored = np.isnan(stored), np.nan_to_num(stored)
     scale = TOLERANCE * stored.std(axis=0) + 1e-6 * np.abs(stored).max(axis=0) + 1e-12
     close = (np.abs(stored - np.nan_to_num(mean)) <= scale) & (missing == np.isnan(mean))
@@ -122,7 +122,7 @@ def match_by_tiles(cohort_slides: pl.DataFrame, means: ArrayLike, sizes: ArrayLi
 
 
 def empty_table() -> pl.DataFrame:
-    """Return the table of a model that came without one."""
+    """Return the empty table of a model without one."""
     return pl.DataFrame(schema=SCHEMA)
 
 
@@ -155,10 +155,10 @@ def in_sample_note(trained: int, folds: int, by: str | None = "tiles") -> str:
     subject = "A slide of this name" if by == "name" else "This slide"
     if not trained:
         return (
-            f"{subject} is of the cohort that the model was made from; no fold model was trained "
-            "on it, but calibration or the choice of the best epoch may have used it."
+            f"{subject} is in the model's cohort. No fold model was trained "
+            "on it, but calibration or early stopping may have used it."
         )
-    fact = f"{subject} was in the training of {trained} of {folds} fold models"
+    fact = f"{subject} was in the training data of {trained} of {folds} fold models"
     if by == "name":
-        return f"{fact}: if it is this one, the numbers are fitted, not predicted."
-    return f"{fact}: its numbers are fitted, not predicted; p-values and intervals don't hold."
+        return f"{fact}. If it is the same slide, the numbers are in-sample, not predictions."
+    return f"{fact}. Its numbers are in-sample, so p-values and intervals don't hold."

@@ -17,12 +17,12 @@ TERMS = {
     "tile": Term(
         "tile",
         "A small square of the slide, 128 µm a side unless configured otherwise. Tiles without "
-        "tissue are left out; the rest is all that a model sees of a slide.",
+        "tissue are left out; the model sees only the others.",
     ),
     "encoder": Term(
         "encoder",
-        "A network, trained on other images, that turns a tile into a list of numbers. It is used "
-        "as it is and not trained here.",
+        "A network that turns a tile into a list of numbers. It was trained on other images and is "
+        "not changed here.",
     ),
     "bag": Term(
         "bag, cluster",
@@ -32,7 +32,7 @@ TERMS = {
     "site": Term(
         "site",
         "The hospital or laboratory that a patient's slide comes from. Sites differ in patients, "
-        "stain and scanner, so a model can look good by telling sites apart.",
+        "stain and scanner, so a model can score well just by recognising the site.",
     ),
     "fold": Term(
         "fold",
@@ -41,9 +41,8 @@ TERMS = {
     ),
     "parts": Term(
         "train, val, cal, test",
-        "The parts of a fold. Train fits the model; val stops the training, picks settings and "
-        "ranks genes; cal sets the width of conformal intervals; test is scored once and "
-        "chooses nothing.",
+        "The parts of a fold. Train fits the model; val stops the training, selects settings and "
+        "ranks genes; cal sets the width of conformal intervals; test is held out and scored once.",
     ),
     "log2": Term(
         "log2(x+1)",
@@ -53,7 +52,7 @@ TERMS = {
     "pcc": Term(
         "correlation, PCC",
         "Pearson correlation of predicted and measured values of a gene over the test patients "
-        "of a fold: 1 follows every rise and fall, 0 none. A gene set's value is the mean "
+        "of a fold: 1 is perfect agreement, 0 is none. A gene set's value is the mean "
         "over its genes, then over folds; a gene's own value combines folds by Fisher z with "
         "weight n − 3. A prediction without variance counts 0; genes that are constant in train "
         "are left out.",
@@ -71,51 +70,52 @@ TERMS = {
     ),
     "interval": Term(
         "95 % interval",
-        "How far chance in who the patients are may move a number: of ranges made like this, in "
-        "cohort after cohort, about 95 of 100 hold the true value. Basic bootstrap over patients "
-        "within folds; the models themselves are not refitted.",
+        "The range of a number that chance in the choice of patients may explain: over many "
+        "cohorts, about 95 of 100 such ranges contain the true value. Basic bootstrap over "
+        "patients within folds; the models are not refitted.",
     ),
     "null": Term(
         "null",
         "A prediction that uses no morphology: the mean of train (constant), the mean of the "
         "patient's site, six colour numbers of the slide, or a model trained on permuted "
-        "profiles. What doesn't beat them has learned nothing from the tissue.",
+        "profiles. A model that doesn't beat the nulls has learned nothing from the tissue.",
     ),
     "floor": Term(
         "noise floor",
-        "What chance alone gives: the profiles of the test patients permuted as whole vectors "
-        "and scored under the same rule.",
+        "The score by chance: the profiles of the test patients are permuted as whole vectors and "
+        "scored by the same rule.",
     ),
     "ridge": Term(
         "ridge",
-        "A linear regression on the mean of the slide's tiles with a penalty that val picks: the "
-        "simplest model that does look at the tissue.",
+        "A linear regression on the mean of the slide's tiles, with a penalty selected on val: the "
+        "simplest model that uses the tissue.",
     ),
     "fdr": Term(
         "FDR, false discovery rate",
-        "Of the genes called at FDR 5 %, about 5 in 100 are there by chance "
+        "Of the genes selected at FDR 5 %, about 5 in 100 are false positives "
         "(Benjamini–Hochberg over all genes).",
     ),
     "rmse": Term(
         "RMSE, ratio, NRMSE",
-        "Root mean square error in log2(x+1); divided by that of predicting the train mean, set "
-        "by set, so that below 1 is better than knowing no slide; divided by the gene's train "
-        "mean (as published), for genes with a mean of at least 0.1.",
+        "RMSE: root mean square error in log2(x+1). Ratio: RMSE divided by that of predicting the "
+        "train mean, per gene set; below 1 is better than ignoring the slide. NRMSE: RMSE divided "
+        "by the gene's train mean (as published), for genes with a mean of at least 0.1.",
     ),
     "draws": Term(
         "draws, point",
-        "The model gives no single value but a sample of possible profiles of a slide, the draws. "
-        "Their spread is its uncertainty; the point prediction is their mean in the long run.",
+        "The model predicts a sample of possible profiles of a slide, the draws, instead of a "
+        "single value. Their spread is its uncertainty; the point prediction is the mean of "
+        "infinitely many draws.",
     ),
     "coverage": Term(
         "coverage, calibration",
-        "The share of measured values inside an interval. Intervals of 90 % should hold 90 %: "
+        "The share of measured values inside an interval. 90 % intervals should hold 90 %: "
         "fewer is overconfident, more is vague. Central intervals come from order statistics of "
         "the draws at p(n+1).",
     ),
     "pit": Term(
         "rank of the measured value, PIT",
-        "Where the measured value stands among the draws, from 0 to 1. All ranks are equally "
+        "The position of the measured value among the draws, from 0 to 1. All ranks are equally "
         "frequent if the model is calibrated.",
     ),
     "nll": Term(
@@ -125,24 +125,25 @@ TERMS = {
     ),
     "crps": Term(
         "CRPS",
-        "Continuous ranked probability score, unbiased: the error of the whole distribution of "
-        "draws, in log2 units, which rewards being both right and narrow. For the train mean: of "
-        "the train profiles taken as draws. Lower is better.",
+        "Continuous ranked probability score, unbiased: the error of the distribution of draws, in "
+        "log2 units. Lower is better; narrow and accurate distributions score best. For the train "
+        "mean, the train profiles serve as draws.",
     ),
     "conformal": Term(
         "conformal interval",
-        "An interval whose width is set by patients who trained nothing (cal), so that its "
-        "coverage holds on average over patients like them even if the model is wrong.",
+        "An interval whose width is set by calibration patients (cal), who are not used for "
+        "training. Its coverage holds on average over patients like them even if the model is "
+        "wrong.",
     ),
     "shift": Term(
         "shift",
-        "A slide, site or cohort that is unlike what the model was trained on. Nothing that was "
-        "measured on this page need hold there.",
+        "A slide, site or cohort that is out-of-distribution: unlike those of the training. The "
+        "results on this page may not hold for it.",
     ),
     "pathway": Term(
         "pathway, GO",
         "A set of genes that work together, usually a term of the Gene Ontology (GO) with all "
-        "terms below it. Its score is one number per patient made of its genes' expression.",
+        "terms below it. Its score is one number per patient, computed from its genes' expression.",
     ),
     "variance-by-site": Term(
         "variance by site",

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from slide2rna.core.types import Px
-from slide2rna.pages import glossary
+from slide2rna.pages import cautions, glossary
 from slide2rna.pages.numbers import (
     format_count,
     format_duration,
@@ -71,6 +71,7 @@ def environment() -> jinja2.Environment:
     templates.filters["count"] = format_count
     templates.filters["tiny"] = format_probability
     templates.filters["seconds"] = format_duration
+    templates.filters["caution"] = cautions.caution
     return templates
 
 

@@ -1,4 +1,4 @@
-"""Pathway construction: gene sets read or propagated from GO, filtered, and linked by overlap.
+"""Pathway construction: gene sets from GO or a file, filtered, and linked by overlap.
 
 Section 3.2 of the paper: pathways P_i as index sets of genes, the background set B of
 genes that no pathway covers, and the adjacency A_ij = 1 where two sets share a gene.

@@ -97,7 +97,7 @@ def read_pathways(path: str | Path, genes: list[str]) -> Pathways:
     if unknown:
         raise PathwayError(
             path,
-            f"{len(unknown)} genes aren't in the expression table, for example {unknown[0]}",
+            f"{len(unknown)} genes are missing in the expression table, for example {unknown[0]}",
             "make the pathways from this expression table",
         )
     groups = frame.group_by("pathway", maintain_order=True).agg("gene")

@@ -183,7 +183,7 @@ def read_gmt_lists(path: Path) -> tuple[list[str], list[str], list[list[str]]]:
             )
         if fields[0] in names:
             raise PathwayError(
-                f"{path} line {number}", f"a second set '{fields[0]}'", "give each set one name"
+                f"{path} line {number}", f"set '{fields[0]}' occurs twice", "give each set one name"
             )
         names.append(fields[0])
         descriptions.append(fields[1])
@@ -230,7 +230,7 @@ def read_index_json(path: Path, genes: Sequence[str]) -> GeneSets:
         if published != PUBLISHED_SHA256:
             raise PathwayError(
                 path,
-                f"its indices are of the published list of 20,820 genes, not of these {len(genes)}",
+                f"its indices are for the published list of 20,820 genes, not these {len(genes)}",
                 "use that gene list (cohorts.<name>.genes), or a GMT file",
             )
         position = {i: position[gene] for i, gene in enumerate(sorted(genes))}  # type: ignore[misc]

@@ -80,12 +80,12 @@ def run_to_anndata(folder: str | Path, run: str) -> anndata.AnnData:
         var=_frame(genes, "gene"),
         layers=layers,
         uns=_uns(about.get("name") or folder.name, run, about.get("caveat"))
-        | {"X": "point prediction of the fold model that has not seen the sample"},
+        | {"X": "held-out point prediction: the fold model hasn't seen the sample"},
     )
 
 
 def write(data: anndata.AnnData, path: str | Path) -> None:
-    """Write .h5ad, all or nothing."""
+    """Write .h5ad atomically."""
     with files.atomic(path) as partial:
         # Text stays text: categories would differ from the columns of the tables.
         data.write_h5ad(
@@ -108,7 +108,7 @@ def _measured(path: Path, samples: list[str], genes: list[str]) -> Rows:
     sample_row = {sample: row for row, sample in enumerate(table["sample_id"])}
     missing = [sample for sample in samples if sample not in sample_row]
     if missing:
-        raise StageError(path, f"no row of {list_names(missing)}", "evaluate the cohort again")
+        raise StageError(path, f"no row of {list_names(missing)}", "rerun the stage evaluate")
     values = table.drop("sample_id").cast(pl.Float32).to_numpy()
     return np.ascontiguousarray(values[[sample_row[sample] for sample in samples]])
 

@@ -28,7 +28,7 @@ from slide2rna.slides.tiles import Tiling
 
 FEATURE_SUFFIXES = (".h5", ".hdf5")
 ENDS_BYTES = 2**20
-FEATURES_STEM = "features"  # of the feature file in a prediction's folder
+FEATURES_STEM = "features"  # name of the feature file in a prediction's folder
 
 
 class EncodingFacts(TypedDict, total=False):
@@ -41,7 +41,7 @@ class EncodingFacts(TypedDict, total=False):
     key : fingerprint of the features.
     mpp, mpp_source, mpp_note, width_px, height_px, vendor, power : of a slide's file.
     n_candidates, n_tissue : of a slide's tiling.
-    weights_note : why the encoder's weights can't be compared with the training's, or None.
+    weights_note : reason why the encoder's weights can't be compared with the training's, or None.
     tile_mpp : of a feature file; None if it isn't stated.
     encoder_note : why a feature file's encoder can't be compared with the training's, or None.
     """
@@ -199,7 +199,7 @@ def encode_slide(
 def _read_features(path: Path, predictor: Predictor) -> EncodedSlide:
     features, expected = read(path, predictor.level), predictor.made_by
     if features.encoder is not None and expected is not None and features.encoder != expected:
-        cause = f"its features are of {features.encoder}, the model is for {expected}"
+        cause = f"its features are from encoder {features.encoder}, the model needs {expected}"
         raise SlideError(path, cause, f"encode the slide with {expected}")
     _check_width(path, features, predictor)
     facts: EncodingFacts = {

@@ -169,27 +169,25 @@ def _prediction_warnings(
     config_mpp = None if about["encoder"] == "files" else (about["tiles"] or {}).get("mpp")
     mpp, train_mpp = facts.get("tile_mpp"), about.get("tile_mpp", config_mpp)
     if mpp and train_mpp and abs(mpp / train_mpp - 1) > MPP_TOLERANCE:
-        warnings.append(
-            f"Its tiles were seen at {mpp:g} um/px, those of the training at {train_mpp:g}."
-        )
+        warnings.append(f"Tiles have {mpp:g} um/px, but {train_mpp:g} um/px in training.")
     rejected, count = facts["n_rejected"], facts["n_tiles"]
     if rejected > MANY_REJECTED * (rejected + count):
         warnings.append(
-            f"{rejected} of {rejected + count} tiles were blank or blurred in full view."
+            f"{rejected} of {rejected + count} tiles are blank or blurred at full resolution."
         )
     if count < predictor.n_clusters:
         warnings.append(
             f"Only {count} tiles, fewer than the {predictor.n_clusters} clusters of a bag."
         )
     if about.get("caveat"):
-        warnings.append(f"Of the model: {about['caveat']}.")
+        warnings.append(f"Caveat of the model: {about['caveat']}.")
     calibrated = about["sample"]["draws"]
     if draws and pooled.intervals and draws != calibrated:
         warnings.append(
-            f"{draws} draws per fold model; the intervals were calibrated for {calibrated}."
+            f"{draws} draws per fold model, but the intervals were calibrated with {calibrated}."
         )
     if draws and about["sample"]["guidance"] != 1:
-        warnings.append("Draws are guided: no coverage is claimed for their quantiles.")
+        warnings.append("The draws are guided: no coverage is claimed for their quantiles.")
     refused = [level for level in about["levels"] if level not in pooled.intervals]
     if refused and draws:
         names = ", ".join(f"{100 * level:g} %" for level in refused)

@@ -1,4 +1,4 @@
-"""Prediction of several slides into files: a folder per slide, and a table of all."""
+"""Predictions of several slides as files: a folder per slide, and a table of all."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def predict_slides(
     counts = Counter(names)
     duplicates = [name for name, count in counts.items() if count > 1]
     if duplicates:
-        cause = f"{counts[duplicates[0]]} of the files have this name"
+        cause = f"{counts[duplicates[0]]} files have this name"
         remedy = "predict them one at a time, each with its own --out"
         raise ConfigError(duplicates[0], cause, remedy)
     if not all(is_features(path) or path.is_dir() for path in paths):
@@ -112,8 +112,8 @@ def _check_slide_list(path: Path) -> None:
     except (OSError, pl.exceptions.PolarsError):
         columns = []
     if not {"slide", "status", "warnings"} <= set(columns):
-        cause = "it isn't a list of predicted slides, and would be written over"
-        raise ConfigError(path, cause, "give a folder of its own as --out")
+        cause = "this file isn't a list of predicted slides and would be overwritten"
+        raise ConfigError(path, cause, "give another folder as --out")
 
 
 def _write_slide_list(table: pl.DataFrame, path: Path) -> None:
@@ -144,7 +144,7 @@ def _predict_slide(
     required += [PAGE] * options.page + [H5AD] * options.h5ad
     record = files.read_json(out / RECORD) if (out / RECORD).is_file() else {}
     if record.get("key") == key and all((out / name).is_file() for name in required):
-        log.info("%s: kept, made of the same", path.name)
+        log.info("%s: up to date", path.name)
         return record["row"]
     prediction = predict(predictor, encoded, options.draws, options.seed)
     for warning in prediction.warnings:

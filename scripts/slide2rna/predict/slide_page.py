@@ -1,4 +1,4 @@
-"""Web page of one slide's prediction, for pathologists who don't know this program."""
+"""Web page of one slide's prediction, for pathologists who are new to this program."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _in_sample_warning(facts: dict[str, Any]) -> dict[str, str] | None:
     by = facts["trained_as"]
     words = training_slides.in_sample_note(facts["trained_folds"], facts["folds"], by)
     subject = "a slide of this name" if by == "name" else "this slide"
-    return {"words": words, "heading": f"Warning: {subject} was in the training"}
+    return {"words": words, "heading": f"Warning: {subject} was in the training data"}
 
 
 def shift_rows(shift: Mapping[str, Any]) -> list[Row]:

@@ -54,7 +54,7 @@ def read_fold(
             groups.setdefault(sample_by_slide[slide], []).append(number)
     if source.read_row_group(0, ["gene"])["gene"].to_pylist() != genes:
         cause = "its genes differ from those of genes.parquet"
-        raise StageError(path, cause, "rerun the evaluation")
+        raise StageError(path, cause, "rerun the stage evaluate")
     for sample in sorted(groups):
         numbers = groups[sample]
         summaries = [_read_slide(source, number) for number in numbers]

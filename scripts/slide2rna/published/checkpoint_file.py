@@ -1,4 +1,4 @@
-"""Checkpoint files of the published code, read without building any object but tensors.
+"""Checkpoint files of the published code, read without building any objects except tensors.
 
 A checkpoint is a zip with a pickle in it, and unpickling can run code. Torch's restricted unpickler
 reads tensors and plain containers. The published training also stores its command line (`args`: an
@@ -106,7 +106,7 @@ def read(path: str | Path, weights: str = "ema") -> Checkpoint:
     path = Path(path)
     content = _load(path)
     if not isinstance(content, dict) or not content:
-        raise WeightsError(path, f"holds a {type(content).__name__}, no weights", REMEDY)
+        raise WeightsError(path, f"holds a {type(content).__name__} instead of weights", REMEDY)
     args: Any = content.get("args")
     if isinstance(args, _Record):
         args = args.state
@@ -123,7 +123,7 @@ def read(path: str | Path, weights: str = "ema") -> Checkpoint:
             cause = f"tensor {name}: a plain {dtype} tensor is needed, found {kind}"
             raise WeightsError(path, cause, "save the model's state_dict in float32")
         if not bool(value.isfinite().all()):
-            raise WeightsError(path, f"tensor {name} isn't finite", "train that model again")
+            raise WeightsError(path, f"tensor {name} isn't finite", "retrain that model")
     state = {str(name): value.detach() for name, value in state.items()}
     return Checkpoint(state, args if isinstance(args, dict) else {})
 
@@ -137,7 +137,7 @@ def _load(path: Path) -> Any:
             raise zipfile.BadZipFile
         with (
             torch.serialization.safe_globals([(_Record, name) for name in RECORDED]),
-            warnings.catch_warnings(action="ignore"),  # torch's own guesses; ours is one line
+            warnings.catch_warnings(action="ignore"),  # torch guesses at length; this is one line
         ):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except Exception as error:  # a file of any bytes may raise anything
@@ -147,13 +147,13 @@ def _load(path: Path) -> Any:
 def _read_failure(path: Path, error: Exception) -> str:
     match = re.search(r"GLOBAL (\S+)", str(error))
     if match:
-        return f"holds an object of kind {match[1]}, which isn't read because that could run code"
+        return f"holds an object of kind {match[1]}; it isn't read, because that could run code"
     if isinstance(error, PermissionError):
         return "no permission to read it"
     with open(path, "rb") as handle:
         start = handle.read(len(ZIP_MAGIC))
     if start == ZIP_MAGIC:
-        return "a zip file, but no whole checkpoint: cut short, damaged or something else"
+        return "a zip file, but not a complete checkpoint: truncated, damaged or another format"
     return "not a torch checkpoint"
 
 

@@ -44,7 +44,7 @@ SD_ADDED = 1e-10
 
 @dataclass(frozen=True)
 class ConversionInputs:
-    """Inputs that a checkpoint lacks, or may lack.
+    """Inputs that a checkpoint doesn't or may not contain.
 
     Attributes
     ----------
@@ -154,7 +154,7 @@ def to_file(folder: str | Path, out: str | Path) -> None:
     """
     folder, out = Path(folder), Path(out)
     if not out.parent.is_dir():
-        raise WeightsError(out, f"there is no folder {out.parent}", "make it first")
+        raise WeightsError(out, f"no folder {out.parent}", "create it first")
     if out.exists():
         raise WeightsError(out, "exists", "give a new name or remove it")
     model, meta = checkpoint.load_model(folder)
@@ -165,7 +165,7 @@ def to_file(folder: str | Path, out: str | Path) -> None:
     if not (folder / EXTRA).is_file():
         missing.append("a null condition that was learned as a vector")
     if missing:
-        cause = f"the published layout has no counterpart of {', '.join(missing)}"
+        cause = f"the published layout doesn't support {', '.join(missing)}"
         raise WeightsError(folder, cause, "give a folder that was made from a published checkpoint")
     rest, members, background = _read_extra(folder, model.pathways)
     orders = [np.argsort(np.argsort(genes)) for genes in members]
@@ -190,12 +190,14 @@ def _read_sets(
     stored = training_data.from_args(published, genes, source)
     if path is None:
         if stored is None:
-            cause = "holds weights alone, not the sets that they belong to"
+            cause = "has only weights, not their gene sets"
             raise WeightsError(source, cause, "add --pathways with the sets of the training")
         return stored
     named = training_data.read_sets(path, genes)
     if stored is None:
-        log.warning("the order of the genes in each set is %s's; nothing can check it", path.name)
+        log.warning(
+            "the order of the genes in each set comes from %s and can't be checked", path.name
+        )
         return named
     return training_data.require_same_sets(named, stored, genes, path)
 
@@ -209,11 +211,11 @@ def _read_statistics(
     mean, sd = published.values("rna_data_mean"), published.values("rna_data_std")
     if mean is None or sd is None:
         log.warning(
-            "no means and sds of genes: draws are standardised and clipped at 0; see --statistics"
+            "no gene means and sds: draws are standardised and clipped at 0; see --statistics"
         )
         return np.zeros(len(genes)), np.ones(len(genes)), "none: 0 and 1"
     if not len(mean) == len(sd) == len(genes):
-        cause = f"its statistics are of {len(mean)} genes, the gene list has {len(genes)}"
+        cause = f"its statistics have {len(mean)} genes, the gene list has {len(genes)}"
         raise WeightsError(source, cause, "give the gene list of the training")
     training_data.check_statistics(mean, sd, genes, source, "give them by --statistics")
     return mean, sd, "checkpoint (the published code takes the whole cohort, test included)"
@@ -232,5 +234,5 @@ def _read_extra(folder: Path, pathways: Pathways) -> tuple[State, list[np.ndarra
     members = np.split(flat, np.cumsum(pathways.sizes)[:-1])
     pairs = zip([*members, background], [*pathways.index, pathways.background], strict=True)
     if not all(np.array_equal(np.sort(genes), indices) for genes, indices in pairs):
-        raise WeightsError(path, "isn't of this model", "convert the checkpoint again")
+        raise WeightsError(path, "belongs to another model", "convert the checkpoint again")
     return rest, members, background

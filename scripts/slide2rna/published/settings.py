@@ -59,8 +59,8 @@ def check_path(published: Checkpoint, source: Path) -> None:
     for key, value in PATH.items():
         trained = published.args.get(key)
         if isinstance(trained, str) and trained != value:
-            cause = f"was trained with {key} {trained}, which has no counterpart here"
-            raise WeightsError(source, cause, f"give one trained with {key} {value}")
+            cause = f"was trained with {key} {trained}, which isn't supported"
+            raise WeightsError(source, cause, f"give a checkpoint trained with {key} {value}")
 
 
 def model_settings(
@@ -73,13 +73,15 @@ def model_settings(
     if None not in (heads, stored) and heads != stored:
         raise ConfigError("--heads", f"{heads}, the checkpoint has {stored}", "leave it out")
     if heads is None and stored is None:
-        log.warning("%d attention heads are assumed; --heads gives another number", HEADS)
+        log.warning("assuming %d attention heads; set another number with --heads", HEADS)
     chosen = next(number for number in (heads, stored, HEADS) if number is not None)
     settings = config.defaults("model", **PUBLISHED, hidden=hidden, blocks=blocks, heads=chosen)
     for width, divisor in ((hidden, chosen), (features, chosen), (hidden, settings["graph_heads"])):
         if width % divisor:
             cause = f"{divisor} attention heads don't divide a width of {width}"
-            raise ConfigError(f"{source} and --heads", cause, "give the heads of the training")
+            raise ConfigError(
+                f"{source} and --heads", cause, "give the number of heads of the training"
+            )
     return settings
 
 
@@ -98,7 +100,7 @@ def check_sets(
     ):
         size = tensor_shape(state, layer, 2, source)[1]
         if len(members) != size:
-            cause = f"{title} has {len(members)} of the genes, the weights are of {size}"
+            cause = f"{title} has {len(members)} of the genes, the weights have {size}"
             raise WeightsError(where, cause, ORDER)
     for name, expected in weight_names.masks(pathways).items():
         stored = state.get(name)
@@ -112,7 +114,7 @@ def check_sets(
 
 
 def extra_tensors(model: RNAFM, state: State, source: Path) -> State:
-    """Check all tensors, and return those without a place in our network."""
+    """Check all tensors; return those that our network doesn't have."""
     rest = weight_names.check(model, state, source)
     rest = {name: value for name, value in rest.items() if name not in weight_names.MASKS}
     unused = ("gene_embedder.bg_", "bg_head.") if not len(model.pathways.background) else ()
@@ -127,7 +129,7 @@ def extra_tensors(model: RNAFM, state: State, source: Path) -> State:
 
 
 def unsupported_settings(model: RNAFM, meta: dict[str, Any]) -> list[str]:
-    """List settings of a model that have no counterpart in the published layout."""
+    """List settings of a model that the published layout doesn't support."""
     settings = meta["settings"]["model"]
     unsupported = [
         f"model.{key} {json.dumps(settings[key]).strip(chr(34))}"

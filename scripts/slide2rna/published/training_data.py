@@ -22,7 +22,7 @@ from slide2rna.pathways.membership import Pathways
 from slide2rna.pathways.sources import BACKGROUND
 from slide2rna.published.checkpoint_file import Checkpoint
 
-ORDER = "give the very file of the training: sets, and genes in a set, in the same order"
+ORDER = "give the training's file: the same sets and genes, in the same order"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def read_genes(path: str | Path) -> list[str]:
     names = read_gene_list(path)
     if repeated := duplicates(names):
         raise SheetError(
-            path, f"gene {repeated[0]} is there twice", "give the list of the training"
+            path, f"gene {repeated[0]} occurs twice", "give the gene list of the training"
         )
     return names
 
@@ -219,7 +219,7 @@ def read_statistics(path: str | Path, genes: list[str]) -> tuple[np.ndarray, np.
     except (OSError, pl.exceptions.PolarsError) as error:
         raise SheetError(path, f"can't be read ({str(error).splitlines()[0]})", remedy) from error
     if repeated := duplicates(table["gene"].to_list()):
-        raise SheetError(path, f"gene {repeated[0]} is there twice", remedy)
+        raise SheetError(path, f"gene {repeated[0]} occurs twice", remedy)
     joined = pl.DataFrame({"gene": genes}).join(table, on="gene", how="left", maintain_order="left")
     mean, sd = joined["mean"].to_numpy(), joined["sd"].to_numpy()
     check_statistics(mean, sd, genes, path, remedy)

@@ -103,7 +103,7 @@ def to_published(model: RNAFM) -> State:
 
 
 def check(model: RNAFM, published: State, where: object) -> State:
-    """Check the weights, and return the published tensors without a place in the model.
+    """Check the weights; return the published tensors that the model doesn't have.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def check(model: RNAFM, published: State, where: object) -> State:
         if source is None or source.shape != target.shape:
             problem = "is missing" if source is None else f"has the shape {tuple(source.shape)}"
             cause = f"tensor {name} {problem}, needed {tuple(target.shape)}"
-            raise WeightsError(where, cause, "give the weights of this very model")
+            raise WeightsError(where, cause, "give the weights of this model")
     return {name: value for name, value in published.items() if name not in targets}
 
 

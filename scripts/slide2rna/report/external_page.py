@@ -1,4 +1,4 @@
-"""External validation page: the model's scores on a second cohort, with those of the nulls."""
+"""External validation page: scores of model and nulls on a second cohort."""
 
 from __future__ import annotations
 

@@ -18,14 +18,14 @@ from slide2rna.core.errors import StageError
 
 # Column, title, explanation, format, and further keys of MultiQC's headers.
 COLUMNS: tuple[tuple[str, str, str, str, dict[str, Any]], ...] = (
-    ("fold", "Fold", "Fold whose model the slide tests", "{:,.0f}", {"scale": False}),
+    ("fold", "Fold", "Fold in which the slide is in test", "{:,.0f}", {"scale": False}),
     ("tiles", "Tiles", "Tiles in the bag", "{:,.0f}", {"min": 0, "scale": "Blues"}),
     (
         *("rejected", "Rejected", "Tiles left out at full resolution: white, or without contrast"),
         *("{:,.0f}", {"min": 0, "scale": "Oranges"}),
     ),
     (
-        *("bag_p", "Bag p", "p of the bag's distance to training, against patients kept for that"),
+        *("bag_p", "Bag p", "p of the bag's distance to training, against calibration patients"),
         *("{:,.3f}", {"min": 0, "max": 1, "scale": "RdYlGn"}),
     ),
     (
@@ -37,10 +37,10 @@ COLUMNS: tuple[tuple[str, str, str, str, dict[str, Any]], ...] = (
         *("{:,.3f}", {"min": 0, "max": 1, "scale": "RdYlGn"}),
     ),
     (
-        *("rmse", "RMSE", "Error over all genes of the sample that the slide is of, log2"),
+        *("rmse", "RMSE", "Error over all genes of the slide's sample, log2"),
         *("{:,.3f}", {"min": 0, "scale": "Reds"}),
     ),
-    ("failed", "Failed", "Why the slide is not in the bags", "{}", {"scale": False}),
+    ("failed", "Failed", "Reason why the slide is missing in the bags", "{}", {"scale": False}),
 )
 PREFIX = "slide2rna_"
 
@@ -87,7 +87,9 @@ def _read(path: Path) -> pl.DataFrame:
     try:
         return pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise StageError(path, f"not readable ({error})", "run the cohort to its report") from error
+        raise StageError(
+            path, f"not readable ({error})", "run the cohort up to its report"
+        ) from error
 
 
 def as_tsv(table: pl.DataFrame, cohort: str, run: str) -> str:

@@ -58,7 +58,7 @@ class DrawFile:
             state = files.read_json(self.state)
             if state["key"] == key:
                 self.done, self.seconds = state["done"], state["seconds"]
-                log.info("going on after %d slides", len(self.done))
+                log.info("resuming after %d slides", len(self.done))
                 self.group = zarr.open_group(self.partial, mode="r+")
                 self.quantiles = zarr.open_group(self.work / "quantiles", mode="r+")
                 return
@@ -121,14 +121,14 @@ class DrawFile:
             seconds = float(state.pop("seconds"))
             if str(state.pop("slide_id")) == slide_id:
                 stats = DrawStats.from_state(state)
-                log.info("going on with %s after %d draws", slide_id, stats.n)
+                log.info("resuming %s after %d draws", slide_id, stats.n)
                 return stats, seconds
         return DrawStats(genes), 0.0
 
     def write(
         self, row: int, slide_id: str, values: Mapping[str, np.ndarray], seconds: float = 0.0
     ) -> None:
-        """Store the rest of a slide, which took `seconds` to solve, and mark it as done."""
+        """Write a slide's remaining draws, mark the slide done and record the solve time (s)."""
         for name, value in values.items():
             (self.quantiles if name == "quantiles" else self.group)[name][row] = value  # type: ignore[index]
         self.done.append(slide_id)

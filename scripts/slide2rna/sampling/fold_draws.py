@@ -144,7 +144,7 @@ class _Job:
             raise StageError(
                 f"fold {self.fold}, slides {first} to {last}",
                 "predictions aren't finite",
-                "train again with a lower learning_rate",
+                "retrain with a lower learning_rate",
             )
 
     def key(self, model: RNAFM | Regressor) -> str:

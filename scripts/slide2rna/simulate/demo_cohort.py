@@ -1,8 +1,8 @@
-"""Cohort `demo`: painted slides, and expression that follows what was painted on them.
+"""Cohort `demo`: simulated slides (painted), and expression that follows their tissue.
 
-The law is that of mixture_law.py with the parameters of resources/demo/demo.yaml. Each patient has
-random streams of its name, so that a patient is the same in a cohort of another size. One patient
-more is in no table of the cohort: its slide and its profile, in new/, are for prediction.
+The law is that of mixture_law.py with the parameters of resources/demo/demo.yaml. A patient's
+random streams depend on its name only, so it is the same in a cohort of another size. One more
+patient is in no table of the cohort: its slide and its profile, in new/, are for prediction.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from slide2rna.simulate.painted_slide import SimulatedSlide, paint_slide
 from slide2rna.simulate.textures import PAINTED
 
 FILE = ROOT / "resources" / "demo" / "demo.yaml"
-NEW, NEW_SITE = "NEW-001", SITES[0]  # the patient that is in no table of the cohort
+NEW, NEW_SITE = "NEW-001", SITES[0]  # the patient who is in no table of the cohort
 PARTS = 20  # equal parts of a slide's tumour, each with a state
 COVER, SCRAP = 0.84, 0.03  # tissue's share of a slide, and of the slide with too little of it
 
@@ -40,7 +40,7 @@ class Layout:
     """Size of the cohort, and places in its list of slides, second slides last, of odd ones."""
 
     patients: int
-    second: int  # so many patients have two slides
+    second: int  # number of patients with two slides
     edge_px: tuple[int, int]  # both ends included
     scanned_40x: tuple[int, ...] = (3, 17, 29)
     pen: int = 6
@@ -57,7 +57,9 @@ class Layout:
 def load_demo_law() -> MixtureLaw:
     """Return the demo's law, whose tissues are those that can be painted."""
     law = load_mixture_law(FILE)
-    assert (*CLASSES, *law.spec["niches"]["names"]) == PAINTED, "demo.yaml names what is painted"
+    assert (*CLASSES, *law.spec["niches"]["names"]) == PAINTED, (
+        "demo.yaml must name the painted tissues"
+    )
     return law
 
 
@@ -70,7 +72,7 @@ def make(out: Path, seed: int, workers: int = 1, layout: Layout | None = None) -
         Folder for sheet.tsv, expression.parquet, slides/, truth.parquet (shares, mean `m` and
         variance `V` of the state, per patient, as painted), truth_genes.parquet (module, home,
         attainable correlation and linear limit, per gene) and new/ (slide, expression.parquet and
-        truth.parquet of one patient more). Slides that exist aren't painted again. done.json comes
+        truth.parquet of one more patient). Existing slides aren't painted again. done.json comes
         last.
     seed
         The run's seed; the law has a separate seed.
@@ -132,7 +134,7 @@ def plan_slide(
     seed: int,
     place: int | None = None,
 ) -> SimulatedSlide:
-    """Plan one slide of a patient; `place` in the list decides what is odd about it."""
+    """Plan one slide of a patient; its `place` in the list decides its artefact, if any."""
     patient = mixture_patients.draw_patients(law.spec, 1, seeds.rng_for(seed, "demo", patient_id))
     slide_id = f"{patient_id}-S{number}"
     rng = seeds.rng_for(seed, "demo", slide_id)

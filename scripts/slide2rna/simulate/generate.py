@@ -1,7 +1,7 @@
-"""Simulated cohorts: `law` is made here; `demo`, with painted slides, and `law2` by their modules.
+"""Simulated cohorts: `law` from this module, `demo` (painted slides) and `law2` from theirs.
 
-Each consists of a sample sheet and an expression table like a user's, so that the ordinary stages
-run on them, and of the truth, so that tests can state what is attainable.
+Each consists of a sample sheet and an expression table like a user's, on which the ordinary stages
+run, and of the truth, from which tests know the attainable scores.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def make(kind: str, out: str | Path, seed: int, workers: int = 1) -> None:
         `demo`, `law` or `law2`.
     out
         Folder for sheet.tsv, expression.parquet, truth.parquet, and slides/ or features/. done.json
-        comes last. What `demo` and `law2` have besides, their own modules say.
+        comes last. For further files of `demo` and `law2` see their modules.
     seed
         The run's seed; the law has a separate seed.
     workers

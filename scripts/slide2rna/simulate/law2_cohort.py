@@ -1,7 +1,7 @@
 """Cohort `law2`: features of slides without images, and expression, from the second law.
 
-Each patient has random streams of its name, so that a patient's slide and expression are the same
-in a cohort of another size.
+A patient's random streams depend on its name only, so its slide and expression are the same in a
+cohort of another size.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _write_features(law: MixtureLaw, slide_id: str, out: Path, seed: int) -> Tis
     order = rng.permutation(len(classes))
     features = law.tile_features(classes[order], states[order], rng)
     coords = np.stack(np.divmod(np.arange(len(classes)), COLUMNS), axis=1)[:, ::-1] * 256
-    # Colours are those of a stain, and say nothing of tissue.
+    # Colours are those of a stain and independent of the tissue.
     mean = np.clip(0.6 + rng.normal(0, 0.05, 3) + rng.normal(0, 0.06, (len(classes), 3)), 0, 1)
     spread = np.abs(rng.normal(0.15, 0.03, (len(classes), 3)))
     tile_features = feature_file.Features(features, coords, np.hstack([mean, spread]))

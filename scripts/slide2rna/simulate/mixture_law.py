@@ -53,7 +53,7 @@ class Effects:
     - purity: log2(pi_0 2^(b (2m - 1)) + (1 - pi_0) 2^-4), a log of a sum of compartments;
     - rare: log2(1 + 2^C rho_home), a niche, saturating;
     - and: 3 s S((pi_4 - tau) / .03) S((m - .5) / .08), lymphocytes where the tumour is high-grade;
-    - hetero: s V / .1, which the mean over tiles doesn't tell.
+    - hetero: s V / .1, which the mean over tiles doesn't contain.
     """
 
     modules: NDArray[np.str_]  # (G,)
@@ -176,7 +176,7 @@ def load_mixture_law(path: Path = FILE) -> MixtureLaw:
     linear_r2 = _linear_r2(mu, tissue)
 
     def limit(explained: Floats) -> Floats:
-        """Return the correlation (G,) of a predictor that knows this much of mu, and the site."""
+        """Return the correlation (G,) of a predictor with this share of mu, and the site."""
         known = np.square(unit) * explained + of_site
         total = np.square(unit) * (mu.var(0) + np.square(sd)) + of_site
         return np.sqrt(known / total)
@@ -238,7 +238,7 @@ def _effects(
 
 
 def _site_effect(spec: dict[str, Any], n: int) -> Floats:
-    """Draw what site B adds to each gene (n,), from a stream of its own; 0 if the law has none."""
+    """Draw the effect of site B on each gene (n,), from a separate stream; 0 without one."""
     site_effect = np.zeros(n)
     if "site_effect" in spec:
         rng = seeds.rng_for(spec["seed"], "law2", "site effect")

@@ -5,8 +5,8 @@ present with its probability and then has a log-uniform share rho. Together
 pi = (base (1 - sum rho), rho). A tile's class is drawn from pi; a tumour tile has a state
 u ~ Beta(m s, (1 - m) s) in [0, 1].
 
-Expression depends on the tiles as they came out, summarised by `Tissue`, so a slide's bag of tiles
-determines its mean.
+Expression depends on the drawn tiles, summarised by `Tissue`, so a slide's bag of tiles determines
+its mean.
 """
 
 from __future__ import annotations

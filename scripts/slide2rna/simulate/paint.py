@@ -65,7 +65,7 @@ class Plan:
 
 
 class Painted(NamedTuple):
-    """Slide and what was painted on it.
+    """Painted slide, and its tissue.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Slide of the demo as a file: painted, scanned at 20x or 40x, and not painted again on a rerun."""
+"""Slide of the demo as a file: painted once, and scanned at 20x or 40x."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Textures and nuclei for the painter; made once per process, identical on every machine."""
+"""Textures and nuclei of the painter: made once per process, identical on every machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from slide2rna.core.seeds import rng_for
 from slide2rna.simulate.ground_truth import CLASSES
 
-PAINTED = (*CLASSES, "mucin")  # what the painter can paint; the first is tumour
+PAINTED = (*CLASSES, "mucin")  # tissues of the painter; the first is tumour
 GRADES = 5  # of tumour, state u = 0, 1/4, ..., 1
 PATCH_PX = 1024
 UNIT = 200  # amount of stain with the optical density of its vector
@@ -29,7 +29,7 @@ KINDS: dict[str, Kind] = {
     "ghost": ((9.0, 7.5), 0.20, 0.16, 0.30, 0.10, False),
 }
 # With the grade, nuclei of tumour grow, vary and get nucleoli. Their distance grows as they do, so
-# that the mean amount of haematoxylin is the same: texture tells the grade, mean colour doesn't.
+# that the mean amount of haematoxylin is the same: the grade shows in texture, not in mean colour.
 TUMOUR_PX = tuple(round(18 * 2 ** (grade / (GRADES - 1))) for grade in range(GRADES))
 for _grade, _distance in enumerate(TUMOUR_PX):
     KINDS[f"tumour_{_grade}"] = (

@@ -66,11 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of a command that downloads a shard."""
     parser.add_argument("--slides", type=Path, required=True, help="slides.parquet of the cohort")
     parser.add_argument("--shard", type=int, required=True, help="number of this shard, from 0")
-    parser.add_argument("--shards", type=int, required=True, help="how many shards there are")
-    parser.add_argument("--downloads", type=int, default=4, help="files at a time")
+    parser.add_argument("--shards", type=int, required=True, help="number of shards")
+    parser.add_argument("--downloads", type=int, default=4, help="number of parallel downloads")
     parser.add_argument("--token-file", help="GDC token; default: the variable GDC_TOKEN")
     parser.add_argument(
-        "--api", default=client.ServerSettings.api, help="the server that gets the token"
+        "--api", default=client.ServerSettings.api, help="server that gets the token"
     )
 
 
@@ -112,7 +112,7 @@ def check_file(
     """
     try:
         if not Path(path).is_file():
-            raise DownloadError(path, "the slide is not there", "put it back or fix the sheet")
+            raise DownloadError(path, "the slide is missing", "put it back, or fix the sheet")
         actual_size = Path(path).stat().st_size
         actual_md5 = recorded_md5 or md5sum(path)
     except OSError as error:
@@ -121,11 +121,11 @@ def check_file(
     if actual_size == 0:
         raise DownloadError(path, "the file is empty", "copy it again")
     if size is not None and size != actual_size:
-        cause = f"it has {actual_size} bytes, {size} were promised"
+        cause = f"it has {actual_size} bytes, {size} were expected"
         raise DownloadError(path, cause, "copy it again")
     if md5 is not None and md5 != actual_md5:
-        cause = f"its md5 is {actual_md5}, {md5} was promised"
-        raise DownloadError(path, cause, "copy it again or fix the sheet's md5")
+        cause = f"its md5 is {actual_md5}, {md5} was expected"
+        raise DownloadError(path, cause, "copy it again, or fix the sheet's md5")
     return actual_md5, actual_size
 
 
@@ -136,7 +136,7 @@ def shard_rows(slides: pl.DataFrame, shard: int, shards: int) -> list[SlideRow]:
 
 
 def download_job(row: SlideRow, files: Path) -> resumable.Download | None:
-    """Return the download job of a slide that has a url and no path of its own, else None.
+    """Return the download job of a slide that has a url and no path, else None.
 
     The file is named after the slide, so that no two slides share one; OpenSlide detects the
     format from the content.
@@ -144,7 +144,7 @@ def download_job(row: SlideRow, files: Path) -> resumable.Download | None:
     Raises
     ------
     DownloadError
-        The slide's name is no valid file name.
+        The slide's name is not a valid file name.
     """
     if row["url"] is None or row["path"] is not None:
         return None
@@ -164,7 +164,7 @@ def fetch_slides(
     """Fetch or check slides; add path, measured md5 and size, quickhash, status and reason.
 
     A row without path and url has features only, and passes. A slide that fails keeps its row,
-    with the reason, and the others go on. A file that several rows share is read once; a file
+    with the reason, and the others continue. A file that several rows share is read once; a file
     with an entry in `records` that has not changed since isn't read at all.
     """
     jobs = [download_job(row, files) for row in rows]
@@ -205,7 +205,7 @@ def checked_table(rows: Sequence[CheckedSlideRow], schema: dict[str, Any]) -> pl
 
 
 def _is_unchanged(row: SlideRow, job: resumable.Download, records: MeasuredFiles) -> bool:
-    """Return whether a slide's fetched file is there, unchanged, and the expected one."""
+    """Return whether a slide's fetched file exists, is unchanged and is the expected one."""
     recorded_md5 = records.md5(job.dest)
     expected_md5 = row["md5"].lower() if row["md5"] else recorded_md5
     size_matches = row["size"] is None or stamp(job.dest)[1:2] == [row["size"]]

@@ -68,7 +68,7 @@ def check_failures(
         raise StageError(
             where,
             f"{len(slides)} slides failed ({list_names(list(slides), 10)}): {first}",
-            f"fix or leave them out, or raise max_failed_slides (now {allowed})",
+            f"fix them or leave them out, or raise max_failed_slides (now {allowed})",
         )
 
 
@@ -88,7 +88,7 @@ def check_vanished(shard: str | Path, lost: Sequence[str]) -> None:
     if lost:
         raise StageError(
             shard,
-            f"slides that were there are gone: {list_names(lost)}",
-            "bring them back (is their disk there?) and run the same command again, or let them "
+            f"slides have disappeared: {list_names(lost)}",
+            "bring them back (is their disk mounted?) and rerun the same command, or let them "
             "fail: raise max_failed_slides and add --forcerun download",
         )

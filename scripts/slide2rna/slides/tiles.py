@@ -133,7 +133,7 @@ def _polygon(area: str, slide_id: str) -> np.ndarray:
     except (ValueError, TypeError):
         corners = np.empty(0)
     if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3:
-        raise SlideError(slide_id, f"its area {area[:60]} is no polygon", "give [[x, y], ...]")
+        raise SlideError(slide_id, f"its area {area[:60]} isn't a polygon", "give [[x, y], ...]")
     return corners
 
 
@@ -200,7 +200,7 @@ def draw(tiling: Tiling) -> Image.Image:
 
 
 def fingerprint(*parts: object) -> str:
-    """Return a short hash of everything that decides a result, to recognise it in a rerun."""
+    """Return a short hash of everything that a result depends on, to reuse it in a rerun."""
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
@@ -223,7 +223,7 @@ def tile_shard(
     """Tile the slides of a shard; a slide's tiles from the same inputs are reused.
 
     Writes a table, a mask, an overview and a small record per slide to `out`, and the manifest
-    last. A slide that fails is listed there; the others go on.
+    last. A failed slide is listed there; the others continue.
 
     Raises
     ------
@@ -250,7 +250,7 @@ def tile_shard(
     check_vanished(shard, lost)
     table = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
     write_parquet(table, manifest)
-    log.info("tiles: %d of %d slides were here already", n_cached, table.height)
+    log.info("tiles: %d of %d slides were up to date", n_cached, table.height)
     return table
 
 
@@ -270,7 +270,7 @@ def _tile_to_files(row: CheckedSlideRow, out: Path, settings: TilesSettings, see
     """Tile one slide, write its files and return its row of the manifest."""
     name, key = row["slide_id"], slide_key(row, settings, seed)
     if row["path"] is None:
-        raise SlideError(name, "it has no slide file", "use encoder files, or give the path")
+        raise SlideError(name, "the slide file is missing", "use encoder: files, or give the path")
     with open_slide(row["path"], row["mpp"]) as slide:
         tiling = tile_slide(slide, settings, seed, name, row["area"])
         result: TilesRow = {

@@ -1,1 +1,1 @@
-"""Studies of a finished run, a room for each; ablations, a single module, stand here."""
+"""Studies of a finished run: a room per study, and the ablations as a single module."""

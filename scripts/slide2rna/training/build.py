@@ -1,4 +1,4 @@
-"""Building of a network for a fold: train statistics, and the start that is fitted before it."""
+"""Construction of a fold's network: train statistics, and the start that is fitted before it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def build(
 ) -> tuple[RNAFM | Regressor, Start | None]:
     """Build a network with initial weights and the statistics of the train slides.
 
-    A flow with `skip: ridge` has its start in it, which is returned, too.
+    The start of a flow with `skip: ridge` is installed and returned too.
 
     Parameters
     ----------
-    outside : what joins the fit of the start.
-    starts : starts by section `model` as JSON; a start that is there isn't fitted again.
+    outside : external data for the fit of the start.
+    starts : starts by section `model` as JSON; an existing start isn't fitted again.
     """
     means, sizes = task.train.means, task.train.sizes
     clusters, features = means.shape[1:]

@@ -20,7 +20,7 @@ M = TypeVar("M", bound=nn.Module)
 
 BATCH = 32
 EPOCHS, PATIENCE = 300, 40
-# The weights that count are averages over about ten epochs, after the first five.
+# Weights are averaged over about ten epochs, after the first five.
 AVERAGED, WARM_EPOCHS = 0.1, 5
 
 
@@ -42,7 +42,7 @@ def train_by_val(
     slides: int,
     rates: tuple[float, float],
 ) -> Course:
-    """Train a module in place; it keeps the epoch of least val error, and is left in eval mode.
+    """Train a module in place; it ends in eval mode with the weights of least val error.
 
     If that isn't clearly better than the start, it keeps the start (`selection`). Dropout and the
     order of slides draw from the global stream.

@@ -254,7 +254,7 @@ def _write_log(
     schema = {name: pl.Int64 if name == "epoch" else pl.Float64 for name in log_rows[0]}
     table = pl.DataFrame(log_rows, schema=schema)
     files.write_parquet(table, out / "log.parquet")
-    # For reading, spreadsheets and plotting tools.
+    # For people, spreadsheets and plotting tools.
     files.write_text(table.write_csv(), out / "log.csv")
     rows = [
         {

@@ -1,12 +1,12 @@
-"""Gene slopes: how far each gene's predicted deviation from its mean can be believed.
+"""Gene slopes: factors that calibrate each gene's predicted deviation from its mean.
 
 One penalty shrinks all genes alike, too little for some and too much for others. A gene's slope is
-that of its measured on its predicted targets, in samples that were left out of the fit: 1 if the
-prediction is right on average, below 1 if it says too much. A slope alone is uncertain, so it is
-pulled towards the slope of all genes by its share of their true spread: empirical Bayes with the
-moment estimate of DerSimonian and Laird (1986), doi:10.1016/0197-2456(86)90046-2.
+the regression slope of its measured on its predicted targets in left-out samples: 1 if deviations
+are right on average, below 1 if they are too large. A single slope is uncertain, so it is shrunk
+towards the slope of all genes: empirical Bayes with the moment estimate of DerSimonian and Laird
+(1986), doi:10.1016/0197-2456(86)90046-2.
 
-A positive slope changes no correlation within a fold, but squared errors and intervals.
+A positive slope changes squared errors and intervals, but no correlation within a fold.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def gene_slopes(predicted: Array, measured: Array) -> Array:
     slopes = np.where(seen, products / divisor, 0.0)
     common = products.sum() / squares.sum()
     rest = np.square(measured - slopes * predicted).sum(axis=0) / max(1, len(predicted) - 1)
-    # A gene that is predicted without error would have an infinite weight.
+    # A gene predicted without error would have infinite weight.
     variance = np.maximum(rest, 1e-12) / divisor
     weights = np.where(seen, 1 / variance, 0.0)
     excess = float((weights * np.square(slopes - common)).sum()) - (seen.sum() - 1)

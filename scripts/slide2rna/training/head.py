@@ -1,4 +1,4 @@
-"""Training of a pooled head: squared error on the components of the targets, stopped by val.
+"""Training of a pooled head: squared error on components of the targets, stopped by val.
 
 The components are orthonormal, so the squared error of r coordinates is that of all genes up to a
 constant. An epoch takes a fraction of a second, and the head needs no checkpoint.

@@ -1,4 +1,4 @@
-"""Linear fit of the conditional mean: a ridge, what other cohorts add to it, and genes' slopes."""
+"""Linear fit of the conditional mean: a ridge, shares of other cohorts, and slopes of genes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from slide2rna.training.gene_slopes import gene_slopes
 from slide2rna.training.resampled_bags import ResampledBags
 from slide2rna.training.selection import clearly_better
 
-# Shares of another fit; the average stands unless val is clearly better with another.
+# Shares of another fit; the average is used unless another share is clearly better on val.
 SHARES, AVERAGE = (0.0, 0.25, 0.5, 0.75, 1.0), 0.5
 
 Tried = dict[str, Any]
@@ -27,7 +27,7 @@ Tried = dict[str, Any]
 class BagPart:
     """Slides of a part: standardised features (N, K, d), sizes (N, K), their mean (N, d), units.
 
-    The train part may have further bags, which the heads see and the ridge doesn't.
+    The train part may have resampled bags, which the heads use and the ridge doesn't.
     """
 
     features: Tensor
@@ -167,7 +167,7 @@ def add_starting_weights(
 def _blend(
     own: LinearFit, other: LinearFit, shared: Array, z_val: Array, units: Sequence[str]
 ) -> tuple[LinearFit, float]:
-    """Average the fit with another in the genes (G,) that are shared, unless val is clear.
+    """Average the fit with another in the shared genes (G,), unless val clearly prefers a share.
 
     The average of two fits is hard to beat with a few val patients (Bates and Granger 1969,
     doi:10.1057/jors.1969.103). Another share is taken where val is clearly better with it.
@@ -194,7 +194,7 @@ def _blend(
 def scale_by_slopes(
     fit: LinearFit, targets: Targets, val_units: Sequence[str]
 ) -> tuple[LinearFit, Tried]:
-    """Multiply each gene's deviation by its slope in the left-out samples, unless val objects.
+    """Multiply each gene's deviation by its slope in left-out samples, unless val is worse.
 
     The left-out train samples are many more than those of val, which alone would often be chance.
     The mean without a sample lies on the other side of the mean than the sample does. With few

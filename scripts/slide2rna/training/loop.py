@@ -176,7 +176,7 @@ class Trainer:
             return False
         tensors, state = stored
         if state.pop("key") != key:
-            log.info("the checkpoint is from other inputs or settings: starting afresh")
+            log.info("the checkpoint is from other inputs or settings: starting from scratch")
             return False
         for prefix, values in self._state_tensors().items():
             for i, value in enumerate(values):
@@ -189,7 +189,7 @@ class Trainer:
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": entries, "param_groups": groups})
         self.progress = Progress(**state)
-        log.info("going on after epoch %d", self.progress.epoch)
+        log.info("resuming after epoch %d", self.progress.epoch)
         return True
 
     def _state_tensors(self) -> dict[str, list[Tensor]]:
@@ -211,7 +211,7 @@ class Trainer:
         """Go back to the start, and leave the network out, unless val is clearly better."""
         assert isinstance(model, RNAFM)
         weights: list[Tensor] = list(model.parameters())
-        # Each with its best common sd, so that a better sd alone isn't taken for a better network.
+        # Each with its best common sd, so that a better sd doesn't make the network seem better.
         trained = objective.best_offset(model)[1].numpy()
         torch._foreach_copy_(weights, self.start)
         model.uses_network = False
@@ -271,7 +271,7 @@ def train_network(
 
 
 def _digest(trainer: Trainer) -> str:
-    """Hash the data and the initial model, whose start may come from other cohorts, too.
+    """Hash the data and the initial model, which may come from other cohorts.
 
     A checkpoint of another start or of other data isn't resumed.
     """

@@ -1,4 +1,4 @@
-"""Fit of the conditional mean: linear in closed form, then a pooled head on what that misses."""
+"""Fit of the conditional mean: linear in closed form, then a pooled head on its residuals."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from slide2rna.training.head import HeadPart, fit_head
 from slide2rna.training.linear_fit import BagPart, PartnerRows, StartingWeights, Targets, Tried
 from slide2rna.training.task import PartSlides
 
-# Components of the head's output: more are noise at a few hundred slides.
+# Components of the head's output: with a few hundred slides, more would be noise.
 HEAD_RANK = 32
 
 
 @dataclass(frozen=True)
 class Others:
-    """What joins the fit from outside the cohort: partners' slides, a model's weights or None."""
+    """External data of the fit: slides of partner cohorts, and a model's weights or None."""
 
     partners: Sequence[PartnerRows] = ()
     start: StartingWeights | None = None

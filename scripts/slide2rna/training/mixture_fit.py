@@ -1,7 +1,7 @@
-"""Fit of the mixture head: from the ridge, by squared error in z-scores, stopped by val.
+"""Fit of the mixture head: starts from the ridge, squared error in z-scores, stopped by val.
 
-Whichever mean val prefers, the head stays with the model, since maps are made of it. It becomes the
-mean in the genes' own scale only where it is clearly better on val (`selection`).
+The head stays with the model in any case, for maps. It becomes the mean in the genes' own scale
+only if it is clearly better on val (`selection`).
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def fit_mixture(
     rank: int,
     seed: int,
 ) -> MeanFit:
-    """Add a mixture head to a fit in z-scores; it becomes the mean where val is clearly better.
+    """Add a mixture head to a fit in z-scores; it becomes the mean if it is clearly better on val.
 
-    A bag of one cluster has nothing to add up, and rank 0 is no head: the fit stays as it is.
+    A bag of one cluster, or rank 0, leaves the fit unchanged.
 
     Parameters
     ----------
     parts, targets : bags of train and val, and their z-scores.
     scale : from expression to these z-scores.
     fit : the ridge with its head.
-    rank : most states of the tissue.
+    rank : maximum number of tissue states.
     """
     train, val = parts
     rank = min(rank, fit.basis.shape[1])
@@ -98,7 +98,7 @@ def fit_mixture(
     fit = dataclasses.replace(fit, mixture=head, tried=[*fit.tried, row])
     if not is_mean:
         return fit
-    # As with a pooled head: the ridge has left the sample out, what comes on top has seen it.
+    # As with a pooled head: the ridge has left the sample out, but the head has seen it.
     left_out = fit.left_out + predicted - in_sample
     return dataclasses.replace(
         fit, mixture_is_mean=True, saw_train=True, left_out=left_out, val=predicted_val

@@ -1,4 +1,4 @@
-"""What joins a fold's fit from outside its cohort: slides of partner cohorts, another model."""
+"""External data of a fold's fit: slides of partner cohorts, and another model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Outside:
 
 
 def read_outside(inputs: TrainingInputs, bagged: Bags, genes: Sequence[str]) -> Outside:
-    """Read what a fold's inputs name.
+    """Read the partner cohorts and the model that a fold's inputs name.
 
     Parameters
     ----------

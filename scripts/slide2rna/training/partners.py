@@ -1,8 +1,7 @@
 """Partner cohorts: slides of other cohorts that join the fit of a fold's conditional mean.
 
-A ridge on several cohorts, each centred and scaled by itself, knows what tissue says of expression
-in any of them; val decides its share. HE2RNA and SEQUOIA pre-train on all cancers for the same
-reason.
+A ridge on several cohorts, each centred and scaled by itself, learns associations that they share;
+val decides its share. HE2RNA and SEQUOIA pre-train on all cancers for the same reason.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ HELD_OUT = ("val", "cal", "test")
 
 @dataclass(frozen=True)
 class Partner:
-    """Slides of another cohort but those that the fold holds out.
+    """Slides of another cohort, without those that the fold holds out.
 
     Attributes
     ----------
     name : of the cohort.
     seen : slide and patient of each slide.
     mean : (n, d) mean over each slide's tiles, in units of these slides.
-    values : (n, g) log2(x+1) of the genes that the fold has, too.
+    values : (n, g) log2(x+1) of the genes in common with the fold.
     sample_ids, units : (n,) sample and split unit of each slide.
     columns : (g,) column of each gene among the fold's genes.
     left_out : number of slides that the fold holds out.
@@ -53,7 +52,7 @@ class Partner:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a fold holds out: values by column of slides.parquet (patients, slides, md5, sites).
+    """Held-out values of a fold by column of slides.parquet (patients, slides, md5, sites).
 
     A site counts if no train slide is from it, as with `folds.by: leave-site-out`.
     """
@@ -61,14 +60,14 @@ class HeldOut:
     values: dict[str, set[str]]
 
     def rows(self, table: pl.DataFrame) -> pl.Expr:
-        """Return which rows of another cohort's slides share any of these values."""
+        """Return a mask of another cohort's slides that share any of these values."""
         columns = [name for name in self.values if name in table.columns]
         shared = [pl.col(name).is_in(list(self.values[name])).fill_null(False) for name in columns]
         return pl.any_horizontal(shared)
 
 
 def held_out_values(slides: Path, splits: Path, fold: int) -> HeldOut:
-    """Return what a fold's val, cal and test parts hold out."""
+    """Return the values that a fold's val, cal and test parts hold out."""
     parts = pl.read_csv(splits, separator="\t", schema_overrides={"unit": pl.String})
     parts = parts.filter(pl.col("fold") == fold).select("unit", "part")
     table = pl.read_parquet(slides).join(parts, on="unit", how="inner")
@@ -93,7 +92,7 @@ def load_partner(
     folder : results/<cohort>.
     bags : name of the bags file, that of the fold's own cohort.
     genes, made_by : genes, number of features and encoder of the fold.
-    held_out : what the fold holds out; slides that share any of it are left out.
+    held_out : of the fold; slides that share any of these values are left out.
 
     Raises
     ------
@@ -104,7 +103,9 @@ def load_partner(
     theirs = bagged.means.shape[2], bagged.encoder
     if theirs != made_by:
         cause = "{} features of {}, the fold's cohort has {} of {}".format(*theirs, *made_by)
-        raise StageError(folder, cause, "take it out of pan, or encode both alike")
+        raise StageError(
+            folder, cause, "remove it from pan, or encode both cohorts in the same way"
+        )
     table_genes = fold_rows.gene_names(folder / "expression.parquet")
     position = {gene: column for column, gene in enumerate(genes)}
     shared = [column for column, gene in enumerate(table_genes) if gene in position]
@@ -116,8 +117,8 @@ def load_partner(
     )
     kept = table.filter(~held_out.rows(table))
     if not shared or not kept.height:
-        cause = "no gene in common" if not shared else "all its patients are held out here"
-        raise StageError(folder, cause, "take it out of pan")
+        cause = "no gene in common" if not shared else "the fold holds out all its patients"
+        raise StageError(folder, cause, "remove it from pan")
     rows = np.array([row_of[name] for name in kept["slide_id"]])
     names = kept["sample_id"].to_list()
     values = fold_rows.read_expression_matrix(folder / "expression.parquet", names)[:, shared]

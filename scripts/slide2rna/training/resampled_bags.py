@@ -1,8 +1,8 @@
-"""Resampled bags in training: each time a train slide is read, one of its bags stands for it.
+"""Resampled bags in training: each time a train slide is read, one of its bags is used.
 
-So a slide counts once in an epoch, whatever the number of its bags, and an epoch costs what it
-did. Networks see them: the flow, its mean's pooled head, the regressions. The ridge doesn't: it
-reads the mean of a slide's tiles alone, which random shares of many tiles hardly move.
+A slide counts once per epoch, whatever the number of its bags, so an epoch costs the same.
+Networks use them: the flow, the pooled head of its mean, the regressions. The ridge doesn't: it
+reads only the mean of a slide's tiles, which hardly differs between random shares of many tiles.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ResampledBags:
     def draw(
         self, rows: Tensor, means: Tensor, sizes: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Draw a bag of each slide: the whole one is as likely as each further one.
+        """Draw a bag of each slide: the bag of all tiles and each resampled bag are equally likely.
 
         Parameters
         ----------

@@ -1,7 +1,7 @@
-"""Choice on val between a simple fit and a larger one: the one-standard-error rule.
+"""One-standard-error rule: the choice on val between a simple fit and a larger one.
 
-With a handful of val patients, the lower of two mean losses is often chance, and each choice by
-chance costs a little. The larger fit has to be better by more than a standard error of the paired
+With a few val patients, the lower of two mean losses is often chance, and such choices cost
+accuracy. The larger fit has to be better by more than a standard error of the paired
 difference (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3).
 """
 

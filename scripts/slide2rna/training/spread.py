@@ -12,9 +12,9 @@ from slide2rna.core.types import Array
 from slide2rna.flow.gene_scale import GeneScale
 from slide2rna.flow.velocity import SD_RANGE
 
-# Levels at which the quantiles of a Gaussian stand for its draws.
+# Levels of the Gaussian quantiles that represent its draws.
 LEVELS = (np.arange(39) + 0.5) / 39
-# Limits of the common factor's log, and the tolerance with which it is found.
+# Limits of the common factor's log, and the search tolerance.
 LOG_FACTORS, TOLERANCE = (-0.5, 0.5), 0.005
 
 

@@ -1,10 +1,10 @@
-"""Start of the flow: everything that is fitted before the flow trains, chosen by val.
+"""Start of the flow: the parts that are fitted before it trains, chosen by val.
 
-First the conditional mean (`mean_fit`, `mixture_fit`), in z-scores and in normal scores. Then the
-units of the targets, by the CRPS of val: z-scores, unless normal scores are clearly better. With
-normal scores, the share of the fit in the genes' own scale, by the CRPS of val and of train, which
-the ridge has left out: all, unless another share is clearly better.
-Last the noise: residual sds and shared factors.
+1. The conditional mean (`mean_fit`, `mixture_fit`), in z-scores and in normal scores.
+2. The units of the targets, by the CRPS of val: z-scores, unless normal scores are clearly better.
+3. With normal scores, the share of the fit in the genes' own scale, by the CRPS of val and of the
+   left-out train samples: all, unless another share is clearly better.
+4. The noise: residual sds and shared factors.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Start:
 
     @property
     def shape(self) -> FittedShape:
-        """Return the numbers that the network's layers depend on."""
+        """Return the sizes of the network's layers."""
         scale, mixture = self.units.scale, self.own_scale.mixture
         return {
             "head_rank": self.units.fit.head_rank,

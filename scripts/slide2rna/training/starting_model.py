@@ -1,8 +1,8 @@
-"""Starting model: a finished model whose fit of the mean gets a share in that of a new cohort.
+"""Starting model: a finished model whose fitted mean is blended into that of a new cohort.
 
-What a linear fit knows of one cohort holds for another in units of each cohort: features and
-expression standardised by their own train slides, as with partners. A few slides then choose a
-share of it, instead of learning everything from scratch. The model's folds are averaged.
+A linear fit on one cohort transfers to another in units of each cohort: features and expression
+standardised by their own train slides, as with partners. A few slides of the new cohort then
+choose its share, instead of learning everything from scratch. The model's folds are averaged.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def load_starting_model(
     """
     paths = sorted(folder.glob("fold-*"))
     if not paths:
-        raise StageError(folder, "no folder fold-<k> there", "name a model's folder")
+        raise StageError(folder, "no folder fold-<k> there", "give a model's folder")
     remedy = "choose another model for start"
     sums = np.zeros((2, features, len(genes)))
     shared = np.zeros(len(genes), dtype=bool)
@@ -68,7 +68,9 @@ def load_starting_model(
             raise StageError(path, "not a flow with a fitted mean (model.skip: ridge)", remedy)
         if meta["features"] != features or meta["encoder"] != encoder:
             theirs, ours = f"{meta['features']} of {meta['encoder']}", f"{features} of {encoder}"
-            raise StageError(path, f"its features are {theirs}, those here are {ours}", remedy)
+            raise StageError(
+                path, f"its features are {theirs}, those of this cohort are {ours}", remedy
+            )
         _check_patients(path, patients)
         sums += _weights(model, meta, genes)
         position = set(meta["genes"])
@@ -83,13 +85,13 @@ def load_starting_model(
 def _check_patients(path: Path, patients: Sequence[str]) -> None:
     record = training_record.read(path)
     if record is None:
-        cause = f"it has no {training_record.FILE}, so who was in its training isn't known"
-        raise StageError(path, cause, "train it again with this version")
+        cause = f"it has no {training_record.FILE}, so its training patients are unknown"
+        raise StageError(path, cause, "retrain it with this version")
     known = set(record["patient"])
     seen = [name for name in patients if training_record.digest("patient", name) in known]
     if seen:
-        cause = f"{len(seen)} patients of this cohort were in its training ({seen[0]} ...)"
-        raise StageError(path, cause, "take them out of the cohort, or choose another model")
+        cause = f"{len(seen)} patients of this cohort were in its training data ({seen[0]} ...)"
+        raise StageError(path, cause, "remove them from the cohort, or choose another model")
 
 
 def _weights(model: RNAFM, meta: dict[str, Any], genes: Sequence[str]) -> Array:

@@ -14,7 +14,7 @@ from slide2rna.training.resampled_bags import ResampledBags
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """Files of a cohort and the fold, and what else joins the training.
+    """Files of a cohort, the fold, and external data of the training.
 
     Attributes
     ----------

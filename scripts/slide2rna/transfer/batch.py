@@ -1,4 +1,4 @@
-"""Batch downloads: many files over HTTP, each complete and correct, or absent.
+"""Batch downloads over HTTP: each file is complete and correct, or absent.
 
 One request per file: GDC answers several ids with one tar, which can't resume and whose member
 names would need trust. This module never unpacks anything.
@@ -115,5 +115,5 @@ def check_room(jobs: Sequence[Download]) -> None:
         free = shutil.disk_usage(folder).free
         log.info("%.2f GB to fetch, %.2f GB free", bytes_ / 1e9, free / 1e9)
         if bytes_ > free:
-            cause = f"{bytes_ / 1e9:.2f} GB are to come and only {free / 1e9:.2f} GB are free"
+            cause = f"{bytes_ / 1e9:.2f} GB are needed and only {free / 1e9:.2f} GB are free"
             raise DownloadError(folder, cause, "make room, or set keep_slides: false")

@@ -44,7 +44,7 @@ class _Adapter(HTTPAdapter):
         self.settings = settings
 
     def add_headers(self, request: requests.PreparedRequest, **kwargs: Any) -> None:
-        """Decide on the token for each request separately, including those after a redirect."""
+        """Add the token to a request to `api` only, also after a redirect."""
         request.headers.pop("X-Auth-Token", None)
         if self.settings.token and _origin(request.url) == _origin(self.settings.api):
             request.headers["X-Auth-Token"] = self.settings.token
@@ -60,7 +60,7 @@ class Client(requests.Session):
             settings.ca or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
         )
         if self.bundle and not Path(self.bundle).exists():
-            raise DownloadError(self.bundle, "this CA bundle isn't there", "fix its path")
+            raise DownloadError(self.bundle, "this CA bundle is missing", "fix its path")
         # Checksums are of the bytes as stored, so the transfer must not compress them.
         self.headers.update({"User-Agent": "slide2rna", "Accept-Encoding": "identity"})
         for scheme in ("https://", "http://"):
@@ -93,7 +93,7 @@ def retry(
         return max(backoff(state), getattr(_error(state), "after_s", 0.0))
 
     def log_retry(state: tenacity.RetryCallState) -> None:
-        log.info("%s: %s; again in %.0f s", where, _error(state), state.upcoming_sleep)
+        log.info("%s: %s; retrying in %.0f s", where, _error(state), state.upcoming_sleep)
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(Transient),
@@ -105,8 +105,10 @@ def retry(
     try:
         return retrying(work)
     except Transient as error:
-        cause = f"{error}, {settings.tries} times without success"
-        raise DownloadError(where, cause, "try again later; it goes on where it was") from None
+        cause = f"{error}, {settings.tries} times"
+        raise DownloadError(
+            where, cause, "rerun the same command later: the download continues"
+        ) from None
 
 
 def _error(state: tenacity.RetryCallState) -> BaseException | None:
@@ -158,7 +160,7 @@ def body(response: requests.Response, timeout_s: float, unpack: bool = False) ->
         received += len(chunk)
         if (elapsed := time.monotonic() - since) > timeout_s:
             if received < SLOWEST_BYTES_S * elapsed:
-                raise Transient(f"only {received} bytes came in {elapsed:.1f} s")
+                raise Transient(f"only {received} bytes arrived in {elapsed:.1f} s")
             since, received = time.monotonic(), 0
 
 
@@ -190,7 +192,7 @@ def get_json(
 def refuse_page(response: requests.Response) -> None:
     """Raise `Transient` for an HTML page: portals and proxies report outages with status 200."""
     if response.headers.get("Content-Type", "").lower().startswith("text/html"):
-        raise Transient("an HTML page came instead (a portal or a proxy that is down?)")
+        raise Transient("the answer is an HTML page (is a portal or proxy down?)")
 
 
 def _check(response: requests.Response, where: object) -> None:
@@ -200,7 +202,7 @@ def _check(response: requests.Response, where: object) -> None:
     if status in PASSING:
         raise Transient(f"HTTP status {status}", _retry_after_s(response))
     if status in (404, 410):
-        remedy = "it was withdrawn: drop it from the manifest, or make the manifest again"
+        remedy = "it was withdrawn: remove it from the manifest, or create the manifest again"
         raise DownloadError(where, f"the server doesn't have it (HTTP status {status})", remedy)
     if status in (401, 403, 407):
         remedy = "it may be controlled: give a valid token (GDC_TOKEN or token_file)"
@@ -260,7 +262,7 @@ class ServerSettings:
     def __post_init__(self) -> None:
         # Checked here, since http.client quotes a malformed header in its error.
         if self.token is not None and not re.fullmatch(r"[\x21-\x7e]+", self.token):
-            raise DownloadError("the token", "it isn't one line of letters", "get a new one")
+            raise DownloadError("the token", "it isn't a single line of text", "download a new one")
 
 
 def read_token(token_file: str | Path | None = None) -> str | None:

@@ -88,7 +88,7 @@ def fetch_file(
                     partial_of(dest).unlink()
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            cause, remedy = "the disk is full", "make room; what has come is kept and goes on"
+            cause, remedy = "the disk is full", "make room, then rerun the same command to continue"
         else:
             cause, remedy = f"it can't be written ({error.strerror})", "check disk and permissions"
         raise DownloadError(dest, cause, remedy) from error
@@ -120,7 +120,7 @@ class _Fetch:
         partial_of(self.job.dest).replace(self.job.dest)
 
     def _is_stuck(self, state: tenacity.RetryCallState) -> bool:
-        """Return whether `tries` attempts in a row brought fewer than STEP_BYTES.
+        """Return whether `tries` attempts in a row received fewer than STEP_BYTES.
 
         Slides are big, and a bad connection may break often, so each step resets the count.
         """
@@ -146,23 +146,23 @@ class _Fetch:
             size = announced if size is None else size
         received = self._received()
         if size is not None and received < size:
-            raise Transient(f"only {received} of {size} bytes came")
+            raise Transient(f"only {received} of {size} bytes arrived")
         if size is not None and received > size:
-            raise self._discard(f"{received} bytes came, {size} were promised")
+            raise self._discard(f"{received} bytes arrived, {size} were expected")
         self.partial.flush()
         if self.job.md5 is not None and md5sum(partial_of(self.job.dest)) != self.job.md5.lower():
             self.wrong_md5s += 1
-            fault = self._discard(f"the md5 is wrong, {self.job.md5} was promised")
+            fault = self._discard(f"the md5 is wrong, {self.job.md5} was expected")
             if self.wrong_md5s < 2:
                 raise fault
-            remedy = "the server's file isn't the manifest's: make the manifest again"
+            remedy = "the server's file differs from the manifest's: create the manifest again"
             raise DownloadError(self.job.dest, f"{fault}, twice", remedy)
 
     def _receive(self) -> int | None:
         """Append the server's bytes; return the file's total length in bytes, if announced."""
         offset = self._received()
         if offset and self.job.md5 is None and self.etag is None:
-            self._discard("no way to go on safely")
+            self._discard("the download can't continue safely")
             offset = 0
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         if offset and self.etag:
@@ -173,7 +173,7 @@ class _Fetch:
             if response.status_code == 416:
                 if self.job.md5 and is_whole(partial_of(self.job.dest), self.job.md5):
                     return None  # The file was complete; only its size was missing.
-                raise self._discard("the server refuses to go on from here")
+                raise self._discard("the server refuses to continue from here")
             refuse_page(response)
             announced = self._check_start(response, offset)
             for chunk in body(response, self.settings.timeout_s):
@@ -191,17 +191,17 @@ class _Fetch:
                 raise self._discard("the file has changed in the meantime")
             match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
             if not match or int(match[1]) != offset:
-                raise self._discard("the server sent another part than was asked for")
+                raise self._discard("the server sent another part of the file than requested")
             total = None if match[2] == "*" else int(match[2])
         else:
             if offset:
                 self._discard("from the start")
             total = response.raw.length_remaining
         if total is not None and self.job.size is not None and total != self.job.size:
-            raise self._discard(f"the server has {total} bytes, {self.job.size} were promised")
+            raise self._discard(f"the server has {total} bytes, {self.job.size} were expected")
         chunked = "chunked" in headers.get("Transfer-Encoding", "").lower()
         if total is None and not chunked and self.job.size is None and self.job.md5 is None:
-            cause = "neither the server nor the manifest says how long it is"
+            cause = "its size is unknown to the server and to the manifest"
             raise DownloadError(self.job.dest, cause, "give a size or a md5")
         self.etag = etag if etag and not etag.startswith("W/") else None
         return total
@@ -220,7 +220,7 @@ def _locked(dest: Path) -> Iterator[IO[bytes]]:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                log.info("%s: another process fetches it; waiting", dest.name)
+                log.info("%s: waiting for another process that downloads it", dest.name)
                 fcntl.flock(handle, fcntl.LOCK_EX)
             # The lock's previous holder may have renamed the file that was opened here.
             if _is_same_file(handle, partial_of(dest)):

@@ -118,7 +118,7 @@ def test_blank_lines_and_spaces_do_not_matter(tmp_path: Path) -> None:
 
 def test_repeated_genes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("sample_id,G,G\nP1,1,2\n")
-    with pytest.raises(SheetError, match="gene G has several columns"):
+    with pytest.raises(SheetError, match=r"gene G .*columns"):
         read_expression(tmp_path / "e.csv")
 
 
@@ -126,33 +126,33 @@ def test_ids_that_are_numbers_in_csv_stay_text(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("patient,G\n007,1\n")
     assert read_expression(tmp_path / "e.csv", samples=["007"]).rows() == [("007", 1.0)]
     pl.DataFrame({"patient": [7], "G": [1.0]}).write_parquet(tmp_path / "e.parquet")
-    with pytest.raises(SheetError, match="no column with sample ids"):
+    with pytest.raises(SheetError, match="sample ids"):
         read_expression(tmp_path / "e.parquet")
 
 
 def test_patient_without_expression_is_named(tmp_path: Path) -> None:
     path = save(GOOD, tmp_path / "e.parquet")
-    with pytest.raises(SheetError, match="no expression for P3; add the row"):
+    with pytest.raises(SheetError, match="P3;"):
         read_expression(path, samples=["P1", "P3"])
-    with pytest.raises(SheetError, match=r"its ids look like P1, P2"):
+    with pytest.raises(SheetError, match=r"P1, P2"):
         read_expression(path, samples=["X"])
 
 
-def test_genes_by_samples_is_told_apart(tmp_path: Path) -> None:
+def test_a_transposed_table_is_recognised(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("gene,P1,P2\nTP53,1,2\nA1BG,3,4\n")
-    with pytest.raises(SheetError, match="transpose it"):
+    with pytest.raises(SheetError, match="transpose"):
         read_expression(tmp_path / "e.csv", samples=["P1", "P2"])
 
 
 def test_missing_gene_is_named(tmp_path: Path) -> None:
     path = save(GOOD, tmp_path / "e.parquet")
-    with pytest.raises(SheetError, match="1 of 2 listed genes are missing: NOPE"):
+    with pytest.raises(SheetError, match=r"1 of 2 .*NOPE"):
         read_expression(path, genes=["TP53", "NOPE"])
 
 
 def test_a_sample_without_counts_is_refused(tmp_path: Path) -> None:
     path = save(pl.DataFrame({"s": ["a", "b"], "G": [1, 0]}), tmp_path / "e.csv")
-    with pytest.raises(SheetError, match="sample b has no counts"):
+    with pytest.raises(SheetError, match="sample b "):
         read_expression(path, unit="counts")
 
 
@@ -201,24 +201,24 @@ def test_star_folder(tmp_path: Path) -> None:
 
 
 def test_bad_star_folders(tmp_path: Path) -> None:
-    with pytest.raises(SheetError, match=r"no \.tsv"):
+    with pytest.raises(SheetError, match=r"\.tsv"):
         read_expression(tmp_path)
     star(tmp_path, "P1", GENES)
-    with pytest.raises(SheetError, match="no expression for P9"):
+    with pytest.raises(SheetError, match="P9"):
         read_expression(tmp_path, samples=["P1", "P9"])
     star(tmp_path, "P2", {gene: GENES[gene] for gene in list(GENES)[1:]})
-    with pytest.raises(SheetError, match="its genes are not those of P1"):
+    with pytest.raises(SheetError, match=r"genes.*P1"):
         read_expression(tmp_path)
     twin = tmp_path / "P2.other.tsv"
     twin.write_text("x")
-    with pytest.raises(SheetError, match="sample P2 has several files"):
+    with pytest.raises(SheetError, match="sample P2 "):
         read_expression(tmp_path)
     twin.unlink()
     (tmp_path / "P3.tsv").write_text("gene_id\tgene_name\nENSG1\tA\n")
-    with pytest.raises(SheetError, match="column 'fpkm_uq_unstranded' is missing"):
+    with pytest.raises(SheetError, match="'fpkm_uq_unstranded'"):
         read_expression(tmp_path, samples=["P3"])
     star(tmp_path, "P4", {"ENSG1.1": ("TP53", 1)})
     broken = next(tmp_path.glob("P4*"))
     broken.write_text(broken.read_text().replace("0.5", "half"))
-    with pytest.raises(SheetError, match=r"gene TP53 .* has the value 'half'"):
+    with pytest.raises(SheetError, match=r"TP53 .*'half'"):
         read_expression(tmp_path, samples=["P4"])

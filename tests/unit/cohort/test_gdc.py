@@ -72,7 +72,7 @@ def test_expression_of_all_or_some(server: GdcServer) -> None:
 def test_patients_and_an_unknown_project(server: GdcServer) -> None:
     client = session(QUICK)
     assert gdc.patients(client, server.url, "TCGA-BRCA") == ["TCGA-05-0009"]
-    with pytest.raises(ConfigError, match="no case of 'TCGA-NONE'"):
+    with pytest.raises(ConfigError, match="'TCGA-NONE'"):
         gdc.patients(client, server.url, "TCGA-NONE")
 
 
@@ -86,7 +86,7 @@ def test_a_list_that_changes_is_refused(server: GdcServer) -> None:
         return found
 
     server.answer = shrinking  # type: ignore[method-assign]
-    with pytest.raises(DownloadError, match="changed while it was read"):
+    with pytest.raises(DownloadError, match="changed"):
         gdc.slides(session(QUICK), server.url, PROJECT, "diagnostic")
 
 
@@ -110,7 +110,7 @@ def test_a_slides_own_name_says_which_sample(server: GdcServer) -> None:
 
 def test_a_file_without_a_name_is_one_line(server: GdcServer) -> None:
     del server.files[0]["file_name"]
-    with pytest.raises(DownloadError, match="isn't described as GDC describes them"):
+    with pytest.raises(DownloadError, match="GDC"):
         gdc.slides(session(QUICK), server.url, PROJECT, "diagnostic")
 
 
@@ -202,11 +202,11 @@ def test_pathdb(portal: GdcServer, tmp_path: Path) -> None:
 
 def test_pathdb_refuses(portal: GdcServer, tmp_path: Path) -> None:
     client = session(QUICK)
-    with pytest.raises(ConfigError, match="no 'CPTAC-XYZ'; it has CPTAC-BRCA, CPTAC-LUAD"):
+    with pytest.raises(ConfigError, match=r"'CPTAC-XYZ'.* CPTAC-BRCA, CPTAC-LUAD"):
         pathdb.slides(client, portal.url, "CPTAC-XYZ", tmp_path / "slides.csv")
     (tmp_path / "bad.csv").write_text("Slide_ID,Case_ID\na,b\n")
-    with pytest.raises(SheetError, match="column 'Specimen_ID' is missing"):
+    with pytest.raises(SheetError, match="'Specimen_ID'"):
         pathdb.slides(client, portal.url, "CPTAC-LUAD", tmp_path / "bad.csv")
     del portal.collections["CPTAC-LUAD"][0]["field_wsiimage"]
-    with pytest.raises(DownloadError, match="without field_wsiimage"):
+    with pytest.raises(DownloadError, match="field_wsiimage"):
         pathdb.slides(client, portal.url, "CPTAC-LUAD", tmp_path / "bad.csv")

@@ -152,7 +152,7 @@ def test_the_published_genes_come_once(
 ) -> None:
     server.bodies["/genes.csv"] = b"gene\nTP53\nA1BG\n"
     options = {"genes": "published", "genes_mirror": f"{server.url}/genes.csv"}
-    with pytest.raises(DownloadError, match="isn't the published gene list"):
+    with pytest.raises(DownloadError, match="published gene list"):
         build(server, tmp_path, **options)
     assert not (tmp_path / "out" / "genes_published.csv").exists()
     digest = hashlib.sha256(server.bodies["/genes.csv"]).hexdigest()
@@ -164,7 +164,7 @@ def test_the_published_genes_come_once(
     file = tmp_path / "copy.csv"
     file.write_bytes(server.bodies["/genes.csv"])
     build(server, tmp_path, **(options | {"genes_mirror": str(file)}))
-    with pytest.raises(DownloadError, match="the gene list isn't there"):
+    with pytest.raises(DownloadError, match="gene list"):
         build(server, tmp_path, **(options | {"genes_mirror": str(tmp_path / "none.csv")}))
 
 
@@ -181,7 +181,7 @@ def test_the_real_published_list_is_the_pinned_one(shared_data: Path, tmp_path: 
 
 def test_a_missing_gene_is_named(server: GdcServer, tmp_path: Path) -> None:
     (tmp_path / "genes.txt").write_text("TP53\nNOGENE\n")
-    with pytest.raises(SheetError, match="1 of 2 listed genes are missing: NOGENE"):
+    with pytest.raises(SheetError, match=r"1 of 2 .*NOGENE"):
         build(server, tmp_path, genes=str(tmp_path / "genes.txt"))
 
 
@@ -199,9 +199,9 @@ def test_gene_types(server: GdcServer, tmp_path: Path) -> None:
     ):
         out = build(server, tmp_path, gene_types=types)
         assert pl.read_parquet(out / "expression.parquet").columns == ["sample_id", *genes]
-    with pytest.raises(SheetError, match="no gene is of type 'mRNA'"):
+    with pytest.raises(SheetError, match="type 'mRNA'"):
         build(server, tmp_path, gene_types=["mRNA"])
-    with pytest.raises(ConfigError, match="genes and gene_types are both given"):
+    with pytest.raises(ConfigError, match="genes and gene_types"):
         build(server, tmp_path, gene_types=["lncRNA"], genes="published")
 
 
@@ -253,8 +253,8 @@ def test_a_list_of_slides(server: GdcServer, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"project": "TCGA-NONE"}, ConfigError, "no case of 'TCGA-NONE'"),
-        ({"sample_types": ["03"]}, ConfigError, "most often: sample type 01 was not asked for"),
+        ({"project": "TCGA-NONE"}, ConfigError, "'TCGA-NONE'"),
+        ({"sample_types": ["03"]}, ConfigError, "sample type 01"),
         ({"api": "http://127.0.0.1:9"}, DownloadError, "127.0.0.1:9"),
     ],
 )
@@ -274,7 +274,7 @@ def test_a_withdrawn_expression_file(server: GdcServer, tmp_path: Path) -> None:
     )
     gone = next(hit for hit in server.files if hit["file_name"].endswith(".tsv"))
     del server.bodies[f"/data/{gone['id']}"]
-    with pytest.raises(DownloadError, match="1 of 9 expression files aren't there"):
+    with pytest.raises(DownloadError, match="1 of 9 expression files"):
         build(server, tmp_path)
 
 
@@ -282,9 +282,9 @@ def test_a_withdrawn_expression_file(server: GdcServer, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"project": None}, "project"),
-        ({"project": "CPTAC-3"}, "needs the key 'collection'"),
-        ({"sample_types": ["11"]}, "allowed are 01, 02"),
-        ({"slide_kind": "frozen"}, "allowed are diagnostic, all"),
+        ({"project": "CPTAC-3"}, "'collection'"),
+        ({"sample_types": ["11"]}, "01, 02"),
+        ({"slide_kind": "frozen"}, "diagnostic, all"),
         ({"api": "ftp://x"}, "api"),
     ],
 )

@@ -158,7 +158,7 @@ def test_sections_of_several_patients_have_another_caveat(folder: Path, tmp_path
 
 def test_patients_must_be_given_up_by_name(folder: Path, tmp_path: Path) -> None:
     source = {"source": "her2st", "path": str(folder)}
-    with pytest.raises(ConfigError, match="can't be made of 1 split unit"):
+    with pytest.raises(ConfigError, match="1 split unit"):
         freeze.freeze_cohort("her2st", source, config.defaults("folds", n=4), 1, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -192,7 +192,7 @@ def edit(path: Path, old: str, new: str) -> None:
     [
         (lambda f: (f / "C3.jpg").unlink(), "no readable image"),
         (lambda f: (f / "C3.jpg").write_text("no"), "no readable image"),
-        (lambda f: respoil(f, "\n2x5\t", "\n3x5\t"), "a spot is there twice"),
+        (lambda f: respoil(f, "\n2x5\t", "\n3x5\t"), "twice"),
         (lambda f: respoil(f, "\n2x5\t", "\n2x5\t-"), "her2st/C3"),
         (lambda f: respoil(f, "\n2x5\t", "\n2x5\t0."), "her2st/C3"),
         (lambda f: (f / "C3.counts.tsv.gz").unlink(), "her2st/C3"),

@@ -63,7 +63,7 @@ def test_a_copied_file_is_named_with_both_patients(tmp_path: Path) -> None:
     slides = slides_of(tmp_path, copy=True)
     with pytest.raises(LeakError) as caught:
         leak_guard.check_split(slides, folds_of(slides))
-    assert "the same file in two parts" in caught.value.cause
+    assert caught.value.where == "fold 0"
     assert "S0 of P0" in caught.value.cause
     assert "S9 of P9" in caught.value.cause
 
@@ -84,7 +84,7 @@ def test_slides_without_files_are_not_each_others_copies(tmp_path: Path) -> None
 def test_a_slide_without_a_part(tmp_path: Path) -> None:
     slides = slides_of(tmp_path)
     table = folds_of(slides).filter((pl.col("unit") != "P4") | (pl.col("fold") != 1))
-    with pytest.raises(StageError, match="fold 1: slides without a part: S4"):
+    with pytest.raises(StageError, match=r"fold 1: .*S4"):
         leak_guard.check_split(slides, table)
 
 

@@ -144,7 +144,7 @@ def test_several_slides_are_kept_and_marked() -> None:
     assert every[f"{P}-01A-01-TS1.svs"]["slides_of_patient"] == 4
 
 
-def test_what_else_leaves() -> None:
+def test_other_reasons_for_leaving_slides_out() -> None:
     first = slide(f"{P}-01Z-00-DX1")
     slides = [
         first,

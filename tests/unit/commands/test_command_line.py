@@ -163,12 +163,12 @@ def test_a_cohort_by_name_is_what_the_rule_makes(own: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no cohort is named; config.yaml has mine"),
-        (["other"], "config.yaml: there is no cohort 'other'; it has mine"),
-        (["mine", "--config", "none.yaml"], "none.yaml: .*No such file"),
+        ([], "config.yaml .*mine"),
+        (["other"], "config.yaml: .*'other'.*mine"),
+        (["mine", "--config", "none.yaml"], "none.yaml: "),
         (["mine", "--name", "x"], "--name, --folds, --needs-slides and --no-folds"),
-        (["mine", "--source", "{}", "--out", "o"], "--source goes with --name and --out"),
-        (["--name", "x", "--out", "o", "--source", "{"], "--source: .*give a JSON object"),
+        (["mine", "--source", "{}", "--out", "o"], "--source .*--name and --out"),
+        (["--name", "x", "--out", "o", "--source", "{"], "--source: .*JSON object"),
     ],
 )
 def test_wrong_calls_are_one_line(own: Path, arguments: list[str], message: str) -> None:
@@ -180,12 +180,12 @@ def test_wrong_calls_are_one_line(own: Path, arguments: list[str], message: str)
 def test_a_bad_sheet_leaves_nothing(own: Path) -> None:
     text = Path("slides.tsv").read_text()
     Path("slides.tsv").write_text(text.replace("P5", "P4"))
-    with pytest.raises(UserError, match="slide_id 'P4' is there twice"):
+    with pytest.raises(UserError, match=r"slide_id 'P4'.*twice"):
         cohort.main(["mine"])
     assert not (own / "results/mine/cohort.json").exists()
 
 
 def test_a_generated_cohort_names_what_generates_it(own: Path) -> None:
     Path("config.yaml").write_text("cohorts: {demo: {source: demo}}\n")
-    with pytest.raises(ConfigError, match=r"is generated.*run snakemake --cores 2 demo"):
+    with pytest.raises(ConfigError, match=r"generated.*snakemake --cores 2 demo"):
         cohort.main(["demo"])

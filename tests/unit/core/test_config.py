@@ -166,7 +166,7 @@ def test_a_key_that_is_there_twice(tmp_path: Path, text: str) -> None:
     """The reader would keep the last one: of two blocks `cohorts`, the first would be lost."""
     path = tmp_path / "c.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=r"c\.yaml line 3: the key '[ad]' is there twice"):
+    with pytest.raises(ConfigError, match=r"c\.yaml line 3: .*'[ad]'.*twice"):
         config.load(path)
 
 

@@ -70,10 +70,10 @@ def test_a_job_whose_snakemake_is_gone_at_its_start_ends() -> None:
     job = start(sys.executable, "-c", JOB, **{SNAKEMAKE: str(gone.pid)})
     said = job.communicate(timeout=300)[1]
     assert job.returncode == -9
-    assert f"process {gone.pid}, which started this, is gone" in said
+    assert f"process {gone.pid}" in said
 
 
-def test_what_a_person_started_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_started_by_a_person_keeps_running(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SNAKEMAKE, raising=False)
     code = "from slide2rna.core import cli; import time; cli.run(lambda _: time.sleep(2))"
     job = start(sys.executable, "-c", code)

@@ -137,14 +137,14 @@ def schema_of(target: str) -> list[str]:
 
 
 def test_described_columns_are_those_of_the_code(repo: Path) -> None:
-    told = yaml.safe_load((repo / "docs/reference/tables.yaml").read_text())
+    record = yaml.safe_load((repo / "docs/reference/tables.yaml").read_text())
     checked = 0
-    for table in told["tables"]:
+    for table in record["tables"]:
         assert all(table.get("columns", {"": "x"}).values()), table["path"]
         if "schema" in table:
             columns = {*table["columns"], "protocol"}
             written = {*schema_of(table["schema"]), *table.get("also", []), "protocol"}
-            shared = set(told["shared"]["columns"])
+            shared = set(record["shared"]["columns"])
             assert columns - shared == written - shared, table["path"]
             checked += 1
     assert checked >= 10

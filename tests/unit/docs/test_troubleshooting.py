@@ -43,7 +43,7 @@ def printed(
 
 
 @pytest.mark.parametrize("provoke", TROUBLES, ids=lambda provoke: provoke.__name__)
-def test_what_is_printed_is_quoted(
+def test_every_printed_message_is_quoted(
     repo: Path,
     tmp_path: Path,
     provoke: object,
@@ -58,7 +58,7 @@ def test_what_is_printed_is_quoted(
     assert len(fitting) == 1, said[0]
 
 
-def test_nothing_is_quoted_that_nobody_provokes(repo: Path) -> None:
+def test_every_quoted_message_is_provoked(repo: Path) -> None:
     """Each trouble fits one message (above), so equal numbers leave no message over."""
     messages = quoted(repo)
     assert len(messages) == len(set(messages)) == len(TROUBLES) >= 25

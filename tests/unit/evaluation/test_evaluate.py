@@ -128,7 +128,7 @@ def test_genes_table_has_sets_flags_and_fdr(tables: dict[str, pl.DataFrame]) -> 
 
 
 def only(made: synthetic_cohort.Synthetic, fold: int, count: int) -> None:
-    """Leave so many test samples in a fold."""
+    """Leave this number of test samples in a fold."""
     splits = pl.read_csv(made.inputs.splits, separator="\t")
     tested = (pl.col("fold") == fold) & (pl.col("part") == "test")
     kept = splits.filter(tested).head(count)
@@ -222,17 +222,17 @@ def test_inputs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     path = made.inputs.models[0] / "model.json"
     meta = json.loads(path.read_text())
     files.write_json(meta | {"genes": meta["genes"][::-1]}, path)
-    with pytest.raises(StageError, match="genes differ"):
+    with pytest.raises(StageError, match="genes"):
         run(made, tmp_path / "e")
     files.write_json(meta, path)
     table = pl.read_parquet(made.inputs.expression)
     files.write_parquet(table.drop("GENE0005"), made.inputs.expression)
-    with pytest.raises(StageError, match=r"1 of the model's 30 genes.*GENE0005"):
+    with pytest.raises(StageError, match=r"1 of .*30 genes.*GENE0005"):
         run(made, tmp_path / "e")
     files.write_parquet(table, made.inputs.expression)
     splits = made.inputs.splits.read_text().replace("\ttest", "\tswap").replace("\tval", "\ttest")
     made.inputs.splits.write_text(splits.replace("\tswap", "\tval"))
-    with pytest.raises(StageError, match="in the splits"):
+    with pytest.raises(StageError, match="splits"):
         run(made, tmp_path / "e")
 
 

@@ -141,20 +141,20 @@ def test_color_is_optional(tmp_path: Path) -> None:
 
 def test_failed_slides_stop_it_beyond_the_limit(tmp_path: Path) -> None:
     path = folder(tmp_path / "f", {"a": 20, "bad": 0, "worse": 0})
-    with pytest.raises(StageError, match=r"2 slides failed \(bad, worse\): bad is broken"):
+    with pytest.raises(StageError, match=r"2 slides.*\(bad, worse\)"):
         run(path, max_failed=1)
     assert not (tmp_path / "bags.safetensors").exists()
     assert run(path, max_failed=2).slide_ids == ["a"]
 
 
-def test_nothing_left_or_inconsistent(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="no slide is left"):
+def test_empty_or_inconsistent_inputs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="no slide"):
         run(folder(tmp_path / "n", {"a": 0}), max_failed=9)
     path = folder(tmp_path / "d", {"a": 20})
     folder(path, {"b": 20}, dim=7)
     (path / "shard-0.parquet").rename(path / "shard-1.parquet")
     folder(path, {"a": 20})
-    with pytest.raises(StageError, match="lengths"):
+    with pytest.raises(StageError, match="length"):
         run(path)
     (path / "shard-0.parquet").unlink()
     (path / "b.h5").unlink()
@@ -162,7 +162,7 @@ def test_nothing_left_or_inconsistent(tmp_path: Path) -> None:
         run(path)
     twice = folder(tmp_path / "t", {"a": 20})
     (twice / "shard-1.parquet").write_bytes((twice / "shard-0.parquet").read_bytes())
-    with pytest.raises(StageError, match="two shards: a"):
+    with pytest.raises(StageError, match=r"two shards.* a"):
         run(twice)
 
 
@@ -171,5 +171,5 @@ def test_not_a_bags_file(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "x.safetensors"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(StageError, match="not a bags file"):
+    with pytest.raises(StageError, match="bags file"):
         bag_file.load(path)

@@ -125,7 +125,7 @@ def test_a_slide_that_goes_away_stops_the_shard_and_nothing_else(
     lost = Path(shutil.copy(good, tmp_path / "lost.svs"))
     inputs = prepared(tmp_path, {"a": good, "lost": lost, "z": good})
     lost.unlink()
-    with pytest.raises(StageError, match="slides that were there are gone: lost; bring them back"):
+    with pytest.raises(StageError, match="lost;"):
         run(*inputs)
     out = tmp_path / "features/color"
     assert {path.name for path in out.iterdir()} == {"a.h5", "z.h5"}
@@ -194,7 +194,7 @@ def test_rerun_keeps_what_is_there(
 def test_manifest_of_another_shard_is_refused(tmp_path: Path, good: Path) -> None:
     _, folder = prepared(tmp_path, {"a": good})
     other = shard(tmp_path / "other.parquet", {"b": good})
-    with pytest.raises(StageError, match="run tiles again"):
+    with pytest.raises(StageError, match="tiles"):
         run(other, folder)
 
 
@@ -257,14 +257,14 @@ def test_own_features_in_all_layouts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"m": 4}, "counts don't match"),
+        ({"m": 4}, "counts"),
         ({"n": 0, "m": 0}, "zero"),
         ({"features": np.full((5, 3), np.nan)}, "finite"),
         ({"features": np.full((5, 3), np.inf)}, "finite"),
-        ({"features": np.ones(5)}, "wrong shapes"),
+        ({"features": np.ones(5)}, "shape"),
         ({"features": np.full((5, 3), b"x")}, "finite"),
-        ({"color": np.ones((4, 6))}, "color has shape"),
-        ({"name": "embeddings"}, r"it has only \['coords', 'embeddings'\]"),
+        ({"color": np.ones((4, 6))}, "color"),
+        ({"name": "embeddings"}, r"\['coords', 'embeddings'\]"),
     ],
 )
 def test_bad_own_features(tmp_path: Path, changes: dict, message: str) -> None:
@@ -287,5 +287,5 @@ def test_bad_own_files_fail_alone(tmp_path: Path) -> None:
     assert found["reason"][2] == "md5 differs"
     assert "not a readable h5" in found["reason"][3]
     own(source / "text.h5", features=np.ones((5, 4)))
-    with pytest.raises(StageError, match="different length: a has 3, text has 4"):
+    with pytest.raises(StageError, match="a has 3, text has 4"):
         provided.check_provided_features(table, source, out, out / "shard-0.parquet")

@@ -140,7 +140,7 @@ def test_unknown_unit_is_not_guessed(tmp_path: Path) -> None:
     path = stamp(tmp_path / "a.h5", unit=None, tile_size_um=None, tile_size_px=None)
     found = feature_file.read(path)  # a stride of 256 could be anything
     assert found.unit is None
-    with pytest.raises(SlideError, match="unit is unknown"):
+    with pytest.raises(SlideError, match="unit"):
         found.level0(0.5)
     # It stays unknown in this layout, and so do micrometres.
     for name, source in (("b", path), ("c", stamp(tmp_path / "s.h5"))):
@@ -170,22 +170,20 @@ def test_encoder_names(said: str | None, name: str | None) -> None:
     assert feature_file.encoder_name(said) == name
 
 
-def test_what_is_no_tile_features_file(tmp_path: Path) -> None:
+def test_files_without_tile_features_are_refused(tmp_path: Path) -> None:
     patient = stamp(tmp_path / "p.h5", feat_type="patient")
     with h5py.File(patient, "a") as file:
         del file["coords"]
-    with pytest.raises(
-        SlideError, match=r"p\.h5: features of a whole patient.*features of each tile"
-    ):
+    with pytest.raises(SlideError, match=r"p\.h5: .*patient.*tile"):
         feature_file.read(patient)
     slide = trident(tmp_path / "s.h5", features=np.ones(768))
-    with pytest.raises(SlideError, match="one vector, not one per tile"):
+    with pytest.raises(SlideError, match="one vector"):
         feature_file.read(slide)
     empty = np.empty((0, 2), np.int64)
     nothing = trident(tmp_path / "e.h5", features=np.empty((0, DIM)), coords=empty)
-    with pytest.raises(SlideError, match="zero tiles: no tissue was found"):
+    with pytest.raises(SlideError, match="zero tiles"):
         feature_file.read(nothing)
-    with pytest.raises(SlideError, match="coords are in 'mm'"):
+    with pytest.raises(SlideError, match="'mm'"):
         feature_file.read(stamp(tmp_path / "m.h5", unit="mm"))
 
 
@@ -224,5 +222,5 @@ def test_a_cohort_knows_who_made_its_features(tmp_path: Path) -> None:
     assert feature_file.read_attributes(out / "a.h5")["encoder"] == "files"
     assert read[1].mpp == pytest.approx(256 / 224)
     trident(source / "c.h5", "uni_v2")
-    with pytest.raises(StageError, match="different encoders: b is of uni, c is of uni2"):
+    with pytest.raises(StageError, match=r"b .*uni, c .*uni2"):
         provided.check_provided_features(table, source, out, out / "shard-0.parquet")

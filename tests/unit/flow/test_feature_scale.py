@@ -187,12 +187,12 @@ def test_a_vector_per_slide_becomes_a_bag_of_one(tmp_path: Path) -> None:
 def test_files_of_the_other_level_are_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "A.h5", "w") as file:
         file["features"], file["coords"] = np.ones((5, 3)), np.zeros((5, 2))
-    with pytest.raises(SlideError, match=r"\(5, 3\), not one vector.*features.level: tile"):
+    with pytest.raises(SlideError, match=r"\(5, 3\).*features.level: tile"):
         feature_file.read(tmp_path / "A.h5", "slide")
     with h5py.File(tmp_path / "B.h5", "w") as file:
         file["feats"] = np.ones(3)
         file.attrs["feat_type"] = "slide"
-    with pytest.raises(SlideError, match=r"whole slide.*features.level: slide"):
+    with pytest.raises(SlideError, match=r"features.level: slide"):
         feature_file.read(tmp_path / "B.h5")
     assert feature_file.read(tmp_path / "B.h5", "slide").features.shape == (1, 3)
 
@@ -200,10 +200,10 @@ def test_files_of_the_other_level_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"slide": ["A"], "x": [1.0]}, "no column slide_id"),
-        ({"slide_id": ["A", "A"], "x": [1.0, 2.0]}, "slide A is there twice"),
-        ({"slide_id": ["A"], "x": ["high"]}, "column 'x' isn't numeric"),
-        ({"slide_id": ["A"], "patient_id": ["P"]}, "no column of features"),
+        ({"slide": ["A"], "x": [1.0]}, "slide_id"),
+        ({"slide_id": ["A", "A"], "x": [1.0, 2.0]}, "slide A .*twice"),
+        ({"slide_id": ["A"], "x": ["high"]}, "'x'.*numeric"),
+        ({"slide_id": ["A"], "patient_id": ["P"]}, "column of features"),
     ],
 )
 def test_a_wrong_table_is_one_line(
@@ -232,8 +232,8 @@ def test_a_csv_may_have_gaps_anywhere(tmp_path: Path) -> None:
 def test_values_that_are_no_vector_are_refused(tmp_path: Path) -> None:
     for values, message in (
         (np.array([1.0, np.inf]), "infinite"),
-        (np.full(2, np.nan), "no value at all"),
-        (np.array(["a"]), "not one vector of numbers"),
+        (np.full(2, np.nan), "no value"),
+        (np.array(["a"]), "one vector"),
     ):
         with pytest.raises(SlideError, match=message):
             feature_file.slide_vector(tmp_path / "A.h5", values)

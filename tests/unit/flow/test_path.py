@@ -143,7 +143,7 @@ def test_loss_counts_active_genes_only() -> None:
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(ConfigError, match="use linear or logistic"):
+    with pytest.raises(ConfigError, match="linear or logistic"):
         Path("cubic")
-    with pytest.raises(ConfigError, match="use exponential, euler, heun or midpoint"):
+    with pytest.raises(ConfigError, match="exponential, euler, heun or midpoint"):
         solvers.solve(exact(PATHS[0]), torch.zeros(1, 1), 2, "rk4")

@@ -58,12 +58,12 @@ def test_any_number_of_steps(solver: str) -> None:
     assert errors[-1] < errors[2] < errors[0]
 
 
-def test_config_offers_what_there_is() -> None:
+def test_config_lists_every_solver() -> None:
     for solver in solvers.SOLVERS:
         config.parse_settings("sample", json.dumps({"solver": solver}))
     names = ", ".join(solvers.SOLVERS)
     with pytest.raises(ConfigError, match=names):
         config.parse_settings("sample", json.dumps({"solver": "dopri5"}))
     assert solvers.evaluations("midpoint", 5) == 10
-    with pytest.raises(ConfigError, match="'dopri5' is unknown"):
+    with pytest.raises(ConfigError, match="'dopri5'"):
         solvers.evaluations("dopri5", 5)

@@ -72,15 +72,15 @@ def test_read_back(
         x, y = np.array(ring).T
         assert abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2 == size**2
         assert uuid.UUID(feature["id"]).version == 5
-        told: dict[str, Any] = feature["properties"]
-        assert told["objectType"] == "tile"
-        assert all(isinstance(value, int | float) for value in told["measurements"].values())
+        record: dict[str, Any] = feature["properties"]
+        assert record["objectType"] == "tile"
+        assert all(isinstance(value, int | float) for value in record["measurements"].values())
         wanted = {
             f"{label}: {what}": values[place, row, column]
             for row, label in enumerate(LABELS.values())
             for column, what in enumerate(("mean", "sd"))
         } | {"windows": 4}
-        assert told["measurements"] == pytest.approx(wanted, abs=1e-5)
+        assert record["measurements"] == pytest.approx(wanted, abs=1e-5)
     assert len({feature["id"] for feature in found["features"]}) == len(kept)
 
 

@@ -34,7 +34,7 @@ def made(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, d
 
 
 def test_files(made: tuple[Path, dict]) -> None:  # type: ignore[type-arg]
-    out, told = made
+    out, record = made
     assert sorted(path.name for path in out.iterdir()) == [
         *("ERBB2.png", "G03.png", "GO_1.png", "features.h5"),
         *("maps.geojson", "maps.json", "maps.parquet"),
@@ -44,17 +44,17 @@ def test_files(made: tuple[Path, dict]) -> None:  # type: ignore[type-arg]
         *("slide", "x", "y", "size", "n_windows", "kind", "name", "mean", "sd", "sd_models"),
         "caveat",
     ]
-    assert table.height == 3 * told["n_tiles"]
+    assert table.height == 3 * record["n_tiles"]
     assert table.select("x", "y", "name").is_unique().all()
     assert set(table["caveat"]) == {"one patient"}
     with_value = table.filter(pl.col("n_windows") > 0)
     assert with_value["mean"].is_not_null().all()
     assert (with_value["sd"] >= with_value["sd_models"] - 1e-6).all()
     assert (
-        table.filter(pl.col("n_windows") == 0)["mean"].null_count() == 3 * told["n_tiles_without"]
+        table.filter(pl.col("n_windows") == 0)["mean"].null_count() == 3 * record["n_tiles_without"]
     )
     features = json.loads((out / "maps.geojson").read_text())["features"]
-    assert len(features) == told["n_tiles"] - told["n_tiles_without"]
+    assert len(features) == record["n_tiles"] - record["n_tiles_without"]
     first = features[0]["properties"]["measurements"]
     row = with_value.filter(pl.col("name") == "GO:1").row(0, named=True)
     assert first["first, with a comma (GO:1): mean"] == pytest.approx(row["mean"], abs=1e-5)
@@ -65,16 +65,21 @@ def test_files(made: tuple[Path, dict]) -> None:  # type: ignore[type-arg]
 
 
 def test_the_record_says_what_was_done(made: tuple[Path, dict]) -> None:  # type: ignore[type-arg]
-    out, told = made
-    assert told == json.loads((out / "maps.json").read_text())
-    assert (told["window"], told["stride"], told["min_tiles"], told["folds"]) == (3, 1, 2, 2)
-    assert (told["draws_per_fold"], told["seed"], told["slide"]) == (4, 3, "a")
-    assert told["shift"]["shifted"] is None  # these models have no distances of their training
-    assert [row["name"] for row in told["maps"]] == ["ERBB2", "G03", "GO:1"]
+    out, record = made
+    assert record == json.loads((out / "maps.json").read_text())
+    assert (record["window"], record["stride"], record["min_tiles"], record["folds"]) == (
+        3,
+        1,
+        2,
+        2,
+    )
+    assert (record["draws_per_fold"], record["seed"], record["slide"]) == (4, 3, "a")
+    assert record["shift"]["shifted"] is None  # these models have no distances of their training
+    assert [row["name"] for row in record["maps"]] == ["ERBB2", "G03", "GO:1"]
     table = pl.read_parquet(out / "maps.parquet").filter(pl.col("name") == "ERBB2")
-    assert told["maps"][0]["low"] >= table["mean"].min() - 1e-5  # type: ignore[operator]
-    assert told["maps"][0]["high"] <= table["mean"].max() + 1e-5  # type: ignore[operator]
-    assert {"mean", "sd", "sd_models", "n_windows"} <= set(told["definitions"])
+    assert record["maps"][0]["low"] >= table["mean"].min() - 1e-5  # type: ignore[operator]
+    assert record["maps"][0]["high"] <= table["mean"].max() + 1e-5  # type: ignore[operator]
+    assert {"mean", "sd", "sd_models", "n_windows"} <= set(record["definitions"])
 
 
 def test_other_genes_of_a_slide_need_no_encoder(
@@ -109,32 +114,32 @@ def test_all_tiles_are_mapped_unless_limited(slide: Path, tmp_path: Path) -> Non
 def test_flat_maps_are_called_flat() -> None:
     row = {"kind": "gene", "r": 0.5, "r_low": 0.1, "r_high": 0.7, "reliability": "weak"}
     row |= {"low": 1.0, "high": 1.1}
-    told = captions.describe_reliability(row | {"train_sd": 0.5})
-    assert "0.1 log2 units, 20 % of the sd between training samples: it is nearly flat." in told
-    told = captions.describe_reliability(row | {"train_sd": 0.2})
-    assert told.endswith("50 % of the sd between training samples.")
-    assert "r = 0.50 (95 % interval 0.10 to 0.70); reliability: weak. Places within a" in told
-    assert "isn't known" in captions.describe_reliability(row | {"r": None, "train_sd": None})
+    record = captions.describe_reliability(row | {"train_sd": 0.5})
+    assert re.search(r"0\.1 log2 units.* 20 % of .*nearly flat", record)
+    record = captions.describe_reliability(row | {"train_sd": 0.2})
+    assert record.endswith("50 % of the sd between training samples.")
+    assert re.search(r"r = 0\.50 .*0\.10 to 0\.70.*weak", record)
+    assert "unknown" in captions.describe_reliability(row | {"r": None, "train_sd": None})
 
 
 def test_features_without_a_picture_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SlideError, match="these are features; a map needs the picture"):
+    with pytest.raises(SlideError, match="features"):
         map_slide.map_slide(tmp_path / "a.h5", predictor(1), TARGETS, OPTIONS, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--genes", "ERBB2", "--stride", "9"], "--stride: 9 is out of range"),
-        (["--genes", "ERBB2", "--draws", "-1"], "--draws: -1 is too few; give 0"),
-        (["--genes", "ERBB2", "--max-tiles", "0"], "--max-tiles: 0 is too few; give 1"),
-        (["--genes", "ERBB2", "--min-tiles", "0"], "--min-tiles: 0 is out of range"),
-        (["--genes", "ERBB22"], r"no gene ERBB22 \(near: ERBB2, erbb2-AS1\)"),
-        ([], "nothing to map"),
-        (["--genes", ""], "nothing to map"),
-        (["--genes", ","], "nothing to map"),
-        (["--genes", "ERBB2", "--threads", "0"], "--threads: 0 is too few; give 1"),
-        (["--genes", "ERBB2", "--window", "40", "--min-tiles", "1600"], "no window of 40 x 40"),
+        (["--genes", "ERBB2", "--stride", "9"], "--stride: 9 "),
+        (["--genes", "ERBB2", "--draws", "-1"], "--draws: -1 .*give 0"),
+        (["--genes", "ERBB2", "--max-tiles", "0"], "--max-tiles: 0 .*give 1"),
+        (["--genes", "ERBB2", "--min-tiles", "0"], "--min-tiles: 0 "),
+        (["--genes", "ERBB22"], r"ERBB22 \(near: ERBB2, erbb2-AS1\)"),
+        ([], "--genes"),
+        (["--genes", ""], "--genes"),
+        (["--genes", ","], "--genes"),
+        (["--genes", "ERBB2", "--threads", "0"], "--threads: 0 .*give 1"),
+        (["--genes", "ERBB2", "--window", "40", "--min-tiles", "1600"], "40 x 40"),
     ],
 )
 def test_command_refuses_in_one_line(

@@ -40,7 +40,7 @@ def test_windows_are_those_of_a_search_over_all_places(
                 wanted.add(tuple(np.flatnonzero(inside)))
     shape = WindowShape(window, stride, least)
     if not wanted:
-        with pytest.raises(SlideError, match="no window of"):
+        with pytest.raises(SlideError, match="window"):
             sliding(array, shape)
         return
     found = sliding(array, shape)
@@ -80,14 +80,14 @@ def test_least_is_a_quarter_unless_given() -> None:
     ],
 )
 def test_numbers_out_of_range(window: int, stride: int, least: int | None, option: str) -> None:
-    with pytest.raises(ConfigError, match=f"{option}.*out of range"):
+    with pytest.raises(ConfigError, match=option):
         WindowShape.of(window, stride, least)
 
 
 def test_cells_follow_the_pixels_and_overlap_is_refused() -> None:
     coords = np.array([[1028, 514], [1285, 514], [1028, 771], [1799, 2056]])
     assert grid_cells(coords, 257).tolist() == [[0, 0], [1, 0], [0, 1], [3, 6]]
-    with pytest.raises(SlideError, match="tiles of 257 px overlap"):
+    with pytest.raises(SlideError, match="257 px"):
         grid_cells(np.vstack([coords, coords[:1] + 20]), 257)
 
 

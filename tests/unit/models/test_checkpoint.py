@@ -46,15 +46,15 @@ def test_weights_that_do_not_fit(folder: Path) -> None:
     stored = load_file(path)
     without = {name: value for name, value in stored.items() if name != "gene_mean"}
     for changed, cause in (
-        (without, r"gene_mean is missing there and \[20\] here"),
-        (stored | {"more": torch.zeros(2)}, r"more is \[2\] there and unknown here"),
-        (stored | {"null": torch.zeros(7)}, r"null is \[7\] there and \[16\] here"),
+        (without, r"gene_mean .*\[20\]"),
+        (stored | {"more": torch.zeros(2)}, r"more .*\[2\]"),
+        (stored | {"null": torch.zeros(7)}, r"null .*\[7\].*\[16\]"),
     ):
         save_file(changed, path)
-        with pytest.raises(WeightsError, match=rf"don't fit model\.json \({cause}\)"):
+        with pytest.raises(WeightsError, match=rf"model\.json .*{cause}"):
             checkpoint.load_model(folder)
     path.write_bytes(b"nothing")
-    with pytest.raises(WeightsError, match="no model to read"):
+    with pytest.raises(WeightsError, match="no model"):
         checkpoint.load_model(folder)
 
 
@@ -71,5 +71,5 @@ def test_bags_by_row(tmp_path: Path) -> None:
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"nothing")
     for path in (broken, tmp_path / "absent"):
-        with pytest.raises(StageError, match="not a bags file"):
+        with pytest.raises(StageError, match="bags file"):
             bag_file.open_bags(path)

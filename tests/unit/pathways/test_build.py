@@ -88,7 +88,7 @@ def test_dense_graph_warns(tmp_path: Path, go: Path) -> None:
     source = gmt(tmp_path, "one\td\tA\tB\ntwo\td\tA\tC\nthree\td\tA\tD\n")
     _, _, report = build.build_pathways(options(source=source), GENES, go)
     assert report["edge_density"] == 1
-    assert "mask does little" in report["warning"]
+    assert report["warning"]
 
 
 def test_max_sets_covers_most_genes(tmp_path: Path, go: Path) -> None:
@@ -157,7 +157,7 @@ def test_json_of_names(tmp_path: Path, go: Path) -> None:
 def test_indices_need_the_published_gene_list(tmp_path: Path, go: Path) -> None:
     path = tmp_path / "sets.json"
     path.write_text(json.dumps({"one": [0, 1]}))
-    with pytest.raises(PathwayError, match="published list of 20,820 genes, not of these 6"):
+    with pytest.raises(PathwayError, match=r"20,820 genes.* 6"):
         build.build_pathways(options(source=str(path)), GENES, go)
 
 
@@ -165,11 +165,11 @@ def test_indices_need_the_published_gene_list(tmp_path: Path, go: Path) -> None:
     ("source", "text", "message"),
     [
         ("nowhere.gmt", None, "no such file"),
-        ("x.gmt", "one\tdescription\n", "line 1: fewer than three fields"),
-        ("x.gmt", "one\td\tA\none\td\tB\n", "line 2: a second set 'one'"),
-        ("x.gmt", "one\td\tQ\n", "no gene set is left"),
-        ("x.json", "[1, 2]", "not an object of lists"),
-        ("x.json", "{", "give a JSON object"),
+        ("x.gmt", "one\tdescription\n", "line 1: .*three"),
+        ("x.gmt", "one\td\tA\none\td\tB\n", "line 2: .*'one'"),
+        ("x.gmt", "one\td\tQ\n", "no gene set"),
+        ("x.json", "[1, 2]", "object of lists"),
+        ("x.json", "{", "JSON object"),
     ],
 )
 def test_bad_sources(tmp_path: Path, go: Path, source: str, text: str | None, message: str) -> None:
@@ -181,7 +181,7 @@ def test_bad_sources(tmp_path: Path, go: Path, source: str, text: str | None, me
 
 
 def test_missing_snapshot(tmp_path: Path) -> None:
-    with pytest.raises(PathwayError, match="restore resources/go"):
+    with pytest.raises(PathwayError, match="resources/go"):
         build.build_pathways(options(), GENES, tmp_path)
 
 
@@ -194,9 +194,9 @@ def test_table_there_and_back(tmp_path: Path, go: Path) -> None:
     found = membership.read_pathways(path, GENES)
     assert found.names == ["b", "a"]
     assert [one.tolist() for one in found.index] == [[0, 4], [1]]
-    with pytest.raises(PathwayError, match="1 genes aren't in the expression table"):
+    with pytest.raises(PathwayError, match="1 genes"):
         membership.read_pathways(path, GENES[:4])
-    with pytest.raises(PathwayError, match=r"run scripts/pathways\.py first"):
+    with pytest.raises(PathwayError, match=r"scripts/pathways\.py"):
         membership.read_pathways(tmp_path / "absent.parquet", GENES)
 
 

@@ -35,7 +35,7 @@ def test_search_takes_the_first_of_the_models_own_list() -> None:
         [{"learning_rate": 0.001, "cluster_weights": True}],
     ]
     assert [run.search() for run in runs.model_runs(plan(), "mine")] == [[]]
-    with pytest.raises(ConfigError, match=r"search: 4: flow has 3 configurations; lower it"):
+    with pytest.raises(ConfigError, match=r"search: 4: flow .*3 configurations"):
         runs.model_runs(plan(search=4), "mine")[0].search()
 
 
@@ -101,7 +101,7 @@ def test_different_files_cannot_share_a_name() -> None:
     variants = {"mf": {"pathways": {"source": "other/c5.go.v1.gmt"}}}
     own = plan(pathways={"source": "c5.go.v1.gmt"}, ablations=variants)
     every = [*runs.model_runs(own, "mine"), *runs.ablations(own, "mine").values()]
-    with pytest.raises(ConfigError, match="ablation mf: its pathways would be named 'c5-go-v1'"):
+    with pytest.raises(ConfigError, match=r"ablation mf: .*'c5-go-v1'"):
         runs.settings_by_name(every, "pathways", "pathways")
     assert runs.slug("/data/c5.go.mf.gmt") == "c5-go-mf"
     assert runs.slug("resnet50.a1_in1k") == "resnet50-a1-in1k"
@@ -111,7 +111,7 @@ def test_different_files_cannot_share_a_name() -> None:
 
 
 @pytest.mark.parametrize("key", ["interpolant", "val_noise", "search"])
-def test_what_would_choose_cannot_be_searched(key: str) -> None:
+def test_settings_that_change_the_loss_cannot_be_searched(key: str) -> None:
     value = {"interpolant": "logistic", "val_noise": 3, "search": []}[key]
     with pytest.raises(ConfigError, match=key):
         plan(train={"search": [{key: value}]})
@@ -150,5 +150,5 @@ def test_training_settings_of_a_command_line(name: str, model: str, key: str, va
 
 
 def test_unknown_network() -> None:
-    with pytest.raises(ConfigError, match="no such network; use flow, he2rna"):
+    with pytest.raises(ConfigError, match="flow, he2rna"):
         config.parse_training("forest", "{}", "{}")

@@ -138,16 +138,16 @@ def test_without_draws(folder: Path, tmp_path: Path) -> None:
     assert set(anndata_export.run_to_anndata(copy, RUN).layers) == {"measured"}
 
 
-def test_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
+def test_missing_tables_are_named(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "cohort"
     shutil.copytree(folder, copy)
     slides = pl.read_parquet(copy / "slides.parquet")
     lost = slides["sample_id"][0]
     files.write_parquet(slides.filter(pl.col("sample_id") != lost), copy / "slides.parquet")
-    with pytest.raises(StageError, match=f"no test slide of {lost}; rerun sampling for this run"):
+    with pytest.raises(StageError, match=f"test slide of {lost};"):
         anndata_export.run_to_anndata(copy, RUN)
     (copy / f"evaluation/{RUN}/samples.parquet").unlink()
-    with pytest.raises(StageError, match=r"samples\.parquet: not readable.*run the stage evaluate"):
+    with pytest.raises(StageError, match=r"samples\.parquet: .*stage evaluate"):
         anndata_export.run_to_anndata(copy, RUN)
 
 
@@ -188,5 +188,5 @@ def test_predictions_of_new_slides(tmp_path: Path) -> None:
     place = found.uns["pathways"].tolist().index("GO:2")
     assert found.obsm["pathways"][:, place].tolist() == [-0.5, -0.5]
     assert (found.uns["cohort"], found.uns["run"]) == ("demo", RUN)
-    with pytest.raises(StageError, match="b: its genes differ from those of a"):
+    with pytest.raises(StageError, match=r"b: .*genes.* a"):
         anndata_export.prediction_to_anndata([both[0], prediction("b", ["G1", "G3", "G2"])])

@@ -54,8 +54,8 @@ def test_a_bad_file_is_named_and_the_others_go_on(
         main([*given, "--model", str(packed.model), "--out", str(out), "--no-page"])
     assert stopped.value.code == 1
     said = capsys.readouterr()
-    assert "error: b: not a readable h5 file" in said.err
-    assert "error: gone: no such file; check the path" in said.err
+    assert "error: b: " in said.err
+    assert "error: gone: no such file; " in said.err
     assert f"a: {out / 'a' / 'prediction.json'}" in said.out
     table = pl.read_parquet(out / "slides.parquet")
     assert table["slide"].to_list() == ["a", "b", "c", "gone"]
@@ -170,7 +170,7 @@ def test_a_slide_without_resolution_needs_mpp(colour: Path, tmp_path: Path) -> N
     slide = write_slide(tmp_path / "slide.svs", picture(), mpp=None, power=None)
     model = predictor.load(colour, "cpu")
     failed = predict_slides.predict_slides(model, [slide], tmp_path / "out", QUICK)
-    assert "no resolution in the file" in failed["reason"][0]
+    assert "resolution" in failed["reason"][0]
     assert "--mpp" in failed["reason"][0]
     given = predict_slides.PredictOptions(page=False, threads=1, mpp=0.5)
     assert predict_slides.predict_slides(model, [slide], tmp_path / "out", given)[
@@ -183,15 +183,15 @@ def test_a_slide_without_resolution_needs_mpp(colour: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["a.h5", "x/a.h5"], "a: 2 of the files have this name"),
-        (["a.svs"], "trained on features from files"),
-        (["a.h5", "--draws", "1"], "--draws 1: too few; give at least 2"),
-        (["a.h5", "--threads", "0"], "--threads 0: too few"),
-        (["a.h5", "--mpp", "0"], "--mpp 0: not between 0.05 and 2; give micrometres per pixel"),
-        (["a.h5", "--mpp", "nan"], "--mpp nan: not between"),
+        (["a.h5", "x/a.h5"], "a: 2 "),
+        (["a.svs"], "features from files"),
+        (["a.h5", "--draws", "1"], "--draws 1: .*2"),
+        (["a.h5", "--threads", "0"], "--threads 0: "),
+        (["a.h5", "--mpp", "0"], "--mpp 0: .*0.05.* 2"),
+        (["a.h5", "--mpp", "nan"], "--mpp nan: "),
     ],
 )
-def test_what_cannot_be_meant_is_refused_at_once(
+def test_wrong_arguments_are_refused_at_once(
     packed: packaged.Packaged, tmp_path: Path, arguments: list[str], text: str
 ) -> None:
     with pytest.raises(UserError, match=text):
@@ -232,7 +232,7 @@ def test_ctrl_c_leaves_whole_files(packed: packaged.Packaged, tmp_path: Path) ->
             time.sleep(0.01)
     _, said = running.communicate(timeout=300)
     assert running.returncode == 130
-    assert "the same command goes on where it was" in said
+    assert "same command" in said
     assert "Traceback" not in said
     assert not [path for path in out.rglob("*") if ".partial" in path.name]
     done = [path for path in out.rglob("*.parquet")]

@@ -47,7 +47,7 @@ def test_another_list_of_slides_is_not_written_over(model: Predictor, tmp_path: 
     cohort = pl.DataFrame({"slide_id": ["S1"], "sample_id": ["S1"], "unit": ["P1"]})
     files.write_parquet(cohort, tmp_path / "slides.parquet")
     path = packaged.features_of(tmp_path / "a.h5")
-    with pytest.raises(ConfigError, match=r"isn't a list of predicted slides.*as --out"):
+    with pytest.raises(ConfigError, match=r"--out"):
         predict_slides.predict_slides(model, [path], tmp_path, PredictOptions(draws=2, page=False))
     assert pl.read_parquet(tmp_path / "slides.parquet").equals(cohort)
     assert not (tmp_path / "a").exists()
@@ -67,7 +67,7 @@ def test_a_list_of_an_earlier_version_is_taken_over(model: Predictor, tmp_path: 
 @pytest.mark.parametrize("out", ["file", "file/x"])
 def test_out_that_cannot_be_written_to(model: Predictor, tmp_path: Path, out: str) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ConfigError, match="file: is a file, not a folder; give another --out"):
+    with pytest.raises(ConfigError, match=r"file: .*--out"):
         predict_slides.predict_slides(model, [tmp_path / "a.h5"], tmp_path / out, PredictOptions())
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -135,13 +135,13 @@ def test_kept_features_know_their_slide_and_the_weights(
     assert one.equals(two)
 
     def never(*_: object, **__: object) -> None:
-        raise AssertionError("encoded anew")
+        raise AssertionError("encoded again")
 
     monkeypatch.setattr(encode_slide, "extract", never)
     keep = out / "S9/features.h5"
     encode_slide.encode_slide(slide, colour, colour.encoder(1), keep=keep)
     (tmp_path / "weights.bin").write_bytes(b"others")
-    with pytest.raises(AssertionError, match="encoded anew"):
+    with pytest.raises(AssertionError, match="encoded again"):
         encode_slide.encode_slide(
             slide, colour, colour.encoder(1), keep=keep, weights=tmp_path / "weights.bin"
         )

@@ -1,4 +1,4 @@
-"""The page of one slide: the warning first, what can be relied on next, the rest told apart."""
+"""The page of one slide: the warning first, then reliable rows, then the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ import pytest
 from PIL import Image
 from slide2rna.pages import html
 from slide2rna.predict import slide_page
-from slide2rna.studies.shift.decision import CAL, UNDECIDED
+from slide2rna.studies.shift.decision import ALIKE, CAL, UNDECIDED
+
+# The reminder of the warning above a section.
+AGAIN = re.compile("with the warning")
 
 
 class Seen(HTMLParser):
@@ -25,6 +28,7 @@ class Seen(HTMLParser):
         self.headings: list[tuple[int, str]] = []
         self.links: list[str] = []
         self.classes: list[str] = []
+        self.ids: set[str] = set()
         self.text, self.level, self.quiet = "", 0, False
         self.feed(text)
 
@@ -32,6 +36,7 @@ class Seen(HTMLParser):
         found = dict(attrs)
         self.links += [found[name] or "" for name in ("href", "src") if name in found]
         self.classes += (found.get("class") or "").split()
+        self.ids.add(found.get("id") or "")
         self.quiet = tag in ("script", "style")
         if re.fullmatch("h[1-6]", tag):
             self.level = int(tag[1])
@@ -87,12 +92,12 @@ def test_one_file_without_network(written: tuple[Path, str]) -> None:
 
 def test_the_warning_stands_first() -> None:
     far = render(made.make(True))
-    assert far.headings[1][1] == "Warning: this slide is unlike the training slides"
+    assert far.headings[1][1].startswith("Warning")
     assert "alarm" in far.classes
     said = words(far)
-    assert "lie 3.0 times as far" in said
-    assert "in 2 of 2 fold models farther away than at least 95 % of the training patients" in said
-    assert said.count("Read with the warning on top") == 2  # at the pathways and at the genes
+    for fact in ("3.0 times", "2 of 2 fold models", "95 %"):
+        assert fact in said
+    assert len(AGAIN.findall(said)) == 2  # at the pathways and at the genes
     assert "Only 345 tiles." in said
     # Its own sentence isn't there twice.
     assert made.shift(True)["words"] not in said
@@ -100,16 +105,20 @@ def test_the_warning_stands_first() -> None:
 
 def test_a_slide_like_those_of_training_raises_no_alarm() -> None:
     near = render(made.make(False, CAL))
-    assert near.headings[1][1] == "Nothing says that this slide is unlike the training slides"
+    assert near.headings[1][1] == ALIKE
     assert "alarm" not in near.classes
     said = words(near)
-    assert "p is 0.4 for its tiles and 0.8 for its predicted profile" in said
-    assert "no proof that the prediction is right" in said
-    assert "Read with the warning" not in said
+    assert re.search(r"0\.4 for its tiles .*0\.8 for its predicted profile", said)
+    assert not AGAIN.search(said)
     unknown = render(made.make(None, UNDECIDED), made.BARE)
-    assert "can’t be told" in unknown.headings[1][1]
+    assert unknown.headings[1][1] not in (far_heading(), ALIKE)
     assert "open" in unknown.classes
-    assert "How far it lies from training" not in [text for _, text in unknown.headings]
+    assert "distance" not in unknown.ids
+    assert "distance" in near.ids
+
+
+def far_heading() -> str:
+    return render(made.make(True)).headings[1][1]
 
 
 def test_reliable_pathways_come_first_by_their_distance() -> None:
@@ -126,23 +135,23 @@ def test_reliable_pathways_come_first_by_their_distance() -> None:
     drawn = slide_page.figure_pathways(alone.pathways)
     assert drawn["z"].abs().is_sorted(descending=True)
     said = words(render(alone))
-    assert "No pathway could be predicted in test patients of LUAD" in said
-    assert "Pathways that could not be predicted (8)" in said
+    assert re.search("No pathway .*LUAD", said)
+    assert "(8)" in said
 
 
-def test_what_sticks_out_is_counted() -> None:
+def test_pathways_apart_from_the_average_are_counted() -> None:
     """Intervals are 0.5 sd to either side: beyond 0.5 they leave the training average out."""
-    assert "For none of them this slide’s 90 % interval leaves out" in words(render(made.make()))
+    assert re.search("none of them.* 90 % interval", words(render(made.make())))
     many = made.make(words=["weak"] * 9)
-    assert "9 of 9 pathways could be predicted at all" in words(render(many))
-    assert "For 3 of them this slide’s 90 % interval leaves out" in words(render(many))
+    assert "9 of 9 pathways" in words(render(many))
+    assert re.search("3 of them.* 90 % interval", words(render(many)))
 
 
-def test_the_unreliable_are_grey_and_said_to_be() -> None:
+def test_unreliable_pathways_are_grey() -> None:
     seen = render(made.make())
     assert seen.classes.count("greyed") == slide_page.GREYED
     said = words(seen)
-    assert "Pathways that could not be predicted (20): the 10 farthest" in said
+    assert re.search(r"\(20\).*10 farthest", said)
     assert "RULE OF PATHWAYS" in said
     assert "RULE OF GENES" in said
 
@@ -167,14 +176,8 @@ def test_genes_as_data() -> None:
     ("draws", "conformal", "kind", "value", "said"),
     [
         (True, True, "conformal", 601, "Intervals are conformal"),
-        (
-            True,
-            False,
-            "draws",
-            600,
-            "Intervals hold 90 % of the draws; calibrated ones are refused",
-        ),
-        (False, False, None, 600, "gives a value and no interval"),
+        (True, False, "draws", 600, "Intervals hold 90 % of the draws"),
+        (False, False, None, 600, "no interval"),
     ],
 )
 def test_intervals_are_called_what_they_are(
@@ -189,32 +192,30 @@ def test_intervals_are_called_what_they_are(
     text = words(render(found))
     assert said in text
     assert ("Bars: 90 % of the draws" in words(render(found, figure=FIGURE))) == draws
-    assert ("interval leaves out the training average" in text) == draws
+    assert ("of them" in text) == draws
 
 
-def test_a_slide_of_the_training_is_told_before_all_else() -> None:
+def test_a_training_slide_is_announced_first() -> None:
     found = made.make(False, trained_folds=2, trained_as="tiles")
-    assert render(found).headings[1][1] == "Warning: this slide was in the training"
+    assert render(found).headings[1][1].startswith("Warning: this slide ")
     text = words(render(found))
-    assert text.count("was in the training of 2 of 2 fold models: its numbers are fitted") == 3
-    assert "it doesn’t stand out" not in text
-    named = words(render(made.make(True, trained_folds=1, trained_as="name")))
-    assert "Warning: a slide of this name was in the training" in named
-    assert "unlike the training slides’ all the same" in named
-    unused = words(render(made.make(False, trained_folds=0, trained_as="tiles")))
-    assert "was in the training" not in unused
+    assert text.count("2 of 2 fold models") == 3
+    named = render(made.make(True, trained_folds=1, trained_as="name"))
+    assert named.headings[1][1].startswith("Warning: a slide of this name ")
+    unused = render(made.make(False, trained_folds=0, trained_as="tiles"))
+    assert unused.headings[1][1] == render(made.make(False)).headings[1][1]
 
 
-def test_what_an_interval_of_several_slides_is_of() -> None:
-    said = "calibrated on the mean over a patient’s slides, and 12 of 300 patients had several"
+def test_patients_with_several_slides_are_counted() -> None:
+    said = "12 of 300 patients"
     found = made.make(conformal=True)
     data = made.ABOUT["data"] | {"n_patients_several_slides": 12}
     assert said in words(render(found, about=made.ABOUT | {"data": data}))
     assert said not in words(render(found))
 
 
-def test_the_rules_own_false_alarms_are_told() -> None:
-    said = "up to 0.10 of slides like those of training get the warning by chance"
+def test_the_rate_of_false_alarms_is_given() -> None:
+    said = "up to 0.10 of slides"
     assert said in words(render(made.make(False, CAL)))
     assert said not in words(render(made.make(False)))
 
@@ -237,12 +238,11 @@ def test_a_model_without_test_results() -> None:
         [],
     )
     assert slide_page.figure_pathways(bare.pathways).is_empty()
-    said = words(render(bare, made.BARE))
-    assert "How well pathways are predicted isn’t known" in said
+    seen = render(bare, made.BARE)
+    said = words(seen)
     assert "In test patientsnot known" in said
-    assert "1.14 µm/px, as the file says" in said
-    assert "the slide itself was not seen" in said
-    assert "may or may not hold here" not in said
+    assert "1.14 µm/px" in said
+    assert not any(link.startswith("data:image/jpeg") for link in seen.links)
 
 
 def test_a_name_cannot_leave_its_script(tmp_path: Path) -> None:
@@ -253,5 +253,4 @@ def test_a_name_cannot_leave_its_script(tmp_path: Path) -> None:
     )
     text = slide_page.write(prediction, None, made.ABOUT, tmp_path / "p.html").read_text()
     assert text.count("</script>") == 2
-    assert "The model has no gene sets." in text
     assert not (tmp_path / "figures").exists()

@@ -75,7 +75,7 @@ def test_there_and_back_is_exact(files: Path, weights_of: str) -> None:
         for name, value in source.items():
             assert back[entry][name].dtype == value.dtype
             assert torch.equal(back[entry][name], value), name
-    # What was written back needs no --pathways, and gives the same folder but for statistics.
+    # A checkpoint written back needs no --pathways and differs only in its statistics.
     main([str(files / "back.pt"), str(files / "again"), "--genes", str(files / "genes.csv")])
     (one, _), (other, _) = (checkpoint.load_model(path) for path in (folder, files / "again"))
     assert all(
@@ -107,7 +107,7 @@ def test_conversion_there_and_back() -> None:
     with torch.no_grad():
         assert torch.equal(fast(model, *args), fast(other, *args))
     del published["blocks.0.mlp.fc1.weight"]
-    with pytest.raises(WeightsError, match=r"blocks\.0\.mlp\.fc1\.weight is missing"):
+    with pytest.raises(WeightsError, match=r"blocks\.0\.mlp\.fc1\.weight"):
         weight_names.from_published(other, published)
 
 
@@ -201,12 +201,12 @@ def test_values_that_no_model_has_are_refused(files: Path) -> None:
     args.rna_data_std[3] = np.nan
     state = torch.load(files / "bare.pt", weights_only=True)
     torch.save({"ema": state, "args": args}, files / "sd.pt")
-    with pytest.raises(UserError, match="gene G03 has no row or no valid mean and sd"):
+    with pytest.raises(UserError, match="gene G03"):
         forward(files, "sd.pt", "sd")
     name = "gene_embedder.gene_pathway_ebd"
     for value, cause in (
-        (torch.full_like(state[name], torch.nan), "isn't finite"),
-        (torch.zeros(1).expand(4, 8_000_000), "a plain torch.float32 tensor is needed"),
+        (torch.full_like(state[name], torch.nan), "finite"),
+        (torch.zeros(1).expand(4, 8_000_000), "torch.float32"),
     ):
         torch.save(state | {name: value}, files / "bad.pt")
         with pytest.raises(UserError, match=f"tensor {name}.*{cause}"):
@@ -246,26 +246,26 @@ def index_with(**changes: list[int] | None) -> dict[str, list[int]]:
         (
             "bare.pt",
             {"one": SETS["one"], "four": SETS["four"], "three": SETS["three"], "two": SETS["two"]},
-            "sets 'one' and 'four' share no gene, but not in the checkpoint's",
+            "'one' and 'four'",
         ),
         (
             "bare.pt",
             index_with(four=None, UNMAPPED=[12, 13, 10, 8, 6]),
-            "3 sets, the weights have 4",
+            "3 sets.* 4",
         ),
         (
             "bare.pt",
             index_with(three=[11, 4, 5], UNCLASSIFIED=[]),
-            "'three'.* has 3 of .* are of 2",
+            "'three'.* 3 .* 2",
         ),
-        ("bare.pt", index_with(UNMAPPED=[12]), "gene G13 is in no set and not in the background"),
-        ("bare.pt", index_with(UNMAPPED=[12, 13, 7]), "the background has 4 .* are of 3"),
-        ("bare.pt", index_with(three=[4, 4]), "three lists gene G04 twice"),
-        ("bare.pt", index_with(three=[4, 14]), "three has a gene beyond the 14"),
-        ("bare.pt", index_with(three=[]), "three has none of these genes"),
-        ("whole.pt", index_with(three=[10, 4], four=[11, 8, 6]), "'three'.*differ in 2 genes.*G10"),
-        ("whole.pt", index_with(four=None, UNMAPPED=[12, 13, 10, 8, 6]), "3 sets.*trained with 4"),
-        ("bare.pt", {"one": 3}, "not an object of lists"),
+        ("bare.pt", index_with(UNMAPPED=[12]), "gene G13"),
+        ("bare.pt", index_with(UNMAPPED=[12, 13, 7]), "background.* 4 .* 3"),
+        ("bare.pt", index_with(three=[4, 4]), "three .*G04 twice"),
+        ("bare.pt", index_with(three=[4, 14]), "three .* 14"),
+        ("bare.pt", index_with(three=[]), "three .*genes"),
+        ("whole.pt", index_with(three=[10, 4], four=[11, 8, 6]), "'three'.* 2 genes.*G10"),
+        ("whole.pt", index_with(four=None, UNMAPPED=[12, 13, 10, 8, 6]), "3 sets.* 4"),
+        ("bare.pt", {"one": 3}, "object of lists"),
     ],
 )
 def test_wrong_sets_are_named(files: Path, source: str, index: Any, message: str) -> None:

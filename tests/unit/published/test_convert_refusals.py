@@ -67,7 +67,7 @@ def evil_legacy(files: Path, target: Path) -> None:
 @pytest.mark.parametrize("write", [evil, evil_args, evil_pickle, evil_legacy])
 def test_nothing_in_a_file_is_run(files: Path, write: Callable[[Path, Path], None]) -> None:
     write(files, files / "evil.pt")
-    with pytest.raises(WeightsError, match=r"mkdir.*could run code|not a torch checkpoint"):
+    with pytest.raises(WeightsError, match=r"mkdir|torch checkpoint"):
         forward(files, "evil.pt")
     assert not (files / "run").exists()
     with open(files / "evil.pt", "rb") as handle:
@@ -127,13 +127,13 @@ def other_zip(files: Path, target: Path) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
-    "text": (lambda _, target: target.write_text("gene\nTP53\n"), "not a torch checkpoint"),
-    "empty": (lambda _, target: target.write_bytes(b""), "not a torch checkpoint"),
-    "cut-short": (cut(0.6), "a zip file, but no whole checkpoint"),
-    "cut-at-start": (cut(0.01), "a zip file, but no whole checkpoint"),
-    "flipped": (flipped, "a zip file, but no whole checkpoint: .*damaged"),
-    "other-zip": (other_zip, "a zip file, but no whole checkpoint"),
-    "list": (lambda _, target: torch.save([1, 2], target), "holds a list, no weights"),
+    "text": (lambda _, target: target.write_text("gene\nTP53\n"), "torch checkpoint"),
+    "empty": (lambda _, target: target.write_bytes(b""), "torch checkpoint"),
+    "cut-short": (cut(0.6), "zip file"),
+    "cut-at-start": (cut(0.01), "zip file"),
+    "flipped": (flipped, "zip file.*damaged"),
+    "other-zip": (other_zip, "zip file"),
+    "list": (lambda _, target: torch.save([1, 2], target), "a list"),
     "no-ema": (lambda _, target: torch.save({"model": {}}, target), "no entry 'ema', but model"),
     "other-model": (
         lambda _, target: torch.save(torch.nn.Linear(2, 2).state_dict(), target),
@@ -191,29 +191,29 @@ def test_bad_checkpoint_is_one_line(
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ("whole.pt full --genes genes.csv", "full: exists and isn't an empty folder; give a new"),
-        ("whole.pt genes.csv --genes genes.csv", "genes.csv: exists and isn't an empty folder"),
+        ("whole.pt full --genes genes.csv", "full: .*empty folder"),
+        ("whole.pt genes.csv --genes genes.csv", "genes.csv: .*empty folder"),
         ("nowhere.pt new --genes genes.csv", "nowhere.pt: no such file or folder"),
-        ("whole.pt new", "--genes: is needed"),
-        ("bare.pt new --genes genes.csv", "bare.pt: holds weights alone.*add --pathways"),
+        ("whole.pt new", "--genes: "),
+        ("bare.pt new --genes genes.csv", "bare.pt: .*weights.*--pathways"),
         ("whole.pt new --genes nowhere.csv", "nowhere.csv: no such file"),
         ("whole.pt new --genes empty.txt", "empty.txt: .*empty"),
-        ("whole.pt new --genes twice.txt", "twice.txt: gene A is there twice"),
+        ("whole.pt new --genes twice.txt", "twice.txt: gene A .*twice"),
         ("whole.pt new --genes genes.csv --pathways no.json", "no.json: no such file"),
         ("whole.pt new --genes genes.csv --pathways empty.txt", "empty.txt"),
         ("whole.pt new --genes genes.csv --pathways bad.json", "bad.json: can't be read"),
         ("whole.pt new --genes genes.csv --pathways bad.parquet", "bad.parquet: .*scripts/pathw"),
-        ("whole.pt new --genes genes.csv --heads 4", "--heads: 4, the checkpoint has 8"),
+        ("whole.pt new --genes genes.csv --heads 4", "--heads: 4.* 8"),
         (
             "bare.pt new --genes genes.csv --pathways index.json --heads 5",
             "5 attention heads don't",
         ),
         ("bare.pt new --genes genes.csv --pathways index.json --heads 0", "model: heads: 0 is not"),
         ("whole.pt new --genes genes.csv --statistics genes.csv", "genes.csv: can't be read"),
-        ("whole.pt new --genes genes.csv --statistics short.csv", "gene G01 has no row.*12 such"),
-        ("full new.pt", "full: no model to read"),
-        ("full new.pt --heads 4", "--heads: has no meaning on the way back"),
-        ("full nowhere/new.pt", "new.pt: there is no folder .*nowhere; make it first"),
+        ("whole.pt new --genes genes.csv --statistics short.csv", "gene G01 .*12 such"),
+        ("full new.pt", "full: no model"),
+        ("full new.pt --heads 4", "--heads: "),
+        ("full nowhere/new.pt", "new.pt: .*nowhere;"),
         ("full bare.pt", "bare.pt: exists"),
     ],
 )
@@ -238,7 +238,7 @@ def test_bad_command_is_one_line(
 
 
 def save(folder: Path, interpolant: str = "linear", features: int = D, **changes: Any) -> RNAFM:
-    """A model of this package under the published settings but for `changes`."""
+    """A model of this package under the published settings, with `changes`."""
     small = {"hidden": H, "blocks": 1, "skip": "none", "cluster_weights": False}
     settings = config.defaults("model", **(small | changes))
     sets = Pathways(list(SETS), [np.sort(genes) for genes in SETS.values()], len(GENES))
@@ -252,7 +252,7 @@ def save(folder: Path, interpolant: str = "linear", features: int = D, **changes
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"skip": "gaussian"}, "counterpart of model.skip gaussian, a null condition"),
+        ({"skip": "gaussian"}, "model.skip gaussian, a null condition"),
         ({"cluster_weights": True}, "model.cluster_weights true"),
         ({"graph": False}, "model.graph false"),
         ({"graph_heads": 2}, "model.graph_heads 2"),
@@ -260,7 +260,7 @@ def save(folder: Path, interpolant: str = "linear", features: int = D, **changes
         ({"cluster_layers": 1}, "model.cluster_layers 1"),
         ({"interpolant": "logistic"}, "train.interpolant logistic"),
         ({"features": 30}, "a projection of the features"),
-        ({}, "counterpart of a null condition that was learned as a vector"),
+        ({}, "null condition .*vector"),
     ],
 )
 def test_without_counterpart(

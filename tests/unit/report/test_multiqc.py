@@ -76,5 +76,5 @@ def test_the_file_is_what_multiqc_reads(tmp_path: Path) -> None:
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     slides, samples, manifests, shift = tables(tmp_path)
     shift[1].unlink()
-    with pytest.raises(StageError, match=r"fold-1\.parquet: not readable.*run the cohort"):
+    with pytest.raises(StageError, match=r"fold-1\.parquet: "):
         multiqc.slide_table(slides, samples, manifests, shift)

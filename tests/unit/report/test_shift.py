@@ -95,7 +95,7 @@ def test_expected_share_of_reaching_and_other_folds() -> None:
     assert [shift_section.critical_rank(n, 0.29) for n in (99, 98)] == [29, 28]
 
 
-def test_sites_that_are_left_out_are_told(folder: Path) -> None:
+def test_held_out_sites_are_named(folder: Path) -> None:
     sites = pl.DataFrame(SITES | {"site": ["east", "east", "west", "west"]})
     parts = {"part": ["test", "test", "cal", "cal"]}
     left_out = shift_section.shift(judged(**parts), sites)
@@ -113,41 +113,34 @@ def test_sites_that_are_left_out_are_told(folder: Path) -> None:
     assert crossed is not None
     assert crossed["apart"]
     run = load(folder)
-    assert "as the folds draw from all" in text_of(run)
-    assert "Test sites are not among" not in text_of(run)
+    assert "over all sites together" in text_of(run)
+    assert "Test sites" not in text_of(run)
     slides = run.slides.with_columns(pl.col("slide_id").alias("site"))
     text = text_of(dataclasses.replace(run, slides=slides))
-    assert "p-values show how far the site lies, and no more" in text
-    assert "as the folds draw from all" not in text
-    assert "cal patients p is exact" not in text
+    assert "Test sites" in text
+    assert "over all sites together" not in text
 
 
 def test_units_below_the_patient_are_named(folder: Path) -> None:
     run = load(folder, "stain")
-    start, end = '<h2 id="shift">', "<h3>Answering only"
+    start, end = '<h2 id="shift">', 'id="abstention"'
     text = text_of(run).split(start)[1].split(end)[0]
     assert "against train patients" in text
     sections = text_of(dataclasses.replace(run, cohort=run.cohort | {"split_unit": "section"}))
     own = sections.split(start)[1]
     assert "patient" not in own.split(end)[0]
     assert "Bag, against cal sections" in own
-    assert "test slides of 6 sections were read" in own
-    assert "Intervals are 95 % over sections." in own
+    assert re.search("test slides of <b>6</b> sections|test slides of 6 sections", own)
+    assert "95 % over sections" in own
 
 
 def test_the_page_judges_shares_by_the_band(folder: Path) -> None:
     run = load(folder)
     tested = run.extra["shift"].with_columns(n_cal=pl.lit(99), n_train=pl.lit(99))
-    for p, words, label in (
-        (0.01, "so there are more far slides than chance gives", "shift"),
-        (0.5, "so there are no more far slides", "as expected"),
-    ):
+    for p, label in ((0.01, "shift"), (0.5, "as expected")):
         far = tested.with_columns(bag_p=pl.lit(p), bag_p_train=pl.lit(p), expression_p=pl.lit(p))
         text = text_of(dataclasses.replace(run, extra=run.extra | {"shift": far}))
-        assert text.count(words) == 3
         assert text.count(f">{label}</span>") >= 3
-    text = text_of(run)  # two cal patients
-    assert text.count("with so few of them no slide can reach") == 2
 
 
 def test_too_few_cal_patients_are_said_to_be() -> None:
@@ -163,12 +156,12 @@ def test_too_few_cal_patients_are_said_to_be() -> None:
 def test_the_page_shows_the_section_only_with_its_table(folder: Path) -> None:
     run = load(folder, "stain")
     text = text_of(run)
-    for mark in ('id="shift"', 'href="#shift"', "Answering only", "Stain, scanner"):
+    for mark in ('id="shift"', 'href="#shift"', 'id="abstention"', 'id="stain"'):
         assert mark in text
     less = text_of(dataclasses.replace(run, extra=run.extra | {"stain": None, "abstention": None}))
     assert 'id="shift"' in less
-    assert "Answering only" not in less
-    assert "Stain, scanner" not in less
+    assert 'id="abstention"' not in less
+    assert 'id="stain"' not in less
     none = text_of(dataclasses.replace(run, extra=run.extra | {"shift": None}))
     assert 'id="shift"' not in none
     assert 'href="#shift"' not in none
@@ -228,4 +221,4 @@ def test_verdict_follows_the_band_of_random_orders() -> None:
         found = shift_section.abstention(pl.DataFrame(rows, infer_schema_length=None))
         assert found is not None
         assert [line["label"] for line in found["verdict"]] == [label]
-        assert "20 % of what the true errors" in found["verdict"][0]["text"]
+        assert " 20 % of " in found["verdict"][0]["text"]

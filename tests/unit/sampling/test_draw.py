@@ -80,7 +80,7 @@ def run(model: RNAFM, out: Path, names: list[int], **changes: object) -> zarr.Gr
 
 @contextmanager
 def sizes(forward: int, chunk: int) -> Iterator[None]:
-    """So many rows per forward pass, and draws per chunk of the file."""
+    """Set rows per forward pass, and draws per chunk of the file."""
     with (
         mock.patch.object(sampling_draw, "CPU_ROWS", forward),
         mock.patch.object(fold_draws, "DRAWS_PER_CHUNK", chunk),

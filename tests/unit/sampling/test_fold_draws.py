@@ -172,7 +172,7 @@ def test_guidance_is_noted_and_the_point_has_none(trained, tmp_path: Path) -> No
 
 def test_other_encoder_is_an_error(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     _, _, model, meta, bagged, rows = trained
-    with pytest.raises(StageError, match="5 features, the model has 12"):
+    with pytest.raises(StageError, match=r"5 features.* 12"):
         fold_draws.sample_fold(
             *(model, meta, (bagged.means[..., :5], bagged.sizes), rows, OPTIONS, 1, 0, "flow"),
             *(tmp_path / "a.zarr", tmp_path / "a.parquet", CPU),
@@ -183,7 +183,7 @@ def test_other_encoder_is_an_error(trained, tmp_path: Path) -> None:  # type: ig
 def test_bags_of_another_k_are_an_error(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     _, _, model, meta, bagged, rows = trained
     k = meta["clusters"]
-    with pytest.raises(StageError, match=f"{k - 1} clusters per slide, the model has {k}"):
+    with pytest.raises(StageError, match=f"{k - 1} clusters.* {k}"):
         fold_draws.sample_fold(
             *(model, meta, (bagged.means[:, 1:], bagged.sizes[:, 1:]), rows, OPTIONS, 1, 0, "flow"),
             *(tmp_path / "a.zarr", tmp_path / "a.parquet", CPU),

@@ -65,11 +65,11 @@ def test_one_bad_slide_does_not_stop_the_others(slide: Path, tmp_path: Path) -> 
     result = {row["slide_id"]: row for row in check_shard(rows, 0, 1).iter_rows(named=True)}
     assert [name for name, row in result.items() if row["status"] == "ok"] == ["good"]
     for name, word in [
-        ("md5", "was promised"),
-        ("size", "7 bytes, 8 were promised"),
-        ("gone", "not there"),
+        ("md5", "md5"),
+        ("size", "7 bytes, 8 "),
+        ("gone", "missing"),
         ("empty", "empty"),
-        ("folder", "not there"),
+        ("folder", "missing"),
     ]:
         assert word in result[name]["reason"]
         assert str(tmp_path) not in result[name]["reason"]
@@ -108,7 +108,7 @@ def test_an_unreadable_file_is_named(slide: Path, monkeypatch: pytest.MonkeyPatc
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(download, "md5sum", refuse)
-    with pytest.raises(DownloadError, match=r"can't be read .Permission denied."):
+    with pytest.raises(DownloadError, match="Permission denied"):
         download.check_file(str(slide))
 
 
@@ -172,13 +172,13 @@ def test_the_room_of_the_whole_cohort_is_asked_for(
     path = tmp_path / "slides.parquet"
     table(*rows).write_parquet(path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 999))
-    with pytest.raises(DownloadError, match="GB are to come and only"):
+    with pytest.raises(DownloadError, match=r"GB .*GB .*free"):
         download.download_shard(path, 0, 2, tmp_path / "slides" / "shard-0.parquet", FAST)
 
 
 def test_a_slide_can_not_be_named_out_of_its_folder(tmp_path: Path) -> None:
     rows = table({"slide_id": "../a", "url": "http://127.0.0.1:9/1"})
-    with pytest.raises(DownloadError, match="isn't a plain name"):
+    with pytest.raises(DownloadError, match="plain name"):
         check_shard(rows, 0, 1)
 
 

@@ -161,15 +161,15 @@ def test_area_keeps_tiles_whose_centre_lies_in_it(good: Path) -> None:
         rows = found.table.select("x", "y").rows()
         assert rows == [(x, y) for y in (768, 1024) for x in range(512, 1536, 256)]
         for wrong in ("nonsense", "[[1, 2]]", "[1, 2, 3]", '{"x": 1}'):
-            with pytest.raises(SlideError, match="no polygon"):
+            with pytest.raises(SlideError, match="polygon"):
                 tiles.tile_slide(slide, SETTINGS, 1, "s", wrong)
 
 
 def test_too_little_tissue(tmp_path: Path, good: Path) -> None:
     empty = write_slide(tmp_path / "empty.svs", picture(1024, 1024, tissue=False))
-    with open_slide(empty) as slide, pytest.raises(SlideError, match=r"too little tissue: 0 of 16"):
+    with open_slide(empty) as slide, pytest.raises(SlideError, match=r"tissue.*0 of 16"):
         tiles.tile_slide(slide, SETTINGS, 1, "s")
-    with open_slide(good) as slide, pytest.raises(SlideError, match=r"lower tiles\.min_tiles"):
+    with open_slide(good) as slide, pytest.raises(SlideError, match=r"tiles\.min_tiles"):
         tiles.tile_slide(slide, SETTINGS | {"min_tiles": 1000}, 1, "s")
     tiny = tmp_path / "tiny.png"
     Image.fromarray(picture(100, 100)).save(tiny)
@@ -223,7 +223,7 @@ def test_a_slide_that_goes_away_stops_the_shard_and_nothing_else(
 ) -> None:
     lost = tmp_path / "lost.svs"
     table = shard(tmp_path / "shard-0.parquet", {"a": good, "lost": lost, "z": good})
-    with pytest.raises(StageError, match=r"slides that were there are gone: lost; bring them back"):
+    with pytest.raises(StageError, match="lost;"):
         run(tmp_path, table)
     assert not (tmp_path / "tiles/shard-0.parquet").exists()
     done = {name: (tmp_path / f"tiles/{name}.json").stat().st_mtime_ns for name in "az"}

@@ -141,7 +141,7 @@ def test_rows_of_a_model_do_not_depend_on_the_others(
     assert info["name"] == "synthetic"
 
 
-def test_what_cannot_be_had_is_named(tmp_path: Path) -> None:
+def test_a_model_without_its_inputs_is_named(tmp_path: Path) -> None:
     made = synthetic_cohort.make(tmp_path, patients=40, genes=30, draws=2, color=False)
     reason = "slides without colour statistics in their features"
     table, _ = audit.audit(inputs_of(made), ["color-ridge", "constant"], SETTINGS, 1)
@@ -150,7 +150,7 @@ def test_what_cannot_be_had_is_named(tmp_path: Path) -> None:
     leak_audit.write(table, {"name": "mine"}, tmp_path / "out")
     with pytest.raises(ConfigError, match=reason):
         audit.audit(inputs_of(made), ["color-ridge"], SETTINGS, 1)
-    with pytest.raises(ConfigError, match="no model 'rigde'; allowed are constant, "):
+    with pytest.raises(ConfigError, match=r"'rigde'.*constant, "):
         audit.networks_among(["ridge", "rigde"])
     assert audit.networks_among(["ridge", "abmil", "flow"]) == ["abmil", "flow"]
 
@@ -189,7 +189,7 @@ def test_the_figure_says_what_is_shared(table: pl.DataFrame) -> None:
 
 def test_a_run_without_samples_is_refused(cohort: patients.Cohort) -> None:
     empty = dataclasses.replace(cohort, splits=cohort.splits.filter(pl.col("part") != "val"))
-    with pytest.raises(StageError, match="no measured sample in part val of the clean pairing"):
+    with pytest.raises(StageError, match=r"part val .*clean"):
         list(pairings.clean_runs(empty))
 
 
@@ -249,12 +249,12 @@ def test_a_network_from_the_command_line(
     table = pl.read_parquet(tmp_path / "audit.parquet")
     assert set(table["model"]) == {"abmil"}
     assert table["value"].is_not_null().all()
-    with pytest.raises(ConfigError, match="the flow needs gene sets"):
+    with pytest.raises(ConfigError, match="gene sets"):
         main([*command, "--settings", '{"models": ["flow"]}'])
 
 
 def resplit(made: synthetic_cohort.Synthetic, part: str, fold: int, count: int) -> None:
-    """Leave so many samples in a part of a fold; the others are in none."""
+    """Leave this number of samples in a part of a fold; the others are in none."""
     splits = pl.read_csv(made.inputs.splits, separator="\t")
     there = (pl.col("fold") == fold) & (pl.col("part") == part)
     splits = pl.concat([splits.filter(~there), splits.filter(there).head(count)])
@@ -265,7 +265,7 @@ def test_training_on_one_sample_is_refused(tmp_path: Path) -> None:
     """Every second published run trains on a fold's val, which may be a single sample."""
     made = synthetic_cohort.make(tmp_path, patients=40, genes=30, draws=2)
     resplit(made, "val", 0, 1)
-    cause = "run 1 of the published pairing: 1 training sample: no gene varies; raise folds.val_sh"
+    cause = "run 1 .*published.*1 training sample.*folds.val_share"
     with pytest.raises(StageError, match=cause):
         audit.audit(inputs_of(made), MODELS, SETTINGS, 1)
 
@@ -275,7 +275,7 @@ def test_genes_that_vary_nowhere_are_refused(tmp_path: Path) -> None:
     table = pl.read_parquet(made.inputs.expression)
     flat = [pl.lit(3.0, pl.Float32).alias(name) for name in table.columns[1:]]
     table.with_columns(flat).write_parquet(made.inputs.expression)
-    with pytest.raises(StageError, match="no gene varies in every training set"):
+    with pytest.raises(StageError, match="gene varies"):
         audit.audit(inputs_of(made), MODELS, SETTINGS, 1)
 
 
@@ -296,5 +296,5 @@ def test_folds_of_three_are_left_out_of_the_means(tmp_path: Path) -> None:
     assert gained == pytest.approx(means["published"] - means["clean"])
     for fold in (1, 2):
         resplit(made, "test", fold, 3)
-    with pytest.raises(StageError, match="no test fold has more than three measured samples"):
+    with pytest.raises(StageError, match="test fold"):
         audit.audit(inputs_of(made), MODELS, SETTINGS, 1)

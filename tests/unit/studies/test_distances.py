@@ -262,7 +262,7 @@ def test_command_and_what_is_wrong(
     )
     less = pl.read_parquet(of.expression).drop("GENE0003")
     less.write_parquet(tmp_path / "less.parquet")
-    with pytest.raises(StageError, match="the model's gene GENE0003 is missing"):
+    with pytest.raises(StageError, match="GENE0003"):
         main([*command, "--expression", str(tmp_path / "less.parquet")])
-    with pytest.raises(StageError, match="run the stage shift again"):
+    with pytest.raises(StageError, match="stage shift"):
         reference.load(of.bags)

@@ -235,7 +235,6 @@ def test_the_page_says_what_was_scored(
     page = external_page.write(facts, tmp_path).read_text()
     for text in (
         "Models of synthetic on synthetic-Q",
-        "Coverage is shown below and not claimed",
         "<b>120 of the 120</b>",
         "mean over the 3 fold models",
         'class="good"',

@@ -105,7 +105,7 @@ def test_an_interrupted_fold_goes_on_with_the_next_sampler(
     assert list(out.parent.iterdir()) == [out]
 
 
-def test_what_changed_meanwhile_is_drawn_again(
+def test_changed_inputs_are_sampled_again(
     cohort: flow_cohort.FlowCohort, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "fold-0"
@@ -132,7 +132,7 @@ def test_what_changed_meanwhile_is_drawn_again(
 def test_a_student_must_be_given(
     cohort: flow_cohort.FlowCohort, model: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(StageError, match="sampler one-step: no student is given"):
+    with pytest.raises(StageError, match=r"sampler one-step: .*student"):
         run(cohort, model, tmp_path / "fold-0", LISTED[2:], student=False)
 
 

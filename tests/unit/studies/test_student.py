@@ -164,23 +164,23 @@ def test_a_student_is_asked_for_one_step_alone(
     settings = config.defaults("sample", draws=4) | one_step.ONE_STEP | changes
     arrays = (bagged.means, bagged.sizes)
     out = (tmp_path / "draws.zarr", tmp_path / "summary.parquet")
-    with pytest.raises(ConfigError, match="one-step student and knows"):
+    with pytest.raises(ConfigError, match="student"):
         fold_draws.sample_fold(
             model, meta, arrays, rows.of("test"), settings, 1, 0, "flow", *out, CPU
         )
     assert not out[0].exists()
 
 
-def test_what_cannot_be_distilled(
+def test_only_flows_can_be_distilled(
     cohort: flow_cohort.FlowCohort, teacher: Path, student: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(StageError, match="itself a one-step student; distil the run's flow"):
+    with pytest.raises(StageError, match="student"):
         samplers_student.distil(of(cohort, student), tmp_path, STUDENT, 1, CPU)
     bagged = bag_file.load(cohort.inputs.bags)
     narrow = replace(bagged, means=np.ascontiguousarray(bagged.means[:, :, :5]))
     bag_file.save(narrow, tmp_path / "bags.safetensors")
     inputs = replace(of(cohort, teacher), bags=tmp_path / "bags.safetensors")
-    with pytest.raises(StageError, match=r"the model has \(6, 12\)"):
+    with pytest.raises(StageError, match=r"\(6, 12\)"):
         samplers_student.distil(inputs, tmp_path, STUDENT, 1, CPU)
 
 

@@ -58,7 +58,7 @@ def test_val_finds_the_factors_and_their_correlation() -> None:
     assert abs(np.polyfit(theirs, ours, 1)[0] - 1) < 0.1, "shrunk or blown up"
 
 
-def test_no_factor_where_there_is_none() -> None:
+def test_noise_without_factors_gives_none() -> None:
     rng = np.random.default_rng(2)
     train, val = rng.normal(size=(60, 300)), rng.normal(size=(30, 300))
     found, _ = factors.fit_factors(train, val, 32)

@@ -63,9 +63,9 @@ def test_folder_is_self_contained(cohort: flow_cohort.FlowCohort, tmp_path: Path
     assert not z[:, -1].any()
     assert torch.allclose(model.restore(z), torch.from_numpy(cohort.expression), atol=1e-4)
     (tmp_path / "model.json").write_text(json.dumps(meta | {"clusters": 3, "features": 4}))
-    with pytest.raises(WeightsError, match=r"don't fit model\.json"):
+    with pytest.raises(WeightsError, match=r"model\.json"):
         checkpoint.load_model(tmp_path)
-    with pytest.raises(WeightsError, match="no model to read"):
+    with pytest.raises(WeightsError, match="no model"):
         checkpoint.load_model(tmp_path / "absent")
 
 
@@ -109,25 +109,25 @@ def test_condition_dropout_is_per_sample(cohort: flow_cohort.FlowCohort) -> None
 
 def test_not_finite_loss_stops(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:
     settings = flow_cohort.settings(learning_rate=1e30)
-    with pytest.raises(StageError, match="the loss isn't finite"):
+    with pytest.raises(StageError, match=r"loss.*finite"):
         fit.fit_fold(cohort.inputs, tmp_path, settings, 1, CPU)
     assert not (tmp_path / "model.json").exists()
 
 
 def test_empty_part_is_an_error(tmp_path: Path) -> None:
     cohort = flow_cohort.make(tmp_path, {"train": 4, "test": 2})
-    with pytest.raises(StageError, match="no slide in part val"):
+    with pytest.raises(StageError, match="part val"):
         fit.fit_fold(cohort.inputs, tmp_path / "out", flow_cohort.settings(), 1, CPU)
 
 
 def test_heads_must_divide() -> None:
-    with pytest.raises(ConfigError, match=r"3 heads don't divide model\.hidden 16"):
+    with pytest.raises(ConfigError, match=r"3 heads.*model\.hidden 16"):
         build.check_heads(config.defaults("model", hidden=16, heads=3))
 
 
 def test_cuda_without_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(DeviceError, match="torch sees no GPU"):
+    with pytest.raises(DeviceError, match="GPU"):
         devices.choose_device("cuda")
     assert devices.choose_device("auto") == CPU
     assert devices.autocast_dtype("auto", CPU) is None
@@ -190,7 +190,7 @@ def test_compiling_without_a_compiler_is_left_out(
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     fit.fit_fold(cohort.inputs, tmp_path, flow_cohort.settings(epochs=1, compile="graphs"), 1, CPU)
-    assert "compile: a C++ compiler (no-such-compiler) is missing" in caplog.text
+    assert "no-such-compiler" in caplog.text
 
 
 def test_command_needs_the_guard(

@@ -91,7 +91,7 @@ def scale_of(genes: int) -> GeneScale:
 
 
 def test_crps_is_that_of_a_gaussian() -> None:
-    """Of Gneiting and Raftery (2007), section 4.2, but for 39 levels instead of all."""
+    """Of Gneiting and Raftery (2007), section 4.2, with 39 levels instead of all."""
     rng = np.random.default_rng(5)
     mean, sd = rng.normal(size=(20, 6)), rng.uniform(0.5, 1.5, 6)
     z = rng.normal(size=mean.shape)

@@ -120,25 +120,25 @@ def test_a_partner_helps_a_small_cohort(
     assert meta["partners"] == {"partner": {"slides": 151, "left_out": 2}}
 
 
-def test_what_is_no_partner(cohorts: tuple[flow_cohort.FlowCohort, Path]) -> None:
+def test_unusable_partners_are_refused(cohorts: tuple[flow_cohort.FlowCohort, Path]) -> None:
     cohort, folder = cohorts
     genes = fold_rows.gene_names(cohort.inputs.expression)
     nothing = partners.HeldOut({"patient_id": set()})
-    with pytest.raises(StageError, match="12 features of files, the fold's cohort has 13 of files"):
+    with pytest.raises(StageError, match=r"12 features of files.* 13 of files"):
         partners.load_partner(folder, "bags.safetensors", genes, (13, "files"), nothing)
-    with pytest.raises(StageError, match="no gene in common"):
+    with pytest.raises(StageError, match="no gene"):
         partners.load_partner(folder, "bags.safetensors", ["X"], (12, "files"), nothing)
     everyone = partners.HeldOut({"patient_id": set(cohort.patients)})
-    with pytest.raises(StageError, match="all its patients are held out"):
+    with pytest.raises(StageError, match="patients"):
         partners.load_partner(folder, "bags.safetensors", genes, (12, "files"), everyone)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pan": ["A", "C"]}, "there is no cohort 'C'"),
-        ({"pan": ["A", "B"], "external": [{"train": "A", "test": "B"}]}, "B is external to A"),
-        ({"pan": ["A", "B"], "scale": "rank"}, "features.scale isn't that of B"),
+        ({"pan": ["A", "C"]}, "cohort 'C'"),
+        ({"pan": ["A", "B"], "external": [{"train": "A", "test": "B"}]}, "B .*external.* A"),
+        ({"pan": ["A", "B"], "scale": "rank"}, "features.scale .*B"),
     ],
 )
 def test_a_wrong_pan_is_one_line(changes: dict[str, Any], message: str) -> None:

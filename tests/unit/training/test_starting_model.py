@@ -113,7 +113,7 @@ def test_a_model_that_has_seen_a_patient_is_refused(
     for seen in (names[130], names[250]):  # of its train and of its val part
         parts = {"train": names[:20], "val": names[20:45], "test": [*names[45:100], seen]}
         inputs = replace(only(cohort, tmp_path / seen, parts), start=folder)
-        with pytest.raises(StageError, match=f"1 patients of this cohort .*{seen}"):
+        with pytest.raises(StageError, match=f"1 patients .*{seen}"):
             fit.fit_fold(inputs, tmp_path / "no", settings(), 1, CPU)
 
 
@@ -123,16 +123,16 @@ def test_models_that_cannot_be_started_from(
     _, inputs, folder = world
     genes = fold_rows.gene_names(inputs.expression)
     load = starting_model.load_starting_model
-    with pytest.raises(StageError, match="no folder fold-"):
+    with pytest.raises(StageError, match="fold-"):
         load(tmp_path, genes, 12, "files", [])
-    with pytest.raises(StageError, match="12 of files, those here are 12 of lite0"):
+    with pytest.raises(StageError, match=r"12 of files.*12 of lite0"):
         load(folder, genes, 12, "lite0", [])
-    with pytest.raises(StageError, match="no gene of this cohort"):
+    with pytest.raises(StageError, match="no gene"):
         load(folder, ["X"], 12, "files", [])
     without = settings()
     without["model"] |= {"skip": "gaussian"}
     fit.fit_fold(inputs, tmp_path / "gaussian" / "fold-0", without, 1, CPU)
-    with pytest.raises(StageError, match="not a flow with a fitted mean"):
+    with pytest.raises(StageError, match="fitted mean"):
         load(tmp_path / "gaussian", genes, 12, "files", [])
 
 

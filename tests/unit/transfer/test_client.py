@@ -27,7 +27,7 @@ def test_retry_after_is_honoured(server: FaultServer, dest: Path) -> None:
 def test_an_answer_without_the_file_is_refused(
     status: str, server: FaultServer, dest: Path
 ) -> None:
-    with pytest.raises(DownloadError, match=rf"the request is refused .HTTP status {status}"):
+    with pytest.raises(DownloadError, match=f"HTTP status {status}"):
         get(server.add("/a", f"status {status}"), dest, md5=None, size=None)
     assert not dest.exists()
 
@@ -63,7 +63,7 @@ def test_a_token_is_read_and_never_shown(tmp_path: Path, monkeypatch: pytest.Mon
     assert client.read_token() == TOKEN
     (tmp_path / "token").write_text("from a file\n")
     assert client.read_token(tmp_path / "token") == "from a file"
-    with pytest.raises(DownloadError, match="isn't one line") as error:
+    with pytest.raises(DownloadError, match="line") as error:
         client.ServerSettings(token=client.read_token(tmp_path / "token"))
     assert "from a file" not in str(error.value)
     monkeypatch.delenv("GDC_TOKEN")
@@ -78,7 +78,7 @@ def test_json_is_had_and_pages_are_refused(server: FaultServer) -> None:
         url = server.add("/json", "page", "status 502", "short", "drip")
         assert client.get_json(session, url, {"size": 1}) == {"hits": [1]}
         assert client.get_json(session, url, json={"size": 1}) == {"hits": [1]}
-        for path, word in [("/text", "isn't JSON, 4 times"), ("/gone", "status 404")]:
+        for path, word in [("/text", "JSON.*4 times"), ("/gone", "status 404")]:
             with pytest.raises(DownloadError, match=word):
                 client.get_json(session, server.url(path))
 
@@ -87,10 +87,10 @@ def test_json_is_had_and_pages_are_refused(server: FaultServer) -> None:
 def test_an_unknown_certificate_is_fatal(tmp_path: Path, dest: Path) -> None:
     pem = self_signed(tmp_path)
     with FaultServer({"/a": CONTENT}, certificate=pem) as server:
-        with pytest.raises(DownloadError, match=r"certificate of 127.0.0.1 isn't trusted; name"):
+        with pytest.raises(DownloadError, match=r"certificate.*127\.0\.0\.1"):
             get(server.url("/a"), dest)
         assert (server.connections, server.requests) == (1, [])
         get(server.url("/a"), dest, replace(FAST, ca=str(pem)))
         assert dest.read_bytes() == CONTENT
-    with pytest.raises(DownloadError, match="CA bundle isn't there"):
+    with pytest.raises(DownloadError, match="CA bundle"):
         client.session(replace(FAST, ca=str(tmp_path / "gone")))

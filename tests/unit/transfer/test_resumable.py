@@ -57,7 +57,7 @@ def test_it_goes_on_where_it_was(kind: str, server: FaultServer, dest: Path) -> 
 
 
 def test_the_fault_that_stays_is_reported(server: FaultServer, dest: Path) -> None:
-    with pytest.raises(DownloadError, match=r"HTTP status 503, 4 times .*; try again later"):
+    with pytest.raises(DownloadError, match=r"HTTP status 503, 4 times"):
         get(server.add("/a", *["status 503"] * 9), dest)
     assert len(server.requests) == FAST.tries
     assert os.listdir(dest.parent) == []
@@ -78,14 +78,14 @@ def test_tries_count_from_the_last_step_ahead(
 
 
 def test_a_wrong_md5_is_refused_the_second_time(server: FaultServer, dest: Path) -> None:
-    with pytest.raises(DownloadError, match=r"md5 is wrong, 0{32} was promised, twice"):
+    with pytest.raises(DownloadError, match=r"md5 .*0{32}.* twice"):
         get(server.url("/a"), dest, md5="0" * 32)
     assert server.ranges("/a") == [None, None]
     assert os.listdir(dest.parent) == []
 
 
 def test_a_wrong_size_is_refused_before_the_body(server: FaultServer, dest: Path) -> None:
-    with pytest.raises(DownloadError, match=f"has {SIZE} bytes, {SIZE + 1} were promised"):
+    with pytest.raises(DownloadError, match=f"{SIZE} bytes.*{SIZE + 1}"):
         get(server.url("/a"), dest, size=SIZE + 1)
     assert not dest.exists()
 
@@ -151,14 +151,14 @@ def test_half_a_range_is_no_end(server: FaultServer, dest: Path) -> None:
     assert len(server.requests) == 3
 
 
-def test_nothing_at_all_is_known(server: FaultServer, dest: Path) -> None:
-    with pytest.raises(DownloadError, match="neither the server nor the manifest"):
+def test_a_file_of_unknown_size_and_md5_is_refused(server: FaultServer, dest: Path) -> None:
+    with pytest.raises(DownloadError, match=r"server.*manifest"):
         get(server.add("/a", "no length"), dest, md5=None, size=None)
     get(server.add("/a", "chunked"), dest, md5=None, size=None)
     assert dest.read_bytes() == CONTENT
 
 
-def test_what_is_there_opens_no_socket(
+def test_a_complete_file_opens_no_socket(
     dest: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     get(server.url("/a"), dest)
@@ -194,7 +194,7 @@ def test_a_tar_is_a_file_and_never_unpacked(server: FaultServer, tmp_path: Path)
 def test_a_full_disk_is_one_line(server: FaultServer, dest: Path) -> None:
     dest.parent.mkdir()
     dest.with_name(f"{dest.name}.partial").symlink_to("/dev/full")
-    with pytest.raises(DownloadError, match="the disk is full; make room"):
+    with pytest.raises(DownloadError, match="disk is full"):
         get(server.url("/a"), dest)
     assert not dest.exists()
 

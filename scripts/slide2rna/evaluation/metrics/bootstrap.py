@@ -1,7 +1,7 @@
 """Bootstrap over patients within folds, for all genes and resamples in a few matrix products.
 
 A resample is a row of weights, so a resampled moment is a product of weights and data.
-Row 0 counts every patient once: it gives the value itself, by the same code as its interval.
+Row 0 counts every patient once, so one code computes the value and its interval.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Metrics of predictions and of draws, each for all genes at once.
+"""Metrics of predictions and of draws, for all genes at once.
 
 Rows are patients and columns genes; draws are on the last axis. Expression is in log2(x+1).
 """

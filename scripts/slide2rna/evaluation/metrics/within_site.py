@@ -1,4 +1,4 @@
-"""Correlation within sites: what remains once the mean of each site is removed.
+"""Correlation within sites: the correlation that remains after subtracting each site's mean.
 
 Sites differ in expression and in staining. The ordinary correlation rewards a model that
 recognises the site; this one doesn't.

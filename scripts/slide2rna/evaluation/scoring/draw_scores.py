@@ -118,7 +118,7 @@ def patient_shares(patient_ids: Sequence[str]) -> NDArray[np.float64]:
 
 
 def stored_moments(fold: Fold) -> Moments:
-    """Read mean and sd from the file: all that it holds if draws weren't stored."""
+    """Read mean and sd from the file, which has nothing else if draws weren't stored."""
     mean, sd = fold.mixture(fold.test)
     return Moments(mean, np.square(sd))
 

@@ -15,13 +15,13 @@ from slide2rna.evaluation.metrics.within_site import Sites
 
 Key = tuple[str, str, str]  # model, metric, owner of the gene sets
 
-# The published ratio RMSE / mean explodes for genes that are hardly expressed.
+# The published ratio RMSE / mean becomes huge for genes with little expression.
 LEAST_MEAN = 0.1
 
 
 @dataclass
 class FoldPredictions:
-    """Predictions of all models in one fold, with all that scoring needs.
+    """Predictions of all models in one fold, with the data for scoring them.
 
     Attributes
     ----------

@@ -153,10 +153,10 @@ def attach(fold: Fold, path: str | Path, genes: Sequence[str]) -> Fold:
     if missing:
         raise StageError(
             path,
-            f"slides of {model_of(fold.path)} are missing here, they failed in this run: "
+            f"slides of {model_of(fold.path)} failed in this run and are missing here: "
             f"{list_names(missing)}",
-            "fix these slides or take them out of the cohort; with a lower max_failed_slides "
-            "the run stops at them and says why",
+            "fix these slides or remove them from the cohort; with a lower max_failed_slides "
+            "the run stops and names the reason",
         )
     attached = replace(fold, path=path, store=store, rows=rows)
     _check_parts(attached)
@@ -172,7 +172,7 @@ def model_of(path: str | Path) -> str:
     """Read the label of the model that drew this file."""
     label = zarr.open_group(path, mode="r").attrs.get("model")
     if label is None:
-        raise StageError(path, "it doesn't name its model", "rerun sampling for this fold")
+        raise StageError(path, "the name of its model is missing", "rerun sampling for this fold")
     return str(label)
 
 
@@ -191,7 +191,7 @@ def open_store(path: Path, genes: Sequence[str]) -> tuple[zarr.Group, dict[str, 
     """
     store = zarr.open_group(path, mode="r")
     if _read_strings(store, "genes") != list(genes):
-        cause = "its genes differ from the other folds'"
+        cause = "its genes differ from those of the other folds"
         raise StageError(path, cause, "rerun sampling for all folds")
     return store, {slide: index for index, slide in enumerate(_read_strings(store, "slide_ids"))}
 

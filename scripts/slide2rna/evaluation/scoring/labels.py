@@ -7,7 +7,7 @@ import polars as pl
 from slide2rna.core.types import Row
 
 RIDGES = ("ridge", "ridge-lowrank")
-# Models without morphology: a model that doesn't beat these has learned nothing from the slides.
+# Models without morphology. A model that doesn't beat them has learned nothing from the slides.
 NULLS = ("site-mean", "color-ridge", "permuted", "constant")
 REPEAT = ".seed-"
 
@@ -24,7 +24,7 @@ DESCRIPTIONS = {
     "color-ridge": "a ridge on six colour numbers of the slide",
     "permuted": "the ridge, trained on permuted profiles",
     "constant": "the train mean",
-    "memoriser": "a patient's own profile if it was in training, another patient's if not",
+    "memoriser": "the patient's own profile if it was in training, otherwise another patient's",
 }
 
 

@@ -95,7 +95,7 @@ def open_folds(
         label, number = model_of(path), fold_of(path)
         if label == model or number in by_label.get(label, {}):
             raise StageError(
-                path, f"a second file of model {label}, fold {number}", "give each file once"
+                path, f"second file of model {label}, fold {number}", "give each file once"
             )
         by_label.setdefault(label, {})[number] = path
     numbers = [fold.number for fold in evaluated_folds]

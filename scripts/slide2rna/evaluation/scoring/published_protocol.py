@@ -1,4 +1,4 @@
-"""Published protocol: scores computed as by the published code, to measure the effect (SPEC 2).
+"""Published protocol: scores as the published code computes them, to measure its effect (SPEC 2).
 
 Slides instead of patients, all folds pooled, genes ranked by the test correlation that is then
 reported, one draw per slide, NRMSE sorted separately. None of this is a claim about a model.

@@ -17,7 +17,7 @@ from slide2rna.evaluation.scoring.draw_scores import PIT_BINS, DrawScores, Momen
 from slide2rna.evaluation.scoring.evaluated import Evaluated
 from slide2rna.evaluation.uncertainty import pathway_intervals, sharpness
 
-# Clipped draws of a silent gene have no variance: the least sd of their normal, in train sds.
+# Smallest sd of a normal, in train sd: clipped draws of a silent gene have no variance.
 SD_FLOOR = 0.01
 
 SCHEMA = {
@@ -129,7 +129,7 @@ def within_gene(
     members : per fold, (G,) genes of the set; a gene counts in the folds whose set contains it.
     tried : per fold, number of samples or patients.
     unit : samples or patients, for the note.
-    chance : maps the number of a typical gene to the 5th and 95th percentile of its coverage at
+    chance : maps a typical gene's number of samples to the 5th and 95th percentile of coverage at
         the nominal level.
     """
     inside = np.sum([h * m for h, m in zip(hits, members, strict=True)], axis=0)

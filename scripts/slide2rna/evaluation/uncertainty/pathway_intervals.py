@@ -51,7 +51,7 @@ class PathwayScores:
 
 
 def train_pathway_scores(evaluated: Evaluated, fold: int, levels: Sequence[float]) -> PathwayScores:
-    """Score the train profiles as draws of every sample: a null without image, right on average."""
+    """Score the train profiles as draws of every sample: a calibrated null without image."""
     predictions, (mean, sd) = evaluated.predictions[fold], evaluated.train_moments[fold]
     method = activity.scoring_method(
         evaluated.pathway_score, mean, sd, predictions.eligible, evaluated.pathway_members

@@ -1,4 +1,4 @@
-"""Sharpness of draws: the width of intervals matters, provided that they are calibrated.
+"""Sharpness of draws: the width of intervals, which matters once they are calibrated.
 
 Gneiting, Balabdaoui and Raftery (2007), doi:10.1111/j.1467-9868.2007.00587.x. The train profiles
 taken as draws are calibrated without any image; intervals that are no narrower add nothing.

@@ -166,7 +166,7 @@ def reliability(calibration: pl.DataFrame, sets: Sequence[str]) -> Spec:
     colors = [BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, INK, GREY]
     color = alt.Color(
         "set:N",
-        title="click to single out",
+        title="click to select",
         legend=alt.Legend(columns=4),
         scale=alt.Scale(domain=titles, range=[colors[i % 8] for i in range(len(titles))]),
     )

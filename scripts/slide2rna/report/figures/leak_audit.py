@@ -1,4 +1,4 @@
-"""Leak audit figure, and the files of the audit."""
+"""Leak audit: its figure and its files."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def figure(table: pl.DataFrame, cohort: str) -> Figure:
         label = f"{pairing}: {leaked} of {n} test patients also in training"
         axes[0, 0].plot([], [], "o", color=COLORS[pairing], label=label)
     drawing.legend(loc="outside lower center", ncols=2)
-    drawing.suptitle(f"{cohort}: what the published fold pairing adds", x=0.01, ha="left")
+    drawing.suptitle(f"{cohort}: effect of the published fold pairing", x=0.01, ha="left")
     return drawing
 
 

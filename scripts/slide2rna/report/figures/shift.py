@@ -83,7 +83,7 @@ def abstention(table: pl.DataFrame) -> Figure:
                 )  # fmt: skip
         axis.invert_xaxis()
         axis.set_xticks([1.0, 0.8, 0.6, 0.4])
-        axis.set(xlabel="share of patients answered", title=METRICS[metric])
+        axis.set(xlabel="share of patients with a prediction", title=METRICS[metric])
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5)
     return figure
@@ -113,6 +113,6 @@ def stain(section: StainSection) -> Figure:
     axes[0].set_xlim(left=0)
     axes[1].set_xlim(-0.03, 1.03)
     axes[0].set_xlabel("mean shift of a gene, in units of its sd in training")
-    axes[1].set_xlabel("share of slides whose bag then stands out")
+    axes[1].set_xlabel("share of slides whose bag is then flagged")
     axes[0].legend(fontsize=8.5)
     return figure

@@ -1,6 +1,6 @@
 """Figure style: colours, matplotlib settings, and saving as PNG and SVG.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart. Files contain no date and
+Colours are Okabe and Ito's, which colour-blind readers can distinguish. Files contain no date and
 no random ids, so the same tables give the same bytes.
 """
 
@@ -65,7 +65,7 @@ def save(figure: Figure, folder: str | Path, name: str) -> Path:
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Make `draw` use the report's style, whatever the caller's rcParams are."""
+    """Make `draw` use the report's style, independent of the caller's rcParams."""
 
     @functools.wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:

@@ -1,4 +1,4 @@
-"""Attainable section: each module of a simulated cohort's genes beside what its law allows."""
+"""Attainable section: correlations per module of a simulated cohort, and the limits of its law."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import polars as pl
 
 from slide2rna.core.types import Row
 
-# Rows of the closed forms and of the strongest network without draws, where they were evaluated.
+# Closed forms and the strongest network without draws, if they were evaluated.
 OTHERS = ("ridge", "ridge-lowrank", "abmil")
 LIMITS = ("linear_limit", "attainable")
 
@@ -29,7 +29,7 @@ class AttainableSection(TypedDict):
 def attainable(
     genes: pl.DataFrame, truth: pl.DataFrame | None, model: str
 ) -> AttainableSection | None:
-    """Return mean correlations by module, beside the limits that the law's own mean sets.
+    """Return mean correlations by module, with the limits that the law sets.
 
     Parameters
     ----------

@@ -12,18 +12,18 @@ from slide2rna.report.sections.verdict import Sentence, spread, tone
 
 KINDS = {
     "draws": "draws",
-    "shuffled-draws": "draws, genes shuffled apart",
+    "shuffled-draws": "draws, each gene shuffled",
     "mean": "mean of draws",
     "train-profiles": "train profiles drawn at random",
     "train-matrix": "all train profiles",
-    "truth-halves": "test patients, half against half",
+    "truth-halves": "test patients, one half against the other",
 }
 
 
 def gene_count(table: pl.DataFrame) -> str:
-    """Say how many genes the co-expression covers."""
+    """Describe the number of genes in the co-expression."""
     counts = table.filter(gene_set="all")["n_genes"]
-    return f"{counts[0]:,} genes: all that vary, or a seeded choice of 2,000" if len(counts) else ""
+    return f"{counts[0]:,} genes: all that vary, or a random 2,000 of them" if len(counts) else ""
 
 
 def label(model: str, kind: str) -> str:
@@ -72,16 +72,18 @@ def sentences(table: pl.DataFrame, model: str, sets: list[str]) -> list[Sentence
         )
         ceiling = labels.pick(table, kind="train-matrix", metric="gsc", gene_set="all")
         reach = f"; all train profiles reach {ceiling['value']:.3f} on all genes" if ceiling else ""
-        text = f"Gene-gene correlations of the draws agree with the measured ones to {values}"
+        text = (
+            f"Agreement of the draws' gene-gene correlations with the measured ones (GSC): {values}"
+        )
         out.append(Sentence(f"{text} ({first['n_patients']} patients{reach}).", "open", "measured"))
     best = {name: _best_point(table, name) for name in sets}
     words = " and ".join(dict.fromkeys(label for _, label in best.values() if label))
     for metric, rivals, rival_words in (
-        ("gsc", {s: key for s, (key, _) in best.items()}, f"the best point ({words})"),
-        ("gsc", dict.fromkeys(sets, "train-profiles"), "train profiles at random, no image"),
-        ("gsc", dict.fromkeys(sets, "shuffled-draws"), "the draws with genes shuffled apart"),
-        ("energy", dict.fromkeys(sets, "train-profiles"), "the train profiles, no image"),
-        ("energy", dict.fromkeys(sets, "shuffled-draws"), "the draws with genes shuffled apart"),
+        ("gsc", {s: key for s, (key, _) in best.items()}, f"the best point prediction ({words})"),
+        ("gsc", dict.fromkeys(sets, "train-profiles"), "random train profiles (no image)"),
+        ("gsc", dict.fromkeys(sets, "shuffled-draws"), "shuffled draws (each gene separately)"),
+        ("energy", dict.fromkeys(sets, "train-profiles"), "the train profiles (no image)"),
+        ("energy", dict.fromkeys(sets, "shuffled-draws"), "shuffled draws (each gene separately)"),
     ):
         rows = {
             s: labels.pick(
@@ -94,7 +96,7 @@ def sentences(table: pl.DataFrame, model: str, sets: list[str]) -> list[Sentence
 
 
 def _best_point(table: pl.DataFrame, gene_set: str) -> tuple[str, str]:
-    """Return the point with the highest GSC on test, the hardest to beat, and its words."""
+    """Return the point with the highest GSC on test, the hardest to beat, and its name."""
     points = table.filter(
         (pl.col("metric") == "gsc")
         & (pl.col("gene_set") == gene_set)
@@ -120,6 +122,6 @@ def _compare(rows: dict[str, Row | None], metric: str, rival: str) -> list[Sente
     tones = {grade for grade in grades.values() if grade is not None}
     grade = "bad" if "bad" in tones else ("good" if tones == {"good"} else "open")
     word = "partly worse" if grade == "bad" and len(tones) > 1 else verdict.LABELS[grade]
-    score = "GSC" if metric == "gsc" else "Energy score (lower is better)"
-    text = f"{score} of the draws less that of {rival}: {'; '.join(phrases)}."
+    score = "Gene-gene correlations (GSC)" if metric == "gsc" else "Energy score (lower is better)"
+    text = f"{score}, draws minus {rival}: {'; '.join(phrases)}."
     return [Sentence(text, grade, word)]

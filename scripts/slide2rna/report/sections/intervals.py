@@ -173,15 +173,15 @@ def _conformal(table: pl.DataFrame, new_sites: bool = False) -> list[Sentence]:
     off = row["covered"] - row["attainable"]
     fine = abs(off) <= 0.02 + error
     ratio = row["width_ratio"]
-    width = "" if ratio is None else f"; they are {ratio:.2f} times as wide as the draws' own"
+    width = "" if ratio is None else f"; they are {ratio:.2f} times as wide as those of the draws"
     promised = verdict.percent(row["attainable"])
     text = (
         f"Conformal {100 * level:g} % intervals hold {verdict.percent(row['covered'])} of the "
         f"measured values ({verdict.percent(row['low'])} to {verdict.percent(row['high'])}); "
-        f"{row['n_cal']} calibration patients promise {promised}"
+        f"the expected share with {row['n_cal']} calibration patients is {promised}"
     )
     if new_sites:
-        text += f" to patients of their own sites, and test patients are of others{width}."
+        text += f" for patients of the same sites, but test patients are from other sites{width}."
         return [Sentence(text, "open", "not claimed across sites")]
     text += f"{width}."
     word = "as promised" if fine else ("too narrow" if off < 0 else "too wide")

@@ -1,7 +1,7 @@
 """Sections of the report: every row and sentence, each computed once from the run's tables.
 
-The static figures, the interactive charts and the page are made from them, so that all three say
-the same. The page's template reads them by their names here.
+The static figures, the interactive charts and the page are made from them, so all three agree. The
+page's template reads them by these names.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PATHWAYS = 20
 
 @dataclass(frozen=True)
 class Sections:
-    """What the report says, apart from its pictures.
+    """Content of the report, without its pictures.
 
     Attributes
     ----------

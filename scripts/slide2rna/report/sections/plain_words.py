@@ -23,9 +23,9 @@ PLAIN = {
     "permuted": "a model trained on shuffled patients",
 }
 RULE = (
-    "The words are set by a rule, not by a person: a mean correlation below 0.1 is called hardly "
-    "any agreement, below 0.3 weak, below 0.5 moderate, else strong; better, worse and chance by "
-    "95 % intervals; a 90 % interval is believed if it holds 85 to 95 % of the values."
+    "A fixed rule chooses the words. A mean correlation below 0.1 is hardly any agreement, below "
+    "0.3 weak, below 0.5 moderate, otherwise strong. Better, worse and chance follow from 95 % "
+    "intervals. A 90 % interval can be believed if it holds 85 to 95 % of the values."
 )
 
 
@@ -54,16 +54,16 @@ def sentences(
 def _data(cohort: dict[str, Any], counts: RunCounts) -> str:
     unit = cohort["split_unit"]
     if unit == "patient":
-        unseen = "every patient was predicted by a model that had never seen that patient"
+        unseen = "each patient was predicted by a model that was not trained on that patient"
     else:
         unseen = (
-            f"every {unit} was predicted by a model that had not seen that {unit}, though it had "
-            "seen others of the same patient"
+            f"each {unit} was predicted by a model that was not trained on that {unit}, but on "
+            "others of the same patient"
         )
     return (
-        f"From {_count(counts['slides'], 'H&E slide')} of {_count(counts['patients'], 'patient')}, "
-        f"the activity of {_count(counts['genes'], 'gene')} was predicted and compared with "
-        f"measured RNA; {unseen}."
+        f"The model predicted the expression of {_count(counts['genes'], 'gene')} from "
+        f"{_count(counts['slides'], 'H&E slide')} of {_count(counts['patients'], 'patient')}, and "
+        f"its predictions were compared with measured RNA; {unseen}."
     )
 
 
@@ -71,21 +71,21 @@ def _agreement(summary: pl.DataFrame, genes: pl.DataFrame, model: str) -> str:
     score = labels.pick(summary, model=model, gene_set="all", metric="pcc")
     floor = labels.pick(summary, model=model, gene_set="all", metric="pcc_floor")
     if score is None or score["value"] is None or score["low"] is None or floor is None:
-        return "There are too few patients to say whether predictions agree with measurements."
+        return "There are too few patients to test the agreement of predictions with measurements."
     value = format_number(score["value"], 2)
     span = f"{format_number(score['low'], 2)} to {format_number(score['high'], 2)}"
-    against = f"mean correlation {value}, 95 % interval {span}, where 1 is perfect"
+    against = f"mean correlation {value}, 95 % interval {span}; 1 is perfect"
     if score["low"] <= floor["high"]:
         return (
-            "Predictions agree with measurements no better than chance allows "
-            f"({against} and shuffled patients reach {format_number(floor['high'], 2)})."
+            "Predictions agree with measurements no better than chance "
+            f"({against}, and shuffled patients reach {format_number(floor['high'], 2)})."
         )
     word = next(word for end, word in WORDS if score["value"] < end)
     text = f"Predictions show {word} agreement with measurements ({against})"
     if not genes["fdr"].is_null().all() and FEW not in (score["note"] or ""):
         n_significant = genes.filter(pl.col("fdr") < 0.05).height
         share = f"{100 * n_significant / genes.height:.0f} %"
-        text += f"; {n_significant:,} of {genes.height:,} genes ({share}) follow them beyond chance"
+        text += f"; {n_significant:,} of {genes.height:,} genes ({share}) agree better than chance"
     return f"{text}."
 
 
@@ -101,33 +101,33 @@ def _tissue(summary: pl.DataFrame, model: str) -> str:
         parts = []
         if tones["bad"]:
             parts.append(
-                f"It follows the measurements less well than {verdict.listed(tones['bad'])}."
+                f"The model agrees less well with measurements than {verdict.listed(tones['bad'])}."
             )
         if tones["open"]:
             others = verdict.listed(tones["open"], "or")
-            parts.append(f"It is not clearly better at following the measurements than {others}.")
+            parts.append(f"The model doesn't agree clearly better with them than {others}.")
         look = "These don't" if len(lost) > 1 else "That doesn't"
         text = (
-            f"{' '.join(parts)} {look} look at the tissue's structure, so nothing here shows that "
-            "the model has learned from it."
+            f"{' '.join(parts)} {look} use the structure of the tissue, so there is no evidence "
+            "that the model has learned from it."
         )
     elif tones["good"]:
         text = (
-            "It follows the measurements better than what doesn't look at the tissue's structure "
-            f"({verdict.listed(tones['good'])})."
+            "The model agrees better with measurements than predictions that don't use the "
+            f"structure of the tissue ({verdict.listed(tones['good'])})."
         )
     else:
         return ""
     error = labels.pick(summary, model=model, gene_set="all", metric="rmse_minus:constant")
     if (tone := verdict.tone(error, True)) in ("open", "bad"):
         than = "larger" if tone == "bad" else "not clearly smaller"
-        text += f" Its error is {than} than that of one average profile for everybody."
+        text += f" Its error is {than} than that of one average profile for all patients."
     return text
 
 
 def _uncertainty(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -> str:
     if not calibration.height:
-        return "The model gives single values and says nothing about how sure it is."
+        return "The model predicts single values without uncertainty."
     row = labels.pick(
         calibration, gene_set="all", quantity="coverage", within="pooled", kind="draws", nominal=0.9
     )
@@ -137,8 +137,8 @@ def _uncertainty(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -
     worse = ""
     if verdict.tone(crps, True) == "bad":
         worse = (
-            " As a distribution it does worse than the training patients' own profiles, the same "
-            "for everybody."
+            " Its predicted distribution is less accurate than simply giving every patient the "
+            "distribution of the training profiles."
         )
     return _calibration(row, verdict.claims_coverage(summary, model)) + worse
 
@@ -146,30 +146,30 @@ def _uncertainty(summary: pl.DataFrame, calibration: pl.DataFrame, model: str) -
 def _calibration(row: Row, coverage_claimed: bool) -> str:
     fact = f"its 90 % intervals hold {verdict.percent(row['covered'])} of the measured values"
     if not coverage_claimed:
-        return f"Its stated uncertainty should not be relied on: the draws are guided, and {fact}."
+        return f"Don't rely on its uncertainty: the draws are guided, and {fact}."
     off = row["covered"] - 0.9
     if abs(off) <= verdict.TOLERANCE:
-        return (
-            f"Its stated uncertainty can be believed on average over patients like these: {fact}."
-        )
+        return f"Its uncertainty can be believed on average over patients like these: {fact}."
     if off < 0:
-        return f"It is surer than it should be: {fact}."
-    return f"It is less sure than it could be: {fact}."
+        return f"Its intervals are too narrow: {fact}."
+    return f"Its intervals are too wide: {fact}."
 
 
 def _limits(cohort: dict[str, Any], counts: RunCounts) -> str:
     if cohort.get("source") in ("demo", "law", "law2"):
         return (
-            "This cohort was made by a computer to try the program: nothing here is a finding "
-            "about people."
+            "The data are simulated to demonstrate the program: no result here is a finding about "
+            "people."
         )
     where = "this cohort"
     if (sites := cohort.get("n_sites") or 0) > 1:
         where = f"this cohort of {_count(sites, 'site')}"
     caution = ""
     if counts["patients"] < 100:
-        caution = f" With {_count(counts['patients'], 'patient')} every number is rough."
-    return f"All this holds for {where}; other hospitals, stains and scanners may differ.{caution}"
+        caution = f" With {_count(counts['patients'], 'patient')}, all numbers are rough estimates."
+    return (
+        f"The results hold for {where}; other hospitals, stains and scanners may differ.{caution}"
+    )
 
 
 def _count(count: int, word: str) -> str:

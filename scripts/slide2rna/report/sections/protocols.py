@@ -16,9 +16,9 @@ NUMBERS = ROOT / "resources" / "published" / "numbers.tsv"
 MAIN_TABLES = ("1", "9", "3", "10")
 STEPS = {
     "clean": "clean",
-    "pooled-slides": "slides pooled over folds, not patients within folds",
+    "pooled-slides": "slides pooled over folds, instead of patients within folds",
     "test-ranked": "genes ranked by their test correlation",
-    "one-draw": "one draw scored, not the posterior mean",
+    "one-draw": "one draw scored, instead of the posterior mean",
 }
 SHORT = {
     "clean": "clean",

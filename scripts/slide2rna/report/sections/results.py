@@ -52,7 +52,7 @@ def results(summary: pl.DataFrame, model: str, sets: list[str]) -> list[Row]:
 
 
 def with_value(row: Row | None) -> Row | None:
-    """Return a row if it has a value: some rows only say why the value is missing."""
+    """Return a row if it has a value: some rows only give the reason for a missing value."""
     return row if row is not None and row["value"] is not None else None
 
 

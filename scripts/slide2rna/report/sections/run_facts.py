@@ -1,4 +1,4 @@
-"""Run facts that are not results: counts, cohort flow, pictures, parameters, versions."""
+"""Run metadata: counts, cohort flow, pictures, parameters, versions."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def packages() -> list[tuple[str, str]]:
 
 
 def steps() -> list[tuple[str, int]]:
-    """Return the version of every stage; it goes up when the stage's results would change."""
+    """Return the version of every stage, which rises when the stage's results change."""
     return list(STEP_VERSIONS.items())
 
 

@@ -36,7 +36,7 @@ class SamplerSection(TypedDict):
 
 
 def samplers(table: pl.DataFrame | None) -> SamplerSection | None:
-    """Return samplers in the order of the table, nulls apart, and a sentence for each verdict."""
+    """Return samplers in the order of the table, nulls separately, and a sentence per verdict."""
     if table is None or not table.height:
         return None
     sets = labels.shown_sets(labels.gene_sets(table))
@@ -94,7 +94,7 @@ def _percent(ratio: Row | None) -> Row | None:
 
 
 def _verdict(rows: list[Row], reference: Row) -> list[Sentence]:
-    """Name the cheapest sampler that counts as good, and judge the one-step student."""
+    """Name the cheapest sampler as good as the reference, and judge the one-step student."""
     name, out = reference["sampler"], []
     usable = [row for row in rows if row["counts"] and row["evaluations"]]
     if usable:
@@ -102,7 +102,7 @@ def _verdict(rows: list[Row], reference: Row) -> list[Sentence]:
         plural = "s" if best["evaluations"] > 1 else ""
         out.append(
             Sentence(
-                f"The fewest evaluations that are as good as {name}: {best['sampler']} with "
+                f"The cheapest sampler as good as {name}: {best['sampler']} with "
                 f"{best['evaluations']} evaluation{plural}, {_quality(best)}.",
                 "good",
                 "cheapest",
@@ -111,11 +111,11 @@ def _verdict(rows: list[Row], reference: Row) -> list[Sentence]:
     student = next((row for row in rows if row["kind"] == "student"), None)
     if student is not None:
         good = bool(student["counts"])
-        outcome = "counts" if good else f"does not count ({student['why']})"
+        outcome = "is as good" if good else f"is not as good ({student['why']})"
         tail = ""
         plain = next((r for r in rows if r["solver"] == "exponential" and r["steps"] == 1), None)
         if plain is not None and plain is not student:
-            tail = f" The flow itself in one exponential step, undistilled: {_quality(plain)}."
+            tail = f" The flow without distillation, in one exponential step: {_quality(plain)}."
         out.append(
             Sentence(
                 f"The one-step student {outcome}: {_quality(student)}.{tail}",

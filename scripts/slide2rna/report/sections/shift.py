@@ -195,14 +195,12 @@ def _sentence(curves: pl.DataFrame, gains: pl.DataFrame, order: str, metric: str
         for value in (ends[0]["value"], *(ends[1][k] for k in ("value", "null_low", "null_high")))
     )
     text = (
-        f"Ordered by the {WORDS[order]}: answering for {100 * SHARE:.0f} % of the patients takes "
+        f"Ranking by {WORDS[order]}: predicting only {100 * SHARE:.0f} % of the patients changes "
         f"{METRICS[metric]} from {before} to {after} (random: {low} to {high}); "
         f"over all shares {words} (p = {gain['p']:.2g})"
     )
     if gain["of_oracle"] is not None:
-        text += (
-            f", {format_number(100 * gain['of_oracle'], 0)} % of what the true errors would gain"
-        )
+        text += f", {format_number(100 * gain['of_oracle'], 0)} % of the gain of the true errors"
     return {"tone": tone, "label": label, "text": f"{text}."}
 
 

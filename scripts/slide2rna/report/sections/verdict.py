@@ -1,4 +1,4 @@
-"""Verdict sentences about the scores, generated from the tables alone."""
+"""Verdict sentences about the scores, generated only from the tables."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def claims_coverage(summary: pl.DataFrame, model: str) -> bool:
 
 
 def network_gain(models: Iterable[dict[str, Any]]) -> list[Sentence]:
-    """Say in how many folds the flow's network is better than its start, from each model.json."""
+    """Count the folds where the flow's network is better than its start, from each model.json."""
     started = [
         model
         for model in models
@@ -72,14 +72,14 @@ def network_gain(models: Iterable[dict[str, Any]]) -> list[Sentence]:
     better = sum(model.get("best_epoch", 0) > 0 for model in started)
     if not better:
         text = (
-            "The flow's network adds nothing beyond its start: in no fold was an epoch clearly "
-            "better on val, so the network is left out. Points are those of the fitted mean, and "
-            "draws have the Gaussian law of its residuals."
+            "Training the flow's network did not improve on its start: no epoch was clearly better "
+            "on val in any fold, so the network is left out. The points are those of the fitted "
+            "mean, and the draws add Gaussian noise with the spread of its residuals."
         )
         return [Sentence(text, "bad", "network left out")]
     folds = f"{better} of {len(started)} folds"
-    text = f"The flow's network was clearly better on val than its start in {folds}"
-    text += "." if better == len(started) else "; in the others it is left out."
+    text = f"The flow's network is clearly better on val than its start in {folds}"
+    text += "." if better == len(started) else "; in the other folds it is left out."
     return [Sentence(text, "good" if better == len(started) else "open", "network used")]
 
 
@@ -117,7 +117,7 @@ def _compare_all(
             groups[outcome].append(words)
     opening = {
         "worse": ("bad", "Worse than"),
-        "partly worse": ("bad", "Worse in part than"),
+        "partly worse": ("bad", "Partly worse than"),
         "unclear": ("open", "No clear difference from"),
         "better": ("good", "Better than"),
     }
@@ -167,7 +167,9 @@ def _compare(
     if further:
         everywhere = wholly and all(grade == "bad" for grade in tones.values())
         text += (
-            "; on every other set too" if everywhere else f"; worse also on {', '.join(further)}"
+            "; also worse on all other sets"
+            if everywhere
+            else f"; also worse on {', '.join(further)}"
         )
     if lost_error and error is not None and not wholly:
         text += f"; RMSE {spread(error, True)} on all genes: worse"
@@ -194,8 +196,8 @@ def _within_site(summary: pl.DataFrame, model: str) -> list[Sentence]:
         return []
     clear = row["low"] > 0
     text = (
-        "Within sites, where neither batch nor case mix can help, the mean correlation over all "
-        f"genes is {spread(row)}."
+        "Within sites, where differences between hospitals can't help, the mean correlation over "
+        f"all genes is {spread(row)}."
     )
     return [Sentence(text, "good" if clear else "bad", "signal" if clear else "no signal")]
 
@@ -213,7 +215,7 @@ def _crps(summary: pl.DataFrame, model: str) -> list[Sentence]:
         word = "lower" if gain >= 0 else "higher"
         whose = "the train profiles" if other == "constant" else other
         text = (
-            f"As a distribution: CRPS {percent(abs(gain))} {word} than that of {whose} "
+            f"Predicted distribution: CRPS {percent(abs(gain))} {word} than that of {whose} "
             f"(difference {spread(row, signed=True)})."
         )
         out.append(Sentence(text, grade, LABELS[grade]))
@@ -222,10 +224,10 @@ def _crps(summary: pl.DataFrame, model: str) -> list[Sentence]:
 
 def _calibration(calibration: pl.DataFrame, coverage_claimed: bool) -> list[Sentence]:
     if not calibration.height:
-        text = "A point prediction: it says nothing about its uncertainty."
+        text = "The model predicts points without uncertainty."
         return [Sentence(text, "open", "absent")]
     if not calibration.filter(quantity="coverage").height:
-        text = "Calibration: the draws weren't kept, only their mean and sd."
+        text = "Calibration: the draws weren't stored, only their mean and sd."
         return [Sentence(text, "open", "absent")]
     row = labels.pick(
         calibration, gene_set="all", quantity="coverage", within="pooled", kind="draws", nominal=0.9

@@ -45,7 +45,7 @@ class Ensemble(Fold):
     def slide_rows(self, name: str, part: Part) -> NDArray[np.float32]:
         """Read an array of `test`, the only predicted part: a row per slide and fold model."""
         if part is not self.test:
-            raise ValueError("fold models of another cohort predict the test part alone")
+            raise ValueError("fold models of another cohort predict only the test part")
         count = len(self.members)
         out = np.empty((len(part.slide_ids), len(self.columns)), np.float32)
         for index, member in enumerate(self.members):

@@ -171,7 +171,7 @@ def _count_common_names(train: pl.DataFrame, test: pl.DataFrame) -> int:
     if files.height:
         first = files.sort("slide_id").row(0, named=True)
         cause = f"slide {first['slide_id']} is the same file as {first['slide_id_test']}"
-        raise LeakError("external", f"{cause} of the other cohort", "take it out of one of them")
+        raise LeakError("external", f"{cause} of the other cohort", "remove it from one of them")
     return len(set(train["patient_id"]) & set(test["patient_id"]))
 
 

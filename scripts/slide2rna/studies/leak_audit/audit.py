@@ -51,7 +51,7 @@ def networks_among(names: Sequence[str]) -> list[str]:
     for name in names:
         if name not in registry.CLOSED_FORM and name not in networks:
             allowed = f"allowed are {', '.join([*registry.CLOSED_FORM, *networks])}"
-            raise ConfigError("leak_audit.models", f"no model '{name}'", allowed)
+            raise ConfigError("leak_audit.models", f"unknown model '{name}'", allowed)
     return [name for name in names if name in networks]
 
 
@@ -112,7 +112,7 @@ def audit(
     runs = {CLEAN: list(clean_runs(cohort)), PUBLISHED: list(published_runs(cohort))}
     eligible = _eligible_genes([run for pairing in runs.values() for run in pairing])
     if not any(audit_table.counted(runs[CLEAN])):
-        cause = "no test fold has more than three measured samples: there is no correlation"
+        cause = "no test fold has more than three measured samples, so correlations are undefined"
         raise StageError("leak audit", cause, "use fewer folds")
     fewest = [run.test.n_patients for run in runs[CLEAN]]
     sizes = comparison.shown_sizes(settings["top"], len(cohort.genes), fewest)
@@ -139,7 +139,9 @@ def audit(
         log.info("%s: published minus clean %+.3f", name, rows[-1]["value"])
     table = pl.DataFrame(rows, schema=audit_table.SCHEMA)
     if table["value"].is_null().all():
-        raise ConfigError("leak_audit.models", table["note"][0], "add a model that can be had here")
+        raise ConfigError(
+            "leak_audit.models", table["note"][0], "add a model that works with these slides"
+        )
     return table, cohort.info
 
 

@@ -67,7 +67,7 @@ def draw_samplers(
     for sampler in samplers:
         folder = student if sampler.student else model
         if folder is None:
-            raise StageError(f"sampler {sampler.name}", "no student is given", "give --student")
+            raise StageError(f"sampler {sampler.name}", "the student is missing", "give --student")
         if folder not in loaded:
             network, meta = checkpoint.load_model(folder, device)
             if not isinstance(network, RNAFM):

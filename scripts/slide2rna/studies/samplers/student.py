@@ -215,7 +215,7 @@ def distil(
             inputs.bags,
             f"clusters x features are {bagged.means.shape[1:]}, the model has "
             f"({meta['clusters']}, {meta['features']})",
-            "use the bags that it was trained with",
+            "use the bags of its training",
         )
     rows = fold_rows.read_fold_rows(bagged.slide_ids, inputs.slides, inputs.splits, inputs.fold)
     parts, pairs = {}, {}

@@ -1,1 +1,1 @@
-"""Shift: how far a slide lies from the training slides, and abstention."""
+"""Shift: distances of slides from the training slides, out-of-distribution tests, abstention."""

@@ -1,4 +1,4 @@
-"""Abstention study: scores of a model that answers only for the slides nearest to training.
+"""Abstention study: scores of a model that predicts only the slides nearest to training.
 
 Patients of each fold are ordered by the distance of their slides from training, or by the spread
 of their draws, and the farthest are left out. Random orders are the null, which a useful order
@@ -77,7 +77,11 @@ def abstention_table(
     )
     gene_table = pl.read_parquet(inputs.evaluation / "genes.parquet")
     if gene_table["gene"].to_list() != genes:
-        raise StageError(inputs.evaluation, "its genes aren't the draws'", "rerun the evaluation")
+        raise StageError(
+            inputs.evaluation,
+            "its genes differ from those of the draws",
+            "rerun the stage evaluate",
+        )
     samples = pl.read_parquet(inputs.evaluation / "samples.parquet")
     shift = pl.concat([pl.read_parquet(path) for path in inputs.shift])
     top_sets = [column.removeprefix("in_") for column in gene_table.columns if column[:4] == "in_T"]
@@ -110,7 +114,7 @@ def _fold_samples(
     missing += [s for s in fold.test.samples if s not in crps]
     if missing:
         cause = f"'{missing[0]}' of fold {fold.number} is missing"
-        raise StageError("tables of shift and evaluate", cause, "rerun both")
+        raise StageError("tables of shift and evaluate", cause, "rerun both stages")
     shift_rows = [row_by_slide[slide] for slide in fold.test.slide_ids]
     orders = {
         name: fold.test.average(fold_shift[column].cast(pl.Float64).to_numpy()[shift_rows])

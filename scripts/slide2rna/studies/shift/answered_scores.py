@@ -1,4 +1,4 @@
-"""Scores of a fold's answered patients, for all orders, shares and resamples at once."""
+"""Scores of the patients not abstained on, for all orders, shares and resamples at once."""
 
 from __future__ import annotations
 

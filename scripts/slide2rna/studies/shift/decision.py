@@ -1,4 +1,4 @@
-"""Shift decision: the fold models' judgements of a slide, combined into one."""
+"""Out-of-distribution decision on a slide, combined from all fold models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from slide2rna.studies.shift.reference import FoldShift
 
 CAL, TRAIN, UNDECIDED = "cal", "train", "nothing"
 UNLIKE = "This slide is unlike the training slides"
-ALIKE = "Nothing says that this slide is unlike the training slides"
+ALIKE = "No sign that this slide differs from the training slides"
 ADVICE = "don't rely on the prediction"
 KINDS: tuple[Literal["bag_p", "bag_p_train", "expression_p"], ...] = (
     "bag_p",
@@ -128,10 +128,10 @@ def _verdict(combined: Mapping[str, Any], alpha: float) -> ShiftVerdict:
         is_shifted = combined["bag_train_share"] > 0.5
         words = _train_sentence(combined, is_shifted)
         return {"judged_by": TRAIN, "shifted": is_shifted, "words": words}
-    words = "Whether this slide is like the training slides can't be known"
+    words = "It is unknown whether this slide is like the training slides"
     n_cal, n_train = combined["n_cal"], combined["n_train"]
     too_few = f": {n_cal} calibration and {n_train} training patients are too few."
-    no_distances = ": the model came without its training slides' distances."
+    no_distances = ": the model has no distances of its training slides."
     words += too_few if rows else no_distances
     return {"judged_by": UNDECIDED, "shifted": None, "words": words}
 

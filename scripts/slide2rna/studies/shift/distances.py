@@ -115,8 +115,8 @@ def measure_shift(
     train, held_out = fold_slides.of("train"), fold_slides.of(*HELD_OUT)
     missing = [slide for slide in held_out.slide_ids if slide not in store_rows]
     if missing or not train.slide_ids:
-        cause = f"slide {missing[0]} has a bag and no prediction" if missing else "no train slide"
-        raise StageError(inputs.draws, cause, "retrain and resample this fold")
+        cause = f"slide {missing[0]} has a bag but no prediction" if missing else "no train slide"
+        raise StageError(inputs.draws, cause, "rerun training and sampling for this fold")
     with threadpool_limits(threads, "blas"):
         training, train_distances = _fit_reference(
             inputs, bagged, train, unit_by_slide, genes, settings, seed, fold
@@ -195,7 +195,7 @@ def _fit_reference(
     missing = [gene for gene in genes if gene not in gene_index]
     if missing:
         cause = f"the model's gene {missing[0]} is missing"
-        raise StageError(inputs.expression, cause, "use the table that it was trained on")
+        raise StageError(inputs.expression, cause, "use the expression table of its training")
     _, first_rows = np.unique(train.sample_ids, return_index=True)
     samples = [train.sample_ids[row] for row in first_rows]
     columns = [gene_index[gene] for gene in genes]

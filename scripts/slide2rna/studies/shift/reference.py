@@ -1,6 +1,6 @@
 """Training reference: distances of a slide to a fold's train part, with p-values from cal patients.
 
-`TrainingReference` is all that judging a new slide needs: a few tens of MB, without the cohort.
+`TrainingReference` holds everything for judging a new slide: a few tens of MB, without the cohort.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from slide2rna.flow.feature_scale import Scale
 
 SCALE_PREFIX = "scale."
 BROKEN = (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError)
-LIMIT = 6e4  # 16 bits hold no more
+LIMIT = 6e4  # limit of 16 bits
 
 
 class FoldShift(TypedDict):
@@ -192,7 +192,7 @@ ARRAYS.append("clusters")
 
 
 def save(reference: TrainingReference, path: str | Path) -> None:
-    """Write as safetensors, all or nothing."""
+    """Write as safetensors, atomically."""
     tensors = {name: np.ascontiguousarray(getattr(reference, name)) for name in ARRAYS}
     about = reference.about
     if reference.scale is not None:
@@ -224,5 +224,5 @@ def load(path: str | Path) -> TrainingReference:
                 )
             return TrainingReference(**arrays, about=about, scale=scale)
     except BROKEN as error:
-        cause = f"not what the stage shift leaves ({error})"
-        raise StageError(path, cause, "run the stage shift again") from error
+        cause = f"not a file of the stage shift ({error})"
+        raise StageError(path, cause, "rerun the stage shift") from error

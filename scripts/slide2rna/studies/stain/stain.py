@@ -157,8 +157,8 @@ def _load_fold(
     store, rows = folds.open_store(draws, meta["genes"])
     number = folds.fold_of(draws)
     if meta["features"] != setup.encoder.dim:
-        cause = f"a model of {meta['features']} features, the encoder has {setup.encoder.dim}"
-        raise StageError(model, cause, "give the settings that the model was trained with")
+        cause = f"the model has {meta['features']} features, the encoder {setup.encoder.dim}"
+        raise StageError(model, cause, "use the settings that the model was trained with")
     tested = pl.read_parquet(shift).filter(pl.col("part") == "test").sort("slide_id")
     points: dict[str, Array] = {
         str(slide): np.asarray(store["point"][rows[slide]], dtype=float)  # type: ignore[index]
@@ -229,8 +229,8 @@ def read_tiles(slide: Row, folder: Path, setup: EncodingSetup) -> tuple[Tiles, b
     """
     name, table = slide["slide_id"], folder / f"{slide['slide_id']}.parquet"
     if slide["path"] is None or not table.is_file():
-        cause = "the slide or its tiles are gone"
-        raise StageError(f"slide {name}", cause, "keep_slides: true, and run tiles again")
+        cause = "the slide or its tiles are missing"
+        raise StageError(f"slide {name}", cause, "set keep_slides: true, and rerun the stage tiles")
     places = pl.read_parquet(table).select("x", "y", "level", "size").rows()
     max_tiles = setup.stain["tiles"]
     has_all_tiles = len(places) <= max_tiles
@@ -247,7 +247,7 @@ def read_tiles(slide: Row, folder: Path, setup: EncodingSetup) -> tuple[Tiles, b
         decoded = ordered_map(read, places, setup.threads)
         pixels = [tile.pixels for tile in decoded if tile.good]
     if not pixels:
-        raise StageError(f"slide {name}", "no tile is any good", "raise stain.tiles")
+        raise StageError(f"slide {name}", "no tile is usable", "raise stain.tiles")
     return np.stack(pixels), has_all_tiles
 
 
