@@ -1,7 +1,7 @@
 """Planning and cohort stage of a cohort of TCGA-BRCA's size: 1,130 slides, 20,820 genes.
 
-GDC's answers come from a server on loopback. The STAR-counts files are simulated, with the 60,660 rows
-of GENCODE v36 (44 of them PAR_Y copies), 4.3 MB each. Their number is the real one: nothing is
+GDC's answers come from a server on loopback. The STAR-counts files are simulated, with the 60,660
+rows of GENCODE v36 (44 of them PAR_Y copies), 4.3 MB each. Their number is the real one: nothing is
 extrapolated. The files are in the page cache, so a slow disk adds its own time.
 """
 

@@ -21,7 +21,7 @@ from written_reports import folder, full
 
 __all__ = ["folder", "full"]  # the fixtures
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 BLOCKS = frozenset({"h1", "h2", "h3", "p", "li", "caption", "figcaption", "dt", "dd", "th", "div"})
 # Rows of tables hold numbers and names; citations are tested with their data.
 SKIPPED = frozenset({"script", "style", "tbody", "pre"})
