@@ -1,8 +1,8 @@
 """Planning and cohort stage of a cohort of TCGA-BRCA's size: 1,130 slides, 20,820 genes.
 
-GDC's answers come from a server on loopback; the STAR-counts files are simulated, with GENCODE v36's
+GDC's answers come from a server on loopback. STAR-counts files are simulated, with GENCODE v36's
 60,660 rows (44 of them PAR_Y copies), 4.3 MB each. Their number is the real one: nothing is
-extrapolated. The files lie in the page cache, so a slow disk adds its own time.
+extrapolated. The files are in the page cache, so a slow disk adds its own time.
 """
 
 from __future__ import annotations
