@@ -1,7 +1,7 @@
 """Planning and cohort stage of a cohort of TCGA-BRCA's size: 1,130 slides, 20,820 genes.
 
-GDC's answers come from a server on loopback. The STAR-counts files are simulated, with the 60,660
-rows of GENCODE v36 (44 of them PAR_Y copies), 4.3 MB each. Their number is the real one: nothing is
+GDC's answers come from a server on loopback. STAR-counts files are simulated, with GENCODE v36's
+60,660 rows (44 of them PAR_Y copies), 4.3 MB each. Their number is the real one: nothing is
 extrapolated. The files are in the page cache, so a slow disk adds its own time.
 """
 
@@ -29,7 +29,7 @@ LIMIT_S, LIMIT_GB = 60.0, 3.0
 
 
 def star_file(seed: int) -> bytes:
-    """Return a file with GENCODE v36's number of rows, of repeated names and of PAR_Y copies."""
+    """A file with GENCODE v36's number of rows, of repeated names and of PAR_Y copies."""
     rng = np.random.default_rng(seed)
     counts = rng.negative_binomial(0.3, 0.0005, GENES)
     index = pl.int_range(GENES)
@@ -59,7 +59,7 @@ def block(folder: Path, api: str) -> dict[str, Any]:
 
 
 def plan(folder: Path) -> float:
-    """Place the files as if fetched; return the seconds from query to a readable manifest."""
+    """Put the files where they would be fetched to; seconds from query to a readable manifest."""
     star = folder / "out" / "star"
     star.mkdir(parents=True)
     bodies = [star_file(i) for i in range(DISTINCT)]
@@ -86,7 +86,7 @@ def plan(folder: Path) -> float:
 
 
 def stage(folder: Path) -> None:
-    """Run the whole cohort stage in a separate process: checks, expression, folds, tables."""
+    """The whole cohort stage in a process of its own: checks, expression, folds, tables."""
     began = time.perf_counter()
     folds = config.defaults("folds")
     freeze.freeze_cohort("BRCA", block(folder, "http://127.0.0.1:9"), folds, 1, folder / "out")
