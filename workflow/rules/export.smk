@@ -34,7 +34,7 @@ rule export_run:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["export"],
-        folder=PATHS.folder,
+        folder=PARAMS.folder,
         out=subpath(output.samples, parent=True),
     shell:
         "python {params.scripts}/export.py --cohort-dir {params.folder:q} --run {wildcards.run}"

@@ -111,8 +111,8 @@ rule external_score:
     params:
         scripts=SCRIPTS,
         code=[STEP_VERSIONS["evaluate"], STEP_VERSIONS["report"]],
-        train=PATHS.of_train(PATHS.folder),
-        test=PATHS.folder,
+        train=PAIRS.train_folder,
+        test=PARAMS.folder,
         encoder=PAIRS.run("encoder"),
         settings=PARAMS.section("evaluate"),
         out=subpath(output.page, parent=True),

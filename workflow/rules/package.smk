@@ -34,7 +34,7 @@ rule package:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["package"],
-        cohort=PATHS.folder,
+        cohort=PARAMS.folder,
         encoder=PARAMS.run("encoder"),
         set=PARAMS.run("pathways"),
         folds=PARAMS.folds,

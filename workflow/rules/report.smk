@@ -28,7 +28,7 @@ rule report:
     params:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["report"],
-        cohort=PATHS.folder,
+        cohort=PARAMS.folder,
         run=PARAMS.reported("name"),
         encoder=PARAMS.reported("encoder"),
         set=PARAMS.reported("pathways"),

@@ -43,6 +43,10 @@ class Pairs:
         patterns = (paths.expression, paths.slides, paths.splits, paths.cohort)
         return [pattern.format(cohort=name) for name in names for pattern in patterns]
 
+    def train_folder(self, wildcards: Wildcards) -> str:
+        """Return the training cohort's folder."""
+        return self.plan.paths.folder.format(cohort=wildcards.train)
+
     def run(self, attribute: RunAttribute) -> ParamsFunction:
         """Return the params function of one attribute of the training cohort's reported run."""
         return lambda wildcards: getattr(self._train(wildcards).reported, attribute)

@@ -48,6 +48,10 @@ class Parameters:
         """Return the params function of those keys of a section that decide a result."""
         return lambda wildcards: as_json(result_settings(section, json.loads(settings(wildcards))))
 
+    def folder(self, wildcards: Wildcards) -> str:
+        """Return the cohort's folder."""
+        return self.plan.paths.folder.format(cohort=wildcards.cohort)
+
     def source(self, wildcards: Wildcards) -> str:
         """Return a cohort's block without what only later stages read."""
         cohort = self.plan.cohort(wildcards)

@@ -327,6 +327,7 @@ def test_fold_models_share_the_draws_of_an_external_cohort() -> None:
     settings = json.loads(pairs.sampling(job))
     assert (settings["draws"], settings["keep"]) == (34, "draws")
     assert (pairs.folds(job), pairs.run("label")(job)) == (3, "flow")
+    assert (pairs.train_folder(job), Parameters(made).folder(job)) == ("r/A", "r/B")
     assert pairs.every_fold(paths.of_train(paths.draws))(job) == [
         f"r/A/draws/lite0-flow-go-bp/fold-{fold}.zarr" for fold in range(3)
     ]
