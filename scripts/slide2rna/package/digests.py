@@ -12,7 +12,7 @@ from slide2rna.core.errors import StageError
 from slide2rna.core.files import sha256sum
 
 WEIGHTS = "model.safetensors"
-PATTERNS = ("*.parquet", "familiar/*", "fold-*/model.json", f"fold-*/{WEIGHTS}")
+PATTERNS = ("*.parquet", "familiar/*.safetensors", "fold-*/model.json", f"fold-*/{WEIGHTS}")
 REMEDY = "package the run again, or copy the whole folder"
 
 

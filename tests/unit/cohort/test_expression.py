@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from slide2rna.cohort.expression import read_expression, read_genes, to_log2
+from slide2rna.cohort.star_counts import gene_ids
 from slide2rna.core.errors import SheetError
 
 GOOD = pl.DataFrame({"sample_id": ["P2", "P1"], "TP53": [1.0, 2.5], "A1BG": [0.0, 3.0]})
@@ -222,3 +223,21 @@ def test_bad_star_folders(tmp_path: Path) -> None:
     broken.write_text(broken.read_text().replace("0.5", "half"))
     with pytest.raises(SheetError, match=r"TP53 .*'half'"):
         read_expression(tmp_path, samples=["P4"])
+
+
+def test_folders_of_gdc_client_and_files_of_macos(tmp_path: Path) -> None:
+    for sample in ("P1", "P2"):
+        folder = tmp_path / f"{sample}-uuid"
+        (folder / "logs").mkdir(parents=True)
+        star(folder, sample, GENES)
+        (folder / "logs" / f"{sample}.rna_seq.tsv").write_text("no counts")
+        (folder / f"._{sample}.rna_seq.tsv").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "._P1.tsv").write_bytes(b"\0\5\x16\7")
+    assert read_expression(tmp_path)["sample_id"].to_list() == ["P1", "P2"]
+
+
+def test_ids_of_names_that_have_one(tmp_path: Path) -> None:
+    star(tmp_path, "P1", GENES | {"ENSG7.1": ("TWO", 1), "ENSG8.1": ("TWO", 2)})
+    found = gene_ids(tmp_path)
+    assert found["TP53"] == "ENSG1.1"
+    assert "TWO" not in found

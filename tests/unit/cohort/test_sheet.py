@@ -217,3 +217,28 @@ def test_line_numbers_count_blank_lines(folder: Path) -> None:
     table = read_table(write(folder, "a,b\n1,2\n,\n\n3,4\n"))
     assert table.select("line", "a").rows() == [(2, "1"), (5, "3")]
     assert table.schema["a"] == pl.String
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("TCGA-A2-A000-01A", "TCGA-A2-A000-01B"),
+        ("TCGA-A2-A000", "TCGA-A2-A000-01Z-00-DX1"),
+        ("tcga-a2-a000-01A", "TCGA.A2.A000.01B.11R"),
+    ],
+)
+def test_barcodes_of_samples_give_one_patient(
+    folder: Path, caplog: pytest.LogCaptureFixture, first: str, second: str
+) -> None:
+    text = f"slide_id\tpatient_id\tslide\nS1\t{first}\ta.svs\nS2\t{second}\tb.svs\n"
+    table = read_sheet(write(folder, text))
+    assert table["patient_id"].to_list() == ["TCGA-A2-A000"] * 2
+    # The row of the expression table is still the one that the sheet names.
+    assert table["sample_id"].to_list() == [first, second]
+    assert "barcode" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["TCGA-A2", "TCGA-A2-A00", "XTCGA-A2-A000", "TCGA_A2_A000"])
+def test_other_names_are_no_barcodes(folder: Path, name: str) -> None:
+    text = f"slide_id\tpatient_id\tslide\nS1\t{name}\ta.svs\n"
+    assert read_sheet(write(folder, text))["patient_id"].to_list() == [name]

@@ -246,3 +246,18 @@ def test_draws_are_read_per_sample_and_pooled_over_its_slides(
         slides = [fold.test.slide_ids[i] for i in np.flatnonzero(fold.test.pool[row])]
         np.testing.assert_array_equal(draws, raw[[fold.rows[slide] for slide in slides]])
     assert isinstance(cohort.bags, bag_file.Bags)
+
+
+def test_lost_draws_stop_the_evaluation(tmp_path: Path) -> None:
+    """zarr reads a lost chunk as its fill value."""
+    made = synthetic_cohort.make(tmp_path / "cohort", patients=40)
+    store = sorted(made.inputs.draws)[0]
+    attributes = zarr.open_group(store, mode="r").attrs
+    parts, slides = (list(attributes[name]) for name in ("parts", "slide_ids"))
+    row = parts.index("test")
+    lost = [path for path in (store / "draws" / "c").glob(f"{row}/**/*") if path.is_file()]
+    assert lost
+    lost[0].unlink()
+    with pytest.raises(StageError) as caught:
+        run(made, tmp_path / "evaluation")
+    assert slides[row] in caught.value.cause

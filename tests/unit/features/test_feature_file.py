@@ -224,3 +224,63 @@ def test_a_cohort_knows_who_made_its_features(tmp_path: Path) -> None:
     trident(source / "c.h5", "uni_v2")
     with pytest.raises(StageError, match=r"b .*uni, c .*uni2"):
         provided.check_provided_features(table, source, out, out / "shard-0.parquet")
+
+
+@pytest.mark.parametrize(
+    ("stated", "name"),
+    [
+        ("mahmood-uni-77bdaedc-1c2d3e4f", "uni"),
+        ("mahmood-uni", "uni"),
+        ("uni2-4a5b6c7d", "uni2"),
+        ("UNI_v1", "uni"),
+        ("conch-0a1b2c3d", "conch"),
+        ("vit_small_patch16_224", "vit_small_patch16_224"),
+        (np.array([b"uni_v1"]), None),
+        (3, None),
+    ],
+)
+def test_spellings_of_an_encoder(stated: Any, name: str | None) -> None:
+    assert feature_file.encoder_name(stated) == name
+
+
+def test_an_attribute_that_is_an_array_of_one(tmp_path: Path) -> None:
+    path = trident(tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        file["features"].attrs["encoder"] = np.array([b"uni_v1"])
+    assert feature_file.read(path).encoder == "uni"
+
+
+def stranger(path: Path, kind: str) -> Path:
+    """A features file that leads elsewhere, or claims more than there is."""
+    trident(path.with_name("other.h5"))
+    with h5py.File(path, "w") as file:
+        file["coords"] = GRID
+        if kind == "external link":
+            file["features"] = h5py.ExternalLink("other.h5", "/features")
+        elif kind == "soft link":
+            file["real"] = VALUES
+            file["features"] = h5py.SoftLink("/real")
+        elif kind == "external storage":
+            path.with_name("raw").write_bytes(bytes(VALUES.nbytes))
+            storage = [(str(path.with_name("raw")), 0, VALUES.nbytes)]
+            file.create_dataset("features", VALUES.shape, np.float32, external=storage)
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout(VALUES.shape, np.float32)
+            layout[:] = h5py.VirtualSource("other.h5", "features", VALUES.shape)
+            file.create_virtual_dataset("features", layout)
+        elif kind == "huge":
+            file.create_dataset("features", (10**8, 1536), np.float32, chunks=(1, 1536))
+        elif kind == "complex":
+            file["features"] = VALUES + 1j
+        else:
+            file["features"] = VALUES.astype(np.float64) * 1e39
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["external link", "soft link", "external storage", "virtual", "huge", "complex", "overflow"],
+)
+def test_a_strangers_file_is_refused(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(SlideError, match="features"):
+        feature_file.read(stranger(tmp_path / "a.h5", kind))

@@ -267,3 +267,8 @@ def test_a_record_that_is_no_object_is_refused(copy: Path) -> None:
         (copy / predictor.ABOUT).write_text(text)
         with pytest.raises(StageError):
             predictor.load(copy, "cpu")
+
+
+def test_snakemakes_own_files_are_no_part_of_a_model(copy: Path) -> None:
+    (copy / "familiar" / ".snakemake_timestamp").touch()
+    assert predictor.load(copy, "cpu").fold_models[0].number == 0
