@@ -115,7 +115,8 @@ def make(
             ("point_spread", np.full(centre.shape, 0.05, np.float32)),
         ):
             chunks = (min(3, len(used)), *values.shape[1:])
-            array = store.create_array(name, shape=values.shape, dtype=values.dtype, chunks=chunks)
+            options = {"dtype": values.dtype, "chunks": chunks, "fill_value": np.nan}
+            array = store.create_array(name, shape=values.shape, **options)
             array[:] = values
         store.attrs.update(
             {
