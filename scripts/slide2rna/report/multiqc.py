@@ -123,8 +123,13 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     text = " ".join(str(value).split())
+    if not isinstance(value, str):
+        return text
+    # A spreadsheet would run a formula, and MultiQC's page would render HTML.
+    text = text.replace('"', "'").replace("<", "&lt;")
+    text = f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
     # Quotes keep it text: a slide named 0012 would become a number.
-    return f'"{text}"' if isinstance(value, str) else text
+    return f'"{text}"'
 
 
 def write(table: pl.DataFrame, cohort: str, run: str, path: str | Path) -> None:

@@ -26,6 +26,7 @@ CHUNK_BYTES = 1 << 18
 SLOWEST_BYTES_S = 1024
 LONGEST_WAIT_S = 600.0
 PASSING = {408, 425, 429, 500, 502, 503, 504}
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 TRUST = "name your site's CA bundle in REQUESTS_CA_BUNDLE, or fix this machine's clock"
 T = TypeVar("T")
 
@@ -133,7 +134,7 @@ def request(
         with client.request(
             method, url, stream=True, timeout=timeout_s, verify=client.bundle, **arguments
         ) as response:
-            _check(response, where)
+            _check(response, where, client.settings.token)
             yield response
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         # Report only the error's type: its text may hold a signed address.
@@ -195,7 +196,7 @@ def refuse_page(response: requests.Response) -> None:
         raise Transient("the answer is an HTML page (is a portal or proxy down?)")
 
 
-def _check(response: requests.Response, where: object) -> None:
+def _check(response: requests.Response, where: object, token: str | None) -> None:
     status = response.status_code
     if status in (200, 206, 416):
         return
@@ -209,6 +210,8 @@ def _check(response: requests.Response, where: object) -> None:
         raise DownloadError(where, f"access is refused (HTTP status {status})", remedy)
     kind = response.headers.get("Content-Type", "")
     detail = f": {response.raw.read(200).decode('utf-8', 'replace')}" if "json" in kind else ""
+    if token:  # a server may repeat it
+        detail = detail.replace(token, "(token)")
     raise DownloadError(where, f"the request is refused (HTTP status {status}{detail})", "fix it")
 
 
@@ -263,6 +266,10 @@ class ServerSettings:
         # Checked here, since http.client quotes a malformed header in its error.
         if self.token is not None and not re.fullmatch(r"[\x21-\x7e]+", self.token):
             raise DownloadError("the token", "it isn't a single line of text", "download a new one")
+        scheme, host, _ = _origin(self.api)
+        if self.token is not None and scheme != "https" and host not in LOOPBACK:
+            cause = "a token is sent over https only"
+            raise DownloadError(self.api, cause, "fix the key api, or remove the token")
 
 
 def read_token(token_file: str | Path | None = None) -> str | None:
@@ -276,6 +283,8 @@ def read_token(token_file: str | Path | None = None) -> str | None:
     if token_file is None:
         return os.environ.get("GDC_TOKEN", "").strip() or None
     try:
+        if Path(token_file).stat().st_mode & 0o077:
+            log.warning("warning: %s: other users can read this token: chmod 600", token_file)
         return Path(token_file).read_text(encoding="ascii").strip() or None
     except (OSError, ValueError) as error:
         cause = f"the token can't be read ({type(error).__name__})"

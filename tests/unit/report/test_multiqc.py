@@ -78,3 +78,18 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
     shift[1].unlink()
     with pytest.raises(StageError, match=r"fold-1\.parquet: "):
         multiqc.slide_table(slides, samples, manifests, shift)
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ('=HYPERLINK("http://evil")', "\"'=HYPERLINK('http://evil')\""),
+        ("+1", '"\'+1"'),
+        ("@a", '"\'@a"'),
+        ("<img src=x>", '"&lt;img src=x>"'),
+        ("a\tb\nc", '"a b c"'),
+        ("0012", '"0012"'),
+    ],
+)
+def test_names_are_neither_formulas_nor_html(name: str, cell: str) -> None:
+    assert multiqc._cell(name) == cell

@@ -94,3 +94,27 @@ def test_an_unknown_certificate_is_fatal(tmp_path: Path, dest: Path) -> None:
         assert dest.read_bytes() == CONTENT
     with pytest.raises(DownloadError, match="CA bundle"):
         client.session(replace(FAST, ca=str(tmp_path / "gone")))
+
+
+@pytest.mark.parametrize("api", ["http://api.example.org", "http://10.0.0.1:8080", "ftp://a.org"])
+def test_a_token_is_sent_over_https_only(api: str) -> None:
+    with pytest.raises(DownloadError, match="https") as error:
+        client.ServerSettings(token=TOKEN, api=api)
+    assert TOKEN not in str(error.value)
+    client.ServerSettings(token=None, api=api)
+    for local in ("https://api.example.org", "http://127.0.0.1:9", "http://localhost:9"):
+        client.ServerSettings(token=TOKEN, api=local)
+
+
+def test_a_token_that_others_can_read_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "token"
+    path.write_text(TOKEN)
+    path.chmod(0o600)
+    assert client.read_token(path) == TOKEN
+    assert not caplog.text
+    path.chmod(0o644)
+    assert client.read_token(path) == TOKEN
+    assert "chmod 600" in caplog.text
+    assert TOKEN not in caplog.text
