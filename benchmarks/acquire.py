@@ -29,7 +29,7 @@ LIMIT_S, LIMIT_GB = 60.0, 3.0
 
 
 def star_file(seed: int) -> bytes:
-    """A file with GENCODE v36's number of rows, of repeated names and of PAR_Y copies."""
+    """Return a file with GENCODE v36's number of rows, of repeated names and of PAR_Y copies."""
     rng = np.random.default_rng(seed)
     counts = rng.negative_binomial(0.3, 0.0005, GENES)
     index = pl.int_range(GENES)
@@ -86,7 +86,7 @@ def plan(folder: Path) -> float:
 
 
 def stage(folder: Path) -> None:
-    """The whole cohort stage in a process of its own: checks, expression, folds, tables."""
+    """Run the whole cohort stage in a separate process: checks, expression, folds, tables."""
     began = time.perf_counter()
     folds = config.defaults("folds")
     freeze.freeze_cohort("BRCA", block(folder, "http://127.0.0.1:9"), folds, 1, folder / "out")

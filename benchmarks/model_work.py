@@ -24,7 +24,7 @@ ONE_STEP = config.defaults("sample", steps=1, solver="euler", guidance=2.0)
 
 
 def gene_sets(sets: int, memberships: int, largest: int, genes: int = GENES) -> Pathways:
-    """Sets with log-normal sizes of at least 10 genes, about `memberships` in all."""
+    """Return sets with log-normal sizes of at least 10 genes, about `memberships` in all."""
     rng = np.random.default_rng(0)
     raw = rng.lognormal(0, 1.3, sets)
     sizes = (raw * memberships / raw.sum()).astype(int).clip(10, largest)
@@ -33,12 +33,12 @@ def gene_sets(sets: int, memberships: int, largest: int, genes: int = GENES) -> 
 
 
 def many_sets() -> Pathways:
-    """As many as GO biological process has, about."""
+    """Return as many sets as GO biological process has, about."""
     return gene_sets(3000, 225_000, 500)
 
 
 def build(sets: Pathways, device: torch.device, settings: Settings = MODEL) -> RNAFM:
-    """A model in which no weight is zero, so that both models and both branches differ."""
+    """Build a model in which no weight is zero, so that both models and both branches differ."""
     torch.manual_seed(0)
     model = RNAFM(sets, FEATURES, CLUSTERS, settings)
     with torch.no_grad():
@@ -49,7 +49,7 @@ def build(sets: Pathways, device: torch.device, settings: Settings = MODEL) -> R
 
 
 def loop_of(model: RNAFM, device: torch.device) -> LoopModel:
-    """The loop model with the weights of ours."""
+    """Return the loop model with the weights of ours."""
     other = LoopModel(model.pathways, FEATURES, CLUSTERS, MODEL)
     other.load_state_dict(weight_names.to_published(model))
     return other.to(device).to_device(device)
@@ -58,7 +58,7 @@ def loop_of(model: RNAFM, device: torch.device) -> LoopModel:
 def gigaflops(
     sets: Pathways, rows: int, slides: int, branches: int = 1, settings: Settings = MODEL
 ) -> float:
-    """Multiplications and additions of a forward, in 10^9: `rows` profiles of `slides` slides."""
+    """Count multiplications and additions of a forward, in 10^9: `rows` profiles of `slides` slides."""
     h, p, ratio = settings["hidden"], len(sets.index), settings["mlp_ratio"]
     d, k = FEATURES, CLUSTERS
     genes = int(sets.sizes.sum()) + len(sets.background)
@@ -116,7 +116,7 @@ class Work:
         return self.loop(self.x, self.t, self.bags)
 
     def draws(self) -> Tensor:
-        """One guided Euler step of a batch of draws of one slide, from its bag to the end."""
+        """Take one guided Euler step of a batch of draws of one slide, from its bag to the end."""
         with torch.inference_mode():
             image = self.ours.encode_image(self.bags[:1], self.sizes[:1])
         return sampling_draw.draw(self.ours, image, self.x[None], ONE_STEP)[0]

@@ -136,7 +136,8 @@ def validate(config: dict[str, Any], where: str = "config.yaml") -> dict[str, An
     ConfigError
         Names the first offending key, its value and what is allowed.
     """
-    if wrong := [name for name in config.get("cohorts") or {} if not isinstance(name, str)]:
+    cohorts = config.get("cohorts") if isinstance(config, dict) else None
+    if wrong := [name for name in cohorts or () if not isinstance(name, str)]:
         cause = f"the name {wrong[0]!r} of a cohort isn't text"
         raise ConfigError(f"{where}: cohorts", cause, f'write it in quotes: "{wrong[0]}"')
     _check(config, _schema(), where)

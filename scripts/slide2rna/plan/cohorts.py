@@ -20,7 +20,7 @@ NO_SLIDES = ("no slides to read again", "it needs keep_slides: true and an encod
 
 @dataclass(frozen=True)
 class CohortPlan:
-    """What is computed for a cohort.
+    """Plan of a cohort: everything that is computed for it.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class CohortPlan:
 
     @property
     def keeps_slides(self) -> bool:
-        """Whether download, tiles and features are jobs of their own, and the slides stay."""
+        """Whether download, tiles and features are separate jobs, and the slides stay."""
         return self.block["keep_slides"]
 
     @property

@@ -34,7 +34,7 @@ class Wildcards(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a configuration asks for.
+    """Plan of a configuration: its cohorts, paths and targets.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Plan:
 
     @property
     def kept(self) -> list[str]:
-        """Cohorts whose slides stay: download, tiles and features are jobs of their own."""
+        """Cohorts whose slides stay: download, tiles and features are separate jobs."""
         return [name for name, cohort in self.cohorts.items() if cohort.keeps_slides]
 
     @property

@@ -104,7 +104,7 @@ def check_channels(path: Path) -> None:
     Raises
     ------
     SlideError
-        R, G and B are pages of their own; pixels of 12 or 14 bits in 16.
+        R, G and B are separate pages; pixels of 12 or 14 bits in 16.
     """
     try:
         with tifffile.TiffFile(path) as tif:

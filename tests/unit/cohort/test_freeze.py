@@ -153,7 +153,7 @@ def test_split_column_and_split_file_exclude_each_other(tmp_path: Path) -> None:
     freeze.freeze_cohort("mine", source_of(folder), one, 1, tmp_path / "out")
     folds = pl.read_csv(tmp_path / "out" / "splits.tsv", separator="\t")
     assert folds["part"].to_list() == part[:12]
-    with pytest.raises(SheetError, match="given twice"):
+    with pytest.raises(SheetError, match="exclude each other"):
         freeze.freeze_cohort("mine", source_of(folder, splits="x.tsv"), one, 1, tmp_path / "out")
 
 

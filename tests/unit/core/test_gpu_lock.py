@@ -34,6 +34,9 @@ ALONE = """
 import os, sys, time
 from pathlib import Path
 from slide2rna.core import gpu_lock
+
+pytestmark = pytest.mark.slow  # the package starts processes, or trains
+
 folder = Path(sys.argv[1])
 mine = folder / f"{gpu_lock.lock_gpu(folder)}.used"
 os.close(os.open(mine, os.O_CREAT | os.O_EXCL))
@@ -183,7 +186,7 @@ def test_one_gpu_is_not_several(machine: Path, repo: Path) -> None:
         assert said(pair[0]) == "GPU-aaaa"
         pair.append(start(HOLD, machine, repo))
         assert pair[1].stderr is not None
-        assert pair[1].stderr.readline().startswith("1 GPU taken by other jobs of yours: waiting")
+        assert pair[1].stderr.readline().startswith("1 GPU in use")
     finally:
         for process in pair:
             process.kill()

@@ -20,7 +20,7 @@ def test_rows_follow_units_and_leave_out_slides_without_bag(
     assert rows.parts == ["train", "train", "test"]
     assert rows.bag.tolist() == [1, 0, 2]
     assert rows.of("test", "val").sample_ids == ["P023"]
-    with pytest.raises(StageError, match="there is no fold 3"):
+    with pytest.raises(StageError, match="no fold 3"):
         fold_rows.read_fold_rows(bag_ids, cohort.inputs.slides, cohort.inputs.splits, 3)
     with pytest.raises(StageError, match="sample 'nobody' has no row"):
         fold_rows.read_expression_matrix(cohort.inputs.expression, ["P001", "nobody"])

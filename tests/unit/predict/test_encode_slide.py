@@ -26,7 +26,7 @@ def model(packed: packaged.Packaged) -> Predictor:
     ("changes", "encoder", "text"),
     [
         ({"dim": 13}, None, "13 numbers per tile, the model takes 12"),
-        ({}, "resnet50", "its features are of resnet50, the model is for lite0"),
+        ({}, "resnet50", "resnet50.* lite0"),
     ],
 )
 def test_features_of_another_encoder_are_refused(
@@ -48,13 +48,13 @@ def test_features_at_another_resolution_are_noted(model: Predictor, tmp_path: Pa
     )
     at_half = replace(model, about=model.about | {"tile_mpp": 0.5})
     said = predict.predict(at_half, slide, draws=2).warnings
-    assert "Its tiles were seen at 1 um/px, those of the training at 0.5." in said
+    assert any("1 um/px" in text and "0.5" in text for text in said)
     # Features from files: at which resolution those of the training were isn't known.
     older = {"tiles": packaged.SETTINGS["tiles"]}
     without = {key: value for key, value in model.about.items() if key != "tile_mpp"}
     for about in (model.about, without | older):
         said = predict.predict(replace(model, about=about), slide, draws=2).warnings
-        assert not any("Its tiles were seen" in text for text in said)
+        assert not any("um/px" in text for text in said)
 
 
 def test_an_encoder_that_nobody_names_is_noted(model: Predictor, tmp_path: Path) -> None:
@@ -62,11 +62,11 @@ def test_an_encoder_that_nobody_names_is_noted(model: Predictor, tmp_path: Path)
     known = replace(model, about=model.about | {"made_by": "uni"})
     for of, text in (
         (known, "Its file names no encoder; the training's features were made by uni."),
-        (model, "Which encoder made the training's features isn't known: yours must be the same."),
+        (model, "The encoder of the training's features isn't recorded; yours must be the same."),
     ):
         assert text in predict.predict(of, encode_slide.encode_slide(path, of), draws=2).warnings
     feature_file.write(path, feature_file.read(path), {"encoder": "ctranspath"})
-    with pytest.raises(SlideError, match="its features are of ctranspath, the model is for uni"):
+    with pytest.raises(SlideError, match="ctranspath.* uni"):
         encode_slide.encode_slide(path, known)
     feature_file.write(path, feature_file.read(path), {"made_by": "uni"})
     said = predict.predict(known, encode_slide.encode_slide(path, known), draws=2).warnings

@@ -77,7 +77,7 @@ def test_a_folder_is_no_slide(model: Predictor, tmp_path: Path) -> None:
     table = predict_slides.predict_slides(
         model, [tmp_path / "scans"], tmp_path / "out", PredictOptions()
     )
-    assert table["reason"][0].startswith("is a folder; give its files")
+    assert table["reason"][0].startswith("is a folder")
 
 
 @pytest.mark.parametrize(

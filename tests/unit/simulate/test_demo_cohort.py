@@ -20,6 +20,9 @@ from slide2rna.simulate.paint import Plan, paint
 from slide2rna.simulate.painted_slide import SimulatedSlide
 from slide2rna.simulate.textures import PAINTED
 
+pytestmark = pytest.mark.slow  # the package starts processes, or trains
+
+
 SEED = 1
 # Four patients and six small slides: one at 40x, one marked, one without mpp, one scrap.
 TINY = Layout(4, 2, (512, 640), scanned_40x=(3,), pen=2, no_mpp=1, scrap=1)

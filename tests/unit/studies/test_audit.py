@@ -237,6 +237,7 @@ def test_networks_are_trained_and_picked_by_what_the_pairing_says(
     np.testing.assert_array_equal(points, again)
 
 
+@pytest.mark.slow
 def test_a_network_from_the_command_line(
     made: synthetic_cohort.Synthetic, repo: Path, tmp_path: Path
 ) -> None:

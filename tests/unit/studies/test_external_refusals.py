@@ -69,7 +69,7 @@ def test_cohorts_that_share_files_or_no_gene_are_refused(tmp_path: Path) -> None
     ("pair_of", "words"),
     [
         ({"train": "a", "test": "c"}, "there is no cohort 'c'; cohorts are a, b"),
-        ({"train": "a", "test": "a"}, "a cohort isn't external to itself"),
+        ({"train": "a", "test": "a"}, "external: a on a"),
         ({"train": "a", "test": "b"}, "bags.k is 100 in a and 16 in b"),
         ({"train": "a", "test": "d"}, "features.encoder is lite0 in a and color in d"),
         ({"train": "a"}, "'test' is a required property"),

@@ -184,6 +184,7 @@ def test_only_flows_can_be_distilled(
         samplers_student.distil(inputs, tmp_path, STUDENT, 1, CPU)
 
 
+@pytest.mark.slow
 def test_the_command_line(
     repo: Path, cohort: flow_cohort.FlowCohort, teacher: Path, tmp_path: Path
 ) -> None:

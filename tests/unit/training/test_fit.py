@@ -193,6 +193,7 @@ def test_compiling_without_a_compiler_is_left_out(
     assert "no-such-compiler" in caplog.text
 
 
+@pytest.mark.slow
 def test_command_needs_the_guard(
     cohort: flow_cohort.FlowCohort, tmp_path: Path, repo: Path
 ) -> None:
