@@ -65,7 +65,7 @@ def scores(of: Maps, name: str) -> dict[str, Any]:
 
 
 def summarise(found: list[Maps], genes: pl.DataFrame) -> pl.DataFrame:
-    """Return a row per section (and all of them), gene set and model; `over_color` compares the two."""
+    """Return a row per section (and all), gene set and model; `over_color` compares the two."""
     table = []
     for name in found[0].sets:
         each = {of.name: scores(of, name) for of in found}

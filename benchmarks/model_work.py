@@ -58,7 +58,7 @@ def loop_of(model: RNAFM, device: torch.device) -> LoopModel:
 def gigaflops(
     sets: Pathways, rows: int, slides: int, branches: int = 1, settings: Settings = MODEL
 ) -> float:
-    """Count multiplications and additions of a forward, in 10^9: `rows` profiles of `slides` slides."""
+    """Count operations of a forward, in 10^9: `rows` profiles of `slides` slides."""
     h, p, ratio = settings["hidden"], len(sets.index), settings["mlp_ratio"]
     d, k = FEATURES, CLUSTERS
     genes = int(sets.sizes.sum()) + len(sets.background)

@@ -119,7 +119,7 @@ def _row_numbers(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
 
 
 def _warn_of_names(where: object, names: list[str]) -> None:
-    """Name in a warning those that a spreadsheet turned into dates, and of names of several genes."""
+    """Log names that a spreadsheet turned into dates, and names of several genes."""
     # A table of Entrez ids is all numbers, and some of them look like a date's.
     serials = sum(SERIAL.fullmatch(name) is not None for name in names)
     numeric = sum(name.isdecimal() for name in names)

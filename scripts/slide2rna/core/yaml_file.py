@@ -59,7 +59,7 @@ def check_keys(path: str | Path) -> None:
                     cause = f"YAML reads the key {key.value} as a value of type {kind}"
                     raise ConfigError(where, cause, f'write it in quotes: "{key.value}"')
                 if str(key.value) in seen:
-                    cause = f"the key '{key.value}' is there twice"
-                    raise ConfigError(where, cause, "keep one of the two, or join them")
+                    cause = f"the key '{key.value}' occurs twice"
+                    raise ConfigError(where, cause, "keep one of them, or merge the two")
                 seen.add(str(key.value))
                 pending.append(value)

@@ -14,6 +14,8 @@ import torch
 from slide2rna import DRIVER
 from slide2rna.core import devices, errors, gpu_lock
 
+pytestmark = pytest.mark.slow  # jobs are processes
+
 # What `nvidia-smi -L` prints: of two whole GPUs and one that is cut into two.
 WHOLE = "GPU 0: NVIDIA H100 (UUID: GPU-aaaa)\nGPU 1: NVIDIA H100 (UUID: GPU-bbbb)\n"
 PARTS = """\
@@ -34,8 +36,6 @@ ALONE = """
 import os, sys, time
 from pathlib import Path
 from slide2rna.core import gpu_lock
-
-pytestmark = pytest.mark.slow  # the package starts processes, or trains
 
 folder = Path(sys.argv[1])
 mine = folder / f"{gpu_lock.lock_gpu(folder)}.used"

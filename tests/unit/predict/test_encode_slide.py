@@ -66,7 +66,7 @@ def test_an_encoder_that_nobody_names_is_noted(model: Predictor, tmp_path: Path)
     ):
         assert text in predict.predict(of, encode_slide.encode_slide(path, of), draws=2).warnings
     feature_file.write(path, feature_file.read(path), {"encoder": "ctranspath"})
-    with pytest.raises(SlideError, match="ctranspath.* uni"):
+    with pytest.raises(SlideError, match=r"ctranspath.* uni"):
         encode_slide.encode_slide(path, known)
     feature_file.write(path, feature_file.read(path), {"made_by": "uni"})
     said = predict.predict(known, encode_slide.encode_slide(path, known), draws=2).warnings

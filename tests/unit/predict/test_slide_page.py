@@ -192,7 +192,6 @@ def test_intervals_are_called_what_they_are(
     text = words(render(found))
     assert said in text
     assert ("Bars: 90 % of the draws" in words(render(found, figure=FIGURE))) == draws
-    assert ("of them" in text) == draws
 
 
 def test_a_training_slide_is_announced_first() -> None:

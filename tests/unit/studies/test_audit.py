@@ -238,9 +238,7 @@ def test_networks_are_trained_and_picked_by_what_the_pairing_says(
 
 
 @pytest.mark.slow
-def test_a_network_from_the_command_line(
-    made: synthetic_cohort.Synthetic, repo: Path, tmp_path: Path
-) -> None:
+def test_a_network_by_command(made: synthetic_cohort.Synthetic, repo: Path, tmp_path: Path) -> None:
     main = runpy.run_path(str(repo / "scripts/leak_audit.py"))["main"]
     command = [
         *("--cohort", str(made.folder), "--bags", str(made.inputs.bags), "--out", str(tmp_path)),
