@@ -25,7 +25,7 @@ from slide2rna.core import seeds
 
 DAY_S, SHARDS = 86_400, 3
 Tables = dict[str, pl.DataFrame]
-pytestmark = pytest.mark.timeout(7200)
+pytestmark = pytest.mark.timeout(36_000)
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def snakemake(*arguments: str, results: str | Path = "results") -> list[str]:
 
 
 def run(
-    lab: Path, *arguments: str, results: str | Path = "results", timeout: float = 3000
+    lab: Path, *arguments: str, results: str | Path = "results", timeout: float = 30_000
 ) -> subprocess.CompletedProcess[str]:
     """Run to the end, whatever it is; both streams as one text in `stdout`."""
     return subprocess.run(
