@@ -183,7 +183,7 @@ def test_the_section_tells_the_verdict_and_names_the_cheapest(table: pl.DataFram
     assert found["rows"][0]["sampler"] == "exponential-20"
     texts = [line.text for line in found["verdict"]]
     assert "exponential-4 with 4 evaluations, CRPS +0.0\u00a0%" in texts[0]
-    assert texts[1].startswith("The one-step student does not count (CRPS")
+    assert "(CRPS" in texts[1]
     context = {"samplers": found, "figure": {}, "run": "r"}
     html = render("sections/samplers.html.j2", context)
     assert html.count("<tr") == 1 + len(VARIANTS) + 3

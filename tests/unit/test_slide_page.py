@@ -99,7 +99,7 @@ def test_the_warning_stands_first() -> None:
         assert fact in said
     assert len(AGAIN.findall(said)) == 2  # at the pathways and at the genes
     assert "Only 345 tiles." in said
-    # Its own sentence isn't there twice.
+    # The sentence occurs only once.
     assert made.shift(True)["words"] not in said
 
 
@@ -192,7 +192,7 @@ def test_intervals_are_called_what_they_are(
     text = words(render(found))
     assert said in text
     assert ("Bars: 90 % of the draws" in words(render(found, figure=FIGURE))) == draws
-    assert ("of them" in text) == draws
+    assert ("For none of them" in text) == draws
 
 
 def test_a_training_slide_is_announced_first() -> None:
