@@ -157,11 +157,11 @@ BAD: dict[str, tuple[Callable[[Path, Path], Any], str]] = {
         changed(pathway_graph__attn_mask=torch.zeros(4, 4)),
         "attn_mask: a plain torch.bool tensor is needed, found torch.float32",
     ),
-    "path": (with_args(path_type="VP"), "path_type VP, which has no counterpart"),
+    "path": (with_args(path_type="VP"), "path_type VP"),
     "genes": (with_args(num_genes=20820), "14 genes, the checkpoint was trained with 20820"),
     "statistics": (
         with_args(rna_data_mean=np.zeros(3), rna_data_std=np.ones(3)),
-        "its statistics are of 3 genes, the gene list has 14",
+        "statistics .*3 genes.* 14",
     ),
 }
 
@@ -287,6 +287,6 @@ def test_extra_file_of_another_model(files: Path, capsys: pytest.CaptureFixture[
     turned = Pathways(model.pathways.names, model.pathways.index[::-1], len(GENES))
     other = RNAFM(turned, D, K, meta["settings"]["model"])
     checkpoint.save_model(folder, other, meta)
-    refused([str(folder), str(files / "out.pt")], "published.safetensors: isn't of this", capsys)
+    refused([str(folder), str(files / "out.pt")], r"published\.safetensors: ", capsys)
     (folder / "published.safetensors").write_text("{")
     refused([str(folder), str(files / "out.pt")], "published.safetensors: can't be read", capsys)
