@@ -214,7 +214,7 @@ def resolve_mpp(
         raise SlideError(path, f"mpp {mpp:g} from the {source} is not in {low} to {high}", GIVE_MPP)
     note = None
     if sheet is not None and file is not None and abs(file / sheet - 1) > MPP_TOLERANCE:
-        note = f"the slide's file states {file:g} um/px"
+        note = f"the slide itself says {file:g} um/px"
     elif power and not POWER_RANGE[0] < mpp * power / 10 < POWER_RANGE[1]:
         note = f"objective power {power:g} would be about {10 / power:g} um/px"
     if note:

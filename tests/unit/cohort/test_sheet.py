@@ -91,7 +91,7 @@ def test_unknown_columns_are_named_in_the_log(
 ) -> None:
     with caplog.at_level("INFO", logger="slide2rna"):
         read_sheet(write(folder, "slide_id,patient_id,slide,mmp,hue\nS1,P1,a.svs,0.5,1\n"))
-    assert "column 'mmp' is left out (did you mean 'mpp'?)" in caplog.text
+    assert "did you mean 'mpp'" in caplog.text
     assert "column 'hue'" in caplog.text
 
 
@@ -115,7 +115,7 @@ def test_one_file_may_hold_several_areas(folder: Path) -> None:
         (HEADER, "sheet.tsv", "no row"),
         (b"PK\x03\x04junk", "sheet.tsv", "spreadsheet"),
         (b"slide_id\tpatient_id\tslide\n\xe9\t1\t2\n", "sheet.tsv", "isn't UTF-8"),
-        ("slide_id\tpatient\tslide\nS\tP\ta.svs\n", "sheet.tsv", "column 'patient_id' is missing"),
+        ("slide_id\tpatient\tslide\nS\tP\ta.svs\n", "sheet.tsv", "'patient_id'"),
         (HEADER.replace("slide\n", "slide\tslide\n"), "line 1", "repeated"),
         (HEADER + "S1\tP1\ta.svs\tx\n", "sheet.tsv", "more fields"),
         (HEADER + "S1\tP1\tgone.svs\n", "line 2", "'gone.svs' is not a file"),
@@ -146,14 +146,14 @@ def test_bad_sheets(folder: Path, text: str | bytes, where: str, cause: str) -> 
 @pytest.mark.parametrize(
     ("column", "value", "cause"),
     [
-        ("mpp", "0", "mpp '0' is not a positive number"),
+        ("mpp", "0", "mpp '0'"),
         ("mpp", "-0.5", "mpp '-0.5'"),
         ("mpp", "0,5", "mpp '0,5'"),
         ("mpp", "inf", "mpp 'inf'"),
         ("mpp", "fine", "mpp 'fine'"),
-        ("md5", "abc", "md5 is not 32 hex digits"),
-        ("split", "training", "split 'training' is unknown"),
-        ("split", "-1", "split '-1' is unknown"),
+        ("md5", "abc", "md5"),
+        ("split", "training", "split 'training'"),
+        ("split", "-1", "split '-1'"),
         ("area", "[[0, 0], [1, 1]]", "polygon"),
         ("area", "box", "polygon"),
         ("area", "[[0, 0], [NaN, 1], [2, 0]]", "polygon"),

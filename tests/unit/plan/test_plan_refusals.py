@@ -104,7 +104,7 @@ def test_an_error_names_the_files_that_it_may_come_from(
     with pytest.raises(ConfigError, match=r"^config\.yaml \+ mine\.yaml: cohorts\.mine\.source"):
         Plan.of(wrong, files)
     Path("mine.yaml").write_text("seed: 1\nseed: 2\n")
-    with pytest.raises(ConfigError, match="the key 'seed' is there twice"):
+    with pytest.raises(ConfigError, match="the key 'seed'"):
         Plan.of(DEMO, files)
 
 

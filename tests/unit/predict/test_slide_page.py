@@ -99,7 +99,7 @@ def test_the_warning_stands_first() -> None:
         assert fact in said
     assert len(AGAIN.findall(said)) == 2  # at the pathways and at the genes
     assert "Only 345 tiles." in said
-    # Its own sentence isn't there twice.
+    # The sentence occurs only once.
     assert made.shift(True)["words"] not in said
 
 

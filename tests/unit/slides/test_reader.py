@@ -114,10 +114,10 @@ def test_other_pixel_types_are_refused(tmp_path: Path, dtype: type) -> None:
         (None, 0.5, 20, 0.5, "slide", None),
         (None, 0.2325, 20, 0.2325, "slide", "objective power 20"),  # met in the wild
         (None, 0.25, 40, 0.25, "slide", None),
-        (0.25, 0.5, None, 0.25, "sheet", "states 0.5"),
+        (0.25, 0.5, None, 0.25, "sheet", "0.5 um"),
         (0.55, 0.5, 20, 0.55, "sheet", None),
         (0.5, None, None, 0.5, "sheet", None),
-        (0.5, 352.8, None, 0.5, "sheet", "states 352.8"),
+        (0.5, 352.8, None, 0.5, "sheet", "352.8 um"),
     ],
 )
 def test_resolution(sheet, file, power, mpp, source, note) -> None:
