@@ -71,7 +71,7 @@ def test_eight_thousand_slides_are_planned_in_seconds(
 
     # And once all of it is there: nothing to do, and that is found out as fast.
     finish = [{"args": ["-s", str(repo / "Snakefile"), "--", "many"], "finish": True}]
-    planner = [sys.executable, str(Path(__file__).with_name("dry_runs.py"))]
+    planner = [sys.executable, str(repo / "tests" / "support" / "dry_runs.py")]
     done = subprocess.run(
         planner, input=json.dumps(finish), cwd=tmp_path, capture_output=True, text=True, check=True
     )

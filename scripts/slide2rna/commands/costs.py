@@ -1,4 +1,4 @@
-"""Show the costs of a run per stage (CPU, GPU, memory, disk), and estimate those of more slides.
+"""Cost of a finished run by step, with an estimate for a cohort of another size.
 
     slide2rna costs results/demo
     slide2rna costs results/mine --slides 5000 --tiles 4000 --out costs.tsv

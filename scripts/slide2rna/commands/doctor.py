@@ -1,4 +1,4 @@
-"""Check the setup: Python, packages, OpenSlide, device, weights, disk, memory, network, config.
+"""Preflight: Python, packages, OpenSlide, device, weights, disk, network, configuration.
 
     slide2rna doctor                            config.yaml of this folder, if there is one
     slide2rna doctor --config own.yaml --device cuda

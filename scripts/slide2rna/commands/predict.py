@@ -1,4 +1,4 @@
-"""Predict expression for new slides, with intervals; out-of-distribution slides are flagged.
+"""Predict expression for new slides, with intervals and warnings for unusual slides.
 
 It needs only a model's folder (results/<cohort>/models/<run> or a copy), no expression and no
 Snakemake. Examples:
