@@ -17,6 +17,7 @@ from slide2rna.slides import download
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     download.add_arguments(parser)
+    cli.add_slides_folder(parser)
     for stage in ("slides", "tiles", "features"):
         parser.add_argument(f"--{stage}-manifest", type=Path, required=True, help="to be written")
     parser.add_argument("--settings", default="{}", help="section features as JSON")
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.seed,
         args.threads,
         download.server_settings(args),
+        args.slides_folder,
     )
     streaming.stream_shard(args.slides, args.shard, args.shards, consumer)
 

@@ -18,10 +18,16 @@ from slide2rna.slides import download
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     download.add_arguments(parser)
+    cli.add_slides_folder(parser)
     parser.add_argument("--out", required=True, help="manifest of the shard (Parquet)")
     args = download.parse(parser, argv)
     download.download_shard(
-        args.slides, args.shard, args.shards, args.out, download.server_settings(args)
+        args.slides,
+        args.shard,
+        args.shards,
+        args.out,
+        download.server_settings(args),
+        args.slides_folder,
     )
 
 

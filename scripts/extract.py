@@ -17,10 +17,12 @@ from slide2rna.core.errors import ConfigError
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--shard", type=Path, required=True, help="slides/shard-I.parquet")
+    cli.add_slides_folder(parser)
     parser.add_argument("--tiles", type=Path, help="folder of the tiles stage")
     parser.add_argument("--tiles-manifest", type=Path, help="tiles/shard-I.parquet")
     parser.add_argument("--out", type=Path, required=True, help="features/ENCODER")
     parser.add_argument("--manifest", type=Path, required=True, help="features/ENCODER/shard-I")
+    parser.add_argument("--stamps", type=Path, help="stamps of provided features, as planned")
     parser.add_argument("--settings", default="{}", help="section features as JSON")
     parser.add_argument("--tile-settings", default="{}", help="section tiles as JSON")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ConfigError("features.path", "missing", "name the folder of <slide_id>.h5")
         source = Path(settings["path"])
         provided.check_provided_features(
-            args.shard, source, args.out, args.manifest, settings["level"]
+            args.shard, source, args.out, args.manifest, settings["level"], args.stamps
         )
         return
     if args.tiles is None or args.tiles_manifest is None:
@@ -56,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         encoder,
         tile_settings,
         args.threads,
+        args.slides_folder,
     )
 
 

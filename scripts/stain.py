@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ("tiles", "tiles/shard-I.parquet"),
     ):
         parser.add_argument(f"--{name}", nargs="+", type=Path, required=True, help=text)
+    cli.add_slides_folder(parser)
     parser.add_argument("--cohort", type=Path, required=True, help="cohort.json")
     parser.add_argument("--run", required=True, help="name of the run, for the tables")
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")

@@ -14,6 +14,7 @@ from slide2rna.core import cli, config, log
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--shard", type=Path, required=True, help="slides/shard-I.parquet")
+    cli.add_slides_folder(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder for per-slide files")
     parser.add_argument("--manifest", type=Path, required=True, help="tiles/shard-I.parquet")
     parser.add_argument("--settings", default="{}", help="section tiles as JSON")
@@ -23,7 +24,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from slide2rna.slides import tiles
 
-    table = tiles.tile_shard(args.shard, args.out, args.manifest, settings, args.seed)
+    table = tiles.tile_shard(
+        args.shard, args.out, args.manifest, settings, args.seed, args.slides_folder
+    )
     failed = table.filter(table["status"] != "ok").height
     log.log.info("%d slides tiled, %d failed", table.height - failed, failed)
 

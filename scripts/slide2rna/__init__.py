@@ -12,8 +12,8 @@ DRIVER = "SLIDE2RNA_DRIVER"
 # same inputs give another result: that stage and all later ones then rerun.
 STEP_VERSIONS = {
     "demo": 2,
-    "cohort": 3,
-    "download": 1,
+    "cohort": 4,
+    "download": 2,
     "tiles": 1,
     "weights": 1,
     "features": 1,

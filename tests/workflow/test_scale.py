@@ -32,12 +32,14 @@ finally:
 
 @pytest.fixture
 def cohort(tmp_path: Path) -> dict[str, object]:
-    """A sheet of 8,000 slides and its block, without a number of shards."""
+    """A sheet of 8,000 slides that exist, and its block, without a number of shards."""
     names = [f"TCGA-{i:05d}-01Z-00-DX1" for i in range(SLIDES)]
     rows = {"slide_id": names, "patient_id": names, "slide": [f"{name}.svs" for name in names]}
     sheet, expression = tmp_path / "slides.tsv", tmp_path / "rna.parquet"
     pl.DataFrame(rows).write_csv(sheet, separator="\t")
     expression.touch()
+    for name in names:
+        (tmp_path / f"{name}.svs").write_text(name)
     return {"source": "sheet", "sheet": str(sheet), "expression": str(expression)}
 
 

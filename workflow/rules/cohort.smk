@@ -36,7 +36,9 @@ rule generate:
 rule cohort:
     """Slides and expression as tables; what was dropped and why."""
     input:
-        INPUTS.user_files,
+        INPUTS.source_mark,
+        # Their content counts, not their time: see `read`.
+        ancient(INPUTS.user_files),
     output:
         slides=PATHS.slides,
         expression=PATHS.expression,
@@ -55,6 +57,8 @@ rule cohort:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["cohort"],
         source=PARAMS.source,
+        read=STAMPS.tables(INPUTS.user_files),
+        manifest=STAMPS.manifest,
         folds=ARGUMENTS.published_folds,
         out=subpath(output.cohort, parent=True),
         slides=ARGUMENTS.needs_slides,
@@ -67,7 +71,7 @@ rule split:
     """Folds of train, val, cal and test; apart, since other folds need no other slides."""
     input:
         slides=PATHS.slides,
-        given=INPUTS.split_files,
+        given=ancient(INPUTS.split_files),
     output:
         PATHS.splits,
     log:
@@ -85,6 +89,7 @@ rule split:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["cohort"],
         given=ARGUMENTS.given_split,
+        read=STAMPS.tables(INPUTS.split_files),
         folds=PARAMS.section("folds"),
         seed=CONFIG["seed"],
     shell:

@@ -9,14 +9,13 @@ from pathlib import Path
 
 PACKAGE = Path(workflow.current_basedir).parents[1] / "scripts"
 sys.path.insert(0, str(PACKAGE))
-# Relative, so that commands can be copied from the log and a moved folder reruns nothing.
-SCRIPTS = shlex.quote(os.path.relpath(PACKAGE))
 
 from slide2rna import DRIVER, STEP_VERSIONS
 from slide2rna.core import output_folder
 from slide2rna.core.errors import UserError
 from slide2rna.core.process import SNAKEMAKE
 from slide2rna.plan.arguments import Arguments
+from slide2rna.plan.input_stamps import InputStamps
 from slide2rna.plan.inputs import PACKAGED, Inputs
 from slide2rna.plan.pairs import Pairs
 from slide2rna.plan.parameters import Parameters
@@ -44,6 +43,8 @@ INPUTS = Inputs(PLAN)
 PARAMS = Parameters(PLAN)
 ARGUMENTS = Arguments(PLAN, INPUTS)
 PAIRS = Pairs(PLAN)
+# A job on another node takes the stamps that the plan was made with.
+STAMPS = InputStamps(PLAN, INPUTS, on_node=not workflow.is_main_process)
 TARGETS = Targets(PLAN)
 
 # The node that a job runs on reads this, too, and goes by the host where Snakemake was started.
@@ -76,6 +77,10 @@ def untracked(value):
     Snakemake compares no params of functions that ask for threads or resources.
     """
     return lambda wildcards, threads: value(wildcards)
+
+
+# Relative, so that commands can be copied from the log; not compared, so that a moved folder reruns nothing.
+SCRIPTS = untracked(lambda wildcards: shlex.quote(os.path.relpath(PACKAGE)))
 
 
 def in_one_line(function):

@@ -33,8 +33,10 @@ for streamed in PLAN.streamed:
             downloads=ARGUMENTS.downloads,
         params:
             scripts=SCRIPTS,
+            folder=untracked(ARGUMENTS.slides_folder),
             code=[STEP_VERSIONS[stage] for stage in ("download", "tiles", "features")],
             shards=PARAMS.block("shards"),
+            stamps=STAMPS.slides,
             settings=untracked(PARAMS.cohort_features),
             deciding=PARAMS.deciding("features", PARAMS.cohort_features),
             tile_settings=PARAMS.section("tiles"),
@@ -42,7 +44,7 @@ for streamed in PLAN.streamed:
             device=CONFIG["device"],
             server=untracked(ARGUMENTS.server),
         shell:
-            "python {params.scripts}/consume.py --slides {input.slides:q} --shard {wildcards.shard}"
+            "python {params.scripts}/consume.py --slides {input.slides:q} {params.folder} --shard {wildcards.shard}"
             " --shards {params.shards} --slides-manifest {output.slides:q}"
             " --tiles-manifest {output.tiles:q} --features-manifest {output.features:q}"
             " --settings {params.settings:q} --tile-settings {params.tile_settings:q}"

@@ -26,12 +26,14 @@ rule download:
         downloads=ARGUMENTS.downloads,
     params:
         scripts=SCRIPTS,
+        folder=untracked(ARGUMENTS.slides_folder),
         code=STEP_VERSIONS["download"],
         shards=PARAMS.block("shards"),
+        stamps=STAMPS.slides,
         # Of slides that are another server's, slides.parquet says so.
         server=untracked(ARGUMENTS.server),
     shell:
-        "python {params.scripts}/download.py --slides {input:q} --shard {wildcards.shard}"
+        "python {params.scripts}/download.py --slides {input:q} {params.folder} --shard {wildcards.shard}"
         " --shards {params.shards} --out {output:q} --downloads {resources.downloads}"
         " {params.server} 2> {log:q}"
 

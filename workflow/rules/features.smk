@@ -27,15 +27,19 @@ rule features:
         gpu=GPU,
     params:
         scripts=SCRIPTS,
+        folder=untracked(ARGUMENTS.slides_folder),
         code=STEP_VERSIONS["features"],
         settings=untracked(PARAMS.features),
         deciding=PARAMS.deciding("features", PARAMS.features),
         tile_settings=PARAMS.section("tiles"),
         tiles=ARGUMENTS.tiles,
+        stamps=STAMPS.features,
+        own_weights=STAMPS.tables(INPUTS.own_weights),
+        planned=untracked(STAMPS.cache),
         out=subpath(output[0], parent=True),
         device=CONFIG["device"],
     shell:
-        "python {params.scripts}/extract.py --shard {input.shard:q} {params.tiles} --out {params.out:q}"
-        " --manifest {output:q} --settings {params.settings:q}"
+        "python {params.scripts}/extract.py --shard {input.shard:q} {params.folder} {params.tiles} --out {params.out:q}"
+        " {params.planned} --manifest {output:q} --settings {params.settings:q}"
         " --tile-settings {params.tile_settings:q} --device {params.device}"
         " --threads {threads} 2> {log:q}"

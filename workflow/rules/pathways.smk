@@ -8,7 +8,7 @@ rule pathways:
     input:
         expression=PATHS.expression,
         names=PATHS.gene_names,
-        source=INPUTS.gene_set_file,
+        source=ancient(INPUTS.gene_set_file),
     output:
         sets=PATHS.gene_sets,
         facts=PATHS.gene_set_facts,
@@ -25,6 +25,7 @@ rule pathways:
         scripts=SCRIPTS,
         code=STEP_VERSIONS["pathways"],
         settings=PARAMS.gene_sets,
+        read=STAMPS.tables(INPUTS.gene_set_file),
     shell:
         "python {params.scripts}/pathways.py --expression {input.expression:q} --names {input.names:q}"
         " --out {output.sets:q} --settings {params.settings:q} 2> {log:q}"

@@ -40,6 +40,7 @@ rule perturb:
         gpu=GPU,
     params:
         scripts=SCRIPTS,
+        folder=untracked(ARGUMENTS.slides_folder),
         code=[STEP_VERSIONS[stage] for stage in ("features", "sample", "evaluate")],
         models=ARGUMENTS.models,
         features=untracked(PARAMS.run_features),
@@ -55,7 +56,7 @@ rule perturb:
         device=CONFIG["device"],
     shell:
         "python {params.scripts}/stain.py --models {params.models:q} --draws {input.draws:q}"
-        " --judged {input.judged:q} --familiar {input.familiar:q} --slides {input.slides:q}"
+        " --judged {input.judged:q} --familiar {input.familiar:q} --slides {input.slides:q} {params.folder}"
         " --tiles {input.tiles:q} --cohort {input.cohort:q} --run {wildcards.run}"
         " --out {params.out:q} --features-settings {params.features:q}"
         " --tiles-settings {params.tiles:q} --bags-settings {params.bags:q}"

@@ -24,10 +24,11 @@ rule tiles:
         runtime=runtime(240),
     params:
         scripts=SCRIPTS,
+        folder=untracked(ARGUMENTS.slides_folder),
         code=STEP_VERSIONS["tiles"],
         settings=PARAMS.section("tiles"),
         out=subpath(output[0], parent=True),
         seed=CONFIG["seed"],
     shell:
-        "python {params.scripts}/tile.py --shard {input:q} --out {params.out:q} --manifest {output:q}"
+        "python {params.scripts}/tile.py --shard {input:q} {params.folder} --out {params.out:q} --manifest {output:q}"
         " --settings {params.settings:q} --seed {params.seed} 2> {log:q}"

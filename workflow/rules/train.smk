@@ -44,6 +44,7 @@ rule train:
         deciding=PARAMS.deciding("train", PARAMS.training),
         search=PARAMS.search,
         further=ARGUMENTS.further_training,
+        start=STAMPS.tables(INPUTS.start_files),
         out=subpath(output.model, parent=True),
         seed=PARAMS.run("seed"),
         device=CONFIG["device"],

@@ -13,7 +13,7 @@ import polars as pl
 
 from slide2rna.cohort.expression_table import read_expression_table
 from slide2rna.cohort.star_counts import genes_of_types, read_star, sample_rows
-from slide2rna.core.delimited import read_text, split_header, split_line
+from slide2rna.core.delimited_text import read_text, split_header, split_line
 from slide2rna.core.errors import SheetError, list_names
 from slide2rna.core.log import log
 

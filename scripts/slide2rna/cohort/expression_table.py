@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from slide2rna.cohort import gene_columns
-from slide2rna.core.delimited import MISSING, read_text, split_header, split_line
+from slide2rna.core.delimited_text import MISSING, read_text, split_header, split_line
 from slide2rna.core.errors import SheetError, list_names
 
 ID_NAMES = ("sample_id", "patient_id")

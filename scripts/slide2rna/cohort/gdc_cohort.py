@@ -12,7 +12,7 @@ from slide2rna.cohort.expression import read_expression, read_genes
 from slide2rna.cohort.published_splits import PublishedFacts
 from slide2rna.core.config import Settings
 from slide2rna.core.errors import ConfigError, DownloadError
-from slide2rna.core.files import sha256sum
+from slide2rna.core.files import sha256sum, write_json
 from slide2rna.core.log import log
 from slide2rna.core.types import Row
 from slide2rna.transfer import batch, resumable
@@ -85,6 +85,8 @@ def read_or_freeze(
         log.info("%s: using this manifest; no server is asked for a list of files", path)
     else:
         freeze(source, path, out, settings)
+        # The plan compares it: a manifest that is edited later reruns the cohort.
+        write_json({"sha256": sha256sum(path)}, out / "frozen_manifest.json")
     table = manifest.read(path)
     paired = table.filter(pl.col("reason").is_null())
     slides = paired.filter(pl.col("kind") == "slide")

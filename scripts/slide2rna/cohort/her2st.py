@@ -210,7 +210,8 @@ def read_her2st(folder: str | Path) -> Her2st:
     Returns
     -------
     Her2st
-        slides: slide_id (SECTION-rNN), patient_id, sample_id, section, site, path, mpp, area;
+        slides: slide_id (SECTION-rNN), patient_id, sample_id, section, site, path (in the folder),
+        mpp, area;
         expression: sample_id, float32 per gene; dropped: slide_id, patient_id, reason.
 
     Raises
@@ -240,7 +241,7 @@ def read_her2st(folder: str | Path) -> Her2st:
                 "patient_id": patient,
                 "sample_id": region_id,
                 "section": name,
-                "path": str(section.image),
+                "path": section.image.name,
                 "mpp": round(section.mpp, 4),
                 "area": json.dumps(region.polygon),
             }

@@ -15,7 +15,8 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from slide2rna.core.delimited import LINE, MISSING, raise_for_rows, read_table
+from slide2rna.core.delimited import LINE, raise_for_rows, read_table
+from slide2rna.core.delimited_text import MISSING
 from slide2rna.core.errors import SheetError, SlideError
 from slide2rna.core.log import log
 from slide2rna.core.root import ROOT
@@ -45,8 +46,8 @@ def read_sheet(path: str | Path, needs_slides: bool = False) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        slide_id, patient_id, sample_id, site, path (absolute), mpp (float64), md5, split, area,
-        sorted by slide_id.
+        slide_id, patient_id, sample_id, site, path (relative to the sheet, or absolute
+        outside its folder), mpp (float64), md5, split, area, sorted by slide_id.
 
     Raises
     ------
@@ -182,21 +183,32 @@ def _slide_file(sheet: str | Path, line: int, name: str) -> str:
         raise SheetError(where, cause, error.remedy) from error
 
 
+def _relative(path: str, folder: str) -> str:
+    """Return a path relative to the sheet's folder, so that a copied project reads its own slides.
+
+    An absolute path outside the folder stays as it is.
+    """
+    path = os.path.normpath(path)
+    return path.removeprefix(f"{folder}{os.sep}")
+
+
 def _resolve_slides(path: str | Path, table: pl.DataFrame) -> pl.DataFrame:
-    """Make slide paths absolute; each must be a file, and no two whole slides may share one."""
+    """Add slide paths; each must be a file, and no two whole slides may share one."""
     folder = os.path.abspath(Path(path).parent)
     names = table["slide"].to_list()
-    paths = [None if name is None else os.path.join(folder, name) for name in names]
-    real_paths = [None if name is None else os.path.realpath(name) for name in paths]
+    real_paths = [name and os.path.realpath(os.path.join(folder, name)) for name in names]
     lines = table[LINE].to_list()
-    real_paths = [
+    files = [
         name and _slide_file(path, line, name) for line, name in zip(lines, real_paths, strict=True)
     ]
-    paths = [p and (p if os.path.isfile(p) else r) for p, r in zip(paths, real_paths, strict=True)]
-    exists = [name is None or os.path.isfile(name) for name in real_paths]
+    paths = [
+        name and _relative(name if file == real else f"{name}{file.removeprefix(real)}", folder)
+        for name, real, file in zip(names, real_paths, files, strict=True)
+    ]
+    exists = [name is None or os.path.isfile(name) for name in files]
     table = table.with_columns(
-        pl.Series("path", [p and os.path.normpath(p) for p in paths], pl.String),
-        pl.Series("real", real_paths, pl.String),
+        pl.Series("path", paths, pl.String),
+        pl.Series("real", files, pl.String),
         pl.Series("there", exists, pl.Boolean),
     )
     missing = table.filter(~pl.col("there"))

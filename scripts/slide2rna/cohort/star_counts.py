@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slide2rna.core.delimited import duplicates, read_text
+from slide2rna.core.delimited import duplicates
+from slide2rna.core.delimited_text import read_text
 from slide2rna.core.errors import SheetError, list_names
 from slide2rna.core.log import progress
 

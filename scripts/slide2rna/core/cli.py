@@ -51,6 +51,12 @@ def add_machine(to: argparse.ArgumentParser, threads: int, device: bool = False)
     to.add_argument("--threads", type=int, default=threads)
 
 
+def add_slides_folder(to: argparse.ArgumentParser) -> None:
+    """Add the option for the folder that paths of slide tables are relative to."""
+    about = "folder that slide paths are relative to: that of the sheet"
+    to.add_argument("--slides-folder", type=Path, default=Path(), help=about)
+
+
 def from_options(kind: type[T], args: argparse.Namespace) -> T:
     """Build a dataclass from the options that are named like its fields."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]

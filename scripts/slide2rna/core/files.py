@@ -1,4 +1,7 @@
-"""Atomic files (complete or absent), JSON, Parquet and checksums."""
+"""Atomic files (complete or absent), JSON, Parquet and checksums.
+
+The Snakefile uses this module, too, so polars is imported where it is needed.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
+if TYPE_CHECKING:
+    import polars as pl
 
 TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[a-z0-9_]{8}\.partial(?P<suffix>(\.[^.]*)?)")
 written: set[Path] = set()
@@ -77,6 +81,8 @@ def write_stamped(
     table: pl.DataFrame, path: str | Path, stamp: dict[str, Any], caveat: str | None
 ) -> None:
     """Write a table with the stamp's columns first, unless it has them, and its caveat last."""
+    import polars as pl
+
     stamped = table.select(
         *(pl.lit(value).alias(key) for key, value in stamp.items() if key not in table.columns),
         pl.all(),

@@ -30,6 +30,7 @@ class CheckedSlideRow(SlideRow):
     status: str
     reason: str | None
     quickhash: str | None
+    stamp: str | None
 
 
 class TilesRow(TypedDict):

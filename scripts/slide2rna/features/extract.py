@@ -22,7 +22,8 @@ from slide2rna.core.types import Mpp
 from slide2rna.features.encode import Meter, extract
 from slide2rna.features.feature_file import read_attributes, write
 from slide2rna.features.registry import Encoder
-from slide2rna.slides.failures import check_vanished, has_vanished
+from slide2rna.slides.failures import check_lost
+from slide2rna.slides.identity import check_unchanged, checked_slides, has_changed
 from slide2rna.slides.reader import open_slide
 from slide2rna.slides.tiles import fingerprint
 
@@ -63,6 +64,7 @@ def extract_shard(
     encoder: Encoder,
     tile_settings: TilesSettings,
     threads: int,
+    folder: Path = Path(),
 ) -> pl.DataFrame:
     """Extract the features of a shard's slides; slides that failed earlier keep their reason.
 
@@ -72,10 +74,9 @@ def extract_shard(
     Raises
     ------
     StageError
-        A slide disappeared after the check; the other slides are done.
+        A slide vanished or changed after the check; the other slides are done.
     """
-    checked = pl.read_parquet(shard)
-    slides: dict[str, Any] = {row["slide_id"]: row for row in checked.iter_rows(named=True)}
+    slides: dict[str, Any] = {row["slide_id"]: row for row in checked_slides(shard, folder)}
     tiled = pl.read_parquet(tiles_manifest).sort("slide_id")
     if set(tiled["slide_id"]) != set(slides):
         raise StageError(
@@ -90,6 +91,7 @@ def extract_shard(
         key = slide_key(row, mpp, table, encoder, tile_settings)
         attributes = read_attributes(target)
         if attributes.get("key") != key:
+            check_unchanged(row)
             with open_slide(row["path"], row["mpp"]) as slide:
                 features = extract(slide, table, encoder, tile_settings, threads, meter)
             attributes = {
@@ -115,8 +117,8 @@ def extract_shard(
         except SlideError as error:
             log.warning("%s failed: %s", row["slide_id"], error)
             rows.append(failed_row(row["slide_id"], error.reason))
-            lost += [row["slide_id"]] * has_vanished(slides[row["slide_id"]])
-    check_vanished(shard, lost)
+            lost += [row["slide_id"]] * has_changed(slides[row["slide_id"]])
+    check_lost(shard, lost)
     log.info("features: %s", meter.text(threads if encoder.parallel else 1))
     log.info("features: %d of %d slides were up to date", len(cached), len(rows))
     return write_manifest(rows, manifest)

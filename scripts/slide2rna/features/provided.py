@@ -13,6 +13,7 @@ from slide2rna import STEP_VERSIONS
 from slide2rna.core.errors import ConfigError, SlideError, StageError
 from slide2rna.core.log import log, progress
 from slide2rna.core.settings import FeaturesSettings
+from slide2rna.core.stamps import Stamps, sample
 from slide2rna.features.extract import failed_row, ok_row, write_manifest
 from slide2rna.features.feature_file import Features, read, read_attributes, slide_vector, write
 
@@ -29,7 +30,12 @@ def check_level(features: FeaturesSettings) -> None:
 
 
 def check_provided_features(
-    shard: Path, source: Path, out: Path, manifest: Path, level: str = "tile"
+    shard: Path,
+    source: Path,
+    out: Path,
+    manifest: Path,
+    level: str = "tile",
+    planned: Path | None = None,
 ) -> pl.DataFrame:
     """Check the user's features of each slide and write them in this layout (encoder ``files``).
 
@@ -40,6 +46,9 @@ def check_provided_features(
         column slide_id and a numeric column per feature.
     level
         `tile` or `slide`: features of each tile, or one vector for each slide.
+    planned
+        Stamps of the files when the run was planned (`core.stamps`); a file that has changed since
+        fails.
 
     Raises
     ------
@@ -47,7 +56,8 @@ def check_provided_features(
         The files' features differ in length, or name different encoders; or the table is wrong.
     """
     read_slide = _table_reader(source) if level == "slide" and source.is_file() else None
-    read_slide = read_slide or _folder_reader(source, level)
+    known = Stamps(planned, trusted=True) if planned else None
+    read_slide = read_slide or _folder_reader(source, level, known)
     rows = []
     encoders: dict[str, str] = {}
     slides = pl.read_parquet(shard).sort("slide_id")
@@ -87,11 +97,15 @@ def check_provided_features(
     return write_manifest(rows, manifest)
 
 
-def _folder_reader(source: Path, level: str) -> Reader:
+def _folder_reader(source: Path, level: str, known: Stamps | None) -> Reader:
     """Return a reader of <slide_id>.h5 and the attributes to copy."""
 
     def read_slide(slide_id: str) -> tuple[Features, dict[str, Any]]:
         path = source / f"{slide_id}.h5"
+        planned = known and known.known_sample(path)
+        if planned and path.is_file() and sample(path) != planned:
+            cause = "the file has changed since the run was planned"
+            raise SlideError(path, cause, "run the same command again")
         features, stated = read(path, level), read_attributes(path)
         copied = ("mpp", "tile_px")
         attributes: dict[str, Any] = {key: stated[key] for key in copied if key in stated}

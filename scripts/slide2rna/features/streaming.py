@@ -51,6 +51,7 @@ class SlideStreamer:
     seed: int
     threads: int
     server_settings: client.ServerSettings
+    folder: Path = Path()
 
     @property
     def files(self) -> Path:
@@ -82,7 +83,7 @@ class SlideStreamer:
             return finished
         records = MeasuredFiles() if remote else MeasuredFiles(self.files.parent / "measured")
         (checked,) = download.fetch_slides(
-            [row], self.files, self.server_settings, stopped, records
+            [row], self.files, self.server_settings, stopped, records, self.folder
         )
         if remote and checked["status"] == "ok":
             write_json(checked, self.record_path(row))
@@ -97,7 +98,7 @@ class SlideStreamer:
             shard, tiles, features = (Path(name) / part for part in ("slides", "tiles", "features"))
             download.checked_table([row], schema).write_parquet(shard)
             tile_rows = slides_tiles.tile_shard(
-                shard, manifests.tiles.parent, tiles, self.tile_settings, self.seed
+                shard, manifests.tiles.parent, tiles, self.tile_settings, self.seed, self.folder
             )
             feature_rows = extract.extract_shard(
                 shard,
@@ -108,6 +109,7 @@ class SlideStreamer:
                 self.encoder,
                 self.tile_settings,
                 self.threads,
+                self.folder,
             )
         return tile_rows, feature_rows
 

@@ -68,7 +68,8 @@ def check_shards(settings: config.Settings) -> list[Finding]:
 
 def _count_slides(table: Path) -> int:
     """Count the slides of a sample sheet, or the included slides of a frozen manifest."""
-    from slide2rna.core.delimited import MISSING, read_table
+    from slide2rna.core.delimited import read_table
+    from slide2rna.core.delimited_text import MISSING
 
     rows = read_table(table)
     if "kind" in rows.columns and "left_at" in rows.columns:

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import sparse
 
 from slide2rna.core import files
-from slide2rna.core.delimited import read_text
+from slide2rna.core.delimited_text import read_text
 from slide2rna.core.errors import PathwayError
 from slide2rna.pathways import gene_names
 

@@ -39,6 +39,10 @@ class Arguments:
         """Return the option to check for slides; features that come from files need none."""
         return "--needs-slides" if self.plan.cohort(wildcards).has_tiles else ""
 
+    def slides_folder(self, wildcards: Wildcards) -> str:
+        """Return the folder that slide paths are relative to."""
+        return shlex.join(["--slides-folder", self.inputs.slides_folder(wildcards.cohort)])
+
     def server(self, wildcards: Wildcards) -> str:
         """Return where a token may go, and the file that holds it."""
         block = self.plan.cohort(wildcards).block

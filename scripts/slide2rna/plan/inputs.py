@@ -41,16 +41,37 @@ class Inputs:
         """Return the user's files behind a cohort, so that a change in one of them reruns it."""
         cohort = self.plan.cohort(wildcards)
         if cohort.simulated:
-            return [self.paths.source_mark.format(cohort=cohort.name)]
+            return []
         if cohort.block["source"] == "her2st":
             return sorted(str(path) for path in Path(cohort.block["path"]).glob("*.tsv*"))
         # Not the manifest: the rule itself writes it, and a new input would make it run twice.
         keys = ("sheet", "expression", "published_splits", "genes", "slide_list", "pathdb_table")
         return _named_files(cohort, *keys)
 
+    def source_mark(self, wildcards: Wildcards) -> list[str]:
+        """Return the mark of the generator that makes a cohort, if one does."""
+        cohort = self.plan.cohort(wildcards)
+        return [self.paths.source_mark.format(cohort=cohort.name)] if cohort.simulated else []
+
     def split_files(self, wildcards: Wildcards) -> Files:
         """Return the user's own split, if there is one."""
         return _named_files(self.plan.cohort(wildcards), "splits", "published_splits")
+
+    def sheet(self, cohort: CohortPlan) -> Path | None:
+        """Return the sheet that lists a cohort's slides; None if they are fetched, or regions."""
+        if cohort.simulated:
+            return Path(self.paths.source_sheet.format(cohort=cohort.name))
+        return Path(cohort.block["sheet"]) if cohort.block["source"] == "sheet" else None
+
+    def slides_folder(self, name: str) -> str:
+        """Return the folder that a cohort's slide paths are relative to."""
+        cohort = self.plan.cohorts[name]
+        sheet = self.sheet(cohort)
+        if sheet is not None:
+            return str(sheet.parent)
+        if cohort.block["source"] == "her2st":
+            return str(cohort.block["path"])
+        return str(Path(self.paths.slides_shard.format(cohort=name, shard=0)).parent)
 
     # Slides and features.
 
@@ -222,6 +243,11 @@ class Inputs:
             for run in runs
             for fold in cohort.folds
         ]
+
+    def own_weights(self, wildcards: Wildcards) -> Files:
+        """Return the user's own file of an encoder's weights."""
+        features = self.plan.cohort(wildcards).features[wildcards.encoder]
+        return [] if features["encoder"] in ("color", "files") else features["weights"] or []
 
     def _weights(self, cohort: str, features: Settings) -> Files:
         own = None if features["encoder"] in ("color", "files") else features["weights"]

@@ -37,6 +37,7 @@ class Paths:
 
     # A generator's mark and truth, and the features that a law draws.
     source_mark = CohortPath("source/done.json")
+    source_sheet = CohortPath("source/sheet.tsv")
     truth_genes = CohortPath("source/truth_genes.parquet")
     law_features = CohortPath("source/features")
     # The frozen cohort.
@@ -46,6 +47,8 @@ class Paths:
     cohort = CohortPath("cohort.json")
     splits = CohortPath("splits.tsv")
     guard = CohortPath("guard.json")
+    # Not declared: the digest of a manifest that this folder's run has frozen itself.
+    frozen_manifest = CohortPath("frozen_manifest.json")
     # Manifests of a shard, and what becomes of its slides.
     slides_shard = CohortPath("slides/shard-{shard}.parquet")
     tiles_shard = CohortPath("tiles/shard-{shard}.parquet")

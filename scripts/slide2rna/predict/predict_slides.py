@@ -21,6 +21,7 @@ from slide2rna.package.predictor import Predictor
 from slide2rna.predict.encode_slide import EncodedSlide, encode_slide, is_features, slide_name
 from slide2rna.predict.predict import Prediction, predict
 from slide2rna.slides import tiles
+from slide2rna.slides.tile_picture import draw
 
 RECORD, PAGE, H5AD = "prediction.json", "index.html", "prediction.h5ad"
 FEATURES, PICTURE = "features.h5", "tiles.jpg"
@@ -173,7 +174,7 @@ def _write_prediction(
     if encoded.tiling is not None:
         picture = out / PICTURE
         with files.atomic(picture) as partial:
-            tiles.draw(encoded.tiling).save(partial, quality=85)
+            draw(encoded.tiling).save(partial, quality=85)
     if options.page:
         from slide2rna.predict import slide_page
 

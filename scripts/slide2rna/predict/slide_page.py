@@ -52,8 +52,8 @@ def write(
 
     Parameters
     ----------
-    picture : JPEG of the overview with mask and tiles, from `tiles.draw`; None for features from a
-        file.
+    picture : JPEG of the overview with mask and tiles, from `slides.tile_picture`; None for
+        features from a file.
     about : the content of predictor.json.
     out : the page; the figure goes to the folder `figures` next to it.
     """

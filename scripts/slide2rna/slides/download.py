@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
+from slide2rna.core import stamps
 from slide2rna.core.errors import DownloadError
 from slide2rna.core.files import md5sum, read_json, write_json, write_parquet
 from slide2rna.core.log import log, progress
@@ -32,31 +33,31 @@ class MeasuredFiles:
 
     folder: Path | None = None
 
-    def _record_path(self, path: str | Path) -> Path | None:
-        name = hashlib.sha256(str(path).encode()).hexdigest()[:32]
-        return self.folder and self.folder / f"{name}.json"
+    def _record_path(self, name: str) -> Path | None:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+        return self.folder and self.folder / f"{digest}.json"
 
-    def md5(self, path: str | Path) -> str | None:
-        """Return a file's recorded md5 in hex, if the file has not changed since."""
-        record_path = self._record_path(path)
+    def md5(self, name: str, status: list[Any]) -> str | None:
+        """Return the recorded md5 in hex of a file in the table, if its status is the same."""
+        record_path = self._record_path(name)
         if record_path is None or not record_path.is_file():
             return None
         record = read_json(record_path)
-        return str(record["md5"]) if record["file"] == stamp(path) else None
+        return str(record["md5"]) if record["file"] == status else None
 
-    def record(self, file_stamp: list[Any], md5: str) -> None:
-        """Record a file's md5 with its `stamp` from before the file was read."""
-        if record_path := self._record_path(file_stamp[0]):
-            write_json({"file": file_stamp, "md5": md5}, record_path)
+    def record(self, name: str, status: list[Any], md5: str) -> None:
+        """Record a file's md5 with its status from before the file was read."""
+        if record_path := self._record_path(name):
+            write_json({"file": status, "md5": md5}, record_path)
 
 
-def stamp(path: str | Path) -> list[Any]:
-    """Return a file's path, size in bytes and modification time in ns; [path] if it is missing."""
+def file_status(path: str | Path) -> list[Any]:
+    """Return a slide's size in bytes, modification time in ns, and stamp; [] if it is missing."""
     try:
         status = os.stat(path)
     except OSError:
-        return [str(path)]
-    return [str(path), status.st_size, status.st_mtime_ns]
+        return []
+    return [status.st_size, status.st_mtime_ns, stamps.slide_stamp(path)]
 
 
 NO_RECORDS = MeasuredFiles()
@@ -160,74 +161,84 @@ def fetch_slides(
     settings: client.ServerSettings,
     stopped: threading.Event | None = None,
     records: MeasuredFiles = NO_RECORDS,
+    folder: Path = Path(),
 ) -> list[CheckedSlideRow]:
-    """Fetch or check slides; add path, measured md5 and size, quickhash, status and reason.
+    """Fetch or check slides; add path, measured md5 and size, identity, status and reason.
 
     A row without path and url has features only, and passes. A slide that fails keeps its row,
-    with the reason, and the others continue. A file that several rows share is read once; a file
-    with an entry in `records` that has not changed since isn't read at all.
+    with the reason, and the others continue. A file that several rows share is read once; of a
+    file with an entry in `records` that has not changed since, only the stamp is read. Paths are
+    relative to `folder`, which holds the folder `files` of fetched slides.
     """
     jobs = [download_job(row, files) for row in rows]
     present = {
         job.dest
         for row, job in zip(rows, jobs, strict=True)
-        if job and _is_unchanged(row, job, records)
+        if job and _is_unchanged(row, job, records, folder)
     }
     missing = [job for job in jobs if job and job.dest not in present]
     failures = batch.fetch_all(missing, settings, stopped)
     measured: dict[tuple[Any, ...], Measurement | DownloadError] = {}
     done: list[CheckedSlideRow] = []
     for row, job in progress(list(zip(rows, jobs, strict=True)), "check slides"):
-        path = str(job.dest) if job else row["path"]
+        path = _relative(job.dest, folder) if job else row["path"]
         key = (path, row["md5"], row["size"])
         if key not in measured:
             failure = failures.get(job.dest) if job else None
-            measured[key] = failure or _measure(path, row, bool(job), records)
+            measured[key] = failure or _measure(path, row, bool(job), records, folder)
         result = measured[key]
         if isinstance(result, DownloadError):
             log.info("slide %s: %s", row["slide_id"], result)
             reason = _reason(result)
             failed: SlideRow = {**row, "md5": None, "size": None}
-            done.append({**failed, "status": "failed", "reason": reason, "quickhash": None})
+            done.append({**failed, "status": "failed", "reason": reason, **identity.UNKNOWN})
         else:
             md5, size = result
             measured_row: SlideRow = {**row, "path": path, "md5": md5, "size": size}
-            found = None if path is None else identity.quickhash(path)
-            done.append({**measured_row, "status": "ok", "reason": None, "quickhash": found})
+            found = identity.UNKNOWN if path is None else identity.identify(folder / path)
+            done.append({**measured_row, "status": "ok", "reason": None, **found})
     return done
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Return a path relative to a folder if it is below it."""
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def checked_table(rows: Sequence[CheckedSlideRow], schema: dict[str, Any]) -> pl.DataFrame:
     """Return rows of `fetch_slides` as the stage's table; `schema` is that of slides.parquet."""
-    added = ("status", "reason", "quickhash")
+    added = ("status", "reason", "quickhash", "stamp")
     schema = dict(schema) | {name: pl.String() for name in added if name not in schema}
     return pl.DataFrame(rows, schema=schema, orient="row").sort("slide_id")
 
 
-def _is_unchanged(row: SlideRow, job: resumable.Download, records: MeasuredFiles) -> bool:
+def _is_unchanged(
+    row: SlideRow, job: resumable.Download, records: MeasuredFiles, folder: Path
+) -> bool:
     """Return whether a slide's fetched file exists, is unchanged and is the expected one."""
-    recorded_md5 = records.md5(job.dest)
+    status = file_status(job.dest)
+    recorded_md5 = records.md5(_relative(job.dest, folder), status)
     expected_md5 = row["md5"].lower() if row["md5"] else recorded_md5
-    size_matches = row["size"] is None or stamp(job.dest)[1:2] == [row["size"]]
+    size_matches = row["size"] is None or status[:1] == [row["size"]]
     return recorded_md5 is not None and recorded_md5 == expected_md5 and size_matches
 
 
 def _measure(
-    path: str | None, row: SlideRow, fetched: bool, records: MeasuredFiles
+    path: str | None, row: SlideRow, fetched: bool, records: MeasuredFiles, folder: Path
 ) -> Measurement | DownloadError:
     """Check a slide's file and record its md5; return the error if the check fails."""
     if path is None:
         return None, None
-    file_stamp, recorded_md5 = stamp(path), records.md5(path)
-    md5 = recorded_md5
+    status = file_status(folder / path)
+    md5 = recorded_md5 = records.md5(path, status)
     if fetched and row["md5"]:  # It has just been compared; reading a slide again takes seconds.
         md5 = row["md5"].lower()
     try:
-        measurement = check_file(path, row["md5"], row["size"], md5)
+        measurement = check_file(str(folder / path), row["md5"], row["size"], md5)
     except DownloadError as error:
         return error
     if measurement[0] is not None and measurement[0] != recorded_md5:
-        records.record(file_stamp, measurement[0])
+        records.record(path, status, measurement[0])
     return measurement
 
 
@@ -242,10 +253,12 @@ def download_shard(
     shards: int,
     out: str | Path,
     settings: client.ServerSettings,
+    folder: Path = Path(),
 ) -> None:
     """Fetch or check one shard of slides.parquet and write its manifest.
 
-    Fetched slides go to the folder `files` next to the manifest.
+    Fetched slides go to the folder `files` next to the manifest; paths of others are relative to
+    `folder`.
 
     Raises
     ------
@@ -259,7 +272,8 @@ def download_shard(
         jobs = [download_job(row, files) for row in cohort_rows]
         batch.check_room([job for job in jobs if job])
     records = MeasuredFiles(Path(out).parent / "measured")
-    table = checked_table(fetch_slides(rows, files, settings, records=records), slides.schema)
+    checked = fetch_slides(rows, files, settings, records=records, folder=folder)
+    table = checked_table(checked, slides.schema)
     write_parquet(table, out)
     failed = table.filter(pl.col("status") == "failed").height
     log.info("shard %d: %d slides, %d failed", shard, table.height, failed)

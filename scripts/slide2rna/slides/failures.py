@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -72,23 +71,19 @@ def check_failures(
         )
 
 
-def has_vanished(row: Mapping[str, Any]) -> bool:
-    """Return whether a failed slide's file has vanished since the slide was checked."""
-    return row["path"] is not None and not Path(row["path"]).is_file()
-
-
-def check_vanished(shard: str | Path, lost: Sequence[str]) -> None:
-    """Raise an error if slides vanished during the run: a disk may be gone, so they didn't fail.
+def check_lost(shard: str | Path, lost: Sequence[str]) -> None:
+    """Raise an error if slides vanished or changed during the run, since they didn't fail.
 
     Raises
     ------
     StageError
-        A slide vanished. No manifest is written, so that a rerun tries the slides again.
+        A slide is lost. No manifest is written, so that a rerun tries the slides again.
     """
     if lost:
         raise StageError(
             shard,
-            f"slides have disappeared: {list_names(lost)}",
-            "bring them back (is their disk mounted?) and rerun the same command, or let them "
-            "fail: raise max_failed_slides and add --forcerun download",
+            f"slides have disappeared or changed: {list_names(lost)}",
+            "bring them back (is their disk mounted?) and rerun the same command, which checks "
+            "changed slides again; to let lost ones fail, raise max_failed_slides and add "
+            "--forcerun download",
         )

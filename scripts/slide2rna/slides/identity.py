@@ -6,13 +6,33 @@ the same for all of them, and for a copy under another name.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypedDict
 
 import openslide
+import polars as pl
 
 from slide2rna.core.errors import SlideError
+from slide2rna.core.rows import CheckedSlideRow
+from slide2rna.core.stamps import slide_stamp
 
 QUICKHASH = "openslide.quickhash-1"
+
+
+class Identity(TypedDict):
+    """Columns of the slide table that identify a file: OpenSlide's hash, and the file's stamp."""
+
+    quickhash: str | None
+    stamp: str | None
+
+
+UNKNOWN: Identity = {"quickhash": None, "stamp": None}
+
+
+def identify(path: str | Path) -> Identity:
+    """Return the identity of a slide's file."""
+    return {"quickhash": quickhash(path), "stamp": slide_stamp(path)}
 
 
 def quickhash(path: str | Path) -> str | None:
@@ -48,3 +68,26 @@ def slide_file(path: Path) -> Path:
         cause = f"the folder has files of {len(set(hashes.values()))} slides"
         raise SlideError(path, cause, "give a folder per slide, or one file of each slide")
     return min(hashes)
+
+
+def checked_slides(shard: str | Path, folder: Path) -> list[CheckedSlideRow]:
+    """Return the rows of a shard's slide table in the order of their ids, with whole paths.
+
+    Paths of the table are relative to `folder`, so that a copied project reads its own slides.
+    """
+    rows: Iterator[Any] = pl.read_parquet(shard).sort("slide_id").iter_rows(named=True)
+    return [UNKNOWN | row | {"path": row["path"] and str(folder / row["path"])} for row in rows]
+
+
+def has_changed(row: CheckedSlideRow) -> bool:
+    """Return whether a slide's file is missing, or another one than was checked."""
+    if row["path"] is None:
+        return False
+    return not Path(row["path"]).is_file() or row["stamp"] not in (None, slide_stamp(row["path"]))
+
+
+def check_unchanged(row: CheckedSlideRow) -> None:
+    """Raise SlideError if a slide's file is another one than was checked."""
+    if row["path"] is not None and Path(row["path"]).is_file() and has_changed(row):
+        cause = "the file has changed since it was checked"
+        raise SlideError(row["path"], cause, "run the same command again: it is checked first")

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from PIL import Image, ImageDraw
+from PIL import Image
 from scipy import ndimage
 from skimage.measure import points_in_poly
-from skimage.segmentation import find_boundaries
 
 from slide2rna import STEP_VERSIONS
 from slide2rna.core.errors import SlideError
@@ -27,11 +25,12 @@ from slide2rna.core.log import log, progress
 from slide2rna.core.rows import CheckedSlideRow, TilesRow
 from slide2rna.core.seeds import rng_for
 from slide2rna.core.settings import TilesSettings
-from slide2rna.slides.failures import check_vanished, has_vanished
+from slide2rna.slides.failures import check_lost
+from slide2rna.slides.identity import check_unchanged, checked_slides, has_changed
 from slide2rna.slides.reader import Slide, open_slide
+from slide2rna.slides.tile_picture import draw
 from slide2rna.slides.tissue import tissue_mask
 
-THUMBNAIL_PX = 1400
 TILE_SCHEMA = {"x": pl.Int64, "y": pl.Int64, "level": pl.Int64, "size": pl.Int64}
 MANIFEST_SCHEMA = {
     "slide_id": pl.String,
@@ -179,26 +178,6 @@ def _contrast(grey: np.ndarray, x: np.ndarray, y: np.ndarray, edge: float) -> np
     return np.concatenate(spans)
 
 
-def draw(tiling: Tiling) -> Image.Image:
-    """Draw the overview with the mask's outline in green and the chosen tiles in blue."""
-    image = Image.fromarray(tiling.overview)
-    scale = min(1.0, THUMBNAIL_PX / max(image.size))
-    grow = max(1, min(8, int(500 / max(image.size)) + 1)) if scale == 1 else 1
-    size = (max(1, round(image.width * scale * grow)), max(1, round(image.height * scale * grow)))
-    image = image.resize(size, Image.Resampling.BICUBIC)
-    mask = np.asarray(Image.fromarray(tiling.mask).resize(size, Image.Resampling.NEAREST))
-    per_px = size[0] / tiling.overview.shape[1] / tiling.downsample
-    tint = Image.new("RGBA", size, (0, 0, 0, 0))
-    pen = ImageDraw.Draw(tint)
-    for x, y, edge in tiling.table.select("x", "y", "size").iter_rows():
-        box = [x * per_px, y * per_px, (x + edge) * per_px - 1, (y + edge) * per_px - 1]
-        pen.rectangle(box, fill=(30, 90, 200, 40), outline=(30, 90, 200, 150))
-    image = Image.alpha_composite(image.convert("RGBA"), tint).convert("RGB")
-    pixels = np.asarray(image).copy()
-    pixels[ndimage.binary_dilation(find_boundaries(mask, mode="inner"))] = (20, 140, 60)
-    return Image.fromarray(pixels)
-
-
 def fingerprint(*parts: object) -> str:
     """Return a short hash of everything that a result depends on, to reuse it in a rerun."""
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]
@@ -218,7 +197,12 @@ def slide_key(row: CheckedSlideRow, settings: TilesSettings, seed: int) -> str:
 
 
 def tile_shard(
-    shard: Path, out: Path, manifest: Path, settings: TilesSettings, seed: int
+    shard: Path,
+    out: Path,
+    manifest: Path,
+    settings: TilesSettings,
+    seed: int,
+    folder: Path = Path(),
 ) -> pl.DataFrame:
     """Tile the slides of a shard; a slide's tiles from the same inputs are reused.
 
@@ -228,13 +212,11 @@ def tile_shard(
     Raises
     ------
     StageError
-        A slide has vanished since it was checked; the others are done.
+        A slide has vanished or changed since it was checked; the others are done.
     """
     rows: list[TilesRow | dict[str, Any]] = []
     n_cached, lost = 0, list[str]()
-    slides = pl.read_parquet(shard).sort("slide_id")
-    slide_rows: Iterator[Any] = slides.iter_rows(named=True)
-    for row in progress(slide_rows, "tiles", slides.height):
+    for row in progress(checked_slides(shard, folder), "tiles"):
         failed = {"slide_id": row["slide_id"], "status": "failed"}
         if row["status"] != "ok":
             rows.append(failed | {"reason": row["reason"]})
@@ -246,8 +228,8 @@ def tile_shard(
         except SlideError as error:
             log.warning("%s failed: %s", row["slide_id"], error)
             rows.append(failed | {"reason": error.reason})
-            lost += [row["slide_id"]] * has_vanished(row)
-    check_vanished(shard, lost)
+            lost += [row["slide_id"]] * has_changed(row)
+    check_lost(shard, lost)
     table = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
     write_parquet(table, manifest)
     log.info("tiles: %d of %d slides were up to date", n_cached, table.height)
@@ -271,6 +253,7 @@ def _tile_to_files(row: CheckedSlideRow, out: Path, settings: TilesSettings, see
     name, key = row["slide_id"], slide_key(row, settings, seed)
     if row["path"] is None:
         raise SlideError(name, "the slide file is missing", "use encoder: files, or give the path")
+    check_unchanged(row)
     with open_slide(row["path"], row["mpp"]) as slide:
         tiling = tile_slide(slide, settings, seed, name, row["area"])
         result: TilesRow = {

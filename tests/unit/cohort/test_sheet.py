@@ -66,7 +66,7 @@ def test_any_spreadsheet_gives_the_same_table(folder: Path, content: bytes) -> N
     assert table["slide_id"].to_list() == ["S1", "S2"]
     assert table["sample_id"].to_list() == ["P1", "P1"]
     assert table["site"].to_list() == ["one", None]
-    assert table["path"].to_list() == [str(folder / "a.svs"), str(folder / "b.svs")]
+    assert table["path"].to_list() == ["a.svs", "b.svs"]
 
 
 def test_all_columns_and_their_types(folder: Path) -> None:
@@ -78,7 +78,7 @@ def test_all_columns_and_their_types(folder: Path) -> None:
         "patient_id": "P1",
         "sample_id": "R1",
         "site": "x",
-        "path": str(folder / "c d.svs"),
+        "path": "c d.svs",
         "mpp": 0.25,
         "md5": "a" * 32,
         "split": "2",

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from slide2rna.core.delimited import LINE, read_table, split_header, split_line
+from slide2rna.core.delimited import LINE, read_table
+from slide2rna.core.delimited_text import split_header, split_line
 from slide2rna.core.errors import SheetError
 
 CELL = st.text(alphabet='ab1 ,;\t"', max_size=6)

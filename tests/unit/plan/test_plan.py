@@ -89,7 +89,9 @@ def test_kinds_of_cohorts() -> None:
     inputs = Inputs(made)
     assert inputs.truth_mark(at("demo")) == ["r/demo/source/done.json"]
     assert inputs.truth_mark(at("law")) == []
-    assert inputs.user_files(at("law")) == ["r/law/source/done.json"]
+    assert inputs.source_mark(at("law")) == ["r/law/source/done.json"]
+    assert inputs.user_files(at("law")) == []
+    assert inputs.source_mark(at("own")) == []
     assert inputs.user_files(at("own")) == ["a.tsv", "a.csv"]
 
 

@@ -27,6 +27,9 @@ def table(*rows: dict[str, object]) -> pl.DataFrame:
     return pl.DataFrame(full, schema=SCHEMA, orient="row")
 
 
+ADDED = ("status", "reason", "quickhash", "stamp")
+
+
 def check_shard(rows: pl.DataFrame, shard: int, shards: int) -> pl.DataFrame:
     checked = download.fetch_slides(download.shard_rows(rows, shard, shards), Path("none"), FAST)
     return download.checked_table(checked, rows.schema)
@@ -41,7 +44,7 @@ def slide(tmp_path: Path) -> Path:
 
 def test_slides_are_measured(slide: Path) -> None:
     result = check_shard(table({"slide_id": "S", "path": str(slide)}), 0, 1)
-    assert result.columns == [*SCHEMA, "status", "reason", "quickhash"]
+    assert result.columns == [*SCHEMA, *ADDED]
     row = result.row(0, named=True)
     assert (row["md5"], row["size"], row["status"], row["reason"]) == (MD5, 7, "ok", None)
 
@@ -87,7 +90,7 @@ def test_shards_share_out_the_slides(slide: Path) -> None:
 def test_an_empty_shard_keeps_its_columns() -> None:
     result = check_shard(table({"slide_id": "S"}), 1 - shard_of("S", 2), 2)
     assert result.is_empty()
-    assert result.schema == SCHEMA | dict.fromkeys(("status", "reason", "quickhash"), pl.String)
+    assert result.schema == SCHEMA | dict.fromkeys(ADDED, pl.String)
 
 
 def test_a_shared_file_is_read_once(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from slide2rna.core import config
 from slide2rna.core.errors import SlideError, StageError
+from slide2rna.core.stamps import slide_stamp
 from slide2rna.slides import tiles
 from slide2rna.slides.reader import Slide, open_slide
 from slide2rna.slides.tissue import tissue_mask
@@ -231,6 +233,26 @@ def test_a_slide_that_goes_away_stops_the_shard_and_nothing_else(
     assert run(tmp_path, table)["status"].to_list() == ["ok"] * 3
     for name, when in done.items():
         assert (tmp_path / f"tiles/{name}.json").stat().st_mtime_ns == when
+
+
+def test_a_slide_that_is_replaced_stops_the_shard_and_nothing_else(
+    tmp_path: Path, good: Path
+) -> None:
+    """The table has the stamp of the file that was checked; the size and the time stay."""
+    slide = tmp_path / "other.svs"
+    shutil.copy2(good, slide)
+    table = shard(tmp_path / "shard-0.parquet", {"a": good, "other": slide})
+    stamps = [slide_stamp(good), slide_stamp(slide)]
+    pl.read_parquet(table).with_columns(pl.Series("stamp", stamps)).write_parquet(table)
+    before = slide.stat()
+    content = bytearray(slide.read_bytes())
+    content[len(content) // 2] ^= 1
+    slide.write_bytes(content)
+    os.utime(slide, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(StageError, match="changed: other;"):
+        run(tmp_path, table)
+    assert (tmp_path / "tiles/a.json").is_file()
+    assert not (tmp_path / "tiles/other.json").exists()
 
 
 def test_rerun_keeps_what_is_there(

@@ -7,7 +7,7 @@ compared between laboratories.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from slide2rna.core import seeds
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import progress
 from slide2rna.core.parallel import ordered_map
+from slide2rna.core.rows import CheckedSlideRow
 from slide2rna.core.settings import BagsSettings, SampleSettings, StainSettings, TilesSettings
 from slide2rna.core.types import Array, Row
 from slide2rna.evaluation.scoring import folds
@@ -31,6 +32,7 @@ from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.models.regressor import Regressor
 from slide2rna.sampling import draw
+from slide2rna.slides.identity import check_unchanged, checked_slides
 from slide2rna.slides.reader import open_slide
 from slide2rna.studies.shift import reference
 from slide2rna.studies.stain.perturbations import STRENGTHS, perturb
@@ -55,6 +57,7 @@ class StainInputs:
     ----------
     models : folders.
     judged, familiar : tables and training references of the stage shift.
+    slides_folder : folder that slide paths are relative to.
     slides, tiles : manifests of the shards; tile tables lie in the folder of the latter.
     """
 
@@ -65,6 +68,7 @@ class StainInputs:
     slides: list[Path]
     tiles: list[Path]
     cohort: Path
+    slides_folder: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -136,17 +140,14 @@ def stain_rows(
     StageError
         The files don't belong together.
     """
-    slides = {row["slide_id"]: row for row in _read_rows(inputs.slides)}
+    shards = [checked_slides(path, inputs.slides_folder) for path in inputs.slides]
+    slides = {row["slide_id"]: row for shard in shards for row in shard}
     for paths in zip(inputs.models, inputs.draws, inputs.judged, inputs.familiar, strict=True):
         fold, chosen = _load_fold(*paths, setup)
         for slide_id, unit in progress(chosen, f"fold {fold.number}: stain"):
             rows, shifts = perturb_slide(fold, slides[slide_id], inputs.tiles[0].parent, setup)
             keys = {"fold": fold.number, "slide_id": slide_id, "unit": unit}
             yield fold, [keys | row for row in rows], shifts
-
-
-def _read_rows(manifests: Sequence[Path]) -> list[Row]:
-    return pl.concat([pl.read_parquet(path) for path in manifests]).to_dicts()
 
 
 def _load_fold(
@@ -173,7 +174,7 @@ def _load_fold(
 
 
 def perturb_slide(
-    fold: StainFold, slide: Row, tiles: Path, setup: EncodingSetup
+    fold: StainFold, slide: CheckedSlideRow, tiles: Path, setup: EncodingSetup
 ) -> tuple[list[Row], Array]:
     """Return rows and shifts of one slide, as `stain_rows` yields them."""
     name = slide["slide_id"]
@@ -217,15 +218,15 @@ def _change_row(fold: StainFold, change: Change, bag: tuple[Array, Array], moved
     }
 
 
-def read_tiles(slide: Row, folder: Path, setup: EncodingSetup) -> tuple[Tiles, bool]:
+def read_tiles(slide: CheckedSlideRow, folder: Path, setup: EncodingSetup) -> tuple[Tiles, bool]:
     """Read the pixels (n, h, w, 3) of a slide's tiles, in order; also return whether all were read.
 
     Tiles that feature extraction rejects are left out here too.
 
     Raises
     ------
-    StageError
-        The slide was deleted, its tiles are missing, or all of them are rejected.
+    StageError, SlideError
+        The slide was deleted or changed, its tiles are missing, or all of them are rejected.
     """
     name, table = slide["slide_id"], folder / f"{slide['slide_id']}.parquet"
     if slide["path"] is None or not table.is_file():
@@ -238,6 +239,7 @@ def read_tiles(slide: Row, folder: Path, setup: EncodingSetup) -> tuple[Tiles, b
         rng = seeds.rng_for(setup.seed, "stain-tiles", name)
         places = [places[i] for i in np.sort(rng.choice(len(places), max_tiles, replace=False))]
     px, contrast = setup.tiles["tile_px"], setup.tiles["min_contrast"]
+    check_unchanged(slide)
     with open_slide(slide["path"], slide["mpp"]) as opened:
 
         def read(place: tuple[int, int, int, int]) -> DecodedTile:
