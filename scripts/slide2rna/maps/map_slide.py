@@ -79,6 +79,14 @@ def map_slide(
     """
     check_slide(path)
     output_folder.make_output_folder(out, "give another --out")
+    with output_folder.alone(out, "maps"):
+        return _map_alone(path, predictor, targets, options, out)
+
+
+def _map_alone(
+    path: Path, predictor: Predictor, targets: Targets, options: MapOptions, out: Path
+) -> dict[str, Any]:
+    """Map one slide into a folder that no other command writes."""
     seed = predictor.about["seed"] if options.seed is None else options.seed
     slide = _encode(path, predictor, options, out)
     if slide.tiling is None:  # never for a slide; for mypy

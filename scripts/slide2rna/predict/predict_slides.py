@@ -96,13 +96,15 @@ def predict_slides(
         log.info("%s (%d of %d)", path.name, number, len(paths))
         row: Row = {"slide": name, "status": "ok"}
         try:
-            row |= _predict_slide(predictor, path, out / name, options, encoder)
+            with output_folder.alone(out, name):
+                row |= _predict_slide(predictor, path, out / name, options, encoder)
         except SlideError as error:
             log.warning("%s failed: %s", path.name, error)
             row |= {"status": "failed", "reason": error.reason}
         rows.append(row)
     table = pl.DataFrame(rows, schema=SCHEMA)
-    _write_slide_list(table, out / "slides.parquet")
+    with output_folder.alone(out, "slides"):
+        _write_slide_list(table, out / "slides.parquet")
     return table
 
 
