@@ -29,15 +29,16 @@ class CorrelationMatrix:
     Parameters
     ----------
     values : (n, g)
+    dtype : precision of the matrix; float32 is twice as fast.
     """
 
-    def __init__(self, values: Array) -> None:
-        x = np.asarray(values, dtype=np.float32)
+    def __init__(self, values: Array, dtype: type[np.floating] = np.float32) -> None:
+        x = np.asarray(values, dtype=dtype)
         mean = x.mean(axis=0)
         z = x - mean
         norm = np.sqrt(np.einsum("ng,ng->g", z, z))
         flat = norm <= FLAT * np.sqrt(len(x)) * np.maximum(1.0, np.abs(mean))
-        z *= np.where(flat, np.float32(0), 1 / np.where(flat, np.float32(1), norm))
+        z *= np.where(flat, dtype(0), 1 / np.where(flat, dtype(1), norm))
         self.z = z
         self.diagonal = (~flat).astype(np.float64)
         self.total = float(np.square(z.sum(axis=1), dtype=np.float64).sum())

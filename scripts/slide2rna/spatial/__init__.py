@@ -1,0 +1,1 @@
+"""Expression per spot: targets, panel, neighbour graph, structure of maps, spatial draws."""
