@@ -38,10 +38,10 @@ class Ridge:
     uty: Array
 
     @classmethod
-    def fit(cls, x: Array, y: Array) -> Ridge:
-        """Fit on features (n, d) and targets (n, G)."""
+    def fit(cls, x: Array, y: Array, scaled: bool = True) -> Ridge:
+        """Fit on features (n, d) and targets (n, G); `scaled` gives each feature unit variance."""
         mean_x, sd_x = x.mean(axis=0), x.std(axis=0)
-        sd_x = np.where(sd_x > 1e-12, sd_x, 1.0)
+        sd_x = np.where((sd_x > 1e-12) & scaled, sd_x, 1.0)
         mean_y = y.mean(axis=0, dtype=np.float64)
         z = (x - mean_x) / sd_x
         # The smaller of the two products gives the same decomposition in a tenth of the time.

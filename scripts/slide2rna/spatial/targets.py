@@ -26,7 +26,7 @@ def depth(totals: NDArray[np.int64]) -> Array:
     return np.log2(1.0 + totals)
 
 
-def transform(counts: Counts, totals: NDArray[np.int64], target: Target) -> Array:
+def transform(counts: Counts, totals: NDArray[np.int64] | Array, target: Target) -> Array:
     """Return counts (n, G) of spots as float64 targets.
 
     Parameters
