@@ -25,6 +25,30 @@ ENSEMBL = "ENSG"
 
 
 @dataclass(frozen=True)
+class Measured:
+    """Spots and counts as a file has them, before an image is looked at.
+
+    Attributes
+    ----------
+    genes : (G,) names.
+    counts : (n, G) sparse.
+    spot_ids : (n,) names.
+    pixel_xy : (n, 2) centres in pixels.
+    array_xy : (n, 2) coordinates on the array, or None.
+    pitch_um : distance of neighbouring spots in µm, or None if the file doesn't say it.
+    dropped : reasons and numbers of spots without a position or without counts.
+    """
+
+    genes: list[str]
+    counts: sparse.csr_array
+    spot_ids: list[str]
+    pixel_xy: Array
+    array_xy: Array | None = None
+    pitch_um: Um | None = None
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Section:
     """One section.
 
