@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from slide2rna.core.errors import StageError, list_names
+from slide2rna.core.errors import SlideError, StageError, list_names
 from slide2rna.core.rows import FailedSlide
 
 STAGES = {"slides": "download", "tiles": "tiles", "features": "features"}
@@ -70,6 +71,23 @@ def check_failures(
             f"{len(slides)} slides failed ({list_names(list(slides), 10)}): {first}",
             f"fix them or leave them out, or raise max_failed_slides (now {allowed})",
         )
+
+
+@contextmanager
+def within_memory(slide: object) -> Iterator[None]:
+    """Turn a lack of memory into the failure of one slide, so that the others go on.
+
+    Raises
+    ------
+    SlideError
+        Work on the slide needs more memory than the job has.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        cause = "it needs more memory than the job has"
+        remedy = "give the job more memory (mem_mb), or leave the slide out"
+        raise SlideError(slide, cause, remedy) from error
 
 
 def has_vanished(row: Mapping[str, Any]) -> bool:
