@@ -25,8 +25,10 @@ PIECE_BYTES = 2**26
 FORMAT = 4
 RECORD = "model.json"
 AGAIN = "copy or train the model again"
-DAMAGED = (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError)
-DAMAGED += (ValueError, ZeroDivisionError)
+DAMAGED: tuple[type[Exception], ...] = (
+    *(AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError),
+    ZeroDivisionError,
+)
 REAL = ("F64", "F32", "F16", "BF16")
 # Arrays that divide: scales of features and genes, shares and spreads.
 POSITIVE = ("feature_scale", "feature_unit")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -143,6 +144,8 @@ def _check_settings(model: str, settings: dict[str, Any]) -> None:
             widths = {}
     except ConfigError as error:
         raise ValueError(f"settings: {error}"[:200]) from error
+    if not all(math.isfinite(value) for value in settings.values() if isinstance(value, float)):
+        raise ValueError("settings: a number isn't finite")
     for name, width in widths.items():
         if settings[name] > width:
             raise ValueError(f"{name} is {settings[name]}, more than the width {width}")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jsonschema import Draft202012Validator
 
 from slide2rna.core import config
 from slide2rna.core.errors import ConfigError, StageError, has_control
 
+T = TypeVar("T")
 COUNT = {"type": "integer", "minimum": 1}
 TEXT = {"type": ["string", "null"], "maxLength": 2000}
 WORD = {"type": "string", "minLength": 1, "maxLength": 300}
@@ -89,7 +91,10 @@ def check_about(path: Path, about: Any) -> None:
             config.check_section(section, about[section])
         except ConfigError as error:
             raise StageError(path, str(error)[:200], REMEDY) from error
-    if text := next((text for text in _texts(about) if has_control(text)), None):
+    for key in ("alpha", "levels", "tile_mpp", *SECTIONS):
+        if not all(map(math.isfinite, _leaves(about.get(key), float))):
+            raise StageError(path, f"{key}: a number isn't finite", REMEDY)
+    if text := next((text for text in _leaves(about, str) if has_control(text)), None):
         cause = f"the text {text[:60]!a} holds a control character"
         raise StageError(path, cause, "ask its maker")
     for name in about["digests"]:
@@ -97,12 +102,12 @@ def check_about(path: Path, about: Any) -> None:
             raise StageError(path, f"digests: {name!a} leads out of the folder", "ask its maker")
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Yield every text in a JSON value, keys included."""
+def _leaves(value: Any, kind: type[T]) -> Iterator[T]:
+    """Yield every text or number of a kind in a JSON value, keys of objects included."""
     pending = [value]
     while pending:
         part = pending.pop()
-        if isinstance(part, str):
+        if isinstance(part, kind):
             yield part
         elif isinstance(part, dict):
             pending += [*part, *part.values()]

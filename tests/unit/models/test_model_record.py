@@ -67,7 +67,7 @@ def refused(folder: Path) -> str:
         ("settings.model.heads", [0, 10**9, 7_000_003]),
         ("settings.model.graph_heads", [0, 10**9]),
         ("settings.model.mlp_ratio", [10**9, -1]),
-        ("settings.model.dropout", [7, "much"]),
+        ("settings.model.dropout", [7, "much", float("nan")]),
         ("settings.model.rank", ["zz"]),
         ("settings", [None, [], "x", ABSENT, {}]),
         ("settings.model", [None, [], 3, {}]),
