@@ -27,7 +27,7 @@ RECORD = "model.json"
 AGAIN = "copy or train the model again"
 DAMAGED: tuple[type[Exception], ...] = (
     *(AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError),
-    ZeroDivisionError,
+    *(MemoryError, ZeroDivisionError),
 )
 REAL = ("F64", "F32", "F16", "BF16")
 # Arrays that divide: scales of features and genes, shares and spreads.
@@ -89,7 +89,7 @@ def load_model(
         raise WeightsError(folder / RECORD, cause, AGAIN)
     try:
         model = _build_network(meta)
-    except (*DAMAGED, MemoryError) as error:
+    except DAMAGED as error:
         cause = f"it describes no network ({type(error).__name__}: {str(error)[:100]})"
         raise WeightsError(folder / RECORD, cause, AGAIN) from error
     state = model.state_dict()

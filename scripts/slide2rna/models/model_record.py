@@ -137,10 +137,10 @@ def _check_names(names: list[Any], where: str) -> None:
 def _check_settings(model: str, settings: dict[str, Any]) -> None:
     try:
         if model == FLOW:
-            config.check_section("model", settings)
+            config.check_section("model", settings, "model")
             widths = {"heads": settings["hidden"], "graph_heads": settings["hidden"]}
         else:
-            config.check_section("baselines", {model: settings})
+            config.check_section("baselines", {model: settings}, "model")
             widths = {}
     except ConfigError as error:
         raise ValueError(f"settings: {error}"[:200]) from error

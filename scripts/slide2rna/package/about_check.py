@@ -88,15 +88,16 @@ def check_about(path: Path, about: Any) -> None:
         if absent := [key for key in required if key not in about[section]]:
             raise StageError(path, f"{section}: {absent[0]} is missing", REMEDY)
         try:
-            config.check_section(section, about[section])
+            config.check_section(section, about[section], section)
         except ConfigError as error:
             raise StageError(path, str(error)[:200], REMEDY) from error
     for key in ("alpha", "levels", "tile_mpp", *SECTIONS):
         if not all(map(math.isfinite, _leaves(about.get(key), float))):
             raise StageError(path, f"{key}: a number isn't finite", REMEDY)
-    if text := next((text for text in _leaves(about, str) if has_control(text)), None):
-        cause = f"the text {text[:60]!a} holds a control character"
-        raise StageError(path, cause, "ask its maker")
+    for key, value in about.items():
+        if text := next((text for text in _leaves(value, str) if has_control(text)), None):
+            cause = f"{key}: the text {text[:60]!a} holds a control character"
+            raise StageError(path, cause, "ask its maker")
     for name in about["digests"]:
         if name.startswith("/") or ".." in name.split("/"):
             raise StageError(path, f"digests: {name!a} leads out of the folder", "ask its maker")
