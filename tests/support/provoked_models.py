@@ -16,7 +16,7 @@ from fault_server import FaultServer
 from fetching import get
 from provoked_slides import TROUBLES, trouble
 from slide2rna.commands import convert, predict
-from slide2rna.core import config, devices
+from slide2rna.core import cli, config, devices
 from slide2rna.features import lite0, lite0_weights, registry
 from slide2rna.maps import map_slide, targets, windows
 from slide2rna.models import checkpoint
@@ -118,6 +118,12 @@ def a_strangers_record() -> None:
 @trouble
 def too_little_memory() -> None:
     raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+
+@trouble
+def too_little_address_space() -> None:
+    with mock.patch.object(cli.resource, "getrlimit", return_value=(1_500_000 << 10, -1)):
+        cli.set_threads(1)
 
 
 @trouble

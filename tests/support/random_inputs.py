@@ -21,11 +21,8 @@ QUOTED = CELL.map(lambda text: '"' + text.replace('"', '""') + '"')
 PLAIN = st.text(alphabet="ab1 .é", max_size=5)
 PAIR = st.lists(st.one_of(PLAIN, PLAIN, PLAIN, QUOTED, QUOTED, CELL), min_size=2, max_size=2)
 ROW = st.one_of(PAIR, PAIR, PAIR, PAIR, st.lists(CELL, min_size=1, max_size=3))
-TABLES = st.tuples(
-    st.lists(st.one_of(PAIR, ROW), max_size=6),
-    st.sampled_from(",;\t"),
-    st.sampled_from(["\n", "\r\n", "\r"]),
-)
+ENDS = st.sampled_from(["\n", "\r\n", "\r"])
+TABLES = st.tuples(st.lists(st.one_of(PAIR, ROW), max_size=6), st.sampled_from(",;\t"), ENDS)
 PARTS = ["..", ".", "/", "\\", "a", "results", "~", "$(x)", "\0", "\x1b", "\u202e", "%2e", " ", "é"]
 NAMES = st.one_of(st.lists(st.sampled_from(PARTS), max_size=6).map("".join), st.text(max_size=12))
 LETTERS = string.ascii_uppercase + string.digits

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import re
+import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from slide2rna.core import process
-from slide2rna.core.errors import UserError
+from slide2rna.core.errors import ConfigError, UserError
 from slide2rna.core.log import PlainText, T, log
 
 # System error numbers as libraries in Rust and C quote them, and the numbers that mean that a
@@ -23,6 +24,8 @@ SYSTEM_ERROR = re.compile(r"(?:os error|errno =) (\d+)")
 NOT_WRITABLE = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EROFS}
 # The loader's words where a limit of memory keeps it from mapping a library.
 UNLOADABLE = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
+# Address space of torch and faiss is 1.7 GB before any work.
+LEAST_SPACE = 2 << 30
 COHORT = {
     "bags": "bags of the cohort",
     "expression": "samples x genes, log2(x+1)",
@@ -160,7 +163,16 @@ def set_threads(threads: int) -> None:
 
     The number of threads may change the last bit of a stage's results, and idle OpenMP threads
     spin, so the number comes from the configuration and never from the machine.
+
+    Raises
+    ------
+    ConfigError
+        The process may use too little address space: OpenBLAS would try forever to get some.
     """
+    space, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if space != resource.RLIM_INFINITY and space < LEAST_SPACE:
+        cause = f"{space >> 20} MB are too little to load the libraries"
+        raise ConfigError("ulimit -v", cause, f"raise it to {LEAST_SPACE >> 20} MB or more")
     for name in (
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",

@@ -49,7 +49,7 @@ def check_genes(path: Path, table: pl.DataFrame) -> None:
     check_columns(path, table, GENES)
     names = table["gene"].to_list()
     if not names or len(set(names)) < len(names) or not all(map(_is_name, names)):
-        raise StageError(path, "a gene has no name of its own", REMEDY)
+        raise StageError(path, "a gene name is empty, repeated or not plain text", REMEDY)
     if not (table["mean"].is_finite() & table["sd"].is_finite() & (table["sd"] >= 0)).all():
         raise StageError(path, "a gene's mean or sd isn't a number", REMEDY)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from slide2rna.core import cli, config, files
@@ -62,6 +65,16 @@ def test_too_little_memory_is_one_line(
     assert caught.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: too little memory")
+
+
+def test_too_little_address_space_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for space, fits in ((cli.LEAST_SPACE - 1, False), (cli.LEAST_SPACE, True), (-1, True)):
+        monkeypatch.setattr(cli.resource, "getrlimit", lambda _, space=space: (space, -1))
+        with (
+            mock.patch.dict(os.environ),
+            contextlib.nullcontext() if fits else pytest.raises(ConfigError, match="ulimit"),
+        ):
+            cli.set_threads(1)
 
 
 def test_another_import_error_keeps_its_traceback() -> None:
