@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 @pytest.mark.parametrize(
     ("strategy", "check", "number"),
     [
-        (random_inputs.TABLES, random_inputs.check_table, 5000),
-        (random_inputs.NAMES.map(lambda name: (name,)), random_inputs.check_name, 2000),
-        (random_inputs.BARCODES, random_inputs.check_barcode, 1000),
+        (random_inputs.TABLES, random_inputs.check_table, 4000),
+        (random_inputs.NAMES.map(lambda name: (name,)), random_inputs.check_name, 1000),
+        (random_inputs.BARCODES, random_inputs.check_barcode, 500),
     ],
     ids=["tables", "names", "barcodes"],
 )
