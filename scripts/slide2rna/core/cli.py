@@ -173,7 +173,7 @@ def set_threads(threads: int) -> None:
     Raises
     ------
     ConfigError
-        The process may use too little address space: OpenBLAS would try forever to get some.
+        The process may use too little address space for the numerical libraries.
     """
     space, _ = resource.getrlimit(resource.RLIMIT_AS)
     if space != resource.RLIM_INFINITY and space < LEAST_SPACE:

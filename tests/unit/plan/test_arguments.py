@@ -56,7 +56,7 @@ def test_every_other_placeholder_is_quoted(repo: Path) -> None:
     """A value of the configuration reaches a shell through `:q`, or quoted by `Arguments`."""
     for path in sorted((repo / "workflow/rules").glob("*.smk")):
         text = path.read_text()
-        quoted = re.findall(r"(\w+)=(?:untracked\()?ARGUMENTS\.", text)
+        quoted = re.findall(r"(\w+)=(?:untracked\()?(?:ARGUMENTS|STAMPS)\.", text)
         commands = re.findall(r'^ +"[^\n]*"$', text, re.M)
         found = re.findall(r"(?<!{){([a-z_.]+)}(?!})", "\n".join(commands))
         names = {f"params.{name}" for name in quoted}
