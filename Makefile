@@ -88,10 +88,11 @@ law2: setup
 	python benchmarks/law2.py results/law2
 
 # Long robustness tests: kills at random moments, full disks, conda environments, Slurm (as root, if its packages
-# are installed or can be), a change of every configuration key, ten added slides. Two processes, since Slurm
+# are installed or can be), a change of every configuration key, ten added slides, random inputs by the thousand,
+# and the reports from the field in tests/cases. Two processes, since Slurm
 # mostly waits; the output of the tests is printed at the end.
 soak: setup
-	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -v -rP --durations=15 tests/soak
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -v -rP --durations=15 tests/soak tests/cases
 
 clean:
 	rm -rf results .snakemake

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import yaml
-from slide2rna.cohort import freeze, leak_guard
+from slide2rna.cohort import freeze, leak_guard, star_counts
 from slide2rna.commands import cohort
 from slide2rna.core import config
 from slide_factory import shard
@@ -181,6 +181,42 @@ def split_forgets_a_patient() -> None:
     rows = [f"{name}\t0\t{part}" for name, part in zip("ABCDE", parts, strict=True)]
     Path("splits.tsv").write_text("patient_id\tfold\tpart\n" + "\n".join(rows))
     from_sheet(folds={"n": 1}, splits="splits.tsv")
+
+
+@trouble
+def control_character() -> None:
+    from_sheet(SHEET | {"site": ["Bonn\u202e", *"bcdef"]})
+
+
+@trouble
+def ids_in_two_cases() -> None:
+    from_sheet(SHEET | {"slide_id": list("AaCDEF")})
+
+
+@trouble
+def gene_name_with_a_control_character() -> None:
+    from_sheet(expression={"sample_id": SHEET["slide_id"], "G\x1b[1m": [1.0] * 6})
+
+
+@trouble
+def star_gene_twice() -> None:
+    Path("star").mkdir()
+    rows = ["gene_id\tgene_name\tgene_type\tfpkm_uq_unstranded", *["E1\tG1\tx\t1.0"] * 2]
+    for name in "ABCDEF":
+        Path(f"star/{name}.tsv").write_text("\n".join(rows))
+    star_counts.read_star(Path("star"), "fpkm_uq_unstranded")
+
+
+@trouble
+def cohorts_in_two_cases() -> None:
+    from_config(f"cohorts: {{mine: {{{MINE}}}, Mine: {{{MINE}}}}}\n")
+
+
+@trouble
+def results_with_braces() -> None:
+    from slide2rna.plan import plan
+
+    plan.Plan.of({"cohorts": {"mine": {"source": "demo"}}, "results": "r{x}"})
 
 
 def guarded(md5s: list[str], parts: list[str]) -> None:

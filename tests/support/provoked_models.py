@@ -16,11 +16,11 @@ from fault_server import FaultServer
 from fetching import get
 from provoked_slides import TROUBLES, trouble
 from slide2rna.commands import convert, predict
-from slide2rna.core import config, devices
+from slide2rna.core import cli, config, devices
 from slide2rna.features import lite0, lite0_weights, registry
 from slide2rna.maps import map_slide, targets, windows
 from slide2rna.models import checkpoint
-from slide2rna.package import predictor
+from slide2rna.package import about_check, predictor
 from slide2rna.pathways import build
 from slide2rna.predict import encode_slide, predict_slides
 from slide2rna.sampling import fold_draws
@@ -101,6 +101,40 @@ def another_encoder() -> None:
 def no_model() -> None:
     Path("fold-0").mkdir()
     checkpoint.load_model("fold-0")
+
+
+@trouble
+def no_network() -> None:
+    Path("fold-0").mkdir()
+    Path("fold-0/model.json").write_text('{"format": 4, "model": "flow", "genes": ["A"]}')
+    checkpoint.load_model("fold-0")
+
+
+@trouble
+def a_strangers_record() -> None:
+    about_check.check_about(Path("luad/predictor.json"), [])
+
+
+@trouble
+def too_little_memory() -> None:
+    raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+
+@trouble
+def too_little_address_space() -> None:
+    with mock.patch.object(cli.resource, "getrlimit", return_value=(1_500_000 << 10, -1)):
+        cli.set_threads(1)
+
+
+@trouble
+def pickled_features() -> None:
+    Path("A.pt").write_bytes(b"PK")
+    encode_slide.check_file(Path("A.pt"))
+
+
+@trouble
+def names_in_two_cases() -> None:
+    predict_slides.predict_slides(None, [Path("a.h5"), Path("A.h5")], Path("out"), None)  # type: ignore[arg-type]
 
 
 @trouble

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -11,7 +12,7 @@ import polars as pl
 from provoked import TROUBLES, trouble
 from slide2rna.core import config
 from slide2rna.features import clusters, extract, provided, registry
-from slide2rna.slides import tiles
+from slide2rna.slides import reader, tiles
 from slide_factory import break_header, corrupt_tile, picture, shard, write_slide
 
 __all__ = ["TROUBLES", "trouble"]
@@ -88,6 +89,20 @@ def too_many_failed_slides() -> None:
         1,
         1,
     )
+
+
+@trouble
+def too_little_memory_for_a_slide() -> None:
+    path = write_slide(Path("A.svs"), picture(512, 512))
+    with mock.patch.object(reader.Slide, "overview", side_effect=MemoryError):
+        tiled("A", path)
+
+
+@trouble
+def no_coarse_level() -> None:
+    path = write_slide(Path("A.svs"), picture(512, 512))
+    with mock.patch.object(reader, "MAX_OVERVIEW_PX", 100):
+        tiled("A", path)
 
 
 def own_features(write: Callable[[h5py.File], None]) -> None:

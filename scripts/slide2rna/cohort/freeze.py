@@ -18,6 +18,7 @@ from slide2rna.cohort.her2st import CAVEAT as HER2ST_CAVEAT
 from slide2rna.cohort.her2st import read_her2st
 from slide2rna.cohort.sheet import read_sheet
 from slide2rna.cohort.star_counts import gene_ids
+from slide2rna.core import output_folder
 from slide2rna.core.config import Settings
 from slide2rna.core.errors import SheetError
 from slide2rna.core.files import write_json, write_parquet, write_text
@@ -70,8 +71,7 @@ def freeze_cohort(
     needs_slides
         Reject sheet rows without a slide, because features are computed from slides.
     with_folds
-        False leaves splits.tsv to `split_cohort`. Folds and seed then matter only for published
-        splits, which decide which slides stay.
+        False leaves splits.tsv to `split_cohort`. Folds and seed then matter for published splits.
 
     Raises
     ------
@@ -153,8 +153,7 @@ def split_cohort(
 
     Raises
     ------
-    SheetError, ConfigError
-        As `freeze_cohort`, for splits and folds.
+    As `freeze_cohort`, for splits and folds.
     """
     table = _make_folds(origin, pl.read_parquet(slides), source, folds, seed)
     write_text(table.write_csv(separator="\t"), out)
@@ -170,14 +169,15 @@ def _write_cohort(
     summary: Row,
 ) -> None:
     """Write the cohort's tables, then cohort.json."""
-    # If this job is killed, an old cohort.json must not make new tables look complete.
-    (out / "cohort.json").unlink(missing_ok=True)
-    write_parquet(slides, out / "slides.parquet")
-    write_parquet(expression, out / "expression.parquet")
-    write_parquet(names, out / "gene_names.parquet")
-    if folds is not None:
-        write_text(folds.write_csv(separator="\t"), out / "splits.tsv")
-    write_json(summary, out / "cohort.json")
+    with output_folder.alone(out, "cohort"):
+        # If this job is killed, an old cohort.json must not make new tables look complete.
+        (out / "cohort.json").unlink(missing_ok=True)
+        write_parquet(slides, out / "slides.parquet")
+        write_parquet(expression, out / "expression.parquet")
+        write_parquet(names, out / "gene_names.parquet")
+        if folds is not None:
+            write_text(folds.write_csv(separator="\t"), out / "splits.tsv")
+        write_json(summary, out / "cohort.json")
     log.info(
         "cohort %s: %d slides of %d patients, %d genes%s",
         *(summary[key] for key in ("name", "n_slides", "n_patients", "n_genes")),

@@ -8,13 +8,12 @@ a spreadsheet turned into a date stays, with a warning: no gene set has a gene o
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 
 from slide2rna.core.delimited import duplicates
-from slide2rna.core.errors import SheetError, list_names
+from slide2rna.core.errors import SheetError, has_control, list_names
 from slide2rna.core.log import log
 
 # Row numbers and labels that pandas, polars and R write.
@@ -66,7 +65,7 @@ def clean_names(where: object, names: Sequence[str]) -> list[str]:
         cause = f"column {cleaned.index('') + 1} has no name"
         raise SheetError(where, cause, "name the gene or remove the column")
     for name in cleaned:
-        if any(unicodedata.category(letter) in ("Cc", "Cf", "Zl", "Zp") for letter in name):
+        if has_control(name):
             cause = f"the column name {name!a} holds a control character"
             raise SheetError(where, cause, "remove it from the name")
     if repeated := duplicates(cleaned):
@@ -101,7 +100,7 @@ def gene_columns(where: object, names: list[str], values: np.ndarray) -> np.ndar
         )
         keep &= ~np.isin(names, rows)
     kept = [name for name, one in zip(names, keep, strict=True) if one]
-    _warn_of_names(where, kept)
+    warn_of_names(where, kept)
     return keep
 
 
@@ -118,7 +117,7 @@ def _row_numbers(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
     return np.flatnonzero(rising & keep)
 
 
-def _warn_of_names(where: object, names: list[str]) -> None:
+def warn_of_names(where: object, names: list[str]) -> None:
     """Log names that a spreadsheet turned into dates, and names of several genes."""
     # A table of Entrez ids is all numbers, and some of them look like a date's.
     serials = sum(SERIAL.fullmatch(name) is not None for name in names)

@@ -7,8 +7,6 @@ the cause and the remedy.
 from __future__ import annotations
 
 import difflib
-import json
-import math
 import os
 from pathlib import Path
 
@@ -17,9 +15,10 @@ import yaml
 
 from slide2rna.core.delimited import LINE, raise_for_rows, read_table
 from slide2rna.core.delimited_text import MISSING
-from slide2rna.core.errors import SheetError, SlideError
+from slide2rna.core.errors import SheetError, SlideError, has_control
 from slide2rna.core.log import log
 from slide2rna.core.root import ROOT
+from slide2rna.slides.area import parse_area
 from slide2rna.slides.identity import slide_file
 
 SCHEMA = ROOT / "workflow" / "schemas" / "samples.schema.yaml"
@@ -71,6 +70,12 @@ def read_sheet(path: str | Path, needs_slides: bool = False) -> pl.DataFrame:
     table = table.with_columns(
         pl.when(pl.col(COLUMNS).is_in(MISSING)).then(None).otherwise(pl.col(COLUMNS)).name.keep()
     ).with_columns(pl.coalesce("sample_id", "patient_id").alias("sample_id"))
+    for name in ("slide", "site"):
+        strange = table.filter(pl.col(name).map_elements(has_control, return_dtype=pl.Boolean))
+        cause = (
+            f"{name} {strange[name][0][:60]!a} holds a control character" if strange.height else ""
+        )
+        raise_for_rows(path, strange, cause, "remove it, and rename the file if it is in its name")
     table = _patients_of_barcodes(path, table)
     _check_ids(path, table)
     if needs_slides:
@@ -97,6 +102,12 @@ def _check_ids(path: str | Path, table: pl.DataFrame) -> None:
         example = unsafe[name][0] if unsafe.height else ""
         remedy = "use letters, digits and . _ - + = @, starting with a letter, digit or _"
         raise_for_rows(path, unsafe, f"{name} '{example}' can't be a file name", remedy)
+        alike = table.filter(column.n_unique().over(column.str.to_lowercase()) > 1).sort(LINE)
+        if alike.height:
+            alike = alike.filter(column.str.to_lowercase() == alike[name][0].lower())
+            names = " and ".join(alike[name].unique(maintain_order=True).to_list()[:2])
+            cause = f"{name} {names} differ in upper and lower case only"
+            raise_for_rows(path, alike, cause, "write the same id always in the same way")
     repeated = table.filter(pl.col("slide_id").is_duplicated()).sort("slide_id", LINE)
     if repeated.height:
         name = repeated["slide_id"][0]
@@ -152,27 +163,10 @@ def _check_values(path: str | Path, table: pl.DataFrame) -> pl.DataFrame:
     remedy = "use train, val, cal or test, or the number of the fold that tests the slide"
     raise_for_rows(path, bad, f"split '{example}' is unknown", remedy)
     areas = table.filter(pl.col("area").is_not_null()).select(LINE, "area").rows()
-    lines = [line for line, area in areas if not _is_polygon(area)]
+    lines = [line for line, area in areas if parse_area(area) is None]
     remedy = "give a JSON list of at least three [x, y] vertices in level-0 pixels"
     raise_for_rows(path, table.filter(pl.col(LINE).is_in(lines)), "area isn't a polygon", remedy)
     return table
-
-
-def _is_polygon(text: str) -> bool:
-    try:
-        points = json.loads(text)
-    except json.JSONDecodeError:
-        return False
-    return (
-        isinstance(points, list)
-        and len(points) >= 3
-        and all(
-            isinstance(point, list)
-            and len(point) == 2
-            and all(type(v) in (int, float) and math.isfinite(v) for v in point)
-            for point in points
-        )
-    )
 
 
 def _slide_file(sheet: str | Path, line: int, name: str) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from slide2rna.cohort.gene_columns import clean_names, warn_of_names
 from slide2rna.core.delimited import duplicates
 from slide2rna.core.delimited_text import read_text
-from slide2rna.core.errors import SheetError, list_names
+from slide2rna.core.errors import SheetError, has_control, list_names
 from slide2rna.core.log import progress
 
 STAR_COLUMNS = ("gene_id", "gene_name")
@@ -58,10 +59,16 @@ def read_star(
     if repeated:
         remedy = "a file's name up to the first dot is its sample: keep one file per sample"
         raise SheetError(folder, f"sample {list_names(repeated)} has several files", remedy)
+    if strange := [name for name in ids if has_control(name)]:
+        cause = f"the sample's name {strange[0]!a} holds a control character"
+        raise SheetError(folder, cause, "rename the file")
     if samples is not None:
         keep = sample_rows(folder, samples, ids, [])
         files, ids = [files[i] for i in keep], [ids[i] for i in keep]
     first = _read_star_file(files[0], column)
+    if repeated := duplicates(first["gene_id"].to_list()):
+        cause = f"gene_id {list_names(repeated)} occurs twice"
+        raise SheetError(files[0], cause, "download the file again")
     values = np.empty((len(files), first.height), dtype=np.float32)
     for row, file in enumerate(progress(files, "expression files")):
         table = first if row == 0 else _read_star_file(file, column)
@@ -78,7 +85,9 @@ def read_star(
         ["gene_name", "mean", "gene_id"], descending=[False, True, False]
     )
     best = best.unique("gene_name", keep="first", maintain_order=True)
-    return ids, best["gene_name"].to_list(), values[:, best["index"].to_numpy()]
+    names = clean_names(files[0], best["gene_name"].to_list())
+    warn_of_names(files[0], names)
+    return ids, names, values[:, best["index"].to_numpy()]
 
 
 def genes_of_types(folder: Path, gene_types: list[str]) -> list[str]:
@@ -104,10 +113,16 @@ def _read_star_file(path: Path, column: str) -> pl.DataFrame:
         table = pl.read_csv(
             path, separator="\t", comment_prefix="#", columns=columns, schema_overrides=types
         )
-        table = table.filter(~pl.col("gene_id").str.starts_with("N_"))
+        table = _genes_alone(table)
     except (OSError, pl.exceptions.PolarsError):
         return _decode_star_file(path, column)
-    return _decode_star_file(path, column) if table[column].null_count() else table
+    return _decode_star_file(path, column) if sum(table.null_count().row(0)) else table
+
+
+def _genes_alone(table: pl.DataFrame) -> pl.DataFrame:
+    """Return a file's rows without the N_ rows, which count reads without a gene."""
+    names = table.with_columns(pl.col(STAR_COLUMNS).str.strip_chars().replace("", None))
+    return names.filter(~pl.col("gene_id").str.starts_with("N_").fill_null(False))
 
 
 def _decode_star_file(path: Path, column: str) -> pl.DataFrame:
@@ -130,7 +145,11 @@ def _decode_star_file(path: Path, column: str) -> pl.DataFrame:
     except pl.exceptions.PolarsError as error:
         cause = str(error).splitlines()[0]
         raise SheetError(path, cause, "download the file again") from error
-    table = table.filter(~pl.col("gene_id").str.starts_with("N_"))
+    table = _genes_alone(table)
+    if (unnamed := table.filter(pl.any_horizontal(pl.col(STAR_COLUMNS).is_null()))).height:
+        known = unnamed["gene_id"][0] or unnamed["gene_name"][0] or "a row"
+        cause = f"{known} lacks its gene_id or gene_name"
+        raise SheetError(path, cause, "download the file again")
     numbers = table[column].cast(pl.Float32, strict=False)
     if numbers.null_count():
         line = table.filter(numbers.is_null()).select(columns).row(0)

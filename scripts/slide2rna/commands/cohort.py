@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from slide2rna.core import cli, config, output_folder
+from slide2rna.core import cli, config
 from slide2rna.core.config import Settings
 from slide2rna.core.errors import ConfigError
 from slide2rna.core.settings import FoldsSettings
@@ -58,8 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from slide2rna.cohort import freeze
 
-    with output_folder.alone(Path(arguments.out), "cohort"):
-        freeze.freeze_cohort(*arguments)
+    freeze.freeze_cohort(*arguments)
 
 
 def _from_source(args: argparse.Namespace) -> FreezeArguments:

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import re
+import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -14,13 +15,17 @@ from dataclasses import fields
 from pathlib import Path
 
 from slide2rna.core import process
-from slide2rna.core.errors import UserError
-from slide2rna.core.log import T, log
+from slide2rna.core.errors import ConfigError, UserError
+from slide2rna.core.log import PlainText, T, log
 
 # System error numbers as libraries in Rust and C quote them, and the numbers that mean that a
 # folder is not writable, whatever type of exception the library raises.
 SYSTEM_ERROR = re.compile(r"(?:os error|errno =) (\d+)")
 NOT_WRITABLE = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EROFS}
+# The loader's words where a limit of memory keeps it from mapping a library.
+UNLOADABLE = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
+# Address space of torch and faiss is 1.7 GB before any work.
+LEAST_SPACE = 2 << 30
 COHORT = {
     "bags": "bags of the cohort",
     "expression": "samples x genes, log2(x+1)",
@@ -97,9 +102,9 @@ def run(
     130, and a closed pager ends the command quietly, as in any shell.
     """
     name = Path(sys.argv[0]).stem
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainText("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     # faiss logs every instruction set that its loader tries, matplotlib its search for fonts.
     for library in ("faiss", "matplotlib"):
         logging.getLogger(library).setLevel(logging.WARNING)
@@ -126,7 +131,7 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
-        if (cause := _file_system_error(error)) is None:
+        if (cause := _file_system_error(error) or _lack_of_memory(error)) is None:
             raise
         print(f"error: {cause}; fix this, then rerun the same command", file=sys.stderr)
         sys.exit(2)
@@ -144,6 +149,16 @@ def _file_system_error(error: Exception) -> str | None:
     return None
 
 
+def _lack_of_memory(error: Exception) -> str | None:
+    """Return the cause if there is too little memory for the work or to load a library."""
+    if isinstance(error, MemoryError) or (
+        isinstance(error, ImportError) and any(text in str(error) for text in UNLOADABLE)
+    ):
+        detail = _one_line(str(error))[:200] or type(error).__name__
+        return f"too little memory ({detail}); see ulimit -v, or give the job more"
+    return None
+
+
 def _one_line(text: str) -> str:
     """Join a message up to its first empty line; HDF5 breaks the line before the cause."""
     return " ".join(text.partition("\n\n")[0].split())
@@ -154,7 +169,16 @@ def set_threads(threads: int) -> None:
 
     The number of threads may change the last bit of a stage's results, and idle OpenMP threads
     spin, so the number comes from the configuration and never from the machine.
+
+    Raises
+    ------
+    ConfigError
+        The process may use too little address space for the numerical libraries.
     """
+    space, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if space != resource.RLIM_INFINITY and space < LEAST_SPACE:
+        cause = f"{space >> 20} MB are too little to load the libraries"
+        raise ConfigError("ulimit -v", cause, f"raise it to {LEAST_SPACE >> 20} MB or more")
     for name in (
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",

@@ -86,6 +86,17 @@ def defaults(section: str, **changes: Any) -> Any:
     return overlay(_default(schema), changes)
 
 
+def check_section(section: str, value: Any, where: str) -> None:
+    """Check a complete section that was stored with a result; unknown keys may be of old versions.
+
+    Raises
+    ------
+    ConfigError
+        A key that has no place in older results is missing, or a value isn't allowed.
+    """
+    _check(value, _schema()["$defs"][section] | {"additionalProperties": True}, where)
+
+
 def parse_settings(section: str, text: str) -> Any:
     """Read a section from JSON on a command line; missing keys take their defaults."""
     try:
@@ -136,10 +147,14 @@ def validate(config: dict[str, Any], where: str = "config.yaml") -> dict[str, An
     ConfigError
         Names the first offending key, its value and what is allowed.
     """
-    cohorts = config.get("cohorts") if isinstance(config, dict) else None
-    if wrong := [name for name in cohorts or () if not isinstance(name, str)]:
+    cohorts = (config.get("cohorts") if isinstance(config, dict) else None) or ()
+    if wrong := [name for name in cohorts if not isinstance(name, str)]:
         cause = f"the name {wrong[0]!r} of a cohort isn't text"
         raise ConfigError(f"{where}: cohorts", cause, f'write it in quotes: "{wrong[0]}"')
+    for name in cohorts:
+        if len(alike := [one for one in cohorts if one.lower() == name.lower()]) > 1:
+            cause = f"{alike[0]} and {alike[1]} differ in upper and lower case only"
+            raise ConfigError(f"{where}: cohorts", cause, "rename one of them")
     _check(config, _schema(), where)
     full = copy.deepcopy(config)
     for key, field in _schema()["properties"].items():

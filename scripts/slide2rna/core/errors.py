@@ -1,11 +1,33 @@
 """Errors that a user can fix: one class per kind.
 
-Every message names the file, row or key, the cause, and the remedy, in one line.
+Every message names the file, row or key, the cause, and the remedy, in one line. Names from outside
+may be in it, so characters that would change a terminal or a page are written as escapes.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
+
+# Control, format and surrogate characters, and separators of lines and paragraphs.
+CONTROL = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def has_control(text: str) -> bool:
+    """Return whether a text holds control, invisible or bidirectional characters.
+
+    They would move a terminal's cursor, hide letters, or reverse a line of a log or a page.
+    """
+    return not text.isprintable() and any(unicodedata.category(one) in CONTROL for one in text)
+
+
+def escape(text: str) -> str:
+    """Return a text with such characters as escapes, except tabs and line ends."""
+    if not has_control(text):
+        return text
+    return "".join(
+        ascii(one)[1:-1] if one not in "\t\n" and has_control(one) else one for one in text
+    )
 
 
 def list_names(names: Sequence[str], most: int = 5) -> str:
@@ -14,17 +36,21 @@ def list_names(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
+def _one_line(text: str) -> str:
+    return escape(text.replace("\n", " ").replace("\t", " "))
+
+
 class UserError(Exception):
     """Base class of errors that a user can fix: printed as one line, exit status 2."""
 
     def __init__(self, where: object, cause: str, remedy: str) -> None:
         self.where, self.cause, self.remedy = str(where), cause, remedy
-        super().__init__(f"{where}: {self.reason}".replace("\n", " "))
+        super().__init__(_one_line(f"{where}: {self.reason}"))
 
     @property
     def reason(self) -> str:
         """Cause and remedy without `where`, for tables, which must not hold local paths."""
-        return f"{self.cause}; {self.remedy}".replace("\n", " ")
+        return _one_line(f"{self.cause}; {self.remedy}")
 
 
 class ConfigError(UserError):

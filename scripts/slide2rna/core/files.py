@@ -10,7 +10,6 @@ import json
 import os
 import re
 import tempfile
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import polars as pl
+
+from slide2rna.core.errors import has_control
 
 TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[a-z0-9_]{8}\.partial(?P<suffix>(\.[^.]*)?)")
 written: set[Path] = set()
@@ -28,9 +29,8 @@ def is_plain_name(name: str) -> bool:
 
     No separators of folders, control or bidirectional characters, `.`, `..`, or over 240 bytes.
     """
-    categories = {unicodedata.category(letter) for letter in name}
-    length = len(name.encode("utf-8", "surrogateescape"))
-    plain = not categories & {"Cc", "Cf", "Zl", "Zp"} and not {"/", "\\"} & set(name)
+    length = len(name.encode("utf-8", "surrogatepass"))
+    plain = not has_control(name) and not {"/", "\\"} & set(name)
     return bool(name.strip()) and plain and name not in (".", "..") and length <= 240
 
 
@@ -103,8 +103,31 @@ def write_json(value: Any, path: str | Path) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON file; see `parse_json`."""
+    return parse_json(Path(path).read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON that may be a stranger's.
+
+    Raises
+    ------
+    ValueError
+        Not JSON, nested too deeply, or an object repeats a key, of which Python keeps the last.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_without_repeats)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {repeated[:60]!a} occurs twice")
+    return content
 
 
 def md5sum(path: str | Path) -> str:

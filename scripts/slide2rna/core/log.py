@@ -11,8 +11,17 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from slide2rna.core.errors import escape
+
 log = logging.getLogger("slide2rna")
 T = TypeVar("T")
+
+
+class PlainText(logging.Formatter):
+    """A format whose lines hold no control characters: names of files and slides are in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escape(super().format(record))
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

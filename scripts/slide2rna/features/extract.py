@@ -22,7 +22,7 @@ from slide2rna.core.types import Mpp
 from slide2rna.features.encode import Meter, extract
 from slide2rna.features.feature_file import read_attributes, write
 from slide2rna.features.registry import Encoder
-from slide2rna.slides.failures import check_lost
+from slide2rna.slides.failures import check_lost, within_memory
 from slide2rna.slides.identity import check_unchanged, checked_slides, has_changed
 from slide2rna.slides.reader import open_slide
 from slide2rna.slides.tiles import fingerprint
@@ -113,7 +113,8 @@ def extract_shard(
             rows.append(failed_row(row["slide_id"], row["reason"]))
             continue
         try:
-            rows.append(extract_slide(row["slide_id"], row["mpp"]))
+            with within_memory(row["slide_id"]):
+                rows.append(extract_slide(row["slide_id"], row["mpp"]))
         except SlideError as error:
             log.warning("%s failed: %s", row["slide_id"], error)
             rows.append(failed_row(row["slide_id"], error.reason))

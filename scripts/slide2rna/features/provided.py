@@ -16,6 +16,7 @@ from slide2rna.core.settings import FeaturesSettings
 from slide2rna.core.stamps import Stamps, sample
 from slide2rna.features.extract import failed_row, ok_row, write_manifest
 from slide2rna.features.feature_file import Features, read, read_attributes, slide_vector, write
+from slide2rna.slides.failures import within_memory
 
 KEYS = ("slide_id", "patient_id", "sample_id", "site")
 
@@ -67,7 +68,8 @@ def check_provided_features(
             rows.append(failed_row(slide_id, row["reason"]))
             continue
         try:
-            features, attributes = read_slide(slide_id)
+            with within_memory(slide_id):
+                features, attributes = read_slide(slide_id)
         except SlideError as error:
             log.warning("%s failed: %s", slide_id, error)
             rows.append(failed_row(slide_id, error.reason))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,23 @@ from torch import Tensor
 from slide2rna.core import files
 from slide2rna.core.errors import WeightsError
 from slide2rna.flow.velocity import RNAFM
+from slide2rna.models import model_record
 from slide2rna.models.regressor import Regressor
 from slide2rna.pathways.membership import Pathways
 
 # Memory that reading a weights file may need in addition to the network.
 PIECE_BYTES = 2**26
 FORMAT = 4
-# Sizes in the section model, and their largest: beyond it a file of a stranger takes all memory.
-SIZES = ("hidden", "blocks", "heads", "cluster_layers", "mixture", "factors", "depth", "width")
-MAX_SIZE = 1 << 14
+RECORD = "model.json"
+AGAIN = "copy or train the model again"
+DAMAGED: tuple[type[Exception], ...] = (
+    *(AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError),
+    *(MemoryError, ZeroDivisionError),
+)
+REAL = ("F64", "F32", "F16", "BF16")
+# Arrays that divide: scales of features and genes, shares and spreads.
+POSITIVE = ("feature_scale", "feature_unit")
+NOT_NEGATIVE = ("gene_sd",)
 
 
 def save_model(folder: str | Path, model: RNAFM | Regressor, meta: dict[str, Any]) -> None:
@@ -70,19 +79,19 @@ def load_model(
         A file is missing or of another format, or the two don't match.
     """
     folder = Path(folder)
+    meta = read_record(folder)
     try:
-        meta = files.read_json(folder / "model.json")
         shapes = _read_shapes(folder / "model.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         raise WeightsError(folder, f"no model there ({error})", "train it first") from error
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise WeightsError(folder / "model.json", "not this version's format", "train it again")
+    if model_record.least_values(meta) > sum(math.prod(shape) for shape in shapes.values()):
+        cause = "it describes a larger network than the weights are of"
+        raise WeightsError(folder / RECORD, cause, AGAIN)
     try:
-        _check_meta(meta)
         model = _build_network(meta)
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except DAMAGED as error:
         cause = f"it describes no network ({type(error).__name__}: {str(error)[:100]})"
-        raise WeightsError(folder / "model.json", cause, "copy or train the model again") from error
+        raise WeightsError(folder / RECORD, cause, AGAIN) from error
     state = model.state_dict()
     mismatched = state.keys() ^ shapes.keys()
     mismatched |= {
@@ -97,18 +106,64 @@ def load_model(
             folder, f"the weights don't match model.json ({cause})", "train it again"
         )
     for name, value in state.items():
+        _check_kind(value, folder / "model.safetensors", name)
         _fill(value, folder / "model.safetensors", name)
-    if wrong := [name for name, value in state.items() if not torch.isfinite(value).all()]:
-        cause = f"{wrong[0]} has values that aren't finite"
-        raise WeightsError(folder / "model.safetensors", cause, "copy or train the model again")
+    _check_values(folder / "model.safetensors", state)
     if isinstance(model, RNAFM):
         model.uses_network = meta.get("uses_network", True)
     return model.to(device).eval(), meta
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read a model folder's model.json and check it.
+
+    Raises
+    ------
+    WeightsError
+        It is missing, of another format, or describes no network.
+    """
+    path = folder / RECORD
+    try:
+        meta = files.read_json(path)
+    except (OSError, ValueError) as error:
+        raise WeightsError(folder, f"no model there ({error})", "train it first") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise WeightsError(path, "not this version's format", "train it again")
+    try:
+        model_record.check_record(meta)
+        model_record.least_values(meta)
+    except DAMAGED as error:
+        cause = f"it describes no network ({str(error)[:200]})"
+        raise WeightsError(path, cause, AGAIN) from error
+    return meta
+
+
+def _check_values(path: Path, state: dict[str, Tensor]) -> None:
+    """Refuse weights that aren't finite, and scales and spreads out of range."""
+    for name, value in state.items():
+        last = name.rpartition(".")[2]
+        if not torch.isfinite(value).all():
+            wrong = "aren't finite"
+        elif last in POSITIVE and (value <= 0).any():
+            wrong = "aren't positive"
+        elif last in NOT_NEGATIVE and (value < 0).any():
+            wrong = "are negative"
+        else:
+            continue
+        raise WeightsError(path, f"{name} has values that {wrong}", AGAIN)
+
+
 def _read_shapes(path: Path) -> dict[str, torch.Size]:
     with safe_open(path, framework="pt") as file:
         return {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def _check_kind(value: Tensor, path: Path, name: str) -> None:
+    """Refuse an array of another kind: torch would round real numbers to integers and back."""
+    with safe_open(path, framework="pt") as file:
+        kind = file.get_slice(name).get_dtype()
+    if (kind in REAL) != value.is_floating_point():
+        raise WeightsError(path, f"{name} is stored as {kind}", AGAIN)
 
 
 def _fill(value: Tensor, path: Path, name: str) -> None:
@@ -126,34 +181,6 @@ def _fill(value: Tensor, path: Path, name: str) -> None:
     for start in range(0, rows, step):
         with safe_open(path, framework="pt") as file:
             value[start : start + step].copy_(file.get_slice(name)[start : start + step])
-
-
-def _check_meta(meta: dict[str, Any]) -> None:
-    """Check sizes and gene sets before memory is taken: scipy doesn't check an index.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        A key is missing, of another type, or out of range.
-    """
-    genes, settings = meta["genes"], meta["settings"]["model"]
-    if not isinstance(genes, list) or len(set(genes)) != len(genes) or not genes:
-        raise ValueError("genes is no list of different names")
-    sizes = {name: meta[name] for name in ("features", "clusters")}
-    sizes |= {name: settings[name] for name in SIZES if name in settings}
-    for name, size in sizes.items():
-        if not isinstance(size, int) or not 0 <= size <= MAX_SIZE:
-            raise ValueError(f"{name} is {size!r:.40}")
-    if meta["model"] != "flow":
-        return
-    sets = meta["pathways"]
-    if len(sets["names"]) != len(sets["index"]):
-        raise ValueError("not one name per gene set")
-    for members in [*sets["index"], sets.get("outside") or []]:
-        index = np.array(members, dtype=np.int64)
-        inside = index.ndim == 1 and (index >= 0).all() and (index < len(genes)).all()
-        if not inside or (np.diff(index) <= 0).any():
-            raise ValueError("a gene set's indices aren't sorted positions of genes")
 
 
 def _build_network(meta: dict[str, Any]) -> RNAFM | Regressor:

@@ -8,9 +8,10 @@ from typing import Any
 import polars as pl
 
 from slide2rna import __version__
-from slide2rna.core import config, files
+from slide2rna.core import config
 from slide2rna.core.errors import StageError
 from slide2rna.flow.one_step import ONE_STEP
+from slide2rna.models import checkpoint
 from slide2rna.package.fold_models import FoldModels, train_statistics
 from slide2rna.package.reliability import UNKNOWN
 
@@ -26,8 +27,10 @@ def describe_bare_models(
     ------
     StageError
         The folds have different genes.
+    WeightsError
+        A fold's model.json describes no network.
     """
-    metas = [files.read_json(path / "model.json") for path in members.folders]
+    metas = [checkpoint.read_record(path) for path in members.folders]
     first = metas[0]
     genes = list(first["genes"])
     for path, meta in zip(members.folders, metas, strict=True):

@@ -47,6 +47,8 @@ class FoldModels(Sequence[FoldModel]):
         numbers: Sequence[int],
         device: torch.device,
         digests: dict[str, str] | None = None,
+        genes: list[str] | None = None,
+        features: int | None = None,
     ) -> None:
         self.folder, self.numbers, self.device = folder, list(numbers), device
         files = [path / "model.safetensors" for path in self.folders]
@@ -54,6 +56,7 @@ class FoldModels(Sequence[FoldModel]):
         self._use_cache = size <= CACHE_BYTES
         self._cache: dict[int, FoldModel] = {}
         self._unchecked_digests = dict(digests or {})
+        self._genes, self._features = genes, features
 
     @property
     def folders(self) -> list[Path]:
@@ -73,7 +76,12 @@ class FoldModels(Sequence[FoldModel]):
         if number in self._cache:
             return self._cache[number]
         self._check_digest(number)
-        model, meta = checkpoint.load_model(self.folder / f"fold-{number}", self.device)
+        model_folder = self.folder / f"fold-{number}"
+        model, meta = checkpoint.load_model(model_folder, self.device)
+        ours = (self._genes, self._features)
+        if self._genes is not None and (meta["genes"], meta["features"]) != ours:
+            cause = "its genes or features are another model's"
+            raise StageError(model_folder, cause, "copy the complete folder")
         path = self._reference_path(number)
         fold_model = FoldModel(
             number, model, meta, reference.load(path) if path.is_file() else None

@@ -19,7 +19,7 @@ from slide2rna.core import devices, files
 from slide2rna.core.errors import ConfigError, StageError, WeightsError, list_names
 from slide2rna.features.registry import Encoder
 from slide2rna.features.registry import load as load_encoder
-from slide2rna.package import about_check, bare_models, digests, training_slides
+from slide2rna.package import about_check, bare_models, digests, table_check, training_slides
 from slide2rna.package.fold_models import FoldModels, fold_numbers
 from slide2rna.pathways import activity
 from slide2rna.pathways.activity import ScoringMethod
@@ -282,9 +282,13 @@ def load(folder: str | Path, device: str = "auto") -> Predictor:
         raise StageError(folder / ABOUT, "not this version's format", "package the run again")
     about_check.check_about(folder / ABOUT, about)
     digests.check(folder, about["digests"])
-    members = FoldModels(folder, about["folds"], chosen, about["digests"])
-    members.check_references()
+    table_check.check_genes(folder / GENES, genes)
     names = genes["gene"].to_list()
+    table_check.check_pathways(folder / PATHWAYS, pathways, names)
+    numbers = dict.fromkeys(CONFORMAL_SCHEMA, table_check.NUMBER)
+    table_check.check_columns(folder / CONFORMAL, conformal, numbers | {"gene": table_check.TEXT})
+    members = FoldModels(folder, about["folds"], chosen, about["digests"], names, about["dim"])
+    members.check_references()
     return Predictor(
         folder, about, members, names, genes, pathways, conformal, chosen, cohort_slides
     )

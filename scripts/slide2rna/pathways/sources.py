@@ -18,7 +18,7 @@ from scipy import sparse
 
 from slide2rna.core import files
 from slide2rna.core.delimited_text import read_text
-from slide2rna.core.errors import PathwayError
+from slide2rna.core.errors import PathwayError, has_control
 from slide2rna.pathways import gene_names
 
 OBO = "go-2022-07-01.obo.xz"
@@ -181,6 +181,9 @@ def read_gmt_lists(path: Path) -> tuple[list[str], list[str], list[list[str]]]:
                 "fewer than three fields",
                 "a GMT line is a name, a description and genes, separated by tabs",
             )
+        if strange := [field for field in fields if has_control(field)]:
+            cause = f"{strange[0][:60]!a} holds a control character"
+            raise PathwayError(f"{path} line {number}", cause, "remove it from the name")
         if fields[0] in names:
             raise PathwayError(
                 f"{path} line {number}", f"set '{fields[0]}' occurs twice", "give each set one name"
@@ -204,6 +207,11 @@ def read_index_lists(path: Path) -> dict[str, list[Any]]:
     content = files.read_json(path)
     if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
         raise PathwayError(path, "not an object of lists", "give {set name: [genes]}")
+    for name, members in content.items():
+        genes = [gene for gene in members if isinstance(gene, str) or type(gene) is int]
+        if len(genes) < len(members) or any(has_control(str(text)) for text in (name, *genes)):
+            cause = f"set {name[:60]!a} has a member that is no gene"
+            raise PathwayError(path, cause, "give names, or the published positions")
     return content
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from slide2rna.core import config as configuration
 from slide2rna.core import yaml_file
 from slide2rna.core.config import Settings
-from slide2rna.core.errors import ConfigError
+from slide2rna.core.errors import ConfigError, has_control
 from slide2rna.plan.cohorts import LAWS, CohortPlan
 from slide2rna.plan.paths import Paths
 from slide2rna.plan.runs import FLOW, PlannedRun
@@ -69,7 +69,7 @@ class Plan:
             yaml_file.check_keys(file)
         where = _name_files(files)
         full = configuration.validate(config, where)
-        paths = Paths(full["results"])
+        paths = Paths(_check_results(full["results"], where))
         for name, block in full["cohorts"].items():
             if block["source"] in LAWS:
                 path = paths.law_features.format(cohort=name)
@@ -136,6 +136,14 @@ class Plan:
         if taken := self.cohorts.keys() & set(rules):
             cause = "a rule has this name"
             raise ConfigError(f"config.yaml: cohorts.{min(taken)}", cause, "choose another")
+
+
+def _check_results(folder: str, where: str) -> str:
+    """Return the results folder; braces would be wildcards of Snakemake."""
+    if {"{", "}"} & set(folder) or has_control(folder):
+        cause = f"the folder {folder!a} holds a brace or a control character"
+        raise ConfigError(f"{where}: results", cause, "give a folder without")
+    return folder
 
 
 def as_json(value: Any) -> str:

@@ -27,6 +27,8 @@ from slide2rna.slides.reader import open_slide
 from slide2rna.slides.tiles import Tiling
 
 FEATURE_SUFFIXES = (".h5", ".hdf5")
+# CLAM writes pt_files/<slide>.pt, and the same with coordinates as h5_files/<slide>.h5.
+PICKLED = (".pt", ".pth", ".pkl", ".pickle")
 ENDS_BYTES = 2**20
 FEATURES_STEM = "features"  # name of the feature file in a prediction's folder
 
@@ -111,8 +113,11 @@ def check_file(path: Path) -> None:
     Raises
     ------
     SlideError
-        It is missing, or a folder that isn't one DICOM slide.
+        It is missing, a folder that isn't one DICOM slide, or features that need unpickling.
     """
+    if path.suffix.lower() in PICKLED and path.is_file():
+        cause = "these features need unpickling, which can run a program"
+        raise SlideError(path, cause, f"give the .h5 file next to it ({path.stem}.h5)")
     if not slide_file(path).is_file():
         raise SlideError(path, "no such file", "check the path")
 
@@ -230,9 +235,10 @@ def _key(
 ) -> str:
     """Return a fingerprint of everything that a slide's features depend on.
 
-    The file enters by its size and both ends: whole slides are too large to be read twice.
+    The file enters by its size, time and both ends: whole slides are too large to be read twice.
     """
-    size = path.stat().st_size
+    stat = path.stat()
+    size = stat.st_size
     with open(path, "rb") as handle:
         ends = [handle.read(ENDS_BYTES)]
         handle.seek(max(0, size - ENDS_BYTES))
@@ -242,6 +248,7 @@ def _key(
         STEP_VERSIONS["features"],
         about.get("encoder_identity") or about["encoder"],
         size,
+        stat.st_mtime_ns,
         *(hashlib.sha256(end).hexdigest() for end in ends),
         mpp,
         about["tiles"]["tile_px"],

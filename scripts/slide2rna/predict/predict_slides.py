@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from slide2rna.package.predictor import Predictor
 from slide2rna.predict.encode_slide import EncodedSlide, encode_slide, is_features, slide_name
 from slide2rna.predict.predict import Prediction, predict
 from slide2rna.slides import tiles
+from slide2rna.slides.failures import within_memory
 from slide2rna.slides.tile_picture import draw
 
 RECORD, PAGE, H5AD = "prediction.json", "index.html", "prediction.h5ad"
@@ -79,10 +81,14 @@ def predict_slides(
         holds another slides.parquet.
     """
     names = [slide_name(path) for path in paths]
-    counts = Counter(names)
-    duplicates = [name for name, count in counts.items() if count > 1]
-    if duplicates:
-        cause = f"{counts[duplicates[0]]} files have this name"
+    # Some disks keep no difference of case, or of the ways to write an accent.
+    folders = [unicodedata.normalize("NFC", name).casefold() for name in names]
+    folder, count = Counter(folders).most_common(1)[0]
+    if count > 1:
+        duplicates = [name for name, key in zip(names, folders, strict=True) if key == folder]
+        cause = f"{count} files have this name"
+        if len(set(duplicates)) > 1:
+            cause = f"{sorted({*duplicates} - {duplicates[0]})[0]} differs from it in case only"
         remedy = "predict them one at a time, each with its own --out"
         raise ConfigError(duplicates[0], cause, remedy)
     if not all(is_features(path) or path.is_dir() for path in paths):
@@ -96,7 +102,7 @@ def predict_slides(
         log.info("%s (%d of %d)", path.name, number, len(paths))
         row: Row = {"slide": name, "status": "ok"}
         try:
-            with output_folder.alone(out, name):
+            with output_folder.alone(out, name), within_memory(path):
                 row |= _predict_slide(predictor, path, out / name, options, encoder)
         except SlideError as error:
             log.warning("%s failed: %s", path.name, error)
@@ -145,7 +151,10 @@ def _predict_slide(
     )
     required = ["genes.parquet", "pathways.parquet"]
     required += [PAGE] * options.page + [H5AD] * options.h5ad
-    record = files.read_json(out / RECORD) if (out / RECORD).is_file() else {}
+    try:
+        record = files.read_json(out / RECORD)
+    except (OSError, ValueError):
+        record = {}
     if record.get("key") == key and all((out / name).is_file() for name in required):
         log.info("%s: up to date", path.name)
         return record["row"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
 
-from slide2rna.core.errors import StageError, list_names
+from slide2rna.core.errors import SlideError, StageError, list_names
 from slide2rna.core.rows import FailedSlide
 
 STAGES = {"slides": "download", "tiles": "tiles", "features": "features"}
@@ -69,6 +70,23 @@ def check_failures(
             f"{len(slides)} slides failed ({list_names(list(slides), 10)}): {first}",
             f"fix them or leave them out, or raise max_failed_slides (now {allowed})",
         )
+
+
+@contextmanager
+def within_memory(slide: object) -> Iterator[None]:
+    """Turn a lack of memory into the failure of one slide, so that the others go on.
+
+    Raises
+    ------
+    SlideError
+        Work on the slide needs more memory than the job has.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        cause = "it needs more memory than the job has"
+        remedy = "give the job more memory (mem_mb), or leave the slide out"
+        raise SlideError(slide, cause, remedy) from error
 
 
 def check_lost(shard: str | Path, lost: Sequence[str]) -> None:

@@ -115,6 +115,8 @@ def check_channels(path: Path) -> None:
             # Only pixels of the page's own kind say something about its range.
             alike = [one for one in pages if one.bitspersample == 16]
             smallest = min(alike, key=lambda one: one.imagewidth * one.imagelength, default=page)
+            if deep:
+                _check_pixels(path, smallest.imagewidth * smallest.imagelength)
             highest = int(smallest.asarray().max()) if deep else MIN_16_BIT
     except (tifffile.TiffFileError, OSError, ValueError, KeyError, RuntimeError, IndexError):
         return  # not a TIFF, or one that only OpenSlide reads

@@ -135,7 +135,10 @@ class Slide:
         factor = max(1, int(target / scale * 1.01))
         width, height = (max(1, int(edge / scale + 1e-6)) for edge in self.size)
         if width * height > MAX_OVERVIEW_PX:
-            cause = f"it has no coarse level: {width * height / 1e9:.0f} billion pixels for a view"
+            cause = (
+                f"it has no coarse level: an overview reads {width * height / 1e9:.0f} billion "
+                f"pixels, at most {MAX_OVERVIEW_PX / 1e9:.0f} are read"
+            )
             raise SlideError(self.path, cause, plain_image.CONVERT)
         factor = min(factor, width, height)
         rows = max(1, STRIP_PX // (width * factor)) * factor

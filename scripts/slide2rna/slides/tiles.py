@@ -25,12 +25,14 @@ from slide2rna.core.log import log, progress
 from slide2rna.core.rows import CheckedSlideRow, TilesRow
 from slide2rna.core.seeds import rng_for
 from slide2rna.core.settings import TilesSettings
-from slide2rna.slides.failures import check_lost
+from slide2rna.slides.area import parse_area
+from slide2rna.slides.failures import check_lost, within_memory
 from slide2rna.slides.identity import check_unchanged, checked_slides, has_changed
 from slide2rna.slides.reader import Slide, open_slide
 from slide2rna.slides.tile_picture import draw
 from slide2rna.slides.tissue import tissue_mask
 
+GIVE_AREA = "give [[x, y], ...]"
 TILE_SCHEMA = {"x": pl.Int64, "y": pl.Int64, "level": pl.Int64, "size": pl.Int64}
 MANIFEST_SCHEMA = {
     "slide_id": pl.String,
@@ -96,7 +98,9 @@ def tile_slide(
     y, x = (axis.ravel() * size for axis in np.mgrid[:rows, :columns])
     if area is not None:
         centres = np.stack([x + size / 2, y + size / 2], 1)
-        inside = points_in_poly(centres, _polygon(area, slide_id))
+        if (corners := parse_area(area)) is None:
+            raise SlideError(slide_id, f"its area {area[:60]} isn't a polygon", GIVE_AREA)
+        inside = points_in_poly(centres, corners)
         x, y = x[inside], y[inside]
     n_candidates = len(x)
     tissue = box_means(mask, x / downsample, y / downsample, size / downsample)
@@ -124,16 +128,6 @@ def tile_slide(
         schema=TILE_SCHEMA,
     ).with_columns(pl.Series("tissue", tissue[chosen], dtype=pl.Float32))
     return Tiling(table.sort("y", "x"), rgb, mask, downsample, n_candidates, n_tissue)
-
-
-def _polygon(area: str, slide_id: str) -> np.ndarray:
-    try:
-        corners = np.asarray(json.loads(area), float)
-    except (ValueError, TypeError):
-        corners = np.empty(0)
-    if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3:
-        raise SlideError(slide_id, f"its area {area[:60]} isn't a polygon", "give [[x, y], ...]")
-    return corners
 
 
 def box_means(image: np.ndarray, x: np.ndarray, y: np.ndarray, edge: float) -> np.ndarray:
@@ -224,7 +218,8 @@ def tile_shard(
         try:
             if (cached := cached_row(row, out, settings, seed)) is not None:
                 n_cached += 1
-            rows.append(cached or _tile_to_files(row, out, settings, seed))
+            with within_memory(row["slide_id"]):
+                rows.append(cached or _tile_to_files(row, out, settings, seed))
         except SlideError as error:
             log.warning("%s failed: %s", row["slide_id"], error)
             rows.append(failed | {"reason": error.reason})

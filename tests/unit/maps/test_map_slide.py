@@ -36,7 +36,7 @@ def made(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, d
 
 def test_files(made: tuple[Path, dict]) -> None:  # type: ignore[type-arg]
     out, record = made
-    assert sorted(path.name for path in out.iterdir()) == [
+    assert sorted(path.name for path in out.glob("[!.]*")) == [
         *("ERBB2.png", "G03.png", "GO_1.png", "features.h5"),
         *("maps.geojson", "maps.json", "maps.parquet"),
     ]

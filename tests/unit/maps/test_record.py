@@ -40,7 +40,7 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.glob("[!.]*"))
 
 
 FILES = ["features.h5", "maps.geojson", "maps.json", "maps.parquet"]

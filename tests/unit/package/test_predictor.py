@@ -167,7 +167,8 @@ def test_the_key_knows_what_predictions_depend_on(copy: Path, what: str) -> None
         about = files.read_json(copy / predictor.ABOUT)
         files.write_json(about | {"seed": 2}, copy / predictor.ABOUT)
     elif what == "table":
-        files.write_parquet(pl.read_parquet(copy / "genes.parquet").head(9), copy / "genes.parquet")
+        table = pl.read_parquet(copy / "genes.parquet").with_columns(pl.col("mean") + 1)
+        files.write_parquet(table, copy / "genes.parquet")
     else:
         shutil.copyfile(copy / "familiar/fold-0.safetensors", copy / "familiar/fold-1.safetensors")
     packaged.sign(copy)
@@ -251,7 +252,12 @@ def test_a_strange_file_is_named(copy: Path) -> None:
     [
         {"folds": [0, 0]}, {"folds": []}, {"folds": "0"}, {"levels": ["x"]}, {"levels": None},
         {"bags": {"k": 10**9}}, {"bags": None}, {"sample": {"draws": 10**9, "steps": 8}},
-        {"dim": -1}, {"alpha": "much"}, {"digests": {"../../etc/passwd": "0"}}, {"digests": None},
+        {"dim": -1}, {"alpha": "much"}, {"alpha": float("nan")}, {"seed": -1}, {"seed": 10**30},
+        {"cohort": None}, {"run": ["a"]}, {"cohort": "a\u202eb"}, {"caveat": ["x"]}, {"data": "x"},
+        {"encoder": {}}, {"encoder_identity": 3}, {"pathway_score": "zz"}, {"tile_mpp": 0},
+        {"tiles": {}}, {"tiles": []}, {"features": {}}, {"features": {"encoder": 3}},
+        {"bags": {"k": 4, "iterations": "x"}}, {"sample": {"draws": 20, "steps": 3}},
+        {"levels": [0.5, float("nan")]}, {"digests": {"../../etc/passwd": "0"}}, {"digests": None},
     ],
 )  # fmt: skip
 def test_a_strangers_record_is_refused(copy: Path, change: dict[str, object]) -> None:
@@ -263,7 +269,7 @@ def test_a_strangers_record_is_refused(copy: Path, change: dict[str, object]) ->
 
 
 def test_a_record_that_is_no_object_is_refused(copy: Path) -> None:
-    for text in ("[]", "[[[[", "3"):
+    for text in ("[]", "[" * 200_000, "3", '{"format": 2, "format": 2}', "9" * 5000):
         (copy / predictor.ABOUT).write_text(text)
         with pytest.raises(StageError):
             predictor.load(copy, "cpu")

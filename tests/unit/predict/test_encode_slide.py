@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import packaged
+import polars as pl
 import pytest
 import torch
 from slide2rna.core.errors import ConfigError, SlideError
@@ -77,3 +79,34 @@ def test_slides_need_a_model_of_slides(model: Predictor, tmp_path: Path) -> None
     (tmp_path / "a.svs").touch()
     with pytest.raises(ConfigError, match="trained on features from files"):
         encode_slide.encode_slide(tmp_path / "a.svs", model)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".PT"])
+def test_pickled_features_are_not_opened(model: Predictor, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"A{suffix}"
+    path.write_bytes(b"PK\x03\x04")
+    with pytest.raises(SlideError) as caught:
+        encode_slide.encode_slide(path, model)
+    assert "A.h5" in caught.value.remedy
+
+
+def test_a_slide_that_changed_in_the_middle_has_another_key(
+    model: Predictor, tmp_path: Path
+) -> None:
+    """Same size, same ends: only the time tells."""
+    path, table = tmp_path / "a.svs", pl.DataFrame({"x": [0]})
+    content = bytearray(3 * encode_slide.ENDS_BYTES)
+    about = {"tiles": packaged.SETTINGS["tiles"], "encoder": "color"}
+    of = replace(model, about=model.about | about)
+
+    def key() -> str:
+        return encode_slide._key(path, 0.5, table, of, None)
+
+    path.write_bytes(content)
+    os.utime(path, ns=(1, 1))
+    before = key()
+    assert key() == before
+    content[len(content) // 2] = 1
+    path.write_bytes(content)
+    os.utime(path, ns=(1, 2))
+    assert key() != before

@@ -243,3 +243,10 @@ def test_ctrl_c_leaves_whole_files(packed: packaged.Packaged, tmp_path: Path) ->
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such folder"):
         main(["a.h5", "--model", str(tmp_path / "gone"), "--out", str(tmp_path / "out")])
+
+
+def test_names_of_one_folder_on_some_disks_are_refused(model: Predictor, tmp_path: Path) -> None:
+    for first, second in (("a", "A"), ("\u00e9", "e\u0301")):
+        paths = [tmp_path / f"{name}.h5" for name in ("c", first, second)]
+        with pytest.raises(ConfigError, match="case only"):
+            predict_slides.predict_slides(model, paths, tmp_path / "out", QUICK)
