@@ -29,7 +29,6 @@ ROOMS = (
 )
 # Rooms whose place is fixed before they are built.
 COMING = {
-    "spatial": "Expression per spot: spots, neighbour graph, joint draws over spots and genes.",
     "synthesis": "Tiles from a profile: tokenizer, gene prior, generator, and the judge.",
 }
 

@@ -2,7 +2,7 @@
 
 The raw target log2(count + 1) is mostly depth: on her2st an oracle that knows each spot's total
 count alone correlates with it better than any model of the image. Both targets are therefore
-always scored side by side, and depth is a target of its own.
+always scored side by side, and depth is predicted and scored beside them.
 """
 
 from __future__ import annotations
