@@ -13,6 +13,7 @@ import numpy as np
 
 from slide2rna.core.errors import SlideError
 from slide2rna.core.files import atomic
+from slide2rna.core.memory import free_bytes
 from slide2rna.core.types import Mpp
 
 PX, UM = "px", "um"
@@ -267,8 +268,11 @@ def _array(path: Path, file: h5py.File, name: str) -> np.ndarray:
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
         cause = f"{name} lies in another file or behind a link"
         raise SlideError(path, cause, "copy the numbers into the file")
-    if dataset.size is not None and dataset.size * max(4, dataset.dtype.itemsize) > MAX_BYTES:
-        cause = f"{name} claims the shape {dataset.shape}, more than {MAX_BYTES >> 30} GiB"
+    # The array as it is stored, and its copy in single precision.
+    needed = (dataset.size or 0) * (dataset.dtype.itemsize + 4)
+    limit = min(MAX_BYTES, free_bytes())
+    if needed > limit:
+        cause = f"{name} claims the shape {dataset.shape}, more than {limit / 2**30:.1f} GiB"
         raise SlideError(path, cause, "check the file")
     return np.asarray(dataset)
 

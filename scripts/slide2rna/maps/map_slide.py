@@ -26,6 +26,7 @@ from slide2rna.predict import encode_slide, predict
 from slide2rna.predict.encode_slide import EncodedSlide
 from slide2rna.predict.predict import SlideFacts
 from slide2rna.report.figures.style import plt
+from slide2rna.slides.failures import within_memory
 from slide2rna.slides.reader import open_slide
 from slide2rna.slides.tiles import Tiling, fingerprint
 from slide2rna.studies.shift import decision
@@ -79,7 +80,7 @@ def map_slide(
     """
     check_slide(path)
     output_folder.make_output_folder(out, "give another --out")
-    with output_folder.alone(out, "maps"):
+    with output_folder.alone(out, "maps"), within_memory(path):
         return _map_alone(path, predictor, targets, options, out)
 
 

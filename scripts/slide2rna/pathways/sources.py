@@ -19,6 +19,7 @@ from scipy import sparse
 from slide2rna.core import files
 from slide2rna.core.delimited_text import read_text
 from slide2rna.core.errors import PathwayError, has_control
+from slide2rna.core.log import log
 from slide2rna.pathways import gene_names
 
 OBO = "go-2022-07-01.obo.xz"
@@ -159,7 +160,8 @@ def read_gmt(path: Path, genes: Sequence[str], symbols: Sequence[str] | None = N
 def read_gmt_lists(path: Path) -> tuple[list[str], list[str], list[list[str]]]:
     """Read names, descriptions and gene symbols of a GMT file, line by line.
 
-    Blanks around a field are dropped, and so is a weight behind a gene (Enrichr's `GENE,1.0`).
+    Blanks around a field are dropped, and so is a weight behind a gene (Enrichr's `GENE,1.0`). A
+    probe set of several genes counts as each of them.
 
     Raises
     ------
@@ -190,8 +192,20 @@ def read_gmt_lists(path: Path) -> tuple[list[str], list[str], list[list[str]]]:
             )
         names.append(fields[0])
         descriptions.append(fields[1])
-        gene_lists.append([WEIGHT.sub("", field) for field in fields[2:] if field])
+        members = [WEIGHT.sub("", field) for field in fields[2:] if field]
+        gene_lists.append([gene for member in members for gene in split_probe(member)])
+    blank = sorted({gene for line in gene_lists for gene in line if " " in gene})
+    if blank:
+        log.warning(
+            "warning: %s: %d names hold a blank, such as '%s', and are no gene of the cohort",
+            *(path, len(blank), blank[0]),
+        )
     return names, descriptions, gene_lists
+
+
+def split_probe(member: str) -> list[str]:
+    """Return the genes of a probe set's name, such as `HLA-A /// HLA-B` (Affymetrix)."""
+    return [gene for part in member.split("///") if (gene := part.strip())]
 
 
 def read_index_lists(path: Path) -> dict[str, list[Any]]:

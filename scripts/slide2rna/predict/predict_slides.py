@@ -27,6 +27,7 @@ from slide2rna.slides.tile_picture import draw
 
 RECORD, PAGE, H5AD = "prediction.json", "index.html", "prediction.h5ad"
 FEATURES, PICTURE = "features.h5", "tiles.jpg"
+SLIDE_LIST = "slides.parquet"
 SCHEMA: Any = {
     "slide": pl.String,
     "status": pl.String,
@@ -81,6 +82,9 @@ def predict_slides(
         holds another slides.parquet.
     """
     names = [slide_name(path) for path in paths]
+    if SLIDE_LIST in names:
+        cause = "the list of predicted slides has this name"
+        raise ConfigError(SLIDE_LIST, cause, "rename the slide's file")
     # Some disks keep no difference of case, or of the ways to write an accent.
     folders = [unicodedata.normalize("NFC", name).casefold() for name in names]
     folder, count = Counter(folders).most_common(1)[0]
@@ -94,7 +98,7 @@ def predict_slides(
     if not all(is_features(path) or path.is_dir() for path in paths):
         predictor.check_slides()
     output_folder.make_output_folder(out, "give another --out")
-    _check_slide_list(out / "slides.parquet")
+    _check_slide_list(out / SLIDE_LIST)
     # Loaded once for all slides, and only if a slide has no cached features.
     encoder = cache(lambda: predictor.encoder(options.threads, options.weights))
     rows = []
@@ -110,7 +114,7 @@ def predict_slides(
         rows.append(row)
     table = pl.DataFrame(rows, schema=SCHEMA)
     with output_folder.alone(out, "slides"):
-        _write_slide_list(table, out / "slides.parquet")
+        _write_slide_list(table, out / SLIDE_LIST)
     return table
 
 

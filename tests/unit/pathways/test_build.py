@@ -84,6 +84,16 @@ def test_limits_prune_and_count(tmp_path: Path, go: Path) -> None:
     assert not sets.adjacency[0, 1]
 
 
+def test_a_probe_set_counts_as_each_of_its_genes(
+    tmp_path: Path, go: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Affymetrix joins genes with three slashes; a name with a blank is said to match nothing."""
+    source = gmt(tmp_path, "one\td\tA /// B\tC\ntwo\td\tD,1.0\tHLA E\tE\n")
+    sets, _, _ = build.build_pathways(options(source=source), GENES, go)
+    assert [index.tolist() for index in sets.index] == [[0, 1, 2], [3, 4]]
+    assert "1 names hold a blank, such as 'HLA E'" in caplog.text
+
+
 def test_dense_graph_warns(tmp_path: Path, go: Path) -> None:
     source = gmt(tmp_path, "one\td\tA\tB\ntwo\td\tA\tC\nthree\td\tA\tD\n")
     _, _, report = build.build_pathways(options(source=source), GENES, go)
