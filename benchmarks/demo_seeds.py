@@ -20,7 +20,7 @@ from typing import Any
 
 import common
 import polars as pl
-from slide2rna.core import files
+from slide2rna.core import files, parquet
 from slide2rna.simulate.demo_cohort import NEW
 
 RUN = "lite0-flow-go-bp"
@@ -91,7 +91,7 @@ def main() -> None:
         run(seed, folder, args.cores)
         rows.append(row(seed, folder))
     table = pl.DataFrame(rows)
-    files.write_parquet(table, args.out / "table.parquet")
+    parquet.write(table, args.out / "table.parquet")
     heads = ["seed", "flow", "ridge", "best null", *(f"flow - {o}" for o in OTHERS)]
     heads += ["CRPS flow / profiles", "new slide"]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")

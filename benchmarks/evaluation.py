@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 import zarr
 from scipy import stats
-from slide2rna.core import config, files
+from slide2rna.core import config, files, parquet
 from slide2rna.evaluation import evaluate
 from slide2rna.evaluation.metrics import gene_metrics
 from slide2rna.evaluation.scoring.evaluated import EvaluationInputs
@@ -45,10 +45,10 @@ def make(folder: Path) -> None:
     noise = rng.normal(size=(DRAWS, GENES)).astype(np.float32)
     truth = np.maximum(mean + rng.normal(size=mean.shape).astype(np.float32), 0)
     expression = pl.DataFrame(truth, schema=genes).insert_column(0, pl.Series("sample_id", names))
-    files.write_parquet(expression, folder / "expression.parquet")
+    parquet.write(expression, folder / "expression.parquet")
     site = [f"site {i % SITES}" for i in range(SAMPLES)]
     ids = {key: names for key in ("slide_id", "patient_id", "sample_id", "unit")}
-    files.write_parquet(pl.DataFrame(ids | {"site": site}), folder / "slides.parquet")
+    parquet.write(pl.DataFrame(ids | {"site": site}), folder / "slides.parquet")
     seen = factors @ rng.normal(size=(FACTORS, FEATURES)).astype(np.float32)
     means = seen[:, None] + rng.normal(size=(SAMPLES, CLUSTERS, FEATURES)).astype(np.float32)
     sizes = np.full((SAMPLES, CLUSTERS), 40, np.float32)
@@ -62,7 +62,7 @@ def make(folder: Path) -> None:
         members["pathway"] += [f"GO:{number:07d}"] * len(chosen)
         members["name"] += [f"process {number}"] * len(chosen)
         members["gene"] += [genes[gene] for gene in chosen]
-    files.write_parquet(pl.DataFrame(members), folder / "go-bp.parquet")
+    parquet.write(pl.DataFrame(members), folder / "go-bp.parquet")
     files.write_json({"name": "full-size"}, folder / "cohort.json")
     rows = []
     for fold in range(FOLDS):

@@ -24,7 +24,7 @@ import real_tcga_signature_tables as signature_tables
 import real_tcga_signatures as signatures
 import real_tcga_tables as tables
 import yaml
-from slide2rna.core import cli, config, files
+from slide2rna.core import cli, config, files, parquet
 from slide2rna.core.errors import ConfigError
 from slide2rna.core.log import log
 from slide2rna.plan import runs
@@ -119,8 +119,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     immune = signature_table(out, cohorts, names)
     minutes = f"{', '.join(settings['cohorts'])}: {(time.perf_counter() - began) / 60:.0f} minutes."
     text = tables.page(table, immune, [LICENCE, minutes])
-    files.write_parquet(table, out / "table.parquet")
-    files.write_parquet(immune, out / "signatures.parquet")
+    parquet.write(table, out / "table.parquet")
+    parquet.write(immune, out / "signatures.parquet")
     files.write_text(text, out / "table.md")
     print(text)
 

@@ -25,7 +25,7 @@ import zarr
 from model_work import CLUSTERS, FEATURES, GENES, gene_sets
 from normal_mixtures import LAWS, Mixture, quantile_grid
 from scipy import integrate
-from slide2rna.core import config, files
+from slide2rna.core import config, files, parquet
 from slide2rna.features import bag_file
 from slide2rna.flow import path as flow_path
 from slide2rna.flow.solvers import SOLVERS, solve
@@ -52,7 +52,7 @@ def make(folder: Path) -> None:
     found = bag_file.Bags(means, sizes, color, tiles, names, "uni", CLUSTERS)
     bag_file.save(found, folder / "bags.safetensors")
     ids = {key: names for key in ("slide_id", "sample_id", "unit")}
-    files.write_parquet(pl.DataFrame(ids), folder / "slides.parquet")
+    parquet.write(pl.DataFrame(ids), folder / "slides.parquet")
     rows = [
         (name, fold, "val" if i == 0 else "test" if i <= count else "train")
         for fold, count in enumerate(SLICES)

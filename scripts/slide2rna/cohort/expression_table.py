@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from slide2rna.cohort import gene_columns
+from slide2rna.core import parquet
 from slide2rna.core.delimited import MISSING, read_text, split_header, split_line
 from slide2rna.core.errors import SheetError, list_names
 
@@ -89,7 +90,7 @@ def _refuse_gene_rows(path: Path, names: list[str], samples: list[str] | None) -
 
 def _read_parquet(path: Path) -> pl.DataFrame:
     try:
-        table = pl.read_parquet(path)
+        table = parquet.read_foreign(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         cause = str(error).splitlines()[0]
         raise SheetError(path, cause, "give a readable Parquet file") from error

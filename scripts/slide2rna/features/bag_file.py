@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from slide2rna import STEP_VERSIONS
+from slide2rna.core import tensors
 from slide2rna.core.errors import StageError
-from slide2rna.core.files import atomic
 
 ScaleKind = Literal["zscore", "signed_log", "rank"]
 ARRAYS = ("means", "sizes", "color", "n_tiles")
@@ -92,27 +92,13 @@ def save(bags: Bags, path: Path, backend: str = "none") -> None:
         "missing": str(int(bags.missing)),
         "version": str(STEP_VERSIONS["bags"]),
     }
-    with atomic(path) as partial:
-        save_file({name: getattr(bags, name) for name in ARRAYS}, partial, metadata)
-        _sort_header(partial)
-
-
-def _sort_header(path: Path) -> None:
-    """Sort the metadata, which safetensors writes in random order."""
-    with open(path, "r+b") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        header = json.loads(handle.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) <= length:
-            handle.seek(8)
-            handle.write(text.ljust(length))
+    tensors.write(save_file, {name: getattr(bags, name) for name in ARRAYS}, path, metadata)
 
 
 @contextmanager
 def _open_bags(path: str | Path) -> Iterator[safe_open]:
     try:
-        with safe_open(path, "numpy") as file:
+        with tensors.open_checked(path) as file:
             yield file
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise StageError(path, f"not a bags file ({error})", "rerun the stage bags") from error

@@ -13,6 +13,7 @@ import faiss
 import numpy as np
 import polars as pl
 
+from slide2rna.core import parquet
 from slide2rna.core.errors import SlideError, StageError, list_names
 from slide2rna.core.log import log, progress
 from slide2rna.core.seeds import seed_for
@@ -175,7 +176,7 @@ def usable_slides(folder: Path, manifests: list[Path], max_failed: int) -> pl.Da
     StageError
         More than `max_failed` slides failed so far, none is left, or feature lengths differ.
     """
-    table = pl.concat([pl.read_parquet(path) for path in manifests]).sort("slide_id")
+    table = pl.concat([parquet.read(path) for path in manifests]).sort("slide_id")
     duplicates = table.filter(pl.col("slide_id").is_duplicated())["slide_id"].unique().sort()
     if len(duplicates):
         raise StageError(

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from slide2rna import STEP_VERSIONS
+from slide2rna.core import parquet
 from slide2rna.core.errors import ConfigError, SlideError, StageError
 from slide2rna.core.log import log, progress
 from slide2rna.core.settings import FeaturesSettings
@@ -50,7 +51,7 @@ def check_provided_features(
     read_slide = read_slide or _folder_reader(source, level)
     rows = []
     encoders: dict[str, str] = {}
-    slides = pl.read_parquet(shard).sort("slide_id")
+    slides = parquet.read(shard).sort("slide_id")
     for row in progress(slides.iter_rows(named=True), "features", slides.height):
         slide_id = row["slide_id"]
         if row["status"] != "ok":
@@ -106,7 +107,7 @@ def _folder_reader(source: Path, level: str) -> Reader:
 
 def _read_table(path: Path) -> pl.DataFrame:
     if path.suffix == ".parquet":
-        return pl.read_parquet(path)
+        return parquet.read_foreign(path)
     if path.suffix not in (".csv", ".tsv"):
         raise ValueError(f"its name ends with '{path.suffix}'")
     separator = "\t" if path.suffix == ".tsv" else ","

@@ -10,9 +10,8 @@ import numpy as np
 import polars as pl
 
 from slide2rna import STEP_VERSIONS, __version__
-from slide2rna.core import files, output_folder
+from slide2rna.core import files, output_folder, parquet
 from slide2rna.core.errors import SlideError
-from slide2rna.core.files import read_json
 from slide2rna.core.log import log, progress
 from slide2rna.core.types import Array, Mpp
 from slide2rna.maps import captions, geojson, mixture_predictions, window_predictions
@@ -105,7 +104,7 @@ def map_slide(
     rows = captions.map_rows(predictor, targets, maps, gaps)
     clear_record(out)
     stamp = {"slide": slide.name}
-    files.write_stamped(table, out / TABLE, stamp, about["caveat"])
+    parquet.write_stamped(table, out / TABLE, stamp, about["caveat"])
     origin = geojson.qupath_origin(path)
     geojson.write(table, targets.titles, out / TILES, slide.name, origin)
     notes = [captions.caption(row, facts, shift, folds) for row in rows]
@@ -253,12 +252,8 @@ RECORD, TABLE, TILES, FEATURES = "maps.json", "maps.parquet", "maps.geojson", "f
 
 def read_record(out: Path) -> dict[str, Any]:
     """Read the folder's record; empty if it is missing or invalid."""
-    path = out / RECORD
-    try:
-        record = read_json(path) if path.is_file() else {}
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) and "key" in record else {}
+    record = files.read_record(out / RECORD)
+    return record if "key" in record else {}
 
 
 def picture_names(record: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from slide2rna.core import parquet
 from slide2rna.core.errors import StageError
 from slide2rna.data import fold_rows
 from slide2rna.evaluation.scoring.score import load_members
@@ -55,7 +56,7 @@ class FinishedRun:
         path = self.folder / "evaluation" / self.run / f"{name}.parquet"
         if not path.is_file():
             raise StageError(path, "no such table", "run the stage evaluate")
-        return pl.read_parquet(path)
+        return parquet.read(path)
 
     def shift(self, fold: int) -> Path:
         return self.folder / "shift" / self.run / f"fold-{fold}.safetensors"

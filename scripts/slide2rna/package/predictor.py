@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from slide2rna.core import devices, files
+from slide2rna.core import devices, files, parquet
 from slide2rna.core.errors import ConfigError, StageError, WeightsError, list_names
 from slide2rna.features.registry import Encoder
 from slide2rna.features.registry import load as load_encoder
@@ -271,7 +271,7 @@ def load(folder: str | Path, device: str = "auto") -> Predictor:
     try:
         about = files.read_json(folder / ABOUT)
         genes, pathways, conformal = (
-            pl.read_parquet(folder / name) for name in (GENES, PATHWAYS, CONFORMAL)
+            parquet.read(folder / name) for name in (GENES, PATHWAYS, CONFORMAL)
         )
         cohort_slides = training_slides.read_table(folder)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:

@@ -45,6 +45,7 @@ class Paths:
     gene_names = CohortPath("gene_names.parquet")
     cohort = CohortPath("cohort.json")
     splits = CohortPath("splits.tsv")
+    splits_digest = CohortPath("splits.tsv.sha256")
     guard = CohortPath("guard.json")
     # Manifests of a shard, and what becomes of its slides.
     slides_shard = CohortPath("slides/shard-{shard}.parquet")
@@ -97,6 +98,7 @@ class Paths:
     leak_audit_figure = CohortPath("leak_audit/leak_audit")
     # Models of the cohort {train} on the slides of {cohort}.
     external_splits = CohortPath("external/{train}/splits.tsv")
+    external_splits_digest = CohortPath("external/{train}/splits.tsv.sha256")
     external_draws = CohortPath("external/{train}/{run}/fold-{fold}.zarr")
     external_draw_summary = CohortPath("external/{train}/{run}/fold-{fold}.parquet")
     external_figures = CohortPath("external/{train}/{run}/figures")

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from slide2rna import __version__
-from slide2rna.core import files, output_folder
+from slide2rna.core import files, output_folder, parquet
 from slide2rna.core.errors import ConfigError, SlideError
 from slide2rna.core.log import log
 from slide2rna.core.types import Mpp, Row
@@ -108,7 +108,7 @@ def predict_slides(
 def _check_slide_list(path: Path) -> None:
     """Check that writing the list wouldn't overwrite another table of that name."""
     try:
-        columns = list(pl.read_parquet_schema(path)) if path.is_file() else list(SCHEMA)
+        columns = parquet.read_foreign(path).columns if path.is_file() else list(SCHEMA)
     except (OSError, pl.exceptions.PolarsError):
         columns = []
     if not {"slide", "status", "warnings"} <= set(columns):
@@ -119,10 +119,10 @@ def _check_slide_list(path: Path) -> None:
 def _write_slide_list(table: pl.DataFrame, path: Path) -> None:
     """Write the rows; slides of earlier commands in this folder stay listed."""
     if path.is_file():
-        previous = pl.read_parquet(path)
+        previous = parquet.read(path)
         others = previous.filter(~pl.col("slide").is_in(table["slide"].to_list()))
         table = pl.concat([others, table], how="diagonal_relaxed").select(list(SCHEMA))
-    files.write_parquet(table.sort("slide"), path)
+    parquet.write(table.sort("slide"), path)
 
 
 def _predict_slide(
@@ -167,8 +167,8 @@ def _write_prediction(
         path.unlink(missing_ok=True)
     about = predictor.about
     stamp = {"slide": prediction.name, "cohort": about["cohort"], "run": about["run"]}
-    files.write_stamped(prediction.genes, out / "genes.parquet", stamp, about["caveat"])
-    files.write_stamped(prediction.pathways, out / "pathways.parquet", stamp, about["caveat"])
+    parquet.write_stamped(prediction.genes, out / "genes.parquet", stamp, about["caveat"])
+    parquet.write_stamped(prediction.pathways, out / "pathways.parquet", stamp, about["caveat"])
     picture = None
     if encoded.tiling is not None:
         picture = out / PICTURE

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from slide2rna import __version__
-from slide2rna.core import files
+from slide2rna.core import files, tensors
 from slide2rna.core.errors import SheetError, WeightsError
 from slide2rna.core.log import log
 from slide2rna.flow.velocity import RNAFM
@@ -110,8 +110,7 @@ def to_folder(source: str | Path, out: str | Path, inputs: ConversionInputs) -> 
         "members": torch.from_numpy(np.concatenate(sets.members)),
         "background": torch.from_numpy(sets.background),
     }
-    with files.atomic(out / EXTRA) as partial:
-        save_file({name: value.clone() for name, value in extra.items()}, partial)
+    tensors.write(save_file, {name: value.clone() for name, value in extra.items()}, out / EXTRA)
     meta: dict[str, Any] = {
         "version": __version__,
         "torch": torch.__version__,
@@ -225,7 +224,7 @@ def _read_extra(folder: Path, pathways: Pathways) -> tuple[State, list[np.ndarra
     """Read `published.safetensors`: extra tensors, members per set, background."""
     path = folder / EXTRA
     try:
-        rest = load_file(path)
+        rest, _ = tensors.read_all(path, "pt")
         flat, background = rest.pop("members").numpy(), rest.pop("background").numpy()
     except (OSError, KeyError, SafetensorError) as error:
         raise WeightsError(

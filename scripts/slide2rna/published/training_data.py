@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from slide2rna.cohort.expression import read_gene_list
+from slide2rna.core import parquet
 from slide2rna.core.delimited import duplicates, read_table
 from slide2rna.core.errors import PathwayError, SheetError
 from slide2rna.pathways import membership, sources
@@ -213,7 +214,7 @@ def read_statistics(path: str | Path, genes: list[str]) -> tuple[np.ndarray, np.
     remedy = "give a table with the columns gene, mean and sd (log2(x+1) units)"
     try:
         if path.suffix == ".parquet":
-            table = pl.read_parquet(path, columns=schema.names()).cast(schema)
+            table = parquet.read_foreign(path, columns=schema.names()).cast(schema)
         else:
             table = read_table(path).select(schema.names()).cast(schema)
     except (OSError, pl.exceptions.PolarsError) as error:

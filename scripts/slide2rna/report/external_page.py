@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from slide2rna import __version__
-from slide2rna.core import files
+from slide2rna.core import files, parquet
 from slide2rna.core.types import Row
 from slide2rna.evaluation.scoring import labels
 from slide2rna.pages import html
@@ -27,8 +27,8 @@ def write(facts: ExternalFacts, out: str | Path) -> Path:
         The result of `studies.external.external.evaluate`.
     """
     out = Path(out)
-    summary = pl.read_parquet(out / "summary.parquet")
-    calibration = pl.read_parquet(out / "calibration.parquet")
+    summary = parquet.read(out / "summary.parquet")
+    calibration = parquet.read(out / "calibration.parquet")
     model, sets = facts["model"], facts["sets"]
     figure_sets = [*dict.fromkeys([*labels.shown_sets(sets), *sets[-1:]])]
     figure = comparisons.models(summary, model, figure_sets)

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from slide2rna.core import files
+from slide2rna.core import files, parquet
 from slide2rna.core.errors import StageError
 
 # Column, title, explanation, format, and further keys of MultiQC's headers.
@@ -85,7 +85,7 @@ def slide_table(
 
 def _read(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path)
+        return parquet.read(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise StageError(
             path, f"not readable ({error})", "run the cohort up to its report"

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
-from slide2rna.core import files, process, seeds
+from slide2rna.core import files, parquet, process, seeds
 from slide2rna.core.log import progress
 from slide2rna.core.root import ROOT
 from slide2rna.simulate import mixture_patients
@@ -107,7 +107,7 @@ def make(out: Path, seed: int, workers: int = 1, layout: Layout | None = None) -
         "attainable": law.attainable,
         "linear_limit": law.linear_limit,
     }
-    files.write_parquet(pl.DataFrame(genes), out / "truth_genes.parquet")
+    parquet.write(pl.DataFrame(genes), out / "truth_genes.parquet")
     counts = {"kind": "demo", "slides": len(slides), "patients": len(names)}
     law_facts = {"genes": len(law.genes), "law": law.version, "seed": seed}
     files.write_json(counts | law_facts, out / "done.json")
@@ -203,12 +203,10 @@ def _write_patients(
         ]
     )
     table = pl.DataFrame(x.astype(np.float32), schema=list(law.genes))
-    files.write_parquet(
-        table.insert_column(0, pl.Series("sample_id", names)), out / "expression.parquet"
-    )
+    parquet.write(table.insert_column(0, pl.Series("sample_id", names)), out / "expression.parquet")
     truth = pl.DataFrame({"patient_id": names, "site": sites}).with_columns(
         *(pl.Series(name, tissue.shares[:, k]) for k, name in enumerate(PAINTED)),
         pl.Series("m", tissue.state),
         pl.Series("V", tissue.variance),
     )
-    files.write_parquet(truth, out / "truth.parquet")
+    parquet.write(truth, out / "truth.parquet")

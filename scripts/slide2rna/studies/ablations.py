@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slide2rna.core import files
+from slide2rna.core import parquet
 from slide2rna.core.log import progress
 from slide2rna.core.settings import EvaluateSettings
 from slide2rna.core.types import Row
@@ -69,8 +69,8 @@ def write_ablations(
                 )
         rows += [{"group": variant.group, "variant": variant.name} | row for row in variant_rows]
     table = pl.DataFrame(rows, schema=SCHEMA)
-    files.write_parquet(table, out / "ablations.parquet")
-    files.write_parquet(pathway_scores(evaluated, base_and_variants), out / "pathways.parquet")
+    parquet.write(table, out / "ablations.parquet")
+    parquet.write(pathway_scores(evaluated, base_and_variants), out / "pathways.parquet")
     return table
 
 

@@ -15,7 +15,7 @@ import polars as pl
 import torch
 
 from slide2rna import STEP_VERSIONS, __version__
-from slide2rna.core import files
+from slide2rna.core import files, parquet
 from slide2rna.core.config import Settings
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import log
@@ -101,7 +101,7 @@ def fit_fold(
 
 
 def _write_record(out: Path, slides: Path, rows: fold_rows.FoldRows, outside: Outside) -> None:
-    table = pl.read_parquet(slides, columns=["slide_id", "patient_id"])
+    table = parquet.read(slides, columns=["slide_id", "patient_id"])
     patient = dict(table.iter_rows())
     seen = [
         (slide, patient[slide], part)
@@ -253,7 +253,7 @@ def _write_log(
     log_rows = best.progress.log
     schema = {name: pl.Int64 if name == "epoch" else pl.Float64 for name in log_rows[0]}
     table = pl.DataFrame(log_rows, schema=schema)
-    files.write_parquet(table, out / "log.parquet")
+    parquet.write(table, out / "log.parquet")
     # For people, spreadsheets and plotting tools.
     files.write_text(table.write_csv(), out / "log.csv")
     rows = [
@@ -270,4 +270,4 @@ def _write_log(
         for number, (override, result) in enumerate(tried)
     ]
     steps = search_rows(fitted.tried) if fitted is not None else []
-    files.write_parquet(pl.DataFrame([*steps, *rows], schema=SEARCH_STEPS), out / "search.parquet")
+    parquet.write(pl.DataFrame([*steps, *rows], schema=SEARCH_STEPS), out / "search.parquet")

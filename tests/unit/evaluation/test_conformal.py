@@ -15,7 +15,7 @@ import zarr
 from evaluated import pick
 from hypothesis import given
 from hypothesis import strategies as st
-from slide2rna.core import config, files
+from slide2rna.core import config, parquet
 from slide2rna.data import patients
 from slide2rna.evaluation.scoring import draw_scores, folds, score
 from slide2rna.evaluation.uncertainty import conformal, conformal_table
@@ -231,7 +231,7 @@ def test_a_patient_counts_once_however_many_its_samples(tmp_path: Path) -> None:
     }
     slides = pl.read_parquet(made.inputs.slides)
     owner = pl.col("sample_id").replace(many).alias("patient_id")
-    files.write_parquet(slides.with_columns(owner), made.inputs.slides)
+    parquet.write(slides.with_columns(owner), made.inputs.slides)
     for path in made.inputs.draws:
         store = zarr.open_group(path, mode="r+")
         ids = [name.split("-")[0] in many for name in store.attrs["slide_ids"]]

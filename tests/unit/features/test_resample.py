@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import torch
 from numerics import blobs
-from slide2rna.core import config, files
+from slide2rna.core import config, files, parquet
 from slide2rna.core.errors import ConfigError, StageError
 from slide2rna.features import bag_file, clusters, extract, feature_file, resample, resample_file
 from slide2rna.plan import runs
@@ -33,7 +33,7 @@ def folder(path: Path, counts: dict[str, int], shards: int = 1) -> Path:
         rows.append({"slide_id": name, "status": "ok", "n_tiles": n, "n_rejected": 0, "dim": 65})
     for shard in range(shards):
         table = pl.DataFrame(rows[shard::shards], schema=extract.MANIFEST_SCHEMA)
-        files.write_parquet(table, path / f"shard-{shard}.parquet")
+        parquet.write(table, path / f"shard-{shard}.parquet")
     return path
 
 

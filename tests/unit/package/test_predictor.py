@@ -10,7 +10,7 @@ from pathlib import Path
 import packaged
 import polars as pl
 import pytest
-from slide2rna.core import config, files
+from slide2rna.core import config, files, parquet
 from slide2rna.core.errors import ConfigError, StageError, WeightsError
 from slide2rna.features import registry
 from slide2rna.models import checkpoint
@@ -146,7 +146,7 @@ def test_another_format_is_refused(copy: Path) -> None:
 
 def test_factors_of_other_genes_are_refused(copy: Path) -> None:
     path = copy / predictor.CONFORMAL
-    files.write_parquet(pl.read_parquet(path).reverse(), path)
+    parquet.write(pl.read_parquet(path).reverse(), path)
     packaged.sign(copy)
     with pytest.raises(StageError, match=r"genes.*fold \d"):
         _ = predictor.load(copy, "cpu").factors
@@ -167,7 +167,7 @@ def test_the_key_knows_what_predictions_depend_on(copy: Path, what: str) -> None
         about = files.read_json(copy / predictor.ABOUT)
         files.write_json(about | {"seed": 2}, copy / predictor.ABOUT)
     elif what == "table":
-        files.write_parquet(pl.read_parquet(copy / "genes.parquet").head(9), copy / "genes.parquet")
+        parquet.write(pl.read_parquet(copy / "genes.parquet").head(9), copy / "genes.parquet")
     else:
         shutil.copyfile(copy / "familiar/fold-0.safetensors", copy / "familiar/fold-1.safetensors")
     packaged.sign(copy)

@@ -31,8 +31,8 @@ from published_files import (
     stored_args,
     weights,
 )
+from slide2rna.core import parquet
 from slide2rna.core.errors import UserError, WeightsError
-from slide2rna.core.files import write_parquet
 from slide2rna.models import checkpoint
 from slide2rna.published import weight_names
 from velocity_models import CASES, build, fast, inputs, pathways
@@ -222,7 +222,7 @@ def test_sets_come_in_other_files(files: Path, kind: str) -> None:
         path.write_text("\n".join(lines))
     elif kind == "parquet":
         rows = [{"pathway": n, "name": n, "gene": g} for n, genes in named.items() for g in genes]
-        write_parquet(pl.DataFrame(rows), path)
+        parquet.write(pl.DataFrame(rows), path)
     else:
         path.write_text(json.dumps(named))
     (one, _), (other, meta) = (

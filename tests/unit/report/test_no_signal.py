@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 import synthetic_cohort
 import torch
-from slide2rna.core import config, files
+from slide2rna.core import config, parquet
 from slide2rna.data import fold_rows
 from slide2rna.features import bag_file
 from slide2rna.models import checkpoint
@@ -65,7 +65,7 @@ def deal(made: synthetic_cohort.Synthetic) -> None:
     table = pl.read_parquet(made.inputs.expression)
     order = np.random.default_rng(0).permutation(table.height)
     names = table["sample_id"]
-    files.write_parquet(table[order].with_columns(names), made.inputs.expression)
+    parquet.write(table[order].with_columns(names), made.inputs.expression)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from slide2rna.core import files
+from slide2rna.core import files, parquet
 from slide2rna.core.errors import StageError
 from slide2rna.data import fold_rows, training_record
 from slide2rna.evaluation.metrics import gene_metrics
@@ -40,7 +40,7 @@ def only(
     )
     splits.write_csv(folder / "splits.tsv", separator="\t")
     slides = pl.read_parquet(cohort.inputs.slides).filter(pl.col("unit").is_in(list(wanted)))
-    files.write_parquet(slides, folder / "slides.parquet")
+    parquet.write(slides, folder / "slides.parquet")
     return replace(cohort.inputs, splits=folder / "splits.tsv", slides=folder / "slides.parquet")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from slide2rna.core import files, seeds
+from slide2rna.core import files, parquet, seeds
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import log, progress
 from slide2rna.core.parallel import ordered_map
@@ -180,7 +180,7 @@ def _noise_floors(
 def load_members(path: str | Path, genes: Sequence[str]) -> tuple[pl.DataFrame, sparse.csr_matrix]:
     """Read pathways (pathway, name, n_genes) and their membership (P, G), rows summing to 1."""
     position = {gene: index for index, gene in enumerate(genes)}
-    table = pl.read_parquet(path, columns=["pathway", "name", "gene"])
+    table = parquet.read(path, columns=["pathway", "name", "gene"])
     table = table.filter(pl.col("gene").is_in(list(position))).unique().sort("pathway", "gene")
     names = table.group_by("pathway", maintain_order=True).agg(
         pl.col("name").first(), pl.len().cast(pl.Int64).alias("n_genes")

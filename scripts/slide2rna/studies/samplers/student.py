@@ -13,7 +13,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from slide2rna.core import config, files, seeds
+from slide2rna.core import config, files, parquet, seeds
 from slide2rna.core.devices import autocast, autocast_dtype
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import log, progress
@@ -252,7 +252,7 @@ def distil(
     )
     log.info("val distance to the teacher: %.5f, undistilled %.5f", result.loss, undistilled)
     log_table = pl.DataFrame(result.progress.log, infer_schema_length=None)
-    files.write_parquet(log_table, out / "log.parquet")
+    parquet.write(log_table, out / "log.parquet")
     facts = {
         "one_step": True,
         "teacher": origin,

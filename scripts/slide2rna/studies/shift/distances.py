@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 from threadpoolctl import threadpool_limits
 
-from slide2rna.core import files, seeds
+from slide2rna.core import files, parquet, seeds
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import progress
 from slide2rna.core.settings import ShiftSettings
@@ -111,7 +111,7 @@ def measure_shift(
     store, store_rows = folds.open_store(inputs.draws, genes)
     bagged = bag_file.load(inputs.bags)
     fold_slides = fold_rows.read_fold_rows(bagged.slide_ids, inputs.slides, inputs.splits, fold)
-    unit_by_slide = dict(pl.read_parquet(inputs.slides).select("slide_id", "unit").iter_rows())
+    unit_by_slide = dict(parquet.read(inputs.slides).select("slide_id", "unit").iter_rows())
     train, held_out = fold_slides.of("train"), fold_slides.of(*HELD_OUT)
     missing = [slide for slide in held_out.slide_ids if slide not in store_rows]
     if missing or not train.slide_ids:
@@ -166,7 +166,7 @@ def measure_shift(
     ).with_columns(pl.selectors.float().fill_nan(None))
     info = files.read_json(inputs.cohort)
     reference.save(training, saved)
-    files.write_stamped(table, out, {"cohort": info["name"], "run": name}, info.get("caveat"))
+    parquet.write_stamped(table, out, {"cohort": info["name"], "run": name}, info.get("caveat"))
     return table
 
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from slide2rna.core import seeds
+from slide2rna.core import parquet, seeds
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import progress
 from slide2rna.core.parallel import ordered_map
@@ -146,7 +146,7 @@ def stain_rows(
 
 
 def _read_rows(manifests: Sequence[Path]) -> list[Row]:
-    return pl.concat([pl.read_parquet(path) for path in manifests]).to_dicts()
+    return pl.concat([parquet.read(path) for path in manifests]).to_dicts()
 
 
 def _load_fold(
@@ -159,7 +159,7 @@ def _load_fold(
     if meta["features"] != setup.encoder.dim:
         cause = f"the model has {meta['features']} features, the encoder {setup.encoder.dim}"
         raise StageError(model, cause, "use the settings that the model was trained with")
-    tested = pl.read_parquet(shift).filter(pl.col("part") == "test").sort("slide_id")
+    tested = parquet.read(shift).filter(pl.col("part") == "test").sort("slide_id")
     points: dict[str, Array] = {
         str(slide): np.asarray(store["point"][rows[slide]], dtype=float)  # type: ignore[index]
         for slide in tested["slide_id"]
@@ -231,7 +231,8 @@ def read_tiles(slide: Row, folder: Path, setup: EncodingSetup) -> tuple[Tiles, b
     if slide["path"] is None or not table.is_file():
         cause = "the slide or its tiles are missing"
         raise StageError(f"slide {name}", cause, "set keep_slides: true, and rerun the stage tiles")
-    places = pl.read_parquet(table).select("x", "y", "level", "size").rows()
+    columns = ["x", "y", "level", "size"]
+    places = parquet.read(table, columns, remedy="rerun the stage tiles").rows()
     max_tiles = setup.stain["tiles"]
     has_all_tiles = len(places) <= max_tiles
     if not has_all_tiles:

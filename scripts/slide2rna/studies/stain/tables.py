@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slide2rna.core import files, seeds
+from slide2rna.core import files, parquet, seeds
 from slide2rna.core.types import Array, Row
 from slide2rna.evaluation.metrics import bootstrap
 from slide2rna.studies.stain import stain
@@ -48,7 +48,7 @@ def write(
     info = files.read_json(inputs.cohort)
     for name, table in tables.items():
         stamp = {"cohort": info["name"], "run": run}
-        files.write_stamped(table, out / f"{name}.parquet", stamp, info.get("caveat"))
+        parquet.write_stamped(table, out / f"{name}.parquet", stamp, info.get("caveat"))
 
 
 def gene_table(genes: Sequence[str], sums: Array) -> pl.DataFrame:

@@ -1,0 +1,93 @@
+"""Seal of a draws file: a digest over the names, shapes and attributes of its arrays.
+
+Each chunk of numbers has a checksum of its own, which zarr compares when it reads the chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import zarr
+
+from slide2rna.core import seal
+from slide2rna.core.errors import StageError
+from slide2rna.core.files import atomic
+
+FILE, CHUNKS = "zarr.json", "chunk_files"
+REMEDY = "delete the folder, then rerun snakemake"
+
+
+def close(path: Path) -> None:
+    """Seal a finished draws file, again if its attributes have changed."""
+    group = zarr.open_group(path, mode="r+")
+    group.attrs.update({seal.KEY: seal.BLANK, CHUNKS: _count(path)})
+    group, rest = (path / FILE).read_bytes(), _arrays(path)
+    sealed = seal.close_bytes(group + rest)
+    with atomic(path / FILE) as partial:
+        partial.write_bytes(sealed[: len(group)])
+
+
+def is_intact(path: Path) -> bool | None:
+    """Return whether the metadata match their seal; None without a seal."""
+    return seal.is_intact_bytes((path / FILE).read_bytes() + _arrays(path))
+
+
+def open_draws(path: str | Path) -> zarr.Group:
+    """Open a draws file to read it.
+
+    Raises
+    ------
+    StageError
+        Its metadata are damaged.
+    FileNotFoundError
+        It is missing.
+    """
+    path = Path(path)
+    if (path / FILE).is_file() and is_intact(path) is False:
+        raise seal.damage(path / FILE, REMEDY)
+    try:
+        return zarr.open_group(path, mode="r")
+    except FileNotFoundError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise StageError(path, f"not a readable draws file ({error})", REMEDY) from error
+
+
+def check_count(path: Path, group: zarr.Group) -> None:
+    """Count the files of chunks: zarr reads a lost one as missing values.
+
+    Raises
+    ------
+    StageError
+        Some are missing.
+    """
+    expected = group.attrs.get(CHUNKS)
+    if expected is not None and _count(path) != expected:
+        cause = f"{_count(path)} of {expected} files of chunks are there"
+        raise StageError(path, cause, REMEDY)
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Turn the errors of a chunk that doesn't match its checksum into one that names the file.
+
+    Raises
+    ------
+    StageError
+        A chunk is damaged.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise StageError(path, f"a chunk is damaged ({error})", REMEDY) from error
+
+
+def _count(path: Path) -> int:
+    return sum(file.is_file() and file.name != FILE for file in path.rglob("*"))
+
+
+def _arrays(path: Path) -> bytes:
+    """Return the metadata of all arrays of a group, in the order of their names."""
+    return b"".join(file.read_bytes() for file in sorted(path.glob(f"*/{FILE}")))
