@@ -47,8 +47,6 @@ def test_a_flipped_number_is_noticed_by_the_page_alone(tmp_path: Path) -> None:
     content[column.data_page_offset + column.total_compressed_size - 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(OSError, match=r"(?i)crc"):
-        other.ParquetFile(path, page_checksum_verification=True).read()
-    with pytest.raises(OSError, match="damaged or edited"):
         parquet.read_foreign(path)
     with pytest.raises(StageError, match=r"a\.parquet: damaged or edited.*delete it and rerun"):
         parquet.read(path)
@@ -68,11 +66,12 @@ def test_a_truncated_or_missing_table(tmp_path: Path) -> None:
         parquet.read(tmp_path / "absent.parquet")
 
 
-def test_a_copy_by_another_program_has_no_seal(tmp_path: Path) -> None:
+def test_a_copy_by_another_program_is_a_table_of_the_user(tmp_path: Path) -> None:
+    """pyarrow copies the seal into the new file, where it doesn't fit."""
     parquet.write(TABLE, tmp_path / "ours.parquet")
     copied = other.ParquetFile(tmp_path / "ours.parquet").read().slice(1)
     other.write_table(copied, tmp_path / "theirs.parquet", compression="gzip")
-    assert seal.is_intact(tmp_path / "theirs.parquet") is None
+    assert seal.is_intact(tmp_path / "theirs.parquet") is False
     assert parquet.read_foreign(tmp_path / "theirs.parquet").equals(TABLE[1:])
     other.write_table(pa.table({"x": [1]}), tmp_path / "plain.parquet")
     assert parquet.read(tmp_path / "plain.parquet")["x"].to_list() == [1]
