@@ -18,6 +18,10 @@ from slide2rna.core import seal
 from slide2rna.core.errors import StageError
 from slide2rna.core.files import atomic
 
+# Mapped: thousands of columns would be as many small reads.
+CHECKED = {"page_checksum_verification": True, "memory_map": True}
+MANY_COLUMNS = 1000
+
 
 def write(table: pl.DataFrame, path: str | Path) -> None:
     """Write a table atomically, with statistics, checksums and a seal."""
@@ -94,7 +98,7 @@ def open_table(path: str | Path, remedy: str = seal.REMEDY) -> Iterator[ParquetF
     """Open a table, to read row groups; errors as in `read`, also within the block."""
     seal.check(path, remedy)
     try:
-        with ParquetFile(path, page_checksum_verification=True) as source:
+        with ParquetFile(path, **CHECKED) as source:
             yield source
     except FileNotFoundError:
         raise
@@ -115,14 +119,16 @@ def read_foreign(path: str | Path, columns: Sequence[str] | None = None) -> pl.D
         A column is missing.
     """
     try:
-        with ParquetFile(path, page_checksum_verification=True) as source:
+        with ParquetFile(path, **CHECKED) as source:
             return _columns(source, columns)
     except pa.ArrowException as error:
         raise OSError(_line(error)) from error
 
 
 def _columns(source: ParquetFile, columns: Sequence[str] | None) -> pl.DataFrame:
-    arrow = source.read(columns=None if columns is None else list(columns))
+    # A task per column costs more than it saves if columns are many and short.
+    threads = source.metadata.num_columns <= MANY_COLUMNS
+    arrow = source.read(columns=None if columns is None else list(columns), use_threads=threads)
     table: Any = pl.from_arrow(arrow.replace_schema_metadata(None))
     return table if columns is None else table.select(columns)
 

@@ -110,13 +110,15 @@ def load(path: str | Path) -> Bags:
     Raises
     ------
     StageError
-        The file is missing or isn't a bags file.
+        The file is missing or damaged, isn't a bags file, or has means that aren't finite.
     """
     with _open_bags(path) as file:
         metadata = file.metadata()
         arrays = {name: file.get_tensor(name) for name in ARRAYS}
         ids, encoder = json.loads(metadata["slide_ids"]), metadata["encoder"]
         k, scale, missing = int(metadata["k"]), metadata["scale"], metadata["missing"] == "1"
+    if not (missing or np.isfinite(arrays["means"]).all()):
+        raise StageError(path, "means that aren't finite", "rerun the stage bags")
     return Bags(**arrays, slide_ids=ids, encoder=encoder, k=k, scale=scale, missing=missing)
 
 

@@ -20,7 +20,7 @@ from slide2rna.features.stated_facts import PX, encoder_name, tile_mpp, with_uni
 MAX_BYTES = 16 << 30
 LEVELS = ("tile", "slide")
 CHUNK_BYTES = 1 << 20
-SEAL_REMEDY = "make it again; if you edited it on purpose, delete its attribute seal"
+SEAL_REMEDY = "make it again; after an edit on purpose write the numbers into a new file"
 REMEDY = "write datasets features (n, d) and coords (n, 2), one row per tile"
 
 

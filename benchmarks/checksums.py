@@ -1,0 +1,100 @@
+"""Cost of checksums: tables, features and weights written and read with and without them.
+
+The files lie in memory or in the page cache, so that a ratio is the worst case: a disk or a network
+takes longer for the same bytes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import polars as pl
+from common import compare, finish
+from safetensors.numpy import load_file, save_file
+from slide2rna.core import files, parquet, tensors
+from slide2rna.features import feature_file
+
+SAMPLES, GENES = 500, 20_000
+TILES, FEATURES = 4000, 1024
+SLIDES, CLUSTERS = 200, 100
+# Least share of the speed without checksums. Weights and bags are read at the speed of memory, which
+# no digest reaches; a job reads them once.
+TARGETS = {"table": 0.9, "features": 0.5, "bags": 0.2}
+
+Pair = tuple[Callable[[], Any], Callable[[], Any]]
+
+
+def table(folder: Path) -> tuple[Pair, Pair, float]:
+    values = np.random.default_rng(0).gamma(4, 1, (SAMPLES, GENES)).astype(np.float32)
+    frame = pl.DataFrame(values, schema=[f"G{i}" for i in range(GENES)])
+    ours, theirs = folder / "ours.parquet", folder / "theirs.parquet"
+
+    def plain() -> None:
+        with files.atomic(theirs) as partial:
+            frame.write_parquet(partial)
+
+    write = (lambda: parquet.write(frame, ours), plain)
+    return write, (lambda: parquet.read(ours), lambda: pl.read_parquet(theirs)), values.nbytes
+
+
+def features(folder: Path) -> tuple[Pair, Pair, float]:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(TILES, FEATURES)).astype(np.float32)
+    slide = feature_file.Features(values, rng.integers(0, 99999, (TILES, 2)), None)
+    ours, theirs = folder / "ours.h5", folder / "theirs.h5"
+
+    def plain() -> None:
+        with files.atomic(theirs) as partial, h5py.File(partial, "w") as file:
+            file.create_dataset("features", data=values, track_times=False)
+            file.create_dataset("coords", data=slide.coords, track_times=False)
+
+    write = (lambda: feature_file.write(ours, slide, {}), plain)
+    return (
+        write,
+        (lambda: feature_file.read(ours), lambda: feature_file.read(theirs)),
+        values.nbytes,
+    )
+
+
+def bags(folder: Path) -> tuple[Pair, Pair, float]:
+    rng = np.random.default_rng(0)
+    arrays = {"means": rng.normal(size=(SLIDES, CLUSTERS, FEATURES)).astype(np.float32)}
+    ours, theirs = folder / "ours.safetensors", folder / "theirs.safetensors"
+
+    def plain() -> None:
+        with files.atomic(theirs) as partial:
+            save_file(arrays, partial)
+
+    write = (lambda: tensors.write(save_file, arrays, ours), plain)
+    return (
+        write,
+        (lambda: tensors.read_all(ours), lambda: load_file(theirs)),
+        arrays["means"].nbytes,
+    )
+
+
+def main() -> None:
+    results = []
+    for make in (table, features, bags):
+        with tempfile.TemporaryDirectory() as name:
+            *both, size = make(Path(name))
+            for action, (ours, theirs) in zip(("write", "read"), both, strict=True):
+                results.append(
+                    compare(
+                        *(f"{make.__name__}, {action} with checksums", ours, theirs),
+                        "without checksums",
+                        TARGETS[make.__name__],
+                        size / 1e6,
+                        "MB/s",
+                    )
+                )
+    finish(results)
+
+
+if __name__ == "__main__":
+    main()
