@@ -16,7 +16,7 @@ from fault_server import FaultServer
 from fetching import get
 from provoked_slides import TROUBLES, trouble
 from slide2rna.commands import convert, predict
-from slide2rna.core import config, devices
+from slide2rna.core import config, devices, parquet, split_file
 from slide2rna.features import lite0, lite0_weights, registry
 from slide2rna.maps import map_slide, targets, windows
 from slide2rna.models import checkpoint
@@ -179,6 +179,24 @@ def slides_for_a_converted_checkpoint() -> None:
 @trouble
 def slides_for_a_model_of_own_features() -> None:
     asked_for_slides(features={"encoder": "files"})
+
+
+@trouble
+def a_damaged_table() -> None:
+    parquet.write(pl.DataFrame({"slide_id": ["A", "B"]}), "mine/slides.parquet")
+    content = bytearray(Path("mine/slides.parquet").read_bytes())
+    content[30] ^= 1
+    Path("mine/slides.parquet").write_bytes(content)
+    parquet.read("mine/slides.parquet")
+
+
+@trouble
+def edited_folds() -> None:
+    folds = pl.DataFrame({"unit": ["A", "B"], "fold": [0, 0], "part": ["train", "test"]})
+    split_file.write(folds, "mine/splits.tsv")
+    path = Path("mine/splits.tsv")
+    path.write_text(path.read_text().replace("test", "val"))
+    split_file.read(path)
 
 
 @trouble

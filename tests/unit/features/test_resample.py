@@ -121,6 +121,9 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"\(5, 65\)"):
         resample_file.read(out, ["a"], (5, 65))
     out.write_bytes(out.read_bytes()[:-4])
+    with pytest.raises(StageError, match="damaged or edited"):
+        resample_file.read(out, ["a"], (K, 65))
+    out.write_bytes(out.read_bytes()[:20])
     with pytest.raises(StageError, match="bags file"):
         resample_file.read(out, ["a"], (K, 65))
 

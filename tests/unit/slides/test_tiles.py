@@ -252,6 +252,12 @@ def test_rerun_keeps_what_is_there(
         (tmp_path / "tiles" / lost).unlink()
         assert run(tmp_path, table).equals(first)
         assert len(opened) == 1, lost
+    for broken, size in (("a.parquet", 300), ("b.parquet", -1), ("a.json", 20)):  # a full disk
+        opened.clear()
+        path = tmp_path / "tiles" / broken
+        path.write_bytes(path.read_bytes()[:size])
+        assert run(tmp_path, table).equals(first)
+        assert len(opened) == 1, broken
     assert {path: path.read_bytes() for path in (tmp_path / "tiles").iterdir()} == files
     run(tmp_path, table, max_tiles=3)
     assert len(opened) == 3
