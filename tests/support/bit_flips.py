@@ -51,7 +51,7 @@ def content(path: Path) -> Any:
     if path.suffix == ".zarr":
         group = draw_store.open_draws(path)
         with draw_store.reading(path):
-            arrays = {name: np.asarray(array[:]) for name, array in group.arrays()}
+            arrays = {name: np.asarray(group[name][:]) for name in draw_store.array_names(path)}
         facts = {name: (array.shape, array.tobytes()) for name, array in arrays.items()}
         return facts, {name: group.attrs[name] for name in group.attrs if name != "seal"}
     table = path if path.suffix == ".tsv" else path.with_suffix("")

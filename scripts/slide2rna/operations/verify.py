@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -132,7 +133,8 @@ def _check_draws(path: Path) -> int:
     """Read all chunks of a draws file, a slide at a time; return the number of its files."""
     group = draw_store.open_draws(path)
     draw_store.check_count(path, group)
-    for _, array in group.arrays():
+    for name in draw_store.array_names(path):
+        array: Any = group[name]
         for row in range(array.shape[0]):
             with draw_store.reading(path):
                 np.asarray(array[row])

@@ -23,10 +23,10 @@ def close(path: Path) -> None:
     """Seal a finished draws file, again if its attributes have changed."""
     group = zarr.open_group(path, mode="r+")
     group.attrs.update({seal.KEY: seal.BLANK, CHUNKS: _count(path)})
-    group, rest = (path / FILE).read_bytes(), _arrays(path)
-    sealed = seal.close_bytes(group + rest)
+    content = (path / FILE).read_bytes()
+    sealed = seal.close_bytes(content + _arrays(path))
     with atomic(path / FILE) as partial:
-        partial.write_bytes(sealed[: len(group)])
+        partial.write_bytes(sealed[: len(content)])
 
 
 def is_intact(path: Path) -> bool | None:
@@ -53,6 +53,11 @@ def open_draws(path: str | Path) -> zarr.Group:
         raise
     except (ValueError, KeyError, TypeError) as error:
         raise StageError(path, f"not a readable draws file ({error})", REMEDY) from error
+
+
+def array_names(path: Path) -> list[str]:
+    """Return the names of the arrays; Snakemake adds a file that zarr would warn of."""
+    return sorted(file.parent.name for file in path.glob(f"*/{FILE}"))
 
 
 def check_count(path: Path, group: zarr.Group) -> None:
@@ -85,7 +90,7 @@ def reading(path: str | Path) -> Iterator[None]:
 
 
 def _count(path: Path) -> int:
-    return sum(file.is_file() and file.name != FILE for file in path.rglob("*"))
+    return sum(file.is_file() for file in path.glob("*/c/**/*"))
 
 
 def _arrays(path: Path) -> bytes:

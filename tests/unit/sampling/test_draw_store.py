@@ -44,6 +44,7 @@ def test_changed_metadata_are_noticed(path: Path, file: str, old: bytes, new: by
 
 
 def test_a_lost_chunk_is_counted(path: Path) -> None:
+    (path / ".snakemake_timestamp").touch()
     draw_store.check_count(path, draw_store.open_draws(path))
     (path / "sd/c/1/0").unlink()
     with pytest.raises(StageError, match="3 of 4 files"):
