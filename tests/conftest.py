@@ -38,8 +38,9 @@ def shared_data() -> Path:
 # Files whose tests share what takes minutes to make: the finished demo, an undisturbed run.
 TOGETHER = {
     "demo": ("/e2e/test_demo_",),
-    "quiet": tuple(
-        f"/soak/test_{name}" for name in ("bit_flips", "kill", "random_kills", "troubles")
+    "quiet": (
+        *("/soak/test_bit_flips", "/soak/test_kill"),
+        *("/soak/test_random_kills", "/soak/test_troubles"),
     ),
 }
 LONG = {"quiet", "slurm"}
