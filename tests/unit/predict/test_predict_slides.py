@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 from slide2rna.commands.predict import main
 from slide2rna.core import files as core_files
+from slide2rna.core import parquet
 from slide2rna.core.errors import ConfigError, UserError
 from slide2rna.package import predictor
 from slide2rna.package.predictor import Predictor
@@ -110,7 +111,7 @@ def test_an_interrupted_run_goes_on(
     model: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [packaged.features_of(tmp_path / f"{name}.h5", seed=ord(name)) for name in "ab"]
-    write = core_files.write_stamped
+    write = parquet.write_stamped
 
     def stop(table: pl.DataFrame, path: Path, *rest: object) -> None:
         if path.parent.name == "b" and path.name == "pathways.parquet":
@@ -118,7 +119,7 @@ def test_an_interrupted_run_goes_on(
         write(table, path, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(core_files, "write_stamped", stop)
+        patched.setattr(parquet, "write_stamped", stop)
         with pytest.raises(KeyboardInterrupt):
             predict_slides.predict_slides(model, paths, tmp_path / "out", QUICK)
     assert files(tmp_path / "out/a") == FILES
