@@ -16,13 +16,14 @@ import numpy as np
 import polars as pl
 from common import compare, finish
 from safetensors.numpy import load_file, save_file
-from slide2rna.core import files, parquet, tensors
+from slide2rna.core import files
 from slide2rna.features import feature_file
+from slide2rna.storage import parquet, tensors
 
 SAMPLES, GENES = 500, 20_000
 TILES, FEATURES = 4000, 1024
 SLIDES, CLUSTERS = 200, 100
-# Least share of the speed without checksums; for tables of so many genes the yardstick is polars.
+# Least share of the speed without checksums; for wide tables the yardstick is polars.
 # Bags and features are copied at the speed of memory, which no digest reaches.
 TARGETS = {"table": 0.25, "features": 0.3, "bags": 0.15}
 

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from common import ROOT, finish, in_own_process, peak_mb
-from slide2rna.core import files, parquet
+from slide2rna.core import files
 from slide2rna.features import bag_file
 from slide2rna.operations import costs
+from slide2rna.storage import parquet
 
 SIZES = (500, 2000)
 # Clusters, features, genes: once the bags are large, once the profiles.

@@ -20,8 +20,9 @@ from typing import Any
 
 import common
 import polars as pl
-from slide2rna.core import files, parquet
+from slide2rna.core import files
 from slide2rna.simulate.demo_cohort import NEW
+from slide2rna.storage import parquet
 
 RUN = "lite0-flow-go-bp"
 NULLS = ("constant", "site-mean", "color-ridge", "permuted")

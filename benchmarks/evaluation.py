@@ -21,11 +21,12 @@ import numpy as np
 import polars as pl
 import zarr
 from scipy import stats
-from slide2rna.core import config, files, parquet
+from slide2rna.core import config, files
 from slide2rna.evaluation import evaluate
 from slide2rna.evaluation.metrics import gene_metrics
 from slide2rna.evaluation.scoring.evaluated import EvaluationInputs
 from slide2rna.features import bag_file
+from slide2rna.storage import parquet
 
 THREADS = int(os.environ["OMP_NUM_THREADS"])
 GENES, SAMPLES, DRAWS, FOLDS, PATHWAYS, CHUNK = 20_820, 536, 100, 5, 3000, 4096

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from slide2rna.core import parquet
 from slide2rna.evaluation.metrics import gene_metrics
 from slide2rna.simulate.mixture_law import load_mixture_law
+from slide2rna.storage import parquet
 
 MODULES = ("linear", "purity", "rare", "and", "hetero", "none")
 

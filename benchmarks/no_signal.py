@@ -17,10 +17,11 @@ from typing import Any
 import common
 import polars as pl
 import yaml
-from slide2rna.core import cli, config, files, parquet, seeds
+from slide2rna.core import cli, config, files, seeds
 from slide2rna.core.errors import StageError
 from slide2rna.report import report
 from slide2rna.report.sections import run_tables
+from slide2rna.storage import parquet
 
 NAME, ENCODER, SET = "no-signal", "files", "go-bp"
 RUN = f"{ENCODER}-flow-{SET}"

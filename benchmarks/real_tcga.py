@@ -24,10 +24,11 @@ import real_tcga_signature_tables as signature_tables
 import real_tcga_signatures as signatures
 import real_tcga_tables as tables
 import yaml
-from slide2rna.core import cli, config, files, parquet
+from slide2rna.core import cli, config, files
 from slide2rna.core.errors import ConfigError
 from slide2rna.core.log import log
 from slide2rna.plan import runs
+from slide2rna.storage import parquet
 
 LICENCE = (
     "Features: Diao et al. 2021, doi:10.1038/s41467-021-21896-9, CC BY-NC-SA 4.0. The z-scores of "

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from slide2rna.core import parquet
 from slide2rna.core.errors import ConfigError
 from slide2rna.core.files import write_text
 from slide2rna.core.log import log
+from slide2rna.storage import parquet
 
 TABLES = ("features.parquet", "expression.parquet", "sheet.tsv")
 SIGNATURES = "immune_signatures.parquet"

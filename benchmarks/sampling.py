@@ -25,13 +25,14 @@ import zarr
 from model_work import CLUSTERS, FEATURES, GENES, gene_sets
 from normal_mixtures import LAWS, Mixture, quantile_grid
 from scipy import integrate
-from slide2rna.core import config, files, parquet
+from slide2rna.core import config, files
 from slide2rna.features import bag_file
 from slide2rna.flow import path as flow_path
 from slide2rna.flow.solvers import SOLVERS, solve
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.sampling import draw_summary
+from slide2rna.storage import parquet
 
 SLIDES, DRAWS, STEPS, MEGABYTES = 1130, 100, 20, 3000
 FULL = {"hidden": 512, "blocks": 7}

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna.core import cli, config, files, log, parquet
+from slide2rna.core import cli, config, files, log
 from slide2rna.core.errors import StageError
+from slide2rna.storage import parquet
 
 
 def main(argv: Sequence[str] | None = None) -> None:

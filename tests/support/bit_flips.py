@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from slide2rna.core import files, parquet, split_file, tensors
+from slide2rna.core import files
 from slide2rna.core.errors import UserError
 from slide2rna.features import feature_file
 from slide2rna.operations import verify
 from slide2rna.sampling import draw_store
+from slide2rna.storage import parquet, split_file, tensors
 
 ARRAYS = ("features", "coords")
 KINDS = (".parquet", ".h5", ".safetensors", ".json", ".tsv", ".sha256", ".zarr")

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from shift_tables import add_stain
-from slide2rna.core import parquet
 from slide2rna.evaluation.scoring import labels
+from slide2rna.storage import parquet
 
 # Offsets of PCC to the main model: one better, two about equal, one worse.
 OTHERS = {"abmil": 0.04, "sequoia": 0.004, "trnasformer": -0.003, "he2rna": -0.05}

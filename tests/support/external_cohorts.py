@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import synthetic_cohort
 import zarr
-from slide2rna.core import files, parquet
+from slide2rna.core import files
+from slide2rna.storage import parquet
 from slide2rna.studies.external import external
 
 FOLDS, GENES, DRAWS = 3, 120, 8

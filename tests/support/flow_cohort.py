@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from slide2rna.core import config, files, parquet
+from slide2rna.core import config, files
 from slide2rna.features import bag_file
 from slide2rna.pathways import build, membership
+from slide2rna.storage import parquet
 from slide2rna.training import loop, task
 
 

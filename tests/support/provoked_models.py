@@ -16,7 +16,7 @@ from fault_server import FaultServer
 from fetching import get
 from provoked_slides import TROUBLES, trouble
 from slide2rna.commands import convert, predict
-from slide2rna.core import config, devices, parquet, split_file
+from slide2rna.core import config, devices
 from slide2rna.features import lite0, lite0_weights, registry
 from slide2rna.maps import map_slide, targets, windows
 from slide2rna.models import checkpoint
@@ -25,6 +25,7 @@ from slide2rna.pathways import build
 from slide2rna.predict import encode_slide, predict_slides
 from slide2rna.sampling import fold_draws
 from slide2rna.slides import download
+from slide2rna.storage import parquet, split_file
 from slide2rna.training import fit
 from slide2rna.transfer import batch, resumable
 

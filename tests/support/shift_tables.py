@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import synthetic_cohort
-from slide2rna.core import config, parquet
+from slide2rna.core import config
+from slide2rna.storage import parquet
 from slide2rna.studies.shift import abstention, distances
 from slide2rna.studies.stain import tables
 from slide2rna.studies.stain.stain import CHANGES, HALF_TILES, UNCHANGED

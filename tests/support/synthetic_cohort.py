@@ -13,10 +13,11 @@ import numpy as np
 import polars as pl
 import zarr
 from PIL import Image, ImageDraw
-from slide2rna.core import files, parquet
+from slide2rna.core import files
 from slide2rna.data.patients import Cohort
 from slide2rna.evaluation.scoring.evaluated import EvaluationInputs
 from slide2rna.features import bag_file
+from slide2rna.storage import parquet
 
 RUN, ENCODER, SET = "lite0-flow-go-bp", "lite0", "go-bp"
 

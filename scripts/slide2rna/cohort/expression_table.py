@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 
 from slide2rna.cohort import gene_columns
-from slide2rna.core import parquet
 from slide2rna.core.delimited import MISSING, read_text, split_header, split_line
 from slide2rna.core.errors import SheetError, list_names
+from slide2rna.storage import parquet
 
 ID_NAMES = ("sample_id", "patient_id")
 # Numbers as polars reads them; Python's float() also accepts 1_000.

@@ -18,7 +18,6 @@ from slide2rna.cohort.her2st import CAVEAT as HER2ST_CAVEAT
 from slide2rna.cohort.her2st import read_her2st
 from slide2rna.cohort.sheet import read_sheet
 from slide2rna.cohort.star_counts import gene_ids
-from slide2rna.core import parquet, split_file
 from slide2rna.core.config import Settings
 from slide2rna.core.errors import SheetError
 from slide2rna.core.files import write_json
@@ -26,6 +25,7 @@ from slide2rna.core.log import log
 from slide2rna.core.settings import FoldsSettings
 from slide2rna.core.types import Row
 from slide2rna.pathways import gene_names
+from slide2rna.storage import parquet, split_file
 
 SCHEMA = {
     "slide_id": pl.String,

@@ -10,10 +10,10 @@ import polars as pl
 
 from slide2rna.cohort.sheet import TCGA_PATIENT
 from slide2rna.cohort.splits import PARTS
-from slide2rna.core import parquet, split_file
 from slide2rna.core.errors import LeakError, StageError, list_names
 from slide2rna.core.files import write_json
 from slide2rna.core.log import log
+from slide2rna.storage import parquet, split_file
 
 
 class SplitCheck(TypedDict):

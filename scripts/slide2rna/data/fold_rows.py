@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slide2rna.core import parquet, split_file
 from slide2rna.core.errors import StageError
+from slide2rna.storage import parquet, split_file
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from slide2rna.core import files, parquet, seeds, split_file
+from slide2rna.core import files, seeds
 from slide2rna.core.errors import StageError
 from slide2rna.core.types import Array
 from slide2rna.features import bag_file
+from slide2rna.storage import parquet, split_file
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Literal
 
 import polars as pl
 
-from slide2rna.core import parquet
+from slide2rna.storage import parquet
 
 FILE = "training_record.parquet"
 

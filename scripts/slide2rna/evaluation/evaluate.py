@@ -13,7 +13,6 @@ from pathlib import Path
 
 import polars as pl
 
-from slide2rna.core import parquet
 from slide2rna.core.errors import StageError
 from slide2rna.core.rows import SEARCH_STEPS
 from slide2rna.core.settings import EvaluateSettings
@@ -29,6 +28,7 @@ from slide2rna.evaluation.uncertainty import (
     conformal_table,
     pathway_intervals,
 )
+from slide2rna.storage import parquet
 
 PROTOCOL = "clean"
 SEARCH_SCHEMA = pl.Schema({"model": pl.String, "fold": pl.Int64} | SEARCH_STEPS)

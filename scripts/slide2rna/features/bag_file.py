@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from slide2rna import STEP_VERSIONS
-from slide2rna.core import tensors
 from slide2rna.core.errors import StageError
+from slide2rna.storage import tensors
 
 ScaleKind = Literal["zscore", "signed_log", "rank"]
 ARRAYS = ("means", "sizes", "color", "n_tiles")

@@ -13,7 +13,6 @@ import faiss
 import numpy as np
 import polars as pl
 
-from slide2rna.core import parquet
 from slide2rna.core.errors import SlideError, StageError, list_names
 from slide2rna.core.log import log, progress
 from slide2rna.core.seeds import seed_for
@@ -21,6 +20,7 @@ from slide2rna.core.settings import BagsSettings, FeaturesSettings
 from slide2rna.features.bag_file import Bags, save
 from slide2rna.features.feature_file import Features, read
 from slide2rna.slides import failures
+from slide2rna.storage import parquet
 
 ALL_POINTS = 1 << 30
 SKETCH_DIM, SEED_ROWS = 64, 20  # rows per cluster

@@ -13,7 +13,6 @@ from typing import Any
 import polars as pl
 
 from slide2rna import STEP_VERSIONS
-from slide2rna.core import parquet
 from slide2rna.core.errors import SlideError, StageError
 from slide2rna.core.log import log, progress
 from slide2rna.core.rows import CheckedSlideRow, FeaturesRow
@@ -25,6 +24,7 @@ from slide2rna.features.registry import Encoder
 from slide2rna.slides.failures import check_vanished, has_vanished
 from slide2rna.slides.reader import open_slide
 from slide2rna.slides.tiles import fingerprint
+from slide2rna.storage import parquet
 
 MANIFEST_SCHEMA = {
     "slide_id": pl.String,

@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 
 from slide2rna import STEP_VERSIONS
-from slide2rna.core import parquet
 from slide2rna.core.errors import ConfigError, SlideError, StageError
 from slide2rna.core.log import log, progress
 from slide2rna.core.settings import FeaturesSettings
 from slide2rna.features.extract import failed_row, ok_row, write_manifest
 from slide2rna.features.feature_file import Features, read, read_attributes, slide_vector, write
+from slide2rna.storage import parquet
 
 KEYS = ("slide_id", "patient_id", "sample_id", "site")
 

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slide2rna import STEP_VERSIONS
-from slide2rna.core import seal, tensors
+from slide2rna.core import seal
 from slide2rna.core.errors import StageError
 from slide2rna.core.files import atomic
 from slide2rna.features.bag_file import open_bags
+from slide2rna.storage import tensors
 
 Bag = tuple[NDArray[np.float32], NDArray[np.float32]]
 

@@ -19,7 +19,6 @@ from typing import Any
 
 import polars as pl
 
-from slide2rna.core import parquet
 from slide2rna.core.files import read_record, write_json
 from slide2rna.core.log import log
 from slide2rna.core.rows import CheckedSlideRow, SlideRow
@@ -30,6 +29,7 @@ from slide2rna.features.registry import Encoder
 from slide2rna.slides import download
 from slide2rna.slides import tiles as slides_tiles
 from slide2rna.slides.download import MeasuredFiles
+from slide2rna.storage import parquet
 from slide2rna.transfer import batch, client, resumable
 
 

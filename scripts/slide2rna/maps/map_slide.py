@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from slide2rna import STEP_VERSIONS, __version__
-from slide2rna.core import files, output_folder, parquet
+from slide2rna.core import files, output_folder
 from slide2rna.core.errors import SlideError
 from slide2rna.core.log import log, progress
 from slide2rna.core.types import Array, Mpp
@@ -27,6 +27,7 @@ from slide2rna.predict.predict import SlideFacts
 from slide2rna.report.figures.style import plt
 from slide2rna.slides.reader import open_slide
 from slide2rna.slides.tiles import Tiling, fingerprint
+from slide2rna.storage import parquet
 from slide2rna.studies.shift import decision
 
 FORMAT = 3

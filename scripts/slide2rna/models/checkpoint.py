@@ -12,11 +12,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from slide2rna.core import files, tensors
+from slide2rna.core import files
 from slide2rna.core.errors import WeightsError
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models.regressor import Regressor
 from slide2rna.pathways.membership import Pathways
+from slide2rna.storage import tensors
 
 # Memory that reading a weights file may need in addition to the network.
 PIECE_BYTES = 2**26

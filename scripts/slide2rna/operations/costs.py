@@ -22,9 +22,9 @@ from pathlib import Path
 import polars as pl
 from safetensors import safe_open
 
-from slide2rna.core import parquet
 from slide2rna.core.errors import StageError
 from slide2rna.slides import failures
+from slide2rna.storage import parquet
 
 ONCE, SLIDES, TILES = "once", "slides", "tiles"
 # Stages in workflow order: the growth law of a stage's hours, and of each of its folders.

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
-from slide2rna.core import files, parquet, seal, split_file, tensors
+from slide2rna.core import files, seal
 from slide2rna.core.errors import StageError, UserError
 from slide2rna.package import digests
 from slide2rna.package.about_check import check_about
 from slide2rna.package.predictor import ABOUT
 from slide2rna.sampling import draw_store
+from slide2rna.storage import parquet, split_file, tensors
 
 # Names of temporary files and folders, which a later run completes or deletes.
 UNFINISHED = ".partial"

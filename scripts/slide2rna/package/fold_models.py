@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from slide2rna.core import tensors
 from slide2rna.core.errors import StageError, WeightsError
 from slide2rna.core.files import sha256sum
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.models.regressor import Regressor
+from slide2rna.storage import tensors
 from slide2rna.studies.shift import reference
 from slide2rna.studies.shift.reference import TrainingReference
 

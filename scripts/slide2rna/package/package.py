@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 import polars as pl
 
 from slide2rna import __version__
-from slide2rna.core import files, parquet
+from slide2rna.core import files
 from slide2rna.core.errors import WeightsError
 from slide2rna.core.settings import (
     BagsSettings,
@@ -29,6 +29,7 @@ from slide2rna.package import (
     training_slides,
 )
 from slide2rna.package.package_tables import FinishedRun, fewest_patients, gene_table, pathway_table
+from slide2rna.storage import parquet
 
 SECTIONS = ("tiles", "features", "bags", "sample", "evaluate", "shift")
 DATA = (

@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from slide2rna.core import parquet
 from slide2rna.core.errors import StageError
 from slide2rna.data import fold_rows
 from slide2rna.evaluation.scoring.score import load_members
 from slide2rna.features import bag_file
 from slide2rna.package import reliability
 from slide2rna.pathways import activity
+from slide2rna.storage import parquet
 
 
 @dataclass(frozen=True)

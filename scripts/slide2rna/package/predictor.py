@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from slide2rna.core import devices, files, parquet
+from slide2rna.core import devices, files
 from slide2rna.core.errors import ConfigError, StageError, WeightsError, list_names
 from slide2rna.features.registry import Encoder
 from slide2rna.features.registry import load as load_encoder
@@ -23,6 +23,7 @@ from slide2rna.package import about_check, bare_models, digests, training_slides
 from slide2rna.package.fold_models import FoldModels, fold_numbers
 from slide2rna.pathways import activity
 from slide2rna.pathways.activity import ScoringMethod
+from slide2rna.storage import parquet
 
 FORMAT = 2
 ABOUT, GENES = "predictor.json", "genes.parquet"

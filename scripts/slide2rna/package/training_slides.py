@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from slide2rna.core import parquet
 from slide2rna.data import fold_rows, training_record
 from slide2rna.features import bag_file
+from slide2rna.storage import parquet
 
 FILE = "known_slides.parquet"
 SCHEMA: Any = {

@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from slide2rna.core import parquet
 from slide2rna.core.errors import PathwayError
+from slide2rna.storage import parquet
 
 DENSE = 0.5
 

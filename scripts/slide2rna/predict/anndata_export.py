@@ -12,12 +12,13 @@ import pandas as pd
 import polars as pl
 
 from slide2rna import __version__
-from slide2rna.core import files, parquet
+from slide2rna.core import files
 from slide2rna.core.errors import StageError, list_names
 from slide2rna.core.log import progress
 from slide2rna.predict import test_samples
 from slide2rna.predict.predict import Prediction
 from slide2rna.predict.test_samples import Rows, SampleSummary
+from slide2rna.storage import parquet
 
 UNITS = "log2(FPKM-UQ + 1), as the expression table of the cohort"
 LAYERS = ("sd", "q05", "q95")

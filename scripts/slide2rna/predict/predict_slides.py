@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from slide2rna import __version__
-from slide2rna.core import files, output_folder, parquet
+from slide2rna.core import files, output_folder
 from slide2rna.core.errors import ConfigError, SlideError
 from slide2rna.core.log import log
 from slide2rna.core.types import Mpp, Row
@@ -21,6 +21,7 @@ from slide2rna.package.predictor import Predictor
 from slide2rna.predict.encode_slide import EncodedSlide, encode_slide, is_features, slide_name
 from slide2rna.predict.predict import Prediction, predict
 from slide2rna.slides import tiles
+from slide2rna.storage import parquet
 
 RECORD, PAGE, H5AD = "prediction.json", "index.html", "prediction.h5ad"
 FEATURES, PICTURE = "features.h5", "tiles.jpg"

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pyarrow.parquet import ParquetFile
 
-from slide2rna.core import parquet
 from slide2rna.core.errors import StageError
 from slide2rna.sampling import draw_store
 from slide2rna.sampling.draw_summary import DrawStats
+from slide2rna.storage import parquet
 
 Rows = NDArray[np.float32]
 # Arrays (G,) by name, as in `STATISTICS`.

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from slide2rna import __version__
-from slide2rna.core import files, tensors
+from slide2rna.core import files
 from slide2rna.core.errors import SheetError, WeightsError
 from slide2rna.core.log import log
 from slide2rna.flow.velocity import RNAFM
@@ -36,6 +36,7 @@ from slide2rna.published.settings import (
 )
 from slide2rna.published.training_data import TrainedSets
 from slide2rna.published.weight_names import State
+from slide2rna.storage import tensors
 
 EXTRA = "published.safetensors"
 # The published code standardises by sd + 1e-10, genes without variance included.

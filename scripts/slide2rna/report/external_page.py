@@ -8,13 +8,14 @@ from typing import Any
 import polars as pl
 
 from slide2rna import __version__
-from slide2rna.core import files, parquet
+from slide2rna.core import files
 from slide2rna.core.types import Row
 from slide2rna.evaluation.scoring import labels
 from slide2rna.pages import html
 from slide2rna.report.figures import comparisons, style
 from slide2rna.report.sections import verdict
 from slide2rna.report.sections.results import coverage, with_value
+from slide2rna.storage import parquet
 from slide2rna.studies.external.external import ExternalFacts
 
 

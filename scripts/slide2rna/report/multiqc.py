@@ -13,8 +13,9 @@ from typing import Any
 
 import polars as pl
 
-from slide2rna.core import files, parquet
+from slide2rna.core import files
 from slide2rna.core.errors import StageError
+from slide2rna.storage import parquet
 
 # Column, title, explanation, format, and further keys of MultiQC's headers.
 COLUMNS: tuple[tuple[str, str, str, str, dict[str, Any]], ...] = (

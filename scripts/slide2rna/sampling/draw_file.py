@@ -12,11 +12,12 @@ import pyarrow as pa
 import zarr
 from zarr.codecs import ZstdCodec
 
-from slide2rna.core import files, parquet
+from slide2rna.core import files
 from slide2rna.core.log import log
 from slide2rna.data.fold_rows import FoldRows
 from slide2rna.sampling import draw_store
 from slide2rna.sampling.draw_summary import QUANTILES, DrawStats
+from slide2rna.storage import parquet
 
 GENES_PER_CHUNK = 4096
 # Draws of a slide per chunk of the file. An interrupted slide resumes after its last chunk.

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
-from slide2rna.core import files, parquet, process, seeds
+from slide2rna.core import files, process, seeds
 from slide2rna.core.log import progress
 from slide2rna.core.root import ROOT
 from slide2rna.simulate import mixture_patients
@@ -28,6 +28,7 @@ from slide2rna.simulate.mixture_patients import Tissue
 from slide2rna.simulate.paint import Plan
 from slide2rna.simulate.painted_slide import SimulatedSlide, paint_slide
 from slide2rna.simulate.textures import PAINTED
+from slide2rna.storage import parquet
 
 FILE = ROOT / "resources" / "demo" / "demo.yaml"
 NEW, NEW_SITE = "NEW-001", SITES[0]  # the patient who is in no table of the cohort

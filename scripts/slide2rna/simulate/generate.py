@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slide2rna.core import files, parquet, seeds
+from slide2rna.core import files, seeds
 from slide2rna.core.log import progress
 from slide2rna.features import feature_file
 from slide2rna.simulate import demo_cohort, law2_cohort
 from slide2rna.simulate.ground_truth import CLASSES, Floats, Law, load_law
+from slide2rna.storage import parquet
 
 PATIENTS = {"law": 400}
 TILES = (80, 161)  # law: tiles of a slide, from 80 to below 161

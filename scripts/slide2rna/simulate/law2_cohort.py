@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slide2rna.core import files, parquet, seeds
+from slide2rna.core import files, seeds
 from slide2rna.core.log import progress
 from slide2rna.features import feature_file
 from slide2rna.simulate import mixture_patients
 from slide2rna.simulate.ground_truth import Floats
 from slide2rna.simulate.mixture_law import MixtureLaw, load_mixture_law
 from slide2rna.simulate.mixture_patients import TISSUES, Tissue
+from slide2rna.storage import parquet
 
 COLUMNS = 25  # tiles in a row of a slide's grid
 

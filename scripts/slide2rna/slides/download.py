@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
-from slide2rna.core import parquet
 from slide2rna.core.errors import DownloadError
 from slide2rna.core.files import md5sum, read_json, write_json
 from slide2rna.core.log import log, progress
 from slide2rna.core.rows import CheckedSlideRow, SlideRow
 from slide2rna.core.seeds import shard_of
 from slide2rna.slides import identity
+from slide2rna.storage import parquet
 from slide2rna.transfer import batch, client, resumable
 
 Measurement = tuple[str | None, int | None]  # md5 in hex and size in bytes

@@ -9,9 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from slide2rna.core import parquet
 from slide2rna.core.errors import StageError, list_names
 from slide2rna.core.rows import FailedSlide
+from slide2rna.storage import parquet
 
 STAGES = {"slides": "download", "tiles": "tiles", "features": "features"}
 

@@ -21,7 +21,6 @@ from skimage.measure import points_in_poly
 from skimage.segmentation import find_boundaries
 
 from slide2rna import STEP_VERSIONS
-from slide2rna.core import parquet
 from slide2rna.core.errors import SlideError
 from slide2rna.core.files import atomic, read_record, write_json
 from slide2rna.core.log import log, progress
@@ -31,6 +30,7 @@ from slide2rna.core.settings import TilesSettings
 from slide2rna.slides.failures import check_vanished, has_vanished
 from slide2rna.slides.reader import Slide, open_slide
 from slide2rna.slides.tissue import tissue_mask
+from slide2rna.storage import parquet
 
 THUMBNAIL_PX = 1400
 TILE_SCHEMA = {"x": pl.Int64, "y": pl.Int64, "level": pl.Int64, "size": pl.Int64}

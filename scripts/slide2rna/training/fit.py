@@ -15,7 +15,7 @@ import polars as pl
 import torch
 
 from slide2rna import STEP_VERSIONS, __version__
-from slide2rna.core import files, parquet
+from slide2rna.core import files
 from slide2rna.core.config import Settings
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import log
@@ -27,6 +27,7 @@ from slide2rna.features import bag_file
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.pathways import membership
+from slide2rna.storage import parquet
 from slide2rna.training import loop, resampled_bags
 from slide2rna.training.build import build
 from slide2rna.training.objective import FlowObjective, Objective, SquaredError, TensorPart

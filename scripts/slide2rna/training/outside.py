@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slide2rna.core import parquet
 from slide2rna.features.bag_file import Bags
+from slide2rna.storage import parquet
 from slide2rna.training.linear_fit import PartnerRows
 from slide2rna.training.mean_fit import Others
 from slide2rna.training.partners import Partner, held_out_values, load_partner

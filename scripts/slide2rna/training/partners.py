@@ -14,7 +14,6 @@ import numpy as np
 import polars as pl
 import torch
 
-from slide2rna.core import parquet, split_file
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import log
 from slide2rna.core.types import Array
@@ -22,6 +21,7 @@ from slide2rna.data import fold_rows
 from slide2rna.data.statistics import scale_of
 from slide2rna.features import bag_file
 from slide2rna.models.ridge import mean_of_bags
+from slide2rna.storage import parquet, split_file
 
 HELD_OUT = ("val", "cal", "test")
 

@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 from sheet_cohorts import FILES, FOLDS, load_command, make_sheet, source_of
 from slide2rna.cohort import freeze
-from slide2rna.core import split_file
 from slide2rna.core.errors import ConfigError, SheetError, UserError
 from slide2rna.core.files import read_json
+from slide2rna.storage import split_file
 
 
 def test_a_sheet_becomes_five_files(tmp_path: Path) -> None:

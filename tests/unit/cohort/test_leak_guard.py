@@ -10,9 +10,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 from slide2rna.cohort import leak_guard, splits
-from slide2rna.core import config, parquet
+from slide2rna.core import config
 from slide2rna.core.errors import LeakError, StageError
 from slide2rna.slides import download
+from slide2rna.storage import parquet
 from slide2rna.transfer import client
 
 

@@ -15,10 +15,11 @@ import zarr
 from evaluated import pick
 from hypothesis import given
 from hypothesis import strategies as st
-from slide2rna.core import config, parquet
+from slide2rna.core import config
 from slide2rna.data import patients
 from slide2rna.evaluation.scoring import draw_scores, folds, score
 from slide2rna.evaluation.uncertainty import conformal, conformal_table
+from slide2rna.storage import parquet
 
 LEVELS = [0.5, 0.8, 0.9]
 # 18 errors and sds, then two slides' points and sds; ends as crepes 0.9.1 gives them:

@@ -13,12 +13,13 @@ import synthetic_cohort
 import zarr
 from evaluated import pick
 from evaluated import run_small as run
-from slide2rna.core import files, parquet
+from slide2rna.core import files
 from slide2rna.core.errors import StageError
 from slide2rna.data import patients
 from slide2rna.evaluation.scoring import folds, score
 from slide2rna.evaluation.scoring.labels import clean_rows
 from slide2rna.features import bag_file
+from slide2rna.storage import parquet
 
 
 @pytest.fixture(scope="module")

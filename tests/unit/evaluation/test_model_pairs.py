@@ -13,10 +13,11 @@ import pytest
 import synthetic_cohort
 import zarr
 from evaluated import SETTINGS, pick
-from slide2rna.core import config, parquet
+from slide2rna.core import config
 from slide2rna.core.errors import StageError
 from slide2rna.evaluation import evaluate
 from slide2rna.evaluation.scoring.labels import clean_rows
+from slide2rna.storage import parquet
 from synthetic_models import add_model
 
 NETWORKS = ("flow", "he2rna", "abmil", "flow.seed-2", "flow.seed-3")

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 import synthetic_cohort
-from slide2rna.core import parquet
 from slide2rna.evaluation.metrics import bootstrap
 from slide2rna.evaluation.scoring.labels import clean_rows
 from slide2rna.report import report
 from slide2rna.report.sections import run_tables
+from slide2rna.storage import parquet
 
 Tables = dict[str, pl.DataFrame]
 

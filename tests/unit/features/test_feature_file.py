@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import polars as pl
 import pytest
-from slide2rna.core import parquet
 from slide2rna.core.errors import SlideError, StageError
 from slide2rna.features import feature_file, provided, stated_facts
+from slide2rna.storage import parquet
 
 N, DIM = 6, 4
 GRID = np.array([[0, 0], [512, 0], [1024, 0], [0, 512], [512, 512], [1536, 1024]])

@@ -11,10 +11,11 @@ import polars as pl
 import pytest
 import torch
 from numerics import blobs
-from slide2rna.core import config, files, parquet
+from slide2rna.core import config, files
 from slide2rna.core.errors import ConfigError, StageError
 from slide2rna.features import bag_file, clusters, extract, feature_file, resample, resample_file
 from slide2rna.plan import runs
+from slide2rna.storage import parquet
 from slide2rna.training import fit, linear_fit, objective, resampled_bags
 from training_cohort import CPU, cohort
 

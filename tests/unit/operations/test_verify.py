@@ -10,11 +10,12 @@ import polars as pl
 import pytest
 from safetensors.numpy import save_file
 from slide2rna.commands.verify import main
-from slide2rna.core import files, parquet, split_file, tensors
+from slide2rna.core import files
 from slide2rna.core.errors import StageError
 from slide2rna.features import feature_file
 from slide2rna.operations import verify
 from slide2rna.sampling.draw_file import DrawFile
+from slide2rna.storage import parquet, split_file, tensors
 
 FLIPS = 42
 

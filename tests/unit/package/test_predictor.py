@@ -10,11 +10,12 @@ from pathlib import Path
 import packaged
 import polars as pl
 import pytest
-from slide2rna.core import config, files, parquet
+from slide2rna.core import config, files
 from slide2rna.core.errors import ConfigError, StageError, WeightsError
 from slide2rna.features import registry
 from slide2rna.models import checkpoint
 from slide2rna.package import fold_models, predictor
+from slide2rna.storage import parquet
 
 
 @pytest.fixture

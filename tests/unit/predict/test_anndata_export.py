@@ -15,10 +15,10 @@ import synthetic_cohort
 import written_reports
 import zarr
 from pyarrow.parquet import ParquetWriter
-from slide2rna.core import parquet
 from slide2rna.core.errors import StageError
 from slide2rna.predict import anndata_export
 from slide2rna.sampling.draw_summary import QUANTILES, DrawStats
+from slide2rna.storage import parquet
 
 RUN = synthetic_cohort.RUN
 

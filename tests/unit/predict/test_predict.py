@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import torch
 import zarr
-from slide2rna.core import config, parquet
+from slide2rna.core import config
 from slide2rna.core.errors import ConfigError, SlideError
 from slide2rna.data import fold_rows
 from slide2rna.features import clusters, feature_file
@@ -21,6 +21,7 @@ from slide2rna.package.predictor import Predictor
 from slide2rna.predict import encode_slide, predict
 from slide2rna.sampling import draw, fold_draws
 from slide2rna.sampling.draw_summary import QUANTILES
+from slide2rna.storage import parquet
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")

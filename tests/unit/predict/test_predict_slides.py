@@ -15,12 +15,12 @@ import polars as pl
 import pytest
 from slide2rna.commands.predict import main
 from slide2rna.core import files as core_files
-from slide2rna.core import parquet
 from slide2rna.core.errors import ConfigError, UserError
 from slide2rna.package import predictor
 from slide2rna.package.predictor import Predictor
 from slide2rna.predict import encode_slide, predict_slides
 from slide2rna.predict import predict as predict_predict
+from slide2rna.storage import parquet
 from slide_factory import picture, write_slide
 
 REPO = Path(__file__).resolve().parents[3]

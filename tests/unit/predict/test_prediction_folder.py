@@ -8,12 +8,13 @@ from pathlib import Path
 import packaged
 import polars as pl
 import pytest
-from slide2rna.core import cli, parquet
+from slide2rna.core import cli
 from slide2rna.core.errors import ConfigError
 from slide2rna.package import predictor
 from slide2rna.package.predictor import Predictor
 from slide2rna.predict import encode_slide, predict_slides
 from slide2rna.predict.predict_slides import PredictOptions
+from slide2rna.storage import parquet
 from slide_factory import picture, write_slide
 
 

@@ -31,10 +31,10 @@ from published_files import (
     stored_args,
     weights,
 )
-from slide2rna.core import parquet
 from slide2rna.core.errors import UserError, WeightsError
 from slide2rna.models import checkpoint
 from slide2rna.published import weight_names
+from slide2rna.storage import parquet
 from velocity_models import CASES, build, fast, inputs, pathways
 
 torch.set_num_threads(1)

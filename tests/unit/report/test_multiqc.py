@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from slide2rna.core import parquet
 from slide2rna.core.errors import StageError
 from slide2rna.report import multiqc
+from slide2rna.storage import parquet
 
 
 def tables(folder: Path) -> tuple[Path, Path, list[Path], list[Path]]:

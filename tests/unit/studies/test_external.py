@@ -13,11 +13,12 @@ import polars as pl
 import pytest
 import zarr
 from evaluated import pick
-from slide2rna.core import config, parquet
+from slide2rna.core import config
 from slide2rna.data import patients
 from slide2rna.evaluation.metrics import gene_metrics
 from slide2rna.evaluation.scoring import draw_scores
 from slide2rna.report import external_page
+from slide2rna.storage import parquet
 from slide2rna.studies.external import ensemble, external
 
 SETTINGS = config.defaults("evaluate", bootstrap=60, permutations=20, top=[50, 20])

@@ -10,8 +10,9 @@ import external_cohorts
 import polars as pl
 import pytest
 import zarr
-from slide2rna.core import config, parquet
+from slide2rna.core import config
 from slide2rna.core.errors import ConfigError, LeakError, StageError
+from slide2rna.storage import parquet
 from slide2rna.studies.external import external
 
 SETTINGS = config.defaults("evaluate", bootstrap=60, permutations=20, top=[50, 20])

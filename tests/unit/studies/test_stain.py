@@ -13,7 +13,7 @@ import pytest
 import torch
 import zarr
 from shift_tables import add_stain
-from slide2rna.core import config, parquet
+from slide2rna.core import config
 from slide2rna.core.errors import ConfigError, StageError
 from slide2rna.core.files import write_json
 from slide2rna.data.fold_rows import FoldRows
@@ -25,6 +25,7 @@ from slide2rna.pathways.membership import Pathways
 from slide2rna.report.sections import shift as shift_section
 from slide2rna.sampling import fold_draws
 from slide2rna.slides import tiles
+from slide2rna.storage import parquet
 from slide2rna.studies.shift import reference
 from slide2rna.studies.stain import stain
 from slide2rna.studies.stain import tables as stain_tables

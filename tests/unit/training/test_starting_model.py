@@ -10,12 +10,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from slide2rna.core import files, parquet
+from slide2rna.core import files
 from slide2rna.core.errors import StageError
 from slide2rna.data import fold_rows, training_record
 from slide2rna.evaluation.metrics import gene_metrics
 from slide2rna.features import bag_file
 from slide2rna.flow.velocity import RNAFM
+from slide2rna.storage import parquet
 from slide2rna.training import fit, starting_model, task
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from slide2rna.core import files, parquet, seeds
+from slide2rna.core import files, seeds
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import log, progress
 from slide2rna.core.parallel import ordered_map
@@ -32,6 +32,7 @@ from slide2rna.evaluation.scoring.draw_scores import DrawMoments, DrawScores
 from slide2rna.evaluation.scoring.evaluated import Evaluated, EvaluationInputs
 from slide2rna.evaluation.scoring.folds import Fold, model_of, read_genes
 from slide2rna.pathways import activity
+from slide2rna.storage import parquet
 
 EXAMPLES, EXAMPLE_PATHWAYS = 6, 3
 

@@ -11,9 +11,9 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from slide2rna.core import parquet
 from slide2rna.pages.numbers import format_number
 from slide2rna.report.figures import style
+from slide2rna.storage import parquet
 from slide2rna.studies.leak_audit.pairings import CLEAN, PUBLISHED
 from slide2rna.studies.leak_audit.table import TEST_SUFFIX
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import polars as pl
 
-from slide2rna.core import files, parquet, split_file
+from slide2rna.core import files
 from slide2rna.core.errors import StageError
 from slide2rna.core.rows import FailedSlide
 from slide2rna.evaluation.scoring import labels
 from slide2rna.features import bag_file
 from slide2rna.slides import failures
+from slide2rna.storage import parquet, split_file
 
 NEEDED = (
     *("summary", "genes", "calibration", "pathways", "samples", "examples"),

@@ -14,7 +14,6 @@ from typing import TypedDict
 
 import polars as pl
 
-from slide2rna.core import parquet, split_file
 from slide2rna.core.errors import LeakError, StageError
 from slide2rna.core.log import log
 from slide2rna.core.settings import EvaluateSettings
@@ -25,6 +24,7 @@ from slide2rna.evaluation.gene_table import gene_table
 from slide2rna.evaluation.scoring import folds, score
 from slide2rna.evaluation.scoring.summary import summary_table
 from slide2rna.evaluation.uncertainty import calibration
+from slide2rna.storage import parquet, split_file
 from slide2rna.studies.external import external_models
 from slide2rna.studies.external.ensemble import Ensemble
 

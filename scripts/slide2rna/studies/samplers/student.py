@@ -13,7 +13,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from slide2rna.core import config, files, parquet, seeds
+from slide2rna.core import config, files, seeds
 from slide2rna.core.devices import autocast, autocast_dtype
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import log, progress
@@ -27,6 +27,7 @@ from slide2rna.flow.one_step import ONE_STEP
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.sampling import draw
+from slide2rna.storage import parquet
 from slide2rna.training import loop
 from slide2rna.training.objective import VAL_ROWS, TensorPart
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slide2rna.core import parquet
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import progress
 from slide2rna.core.settings import ShiftSettings
@@ -22,6 +21,7 @@ from slide2rna.core.types import Array, Row
 from slide2rna.data import patients
 from slide2rna.evaluation.metrics import bootstrap, gene_metrics
 from slide2rna.evaluation.scoring import comparison, folds, labels
+from slide2rna.storage import parquet
 from slide2rna.studies.shift.answered_scores import ORACLE, RANDOM, SHARES, FoldSamples, scores
 
 ORDERS = {"bag": "bag_distance", "expression": "expression_distance", "spread": "spread"}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 from threadpoolctl import threadpool_limits
 
-from slide2rna.core import files, parquet, seeds
+from slide2rna.core import files, seeds
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import progress
 from slide2rna.core.settings import ShiftSettings
@@ -26,6 +26,7 @@ from slide2rna.data import fold_rows, patients, statistics
 from slide2rna.evaluation.scoring import folds
 from slide2rna.features import bag_file
 from slide2rna.flow.feature_scale import Scale
+from slide2rna.storage import parquet
 from slide2rna.studies.shift import reference
 from slide2rna.studies.shift.reference import TrainingReference, p_value
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from slide2rna.core import tensors
 from slide2rna.core.errors import StageError
 from slide2rna.core.types import Array
 from slide2rna.flow.feature_scale import Scale
+from slide2rna.storage import tensors
 
 SCALE_PREFIX = "scale."
 BROKEN = (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError)

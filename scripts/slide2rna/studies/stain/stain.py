@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from slide2rna.core import parquet, seeds
+from slide2rna.core import seeds
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import progress
 from slide2rna.core.parallel import ordered_map
@@ -32,6 +32,7 @@ from slide2rna.models import checkpoint
 from slide2rna.models.regressor import Regressor
 from slide2rna.sampling import draw
 from slide2rna.slides.reader import open_slide
+from slide2rna.storage import parquet
 from slide2rna.studies.shift import reference
 from slide2rna.studies.stain.perturbations import STRENGTHS, perturb
 

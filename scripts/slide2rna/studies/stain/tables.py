@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slide2rna.core import files, parquet, seeds
+from slide2rna.core import files, seeds
 from slide2rna.core.types import Array, Row
 from slide2rna.evaluation.metrics import bootstrap
+from slide2rna.storage import parquet
 from slide2rna.studies.stain import stain
 from slide2rna.studies.stain.stain import CHANGES, HALF_TILES, UNCHANGED
 

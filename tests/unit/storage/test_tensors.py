@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from slide2rna.core import tensors
 from slide2rna.core.errors import StageError
+from slide2rna.storage import tensors
 
 ARRAYS = {"b": np.arange(6.0).reshape(2, 3), "a": np.ones(4, np.float32)}
 FACTS = {name: "µ" * number for number, name in enumerate("zyxwvu")}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from slide2rna.core import split_file
 from slide2rna.core.errors import StageError
+from slide2rna.storage import split_file
 
 FOLDS = pl.DataFrame({"unit": ["01", "P2"], "fold": [0, 0], "part": ["train", "test"]})
 

@@ -9,8 +9,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from pyarrow import parquet as other
-from slide2rna.core import parquet, seal
+from slide2rna.core import seal
 from slide2rna.core.errors import StageError
+from slide2rna.storage import parquet
 
 TABLE = pl.DataFrame(
     {

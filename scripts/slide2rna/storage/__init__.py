@@ -1,0 +1,1 @@
+"""Storage: tables, tensors and folds in files whose checksums are compared when they are read."""
