@@ -1,4 +1,4 @@
-"""Check of a results folder or a packaged model: files that were damaged after they were written.
+"""Check of a results folder or a packaged model for damaged files.
 
     slide2rna verify results/mine
     slide2rna verify model
