@@ -1,19 +1,22 @@
 """Seal of a draws file: a digest over the names, shapes and attributes of its arrays.
 
-Each chunk of numbers has a checksum of its own, which zarr compares when it reads the chunk.
+Each chunk of numbers has a checksum, which zarr compares when it reads the chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import zarr
 
 from slide2rna.core import seal
 from slide2rna.core.errors import StageError
 from slide2rna.core.files import atomic
+from slide2rna.core.types import Array
 
 FILE, CHUNKS = "zarr.json", "chunk_files"
 REMEDY = "delete the folder, then rerun snakemake"
@@ -87,6 +90,28 @@ def reading(path: str | Path) -> Iterator[None]:
         yield
     except (RuntimeError, ValueError) as error:
         raise StageError(path, f"a chunk is damaged ({error})", REMEDY) from error
+
+
+def read_profiles(path: Path, rows: Sequence[int]) -> tuple[Array, Array, str]:
+    """Return predicted profiles (S, G), the draws' sd (NaN where missing), and their kind.
+
+    Profiles are means of draws if the file has them (val slides have no draws), else points.
+
+    Raises
+    ------
+    StageError
+        The file is damaged.
+    """
+    store: Any = open_draws(path)
+    mean, sd = np.full((2, len(rows), *store["point"].shape[1:]), np.nan)
+    kind = "draws" if "mean" in store else "point"
+    with reading(path):
+        for index, row in enumerate(rows):
+            if kind == "draws":
+                mean[index], sd[index] = store["mean"][row], store["sd"][row]
+            else:
+                mean[index] = store["point"][row]
+    return mean, sd, kind
 
 
 def _count(path: Path) -> int:

@@ -30,7 +30,7 @@ from slide2rna.features.registry import Encoder
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.models.regressor import Regressor
-from slide2rna.sampling import draw
+from slide2rna.sampling import draw, draw_store
 from slide2rna.slides.reader import open_slide
 from slide2rna.storage import parquet
 from slide2rna.studies.shift import reference
@@ -161,10 +161,11 @@ def _load_fold(
         cause = f"the model has {meta['features']} features, the encoder {setup.encoder.dim}"
         raise StageError(model, cause, "use the settings that the model was trained with")
     tested = parquet.read(shift).filter(pl.col("part") == "test").sort("slide_id")
-    points: dict[str, Array] = {
-        str(slide): np.asarray(store["point"][rows[slide]], dtype=float)  # type: ignore[index]
-        for slide in tested["slide_id"]
-    }
+    with draw_store.reading(draws):
+        points: dict[str, Array] = {
+            str(slide): np.asarray(store["point"][rows[slide]], dtype=float)  # type: ignore[index]
+            for slide in tested["slide_id"]
+        }
     rng = seeds.rng_for(setup.seed, "stain", number)
     order = tested[rng.permutation(tested.height).tolist()].unique(
         "unit", keep="first", maintain_order=True
