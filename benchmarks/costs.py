@@ -20,6 +20,7 @@ from common import ROOT, finish, in_own_process, peak_mb
 from slide2rna.core import files
 from slide2rna.features import bag_file
 from slide2rna.operations import costs
+from slide2rna.storage import parquet
 
 SIZES = (500, 2000)
 # Clusters, features, genes: once the bags are large, once the profiles.
@@ -37,11 +38,11 @@ def make(folder: Path, slides: int, clusters: int, features: int, genes: int) ->
     rng = np.random.default_rng(0)
     names = [f"P{i:05d}" for i in range(slides)]
     ids = {key: names for key in ("slide_id", "patient_id", "sample_id", "unit")}
-    files.write_parquet(pl.DataFrame(ids | {"site": ["A"] * slides}), folder / "slides.parquet")
+    parquet.write(pl.DataFrame(ids | {"site": ["A"] * slides}), folder / "slides.parquet")
     symbols = [f"G{i:05d}" for i in range(genes)]
     values = rng.gamma(4, 1, (slides, genes)).astype(np.float32)
     table = pl.DataFrame(values, schema=symbols).insert_column(0, pl.Series("sample_id", names))
-    files.write_parquet(table, folder / "expression.parquet")
+    parquet.write(table, folder / "expression.parquet")
     means = rng.normal(size=(slides, clusters, features)).astype(np.float32)
     sizes, color = np.ones((slides, clusters), np.float32), np.zeros((slides, 6), np.float32)
     tiles = np.full(slides, clusters)
@@ -50,7 +51,7 @@ def make(folder: Path, slides: int, clusters: int, features: int, genes: int) ->
     sets = [("GO:1", "one", symbol) for symbol in symbols[: genes // 2]]
     sets += [("GO:2", "two", symbol) for symbol in symbols[genes // 2 :]]
     schema = ["pathway", "name", "gene"]
-    files.write_parquet(pl.DataFrame(sets, schema=schema, orient="row"), folder / "sets.parquet")
+    parquet.write(pl.DataFrame(sets, schema=schema, orient="row"), folder / "sets.parquet")
     parts = ["train"] * (slides - 60) + ["val"] * 20 + ["cal"] * 20 + ["test"] * 20
     splits = pl.DataFrame({"unit": names, "fold": [0] * slides, "part": parts})
     files.write_text(splits.write_csv(separator="\t"), folder / "splits.tsv")

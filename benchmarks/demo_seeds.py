@@ -22,6 +22,7 @@ import common
 import polars as pl
 from slide2rna.core import files
 from slide2rna.simulate.demo_cohort import NEW
+from slide2rna.storage import parquet
 
 RUN = "lite0-flow-go-bp"
 NULLS = ("constant", "site-mean", "color-ridge", "permuted")
@@ -91,7 +92,7 @@ def main() -> None:
         run(seed, folder, args.cores)
         rows.append(row(seed, folder))
     table = pl.DataFrame(rows)
-    files.write_parquet(table, args.out / "table.parquet")
+    parquet.write(table, args.out / "table.parquet")
     heads = ["seed", "flow", "ridge", "best null", *(f"flow - {o}" for o in OTHERS)]
     heads += ["CRPS flow / profiles", "new slide"]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")

@@ -26,6 +26,7 @@ from slide2rna.evaluation import evaluate
 from slide2rna.evaluation.metrics import gene_metrics
 from slide2rna.evaluation.scoring.evaluated import EvaluationInputs
 from slide2rna.features import bag_file
+from slide2rna.storage import parquet
 
 THREADS = int(os.environ["OMP_NUM_THREADS"])
 GENES, SAMPLES, DRAWS, FOLDS, PATHWAYS, CHUNK = 20_820, 536, 100, 5, 3000, 4096
@@ -45,10 +46,10 @@ def make(folder: Path) -> None:
     noise = rng.normal(size=(DRAWS, GENES)).astype(np.float32)
     truth = np.maximum(mean + rng.normal(size=mean.shape).astype(np.float32), 0)
     expression = pl.DataFrame(truth, schema=genes).insert_column(0, pl.Series("sample_id", names))
-    files.write_parquet(expression, folder / "expression.parquet")
+    parquet.write(expression, folder / "expression.parquet")
     site = [f"site {i % SITES}" for i in range(SAMPLES)]
     ids = {key: names for key in ("slide_id", "patient_id", "sample_id", "unit")}
-    files.write_parquet(pl.DataFrame(ids | {"site": site}), folder / "slides.parquet")
+    parquet.write(pl.DataFrame(ids | {"site": site}), folder / "slides.parquet")
     seen = factors @ rng.normal(size=(FACTORS, FEATURES)).astype(np.float32)
     means = seen[:, None] + rng.normal(size=(SAMPLES, CLUSTERS, FEATURES)).astype(np.float32)
     sizes = np.full((SAMPLES, CLUSTERS), 40, np.float32)
@@ -62,7 +63,7 @@ def make(folder: Path) -> None:
         members["pathway"] += [f"GO:{number:07d}"] * len(chosen)
         members["name"] += [f"process {number}"] * len(chosen)
         members["gene"] += [genes[gene] for gene in chosen]
-    files.write_parquet(pl.DataFrame(members), folder / "go-bp.parquet")
+    parquet.write(pl.DataFrame(members), folder / "go-bp.parquet")
     files.write_json({"name": "full-size"}, folder / "cohort.json")
     rows = []
     for fold in range(FOLDS):

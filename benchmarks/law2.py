@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from slide2rna.core import files
 from slide2rna.evaluation.metrics import gene_metrics
 from slide2rna.simulate.mixture_law import load_mixture_law
+from slide2rna.storage import parquet
 
 MODULES = ("linear", "purity", "rare", "and", "hetero", "none")
 
@@ -78,7 +78,7 @@ def main() -> None:
     if not (args.results / "evaluation" / args.run / "genes.parquet").is_file():
         parser.exit(1, f"error: {args.results}: no results of law2; make law2\n")
     table = module_table(args.results, args.run)
-    files.write_parquet(table, args.results / "modules.parquet")
+    parquet.write(table, args.results / "modules.parquet")
     with pl.Config(
         tbl_cols=-1, tbl_width_chars=200, float_precision=3, tbl_hide_dataframe_shape=True
     ):

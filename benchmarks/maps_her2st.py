@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 from maps_her2st_scores import SEED, Maps, gene_rows, summarise
 from slide2rna.cohort import her2st
-from slide2rna.core import cli, config, files
+from slide2rna.core import cli, config
 from slide2rna.core.seeds import seed_for
 from slide2rna.data import patients
 from slide2rna.evaluation.metrics import spatial
@@ -38,6 +38,7 @@ from slide2rna.models.nulls import color_ridge
 from slide2rna.report.figures import style
 from slide2rna.slides import tiles
 from slide2rna.slides.reader import open_slide
+from slide2rna.storage import parquet
 
 RUN = "lite0-flow-go-bp"
 # A training region has about 17 tiles, so a window of 4 x 4 is similar.
@@ -234,8 +235,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     genes = pl.concat([gene_rows(of) for of in found])
     summary = summarise(found, genes)
     out = args.results / "maps"
-    files.write_stamped(genes, out / "genes.parquet", {"cohort": "her2st"}, her2st.CAVEAT)
-    files.write_stamped(summary, out / "summary.parquet", {"cohort": "her2st"}, her2st.CAVEAT)
+    parquet.write_stamped(genes, out / "genes.parquet", {"cohort": "her2st"}, her2st.CAVEAT)
+    parquet.write_stamped(summary, out / "summary.parquet", {"cohort": "her2st"}, her2st.CAVEAT)
     style.save(drawing.scores(summary), out, "scores")
     for name, shown in (("ERBB2", ["ERBB2"] * len(found)), ("first", [of.first for of in found])):
         style.save(drawing.examples(found, shown), out, name)

@@ -21,6 +21,7 @@ from slide2rna.core import cli, config, files, seeds
 from slide2rna.core.errors import StageError
 from slide2rna.report import report
 from slide2rna.report.sections import run_tables
+from slide2rna.storage import parquet
 
 NAME, ENCODER, SET = "no-signal", "files", "go-bp"
 RUN = f"{ENCODER}-flow-{SET}"
@@ -31,7 +32,7 @@ def write_cohort(demo: Path, out: Path, seed: int) -> Path:
     expression = pl.read_parquet(demo / "expression.parquet")
     order = seeds.rng_for(seed, NAME).permutation(expression.height)
     dealt = expression[order].with_columns(expression["sample_id"])
-    files.write_parquet(dealt, out / "expression.parquet")
+    parquet.write(dealt, out / "expression.parquet")
     features = demo / "features" / "lite0"
     slides = pl.read_parquet(demo / "slides.parquet").select("slide_id", "patient_id", "site")
     known = [(features / f"{name}.h5").is_file() for name in slides["slide_id"]]

@@ -28,6 +28,7 @@ from slide2rna.core import cli, config, files
 from slide2rna.core.errors import ConfigError
 from slide2rna.core.log import log
 from slide2rna.plan import runs
+from slide2rna.storage import parquet
 
 LICENCE = (
     "Features: Diao et al. 2021, doi:10.1038/s41467-021-21896-9, CC BY-NC-SA 4.0. The z-scores of "
@@ -119,8 +120,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     immune = signature_table(out, cohorts, names)
     minutes = f"{', '.join(settings['cohorts'])}: {(time.perf_counter() - began) / 60:.0f} minutes."
     text = tables.page(table, immune, [LICENCE, minutes])
-    files.write_parquet(table, out / "table.parquet")
-    files.write_parquet(immune, out / "signatures.parquet")
+    parquet.write(table, out / "table.parquet")
+    parquet.write(immune, out / "signatures.parquet")
     files.write_text(text, out / "table.md")
     print(text)
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import polars as pl
 from slide2rna.core.errors import ConfigError
-from slide2rna.core.files import write_parquet, write_text
+from slide2rna.core.files import write_text
 from slide2rna.core.log import log
+from slide2rna.storage import parquet
 
 TABLES = ("features.parquet", "expression.parquet", "sheet.tsv")
 SIGNATURES = "immune_signatures.parquet"
@@ -138,7 +139,7 @@ def write_whole_genome(counts: Path, folder: Path, out: Path) -> tuple[Path, Pat
     values = table.select(names).to_numpy().T
     genes = {name: values[:, row] for row, name in enumerate(table[gene])}
     write_text(sheet.write_csv(separator="\t"), out / "sheet.tsv")
-    write_parquet(pl.DataFrame({"sample_id": names} | genes), out / "expression.parquet")
+    parquet.write(pl.DataFrame({"sample_id": names} | genes), out / "expression.parquet")
     return out / "sheet.tsv", out / "expression.parquet"
 
 

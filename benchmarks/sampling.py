@@ -32,6 +32,7 @@ from slide2rna.flow.solvers import SOLVERS, solve
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.sampling import draw_summary
+from slide2rna.storage import parquet
 
 SLIDES, DRAWS, STEPS, MEGABYTES = 1130, 100, 20, 3000
 FULL = {"hidden": 512, "blocks": 7}
@@ -52,7 +53,7 @@ def make(folder: Path) -> None:
     found = bag_file.Bags(means, sizes, color, tiles, names, "uni", CLUSTERS)
     bag_file.save(found, folder / "bags.safetensors")
     ids = {key: names for key in ("slide_id", "sample_id", "unit")}
-    files.write_parquet(pl.DataFrame(ids), folder / "slides.parquet")
+    parquet.write(pl.DataFrame(ids), folder / "slides.parquet")
     rows = [
         (name, fold, "val" if i == 0 else "test" if i <= count else "train")
         for fold, count in enumerate(SLICES)

@@ -17,7 +17,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "scripts" / "slide2rna"
 # In the order of the flow: a module imports from its own room and from rooms above it, never from
 # one below. A room of rooms stands after them.
 ROOMS = (
-    *("core", "transfer", "pathways", "slides", "cohort", "features", "simulate", "flow", "plan"),
+    *("core", "storage", "transfer", "pathways", "slides", "cohort"),
+    *("features", "simulate", "flow", "plan"),
     *("data", "models", "training", "published", "sampling"),
     *("evaluation.metrics", "evaluation.scoring", "evaluation.uncertainty", "evaluation"),
     *("studies.shift", "studies.stain", "studies.samplers", "studies.leak_audit"),

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import polars as pl
 from slide2rna.core import cli, config, files, log
 from slide2rna.core.errors import StageError
+from slide2rna.storage import parquet
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = config.parse_settings("pathways", args.settings)
     if not args.expression.is_file():
         raise StageError(args.expression, "no such file", "run scripts/cohort.py first")
-    genes = [name for name in pl.read_parquet_schema(args.expression) if name != "sample_id"]
-    symbols = None if args.names is None else pl.read_parquet(args.names)["symbol"].to_list()
+    genes = [name for name in parquet.read_names(args.expression) if name != "sample_id"]
+    symbols = None if args.names is None else parquet.read(args.names)["symbol"].to_list()
     sets, descriptions, report = build.build_pathways(settings, genes, args.go, symbols)
     log.log.info(
         "%d sets, %d memberships, %d background genes, edge density %.1f %%",
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if "warning" in report:
         log.log.warning("warning: %s", report["warning"])
-    files.write_parquet(build.pathways_table(sets, descriptions, genes), args.out)
+    parquet.write(build.pathways_table(sets, descriptions, genes), args.out)
     files.write_json(report, args.out.with_suffix(".json"))
 
 

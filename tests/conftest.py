@@ -38,7 +38,10 @@ def shared_data() -> Path:
 # Files whose tests share what takes minutes to make: the finished demo, an undisturbed run.
 TOGETHER = {
     "demo": ("/e2e/test_demo_",),
-    "quiet": ("/soak/test_kill", "/soak/test_random_kills", "/soak/test_troubles"),
+    "quiet": (
+        *("/soak/test_bit_flips", "/soak/test_kill"),
+        *("/soak/test_random_kills", "/soak/test_troubles"),
+    ),
 }
 LONG = {"quiet", "slurm"}
 

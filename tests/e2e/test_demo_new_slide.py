@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 import zarr
+from slide2rna.core import files
 
 RUN = "lite0-flow-go-bp"
 SECONDS = 60
@@ -98,8 +99,8 @@ def test_a_slide_of_the_cohort_gets_its_own_draws(repo: Path, demo: Path, tmp_pa
     fold = splits.filter(unit=slide["unit"], part="test")["fold"][0]
     alone = tmp_path / "alone"
     shutil.copytree(folder, alone)
-    about = json.loads((alone / "predictor.json").read_text())
-    (alone / "predictor.json").write_text(json.dumps(about | {"folds": [fold]}))
+    about = files.read_json(alone / "predictor.json")
+    files.write_json(about | {"folds": [fold]}, alone / "predictor.json")
     path = Path(slide["path"])
     done = command(repo, path, "--model", alone, "--out", tmp_path / "out", "--no-page")
     assert done.returncode == 0, done.stderr

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from shift_tables import add_stain
-from slide2rna.core import files
 from slide2rna.evaluation.scoring import labels
+from slide2rna.storage import parquet
 
 # Offsets of PCC to the main model: one better, two about equal, one worse.
 OTHERS = {"abmil": 0.04, "sequoia": 0.004, "trnasformer": -0.003, "he2rna": -0.05}
@@ -30,7 +30,7 @@ def add(folder: Path, run: str, seed: int = 3) -> None:
         ~pl.col("metric").str.contains("^genes_|within_site|_seeds|_step")
         & (pl.col("protocol") == "clean")
     )
-    files.write_parquet(_summary(summary), evaluation / "summary.parquet")
+    parquet.write(_summary(summary), evaluation / "summary.parquet")
     _genes(evaluation / "genes.parquet", evaluation / "pathways.parquet", rng)
     _pathways(evaluation / "pathways.parquet", rng)
     _search(evaluation / "search.parquet")
@@ -112,7 +112,7 @@ def _genes(path: Path, pathways: Path, rng: np.random.Generator) -> None:
         "n_pathways": np.maximum(total, [len(x) for x in listed]),
     } | {f"r_{name}": genes["r"].to_numpy() + offset for name, offset in OTHERS.items()}
     made = genes.with_columns(**{k: pl.Series(v) for k, v in more.items()})
-    files.write_parquet(made.with_columns(pl.selectors.float().fill_nan(None)), path)
+    parquet.write(made.with_columns(pl.selectors.float().fill_nan(None)), path)
 
 
 def _pathways(path: Path, rng: np.random.Generator) -> None:
@@ -128,7 +128,7 @@ def _pathways(path: Path, rng: np.random.Generator) -> None:
         "r_minus_ridge_low": gap - 0.02,
         "r_minus_ridge_high": gap + 0.02,
     }
-    files.write_parquet(table.with_columns(**more), path)
+    parquet.write(table.with_columns(**more), path)
 
 
 def _search(path: Path) -> None:
@@ -149,7 +149,7 @@ def _search(path: Path) -> None:
         for fold in range(3)
         for configuration in range(2)
     ]
-    files.write_parquet(pl.DataFrame(rows), path)
+    parquet.write(pl.DataFrame(rows), path)
 
 
 def _ablations(folder: Path, evaluation: Path, rng: np.random.Generator) -> None:
@@ -179,7 +179,7 @@ def _ablations(folder: Path, evaluation: Path, rng: np.random.Generator) -> None
                 note = "too few patients" if metric == "pcc" else ""
                 note = "guided" if (group, metric) == ("guidance", "covered90") else note
                 rows.append(keys | ends | {"n_patients": 45, "n_genes": 80, "note": note})
-    files.write_parquet(pl.DataFrame(rows), folder / "ablations.parquet")
+    parquet.write(pl.DataFrame(rows), folder / "ablations.parquet")
     table = pl.read_parquet(evaluation / "pathways.parquet").select(
         "pathway", "name", "r", "r_low", "r_high", "rmse", "n_samples"
     )
@@ -188,7 +188,7 @@ def _ablations(folder: Path, evaluation: Path, rng: np.random.Generator) -> None
         table.with_columns(pl.lit("base").alias("variant")),
         table.with_columns(pl.col("r", "r_low", "r_high") - less, pl.lit("go-mf").alias("variant")),
     ]
-    files.write_parquet(pl.concat(both), folder / "pathways.parquet")
+    parquet.write(pl.concat(both), folder / "pathways.parquet")
 
 
 def _leak(folder: Path) -> None:
@@ -206,7 +206,7 @@ def _leak(folder: Path) -> None:
                     rows.append(keys | ends | counts | {"note": ""})
     schema = {name: pl.Int64 for name in ("fold", "n_train", "n_test", "n_shared")}
     table = pl.DataFrame(rows, schema_overrides=schema, infer_schema_length=None)
-    files.write_parquet(table, folder / "audit.parquet")
+    parquet.write(table, folder / "audit.parquet")
 
 
 def _samplers(folder: Path) -> None:
@@ -230,4 +230,4 @@ def _samplers(folder: Path) -> None:
                 ends = {"value": value, "low": value - 0.01, "high": value + 0.01}
                 note = "CRPS 10.0 % higher" if metric == "counts" and worse else ""
                 rows.append(facts | {"gene_set": gene_set, "metric": metric, "note": note} | ends)
-    files.write_parquet(pl.DataFrame(rows, infer_schema_length=None), folder / "samplers.parquet")
+    parquet.write(pl.DataFrame(rows, infer_schema_length=None), folder / "samplers.parquet")

@@ -10,6 +10,7 @@ import polars as pl
 import synthetic_cohort
 import zarr
 from slide2rna.core import files
+from slide2rna.storage import parquet
 from slide2rna.studies.external import external
 
 FOLDS, GENES, DRAWS = 3, 120, 8
@@ -44,7 +45,7 @@ def make(folder: Path, draws: int = DRAWS, color: bool = True, missing: int = 0)
     rename(test.folder, "P", "Q")
     table = pl.read_parquet(test.inputs.expression)
     if missing:
-        files.write_parquet(table.select(table.columns[:-missing]), test.inputs.expression)
+        parquet.write(table.select(table.columns[:-missing]), test.inputs.expression)
     splits = folder / "B/external/A/splits.tsv"
     external.write_test_split(test.inputs.slides, FOLDS, splits)
     slides = pl.read_parquet(test.inputs.slides).sort("slide_id")
@@ -98,10 +99,10 @@ def rename(folder: Path, old: str, new: str) -> None:
     """Give a cohort patients of its own; slides keep their names' ends."""
     slides = pl.read_parquet(folder / "slides.parquet")
     ids = pl.col("slide_id", "patient_id", "sample_id", "unit").str.replace(f"^{old}", new)
-    files.write_parquet(slides.with_columns(ids), folder / "slides.parquet")
+    parquet.write(slides.with_columns(ids), folder / "slides.parquet")
     table = pl.read_parquet(folder / "expression.parquet")
     own = table.with_columns(pl.col("sample_id").str.replace(f"^{old}", new))
-    files.write_parquet(own, folder / "expression.parquet")
+    parquet.write(own, folder / "expression.parquet")
     from slide2rna.features import bag_file
 
     path = folder / f"bags/{synthetic_cohort.ENCODER}.safetensors"

@@ -12,6 +12,7 @@ import pytest
 from slide2rna.core import config, files
 from slide2rna.features import bag_file
 from slide2rna.pathways import build, membership
+from slide2rna.storage import parquet
 from slide2rna.training import loop, task
 
 
@@ -82,12 +83,12 @@ def make(
     bag_file.save(bagged, folder / "bags.safetensors")
     names = [f"G{i:04d}" for i in range(genes)]
     table = pl.DataFrame({"sample_id": patients} | dict(zip(names, expression.T, strict=True)))
-    files.write_parquet(table, folder / "expression.parquet")
+    parquet.write(table, folder / "expression.parquet")
     ids = [patient for patient, *_ in rows]
     slides = pl.DataFrame(
         {"slide_id": bagged.slide_ids, "patient_id": ids, "sample_id": ids, "unit": ids}
     )
-    files.write_parquet(slides, folder / "slides.parquet")
+    parquet.write(slides, folder / "slides.parquet")
     splits = pl.DataFrame({"unit": patients, "fold": [0] * n, "part": part})
     splits.write_csv(folder / "splits.tsv", separator="\t")
     index = [
@@ -95,7 +96,7 @@ def make(
         for size in rng.integers(3, 12, 12)
     ]
     sets = membership.Pathways([f"set{i}" for i in range(12)], index, genes)
-    files.write_parquet(build.pathways_table(sets, sets.names, names), folder / "sets.parquet")
+    parquet.write(build.pathways_table(sets, sets.names, names), folder / "sets.parquet")
     files.write_json({}, folder / "guard.json")
     inputs = task.TrainingInputs(
         *(folder / name for name in ("bags.safetensors", "expression.parquet", "splits.tsv")),

@@ -25,6 +25,7 @@ from slide2rna.pathways import build
 from slide2rna.predict import encode_slide, predict_slides
 from slide2rna.sampling import fold_draws
 from slide2rna.slides import download
+from slide2rna.storage import parquet, split_file
 from slide2rna.training import fit
 from slide2rna.transfer import batch, resumable
 
@@ -213,6 +214,24 @@ def slides_for_a_converted_checkpoint() -> None:
 @trouble
 def slides_for_a_model_of_own_features() -> None:
     asked_for_slides(features={"encoder": "files"})
+
+
+@trouble
+def a_damaged_table() -> None:
+    parquet.write(pl.DataFrame({"slide_id": ["A", "B"]}), "mine/slides.parquet")
+    content = bytearray(Path("mine/slides.parquet").read_bytes())
+    content[30] ^= 1
+    Path("mine/slides.parquet").write_bytes(content)
+    parquet.read("mine/slides.parquet")
+
+
+@trouble
+def edited_folds() -> None:
+    folds = pl.DataFrame({"unit": ["A", "B"], "fold": [0, 0], "part": ["train", "test"]})
+    split_file.write(folds, "mine/splits.tsv")
+    path = Path("mine/splits.tsv")
+    path.write_text(path.read_text().replace("test", "val"))
+    split_file.read(path)
 
 
 @trouble

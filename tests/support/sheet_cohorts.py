@@ -14,7 +14,7 @@ from slide2rna.core import config
 FOLDS = config.defaults("folds")
 FILES = (
     *("slides.parquet", "expression.parquet", "gene_names.parquet"),
-    *("splits.tsv", "cohort.json"),
+    *("splits.tsv", "splits.tsv.sha256", "cohort.json"),
 )
 
 

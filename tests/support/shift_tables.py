@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import synthetic_cohort
 from slide2rna.core import config
+from slide2rna.storage import parquet
 from slide2rna.studies.shift import abstention, distances
 from slide2rna.studies.stain import tables
 from slide2rna.studies.stain.stain import CHANGES, HALF_TILES, UNCHANGED
@@ -53,7 +54,6 @@ def add_abstention(
 def add_stain(folder: Path, run: str, genes: list[str], slides: int = 6, seed: int = 2) -> None:
     """Drawn shifts of a slide per patient: blur moves most, half the tiles by 0.05 sd."""
     import polars as pl
-    from slide2rna.core.files import write_stamped
 
     rng = np.random.default_rng(seed)
     sizes = np.array(
@@ -81,4 +81,4 @@ def add_stain(folder: Path, run: str, genes: list[str], slides: int = 6, seed: i
         "stain": tables.summary(table, len(genes), 0.05, 1),
     }
     for name, one in made.items():
-        write_stamped(one, folder / "stain" / run / f"{name}.parquet", {"run": run}, None)
+        parquet.write_stamped(one, folder / "stain" / run / f"{name}.parquet", {"run": run}, None)

@@ -17,6 +17,7 @@ from slide2rna.core import files
 from slide2rna.data.patients import Cohort
 from slide2rna.evaluation.scoring.evaluated import EvaluationInputs
 from slide2rna.features import bag_file
+from slide2rna.storage import parquet
 
 RUN, ENCODER, SET = "lite0-flow-go-bp", "lite0", "go-bp"
 
@@ -147,7 +148,7 @@ def make(
             "val_loss": 1.1 + np.exp(-epochs / 5),
             "lr": np.full(20, 1e-4),
         }
-        files.write_parquet(pl.DataFrame(log), model / "log.parquet")
+        parquet.write(pl.DataFrame(log), model / "log.parquet")
         models.append(model)
     inputs = EvaluationInputs(
         draws=[folder / f"draws/{RUN}/fold-{fold}.zarr" for fold in range(folds)],
@@ -191,7 +192,7 @@ def _write_tables(folder, names, owner, ids, site, truth, caveat, folds, failed,
             "md5": null,
         }
     )
-    files.write_parquet(table, folder / "slides.parquet")
+    parquet.write(table, folder / "slides.parquet")
     status = ["ok"] * (slides - failed) + ["failed"] * failed
     reason = [None] * (slides - failed) + ["broken.svs: no tissue; leave it out"] * failed
     marks = {"status": status, "reason": pl.Series(reason, dtype=pl.String)}
@@ -203,9 +204,9 @@ def _write_tables(folder, names, owner, ids, site, truth, caveat, folds, failed,
         frame = pl.DataFrame({"slide_id": ids} | marks | extra)
         if stage == "slides":
             frame = frame.with_columns(pl.lit("ok").alias("status"), pl.lit(None).alias("reason"))
-        files.write_parquet(frame, folder / stage / "shard-0.parquet")
+        parquet.write(frame, folder / stage / "shard-0.parquet")
     expression = {"sample_id": names} | {g: truth[:, i] for i, g in enumerate(genes)}
-    files.write_parquet(pl.DataFrame(expression), folder / "expression.parquet")
+    parquet.write(pl.DataFrame(expression), folder / "expression.parquet")
 
     order = rng.permutation(len(names))
     rows = []
@@ -244,7 +245,7 @@ def _write_tables(folder, names, owner, ids, site, truth, caveat, folds, failed,
         for gene in genes[p * len(genes) // 10 : p * len(genes) // 10 + len(genes) // 8]
     ]
     sets = pl.DataFrame(members, schema=["pathway", "name", "gene"], orient="row")
-    files.write_parquet(sets, folder / f"pathways/{SET}.parquet")
+    parquet.write(sets, folder / f"pathways/{SET}.parquet")
     about = {"source": SET, "P": 8, "G": len(genes), "memberships": sets.height}
     files.write_json(about | {"edges": 7, "edge_density": 0.25}, folder / f"pathways/{SET}.json")
     files.write_json({"ok": True}, folder / "guard.json")

@@ -73,7 +73,8 @@ rule split:
         slides=PATHS.slides,
         given=ancient(INPUTS.split_files),
     output:
-        PATHS.splits,
+        splits=PATHS.splits,
+        digest=PATHS.splits_digest,
     log:
         PATHS.log("split"),
     benchmark:
@@ -94,4 +95,4 @@ rule split:
         seed=CONFIG["seed"],
     shell:
         "python {params.scripts}/split.py draw --slides {input.slides:q} {params.given}"
-        " --folds {params.folds:q} --seed {params.seed} --out {output:q} 2> {log:q}"
+        " --folds {params.folds:q} --seed {params.seed} --out {output.splits:q} 2> {log:q}"

@@ -15,7 +15,8 @@ rule external_units:
     input:
         PATHS.slides,
     output:
-        PATHS.external_splits,
+        splits=PATHS.external_splits,
+        digest=PATHS.external_splits_digest,
     log:
         PATHS.log("external-units-{train}"),
     benchmark:
@@ -33,7 +34,7 @@ rule external_units:
         folds=PAIRS.folds,
     shell:
         "python {params.scripts}/external.py units --slides {input:q} --folds {params.folds}"
-        " --out {output:q} 2> {log:q}"
+        " --out {output.splits:q} 2> {log:q}"
 
 
 rule external_sample:

@@ -16,6 +16,7 @@ import polars as pl
 from slide2rna.cohort import gene_columns
 from slide2rna.core.delimited_text import MISSING, read_text, split_header, split_line
 from slide2rna.core.errors import SheetError, has_control, list_names
+from slide2rna.storage import parquet
 
 ID_NAMES = ("sample_id", "patient_id")
 # Numbers as polars reads them; Python's float() also accepts 1_000.
@@ -92,7 +93,7 @@ def _refuse_gene_rows(path: Path, names: list[str], samples: list[str] | None) -
 
 def _read_parquet(path: Path) -> pl.DataFrame:
     try:
-        table = pl.read_parquet(path)
+        table = parquet.read_foreign(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         cause = str(error).splitlines()[0]
         raise SheetError(path, cause, "give a readable Parquet file") from error

@@ -21,11 +21,12 @@ from slide2rna.cohort.star_counts import gene_ids
 from slide2rna.core import output_folder
 from slide2rna.core.config import Settings
 from slide2rna.core.errors import SheetError
-from slide2rna.core.files import write_json, write_parquet, write_text
+from slide2rna.core.files import write_json
 from slide2rna.core.log import log
 from slide2rna.core.settings import FoldsSettings
 from slide2rna.core.types import Row
 from slide2rna.pathways import gene_names
+from slide2rna.storage import parquet, split_file
 
 SCHEMA = {
     "slide_id": pl.String,
@@ -155,8 +156,8 @@ def split_cohort(
     ------
     As `freeze_cohort`, for splits and folds.
     """
-    table = _make_folds(origin, pl.read_parquet(slides), source, folds, seed)
-    write_text(table.write_csv(separator="\t"), out)
+    table = _make_folds(origin, parquet.read(slides), source, folds, seed)
+    split_file.write(table, out)
     log.info("%d folds of %d units", table["fold"].n_unique(), table["unit"].n_unique())
 
 
@@ -172,11 +173,11 @@ def _write_cohort(
     with output_folder.alone(out, "cohort"):
         # If this job is killed, an old cohort.json must not make new tables look complete.
         (out / "cohort.json").unlink(missing_ok=True)
-        write_parquet(slides, out / "slides.parquet")
-        write_parquet(expression, out / "expression.parquet")
-        write_parquet(names, out / "gene_names.parquet")
+        parquet.write(slides, out / "slides.parquet")
+        parquet.write(expression, out / "expression.parquet")
+        parquet.write(names, out / "gene_names.parquet")
         if folds is not None:
-            write_text(folds.write_csv(separator="\t"), out / "splits.tsv")
+            split_file.write(folds, out / "splits.tsv")
         write_json(summary, out / "cohort.json")
     log.info(
         "cohort %s: %d slides of %d patients, %d genes%s",
@@ -295,6 +296,5 @@ def _split_units(
     if "site" not in slides.columns:
         slides = slides.with_columns(pl.lit(None, pl.String).alias("site"))
     columns = [pl.col("site").drop_nulls().sort().first()]
-    if has_column:
-        columns.append(pl.col("split").unique().sort())
+    columns += [pl.col("split").unique().sort()] if has_column else []
     return slides.group_by("unit").agg(columns).sort("unit"), bool(has_column)

@@ -13,6 +13,7 @@ from slide2rna.cohort.splits import PARTS
 from slide2rna.core.errors import LeakError, StageError, list_names
 from slide2rna.core.files import write_json
 from slide2rna.core.log import log
+from slide2rna.storage import parquet, split_file
 
 
 class SplitCheck(TypedDict):
@@ -98,12 +99,8 @@ def _check_shared(slides: pl.DataFrame, splits: pl.DataFrame, key: pl.Expr, what
 
 def guard_cohort(shards: Sequence[str | Path], splits: str | Path, out: str | Path) -> None:
     """Check the slide tables of all shards against the split and write guard.json."""
-    slides = pl.concat([pl.read_parquet(path) for path in shards])
-    table = pl.read_csv(
-        splits,
-        separator="\t",
-        schema={"unit": pl.String, "fold": pl.Int64, "part": pl.String},
-    )
+    slides = pl.concat([parquet.read(path) for path in shards])
+    table = split_file.read(splits)
     result = check_split(slides, table)
     write_json(result, out)
     log.info(

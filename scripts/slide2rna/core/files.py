@@ -1,7 +1,4 @@
-"""Atomic files (complete or absent), JSON, Parquet and checksums.
-
-The Snakefile uses this module, too, so polars is imported where it is needed.
-"""
+"""Atomic files (complete or absent), JSON and checksums; the Snakefile uses them, too."""
 
 from __future__ import annotations
 
@@ -13,12 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import polars as pl
-
-from slide2rna.core.errors import has_control
+from slide2rna.core import seal
+from slide2rna.core.errors import StageError, has_control
 
 TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[a-z0-9_]{8}\.partial(?P<suffix>(\.[^.]*)?)")
 written: set[Path] = set()
@@ -71,40 +66,47 @@ def sweep() -> None:
     written.clear()
 
 
-def write_parquet(table: pl.DataFrame, path: str | Path) -> None:
-    """Write a table atomically, with statistics, so that readers can skip row groups."""
-    with atomic(path) as partial:
-        table.write_parquet(partial)
-
-
-def write_stamped(
-    table: pl.DataFrame, path: str | Path, stamp: dict[str, Any], caveat: str | None
-) -> None:
-    """Write a table with the stamp's columns first, unless it has them, and its caveat last."""
-    import polars as pl
-
-    stamped = table.select(
-        *(pl.lit(value).alias(key) for key, value in stamp.items() if key not in table.columns),
-        pl.all(),
-        pl.lit(caveat, dtype=pl.String).alias("caveat"),
-    )
-    write_parquet(stamped, path)
-
-
 def write_text(text: str, path: str | Path) -> None:
     """Write UTF-8 text atomically."""
     with atomic(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_json(value: Any, path: str | Path) -> None:
-    """Write JSON with sorted keys, so that the same value gives the same bytes."""
-    write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", path)
+def write_json(value: Any, path: str | Path, indent: int | None = 2) -> None:
+    """Write JSON with sorted keys, so that the same value gives the same bytes; seal an object."""
+    sealed = value | {seal.KEY: seal.BLANK} if isinstance(value, dict) else value
+    text = json.dumps(sealed, indent=indent, sort_keys=True, ensure_ascii=False) + "\n"
+    with atomic(path) as partial:
+        partial.write_bytes(seal.close_bytes(text.encode()))
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file; see `parse_json`."""
-    return parse_json(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON file that `write_json` wrote.
+
+    Raises
+    ------
+    StageError
+        The file isn't JSON, was damaged, or was edited by hand; see `parse_json`.
+    """
+    content = Path(path).read_bytes()
+    if seal.is_intact_bytes(content) is False:
+        raise seal.damage(path)
+    try:
+        value = parse_json(content.decode("utf-8"))
+    except ValueError as error:
+        raise StageError(path, f"not readable as JSON ({error})", seal.REMEDY) from error
+    if isinstance(value, dict):
+        value.pop(seal.KEY, None)
+    return value
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read an object that says what a finished file was made of; empty if missing or damaged."""
+    try:
+        record = read_json(path)
+    except (FileNotFoundError, StageError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def parse_json(text: str) -> Any:

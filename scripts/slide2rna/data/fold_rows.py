@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from slide2rna.core.errors import StageError
+from slide2rna.storage import parquet, split_file
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,8 @@ def read_fold_rows(
     StageError
         The fold doesn't exist, or a slide's unit has no part in it.
     """
-    table = pl.read_parquet(slides, columns=["slide_id", "sample_id", "unit"])
-    parts = pl.read_csv(
-        splits, separator="\t", schema_overrides={"unit": pl.String, "part": pl.String}
-    ).filter(pl.col("fold") == fold)
+    table = parquet.read(slides, columns=["slide_id", "sample_id", "unit"])
+    parts = split_file.read(splits).filter(pl.col("fold") == fold)
     if parts.is_empty():
         raise StageError(splits, f"no fold {fold}", "use a fold of this file")
     bags = pl.DataFrame({"slide_id": list(bag_ids), "bag": np.arange(len(bag_ids))})
@@ -91,7 +90,7 @@ def read_expression_matrix(path: str | Path, sample_ids: Sequence[str]) -> np.nd
     StageError
         A sample isn't in the table.
     """
-    table = pl.read_parquet(path)
+    table = parquet.read(path)
     position = {name: i for i, name in enumerate(table["sample_id"].to_list())}
     missing = sorted(set(sample_ids) - position.keys())
     if missing:
@@ -102,4 +101,4 @@ def read_expression_matrix(path: str | Path, sample_ids: Sequence[str]) -> np.nd
 
 def gene_names(path: str | Path) -> list[str]:
     """Return the gene columns of an expression table, in order."""
-    return [name for name in pl.read_parquet_schema(path) if name != "sample_id"]
+    return [name for name in parquet.read_names(path) if name != "sample_id"]

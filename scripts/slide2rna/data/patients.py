@@ -20,6 +20,7 @@ from slide2rna.core import files, seeds
 from slide2rna.core.errors import StageError
 from slide2rna.core.types import Array
 from slide2rna.features import bag_file
+from slide2rna.storage import parquet, split_file
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def load_cohort(
     StageError
         The expression table lacks genes of the model, or no slide has a measured sample.
     """
-    columns = set(pl.read_parquet_schema(expression_path))
+    columns = set(parquet.read_names(expression_path))
     missing = [gene for gene in genes if gene not in columns]
     if missing:
         raise StageError(
@@ -140,11 +141,11 @@ def load_cohort(
             f"{len(missing)} of the model's {len(genes)} genes are missing ({missing[0]} ...)",
             "evaluate with the expression table that the model was trained on",
         )
-    table = pl.read_parquet(expression_path, columns=["sample_id", *genes])
+    table = parquet.read(expression_path, columns=["sample_id", *genes])
     truth = table.drop("sample_id").to_numpy().astype(np.float32)
     measured = np.isfinite(truth).all(axis=1)
     names = [name for name, ok in zip(table["sample_id"], measured, strict=True) if ok]
-    slides = pl.read_parquet(slides_path).filter(pl.col("sample_id").is_in(names))
+    slides = parquet.read(slides_path).filter(pl.col("sample_id").is_in(names))
     if slides.is_empty():
         raise StageError(
             slides_path, "no slide has measured expression", "check sample_id in both tables"
@@ -154,7 +155,7 @@ def load_cohort(
         truth=truth[measured],
         row={name: index for index, name in enumerate(names)},
         slides=slides.sort("slide_id"),
-        splits=pl.read_csv(splits_path, separator="\t", schema_overrides={"unit": pl.String}),
+        splits=split_file.read(splits_path),
         bags=bag_file.load(bag_path),
         info=files.read_json(cohort_path),
     )

@@ -13,7 +13,7 @@ from typing import Literal
 
 import polars as pl
 
-from slide2rna.core import files
+from slide2rna.storage import parquet
 
 FILE = "training_record.parquet"
 
@@ -35,10 +35,10 @@ def write(folder: Path, seen: Iterable[tuple[str, str, str]]) -> None:
         (digest("slide", slide), digest("patient", patient), part) for slide, patient, part in seen
     )
     table = pl.DataFrame(rows, schema=["slide", "patient", "part"], orient="row")
-    files.write_parquet(table, folder / FILE)
+    parquet.write(table, folder / FILE)
 
 
 def read(folder: Path) -> pl.DataFrame | None:
     """Read slide, patient and part of a model's folder; None without a record."""
     path = folder / FILE
-    return pl.read_parquet(path) if path.is_file() else None
+    return parquet.read(path) if path.is_file() else None

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import polars as pl
 
-from slide2rna.core import files
 from slide2rna.core.errors import StageError
 from slide2rna.core.rows import SEARCH_STEPS
 from slide2rna.core.settings import EvaluateSettings
@@ -29,6 +28,7 @@ from slide2rna.evaluation.uncertainty import (
     conformal_table,
     pathway_intervals,
 )
+from slide2rna.storage import parquet
 
 PROTOCOL = "clean"
 SEARCH_SCHEMA = pl.Schema({"model": pl.String, "fold": pl.Int64} | SEARCH_STEPS)
@@ -69,7 +69,9 @@ def evaluate(
     }
     for name, table in outputs.items():
         stamp = {"cohort": cohort.info["name"], "run": run, "protocol": PROTOCOL}
-        files.write_stamped(table, Path(out) / f"{name}.parquet", stamp, cohort.info.get("caveat"))
+        parquet.write_stamped(
+            table, Path(out) / f"{name}.parquet", stamp, cohort.info.get("caveat")
+        )
 
 
 def search_table(paths: Sequence[Path], encoder: str, pathways: str) -> pl.DataFrame:
@@ -87,7 +89,7 @@ def search_table(paths: Sequence[Path], encoder: str, pathways: str) -> pl.DataF
         fold, run = path.parent, path.parent.parent.name
         label = run.removeprefix(f"{encoder}-").removesuffix(f"-{pathways}")
         keys = {"model": label, "fold": int(fold.name.removeprefix("fold-"))}
-        table = pl.read_parquet(path).with_columns(
+        table = parquet.read(path).with_columns(
             pl.lit(value, dtype=SEARCH_SCHEMA[key]).alias(key) for key, value in keys.items()
         )
         missing = [name for name in SEARCH_SCHEMA if name not in table.columns]

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from slide2rna import STEP_VERSIONS
 from slide2rna.core.errors import StageError
-from slide2rna.core.files import atomic
+from slide2rna.storage import tensors
 
 ScaleKind = Literal["zscore", "signed_log", "rank"]
 ARRAYS = ("means", "sizes", "color", "n_tiles")
@@ -92,27 +92,13 @@ def save(bags: Bags, path: Path, backend: str = "none") -> None:
         "missing": str(int(bags.missing)),
         "version": str(STEP_VERSIONS["bags"]),
     }
-    with atomic(path) as partial:
-        save_file({name: getattr(bags, name) for name in ARRAYS}, partial, metadata)
-        _sort_header(partial)
-
-
-def _sort_header(path: Path) -> None:
-    """Sort the metadata, which safetensors writes in random order."""
-    with open(path, "r+b") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        header = json.loads(handle.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) <= length:
-            handle.seek(8)
-            handle.write(text.ljust(length))
+    tensors.write(save_file, {name: getattr(bags, name) for name in ARRAYS}, path, metadata)
 
 
 @contextmanager
 def _open_bags(path: str | Path) -> Iterator[safe_open]:
     try:
-        with safe_open(path, "numpy") as file:
+        with tensors.open_checked(path) as file:
             yield file
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise StageError(path, f"not a bags file ({error})", "rerun the stage bags") from error
@@ -124,13 +110,15 @@ def load(path: str | Path) -> Bags:
     Raises
     ------
     StageError
-        The file is missing or isn't a bags file.
+        The file is missing or damaged, isn't a bags file, or has means that aren't finite.
     """
     with _open_bags(path) as file:
         metadata = file.metadata()
         arrays = {name: file.get_tensor(name) for name in ARRAYS}
         ids, encoder = json.loads(metadata["slide_ids"]), metadata["encoder"]
         k, scale, missing = int(metadata["k"]), metadata["scale"], metadata["missing"] == "1"
+    if not (missing or np.isfinite(arrays["means"]).all()):
+        raise StageError(path, "means that aren't finite", "rerun the stage bags")
     return Bags(**arrays, slide_ids=ids, encoder=encoder, k=k, scale=scale, missing=missing)
 
 

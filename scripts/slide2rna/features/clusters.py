@@ -20,6 +20,7 @@ from slide2rna.core.settings import BagsSettings, FeaturesSettings
 from slide2rna.features.bag_file import Bags, save
 from slide2rna.features.feature_file import Features, read
 from slide2rna.slides import failures
+from slide2rna.storage import parquet
 
 ALL_POINTS = 1 << 30
 SKETCH_DIM, SEED_ROWS = 64, 20  # rows per cluster
@@ -175,7 +176,7 @@ def usable_slides(folder: Path, manifests: list[Path], max_failed: int) -> pl.Da
     StageError
         More than `max_failed` slides failed so far, none is left, or feature lengths differ.
     """
-    table = pl.concat([pl.read_parquet(path) for path in manifests]).sort("slide_id")
+    table = pl.concat([parquet.read(path) for path in manifests]).sort("slide_id")
     duplicates = table.filter(pl.col("slide_id").is_duplicated())["slide_id"].unique().sort()
     if len(duplicates):
         raise StageError(

@@ -14,7 +14,6 @@ import polars as pl
 
 from slide2rna import STEP_VERSIONS
 from slide2rna.core.errors import SlideError, StageError
-from slide2rna.core.files import write_parquet
 from slide2rna.core.log import log, progress
 from slide2rna.core.rows import CheckedSlideRow, FeaturesRow
 from slide2rna.core.settings import TilesSettings
@@ -26,6 +25,7 @@ from slide2rna.slides.failures import check_lost, within_memory
 from slide2rna.slides.identity import check_unchanged, checked_slides, has_changed
 from slide2rna.slides.reader import open_slide
 from slide2rna.slides.tiles import fingerprint
+from slide2rna.storage import parquet
 
 MANIFEST_SCHEMA = {
     "slide_id": pl.String,
@@ -77,7 +77,7 @@ def extract_shard(
         A slide vanished or changed after the check; the other slides are done.
     """
     slides: dict[str, Any] = {row["slide_id"]: row for row in checked_slides(shard, folder)}
-    tiled = pl.read_parquet(tiles_manifest).sort("slide_id")
+    tiled = parquet.read(tiles_manifest).sort("slide_id")
     if set(tiled["slide_id"]) != set(slides):
         raise StageError(
             tiles_manifest, f"its slides aren't those of {shard}", "rerun the stage tiles"
@@ -86,7 +86,7 @@ def extract_shard(
     cached, lost = list[str](), list[str]()
 
     def extract_slide(slide_id: str, mpp: Mpp) -> FeaturesRow:
-        table = pl.read_parquet(tiles / f"{slide_id}.parquet")
+        table = parquet.read(tiles / f"{slide_id}.parquet", remedy="rerun the stage tiles")
         row, target = slides[slide_id], out / f"{slide_id}.h5"
         key = slide_key(row, mpp, table, encoder, tile_settings)
         attributes = read_attributes(target)
@@ -149,5 +149,5 @@ def failed_row(slide_id: str, reason: str) -> FeaturesRow:
 
 def write_manifest(rows: list[FeaturesRow], manifest: Path) -> pl.DataFrame:
     table = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
-    write_parquet(table, manifest)
+    parquet.write(table, manifest)
     return table

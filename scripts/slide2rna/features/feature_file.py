@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,18 @@ from typing import Any
 import h5py
 import numpy as np
 
+from slide2rna.core import seal
 from slide2rna.core.errors import SlideError
 from slide2rna.core.files import atomic
 from slide2rna.core.memory import free_bytes
 from slide2rna.core.types import Mpp
+from slide2rna.features.stated_facts import PX, encoder_name, tile_mpp, with_unit
 
-PX, UM = "px", "um"
-UNITS = {"px": PX, "pixel": PX, "pixels": PX, "um": UM, "µm": UM, "micron": UM, "microns": UM}
-# Names that other tools give to encoders, and the config's names.
-ALIASES = {
-    **dict.fromkeys(("uni_v1", "mahmood-uni", "uni1", "mahmoodlab/uni"), "uni"),
-    **dict.fromkeys(("uni_v2", "uni2-h", "uni2_h", "mahmood-uni2", "mahmoodlab/uni2-h"), "uni2"),
-}
 # The largest array that is read; a file may claim any shape.
 MAX_BYTES = 16 << 30
 LEVELS = ("tile", "slide")
-HISTORIC_PX, HISTORIC_UM = 224, 256
-BASE_MPP = 10.0  # µm per px at a nominal magnification of 1
+CHUNK_BYTES = 1 << 20
+SEAL_REMEDY = "make it again; after an edit on purpose write the numbers into a new file"
 REMEDY = "write datasets features (n, d) and coords (n, 2), one row per tile"
 
 
@@ -71,19 +65,28 @@ def write(path: Path, features: Features, attributes: dict[str, Any]) -> None:
     The file is built in memory: on a full disk HDF5 prints a traceback per object that it closes.
     """
     buffer = io.BytesIO()
+    coords = features.coords.astype(np.int64) if features.unit == PX else features.coords
+    arrays = {"features": features.features.astype(np.float32), "coords": coords}
+    if features.color is not None:
+        arrays["color"] = features.color.astype(np.float32)
     with h5py.File(buffer, "w", track_order=False) as file:
-        vectors = features.features.astype(np.float32)
-        file.create_dataset("features", data=vectors, track_times=False)
-        coords = features.coords.astype(np.int64) if features.unit == PX else features.coords
-        coords_dataset = file.create_dataset("coords", data=coords, track_times=False)
+        file.attrs[seal.KEY] = np.bytes_(seal.BLANK)  # first, to lie near the start
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array, track_times=False, **_checked(array))
         if features.unit != PX:
-            coords_dataset.attrs["unit"] = features.unit or "unknown"
-        if features.color is not None:
-            file.create_dataset("color", data=features.color.astype(np.float32), track_times=False)
+            file["coords"].attrs["unit"] = features.unit or "unknown"
         for name, value in attributes.items():
             file.attrs[name] = value
     with atomic(path) as partial:
         partial.write_bytes(buffer.getbuffer())
+        seal.close(partial)
+
+
+def _checked(array: np.ndarray) -> dict[str, Any]:
+    """Return storage options with a checksum per chunk of rows, which other programs know, too."""
+    rows = CHUNK_BYTES // max(1, array[:1].nbytes)
+    chunk = (min(len(array), max(1, rows)), *array.shape[1:])
+    return {"chunks": chunk, "fletcher32": True} if array.size else {}
 
 
 def read(path: Path, level: str = "tile") -> Features:
@@ -109,6 +112,8 @@ def read(path: Path, level: str = "tile") -> Features:
     """
     if not path.is_file():
         raise SlideError(path, "no such file", "features are named <slide_id>.h5")
+    if seal.is_intact(path) is False:
+        raise SlideError(path, "damaged or edited: it differs from its seal", SEAL_REMEDY)
     try:
         with open_h5(path) as file:
             attributes = _decoded(file.attrs)
@@ -131,9 +136,9 @@ def read(path: Path, level: str = "tile") -> Features:
         raise SlideError(path, f"not a readable h5 file ({error})", REMEDY) from error
     _check(path, features, coords, color)
     is_stamp = name == "feats"
-    coords, unit = _with_unit(path, coords[:, :2], is_stamp, attributes, coords_attributes)
+    coords, unit = with_unit(path, coords[:, :2], is_stamp, attributes, coords_attributes)
     stated = attributes.get("made_by") or attributes.get("encoder") or attributes.get("extractor")
-    mpp = _tile_mpp(attributes | coords_attributes)
+    mpp = tile_mpp(attributes | coords_attributes)
     return Features(features.astype(np.float32), coords, color, unit, encoder_name(stated), mpp)
 
 
@@ -186,61 +191,6 @@ def _check(path: Path, features: np.ndarray, coords: np.ndarray, color: np.ndarr
             raise SlideError(path, cause, REMEDY)
 
 
-def _with_unit(
-    path: Path,
-    coords: np.ndarray,
-    is_stamp: bool,
-    attributes: dict[str, Any],
-    coords_attributes: dict[str, Any],
-) -> tuple[np.ndarray, str | None]:
-    """Return coordinates and their unit (None if unknown); pixels are integers."""
-    stated = str(coords_attributes.get("unit") or attributes.get("unit") or "").strip().lower()
-    if stated and stated not in (*UNITS, "unknown"):
-        remedy = "write level-0 px, or um with the attribute unit"
-        raise SlideError(path, f"its coords are in '{stated}'", remedy)
-    unit = UNITS.get(stated) if stated else None if is_stamp else PX
-    if is_stamp and not stated:
-        if "tile_size_um" in attributes:
-            unit = UM
-        elif _stride(coords) == HISTORIC_PX:
-            return coords.astype(np.float64) * HISTORIC_UM / HISTORIC_PX, UM
-    if unit == UM or (unit is None and not np.array_equal(coords, np.rint(coords))):
-        return coords.astype(np.float64), unit
-    return np.rint(coords).astype(np.int64), unit
-
-
-def _stride(coords: np.ndarray) -> int | None:
-    """Return the smallest step between columns or rows of tiles."""
-    steps = [np.diff(np.unique(axis)) for axis in coords.T]
-    return min((round(float(step.min())) for step in steps if len(step)), default=None)
-
-
-def _tile_mpp(attributes: dict[str, Any]) -> float | None:
-    """Return the resolution of the tiles: as stated, by their size, or by the magnification."""
-    size_um, unit = attributes.get("tile_size_um"), attributes.get("unit")
-    try:
-        if "mpp" in attributes:
-            return float(attributes["mpp"])
-        edge = size_um or (unit == UM and attributes.get("tile_size"))
-        if edge and attributes.get("tile_size_px"):
-            return float(edge) / float(attributes["tile_size_px"])
-        if "target_magnification" in attributes:
-            return BASE_MPP / float(attributes["target_magnification"])
-    except (TypeError, ValueError, ZeroDivisionError):
-        pass
-    return None
-
-
-def encoder_name(stated: Any) -> str | None:
-    """Return the config's name of an encoder that any tool stated; None if the name is missing."""
-    name = stated.strip().lower() if isinstance(stated, str) else ""
-    if name in ("", "none", "files"):
-        return None
-    # STAMP appends the weights' revision and a hash of its code: mahmood-uni-77bdaedc-1c2d3e4f.
-    name = re.sub(r"(-[0-9a-f]{6,64})+$", "", name)
-    return ALIASES.get(name, name)
-
-
 def _decoded(attributes: Any) -> dict[str, Any]:
     """Return attributes with bytes as text and arrays of one value as that; tools write any."""
     found = {}
@@ -286,8 +236,10 @@ def _squeeze(array: np.ndarray) -> np.ndarray:
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
-    """Return the attributes of a features file; empty if it is missing or unreadable."""
+    """Return the attributes of a features file; empty if it is missing or damaged."""
     try:
+        if seal.is_intact(path) is False:
+            return {}
         with open_h5(path) as file:
             return _decoded(file.attrs)
     except (OSError, RuntimeError):

@@ -13,10 +13,11 @@ from slide2rna import STEP_VERSIONS
 from slide2rna.core.errors import ConfigError, SlideError, StageError
 from slide2rna.core.log import log, progress
 from slide2rna.core.settings import FeaturesSettings
-from slide2rna.core.stamps import Stamps, sample
 from slide2rna.features.extract import failed_row, ok_row, write_manifest
 from slide2rna.features.feature_file import Features, read, read_attributes, slide_vector, write
 from slide2rna.slides.failures import within_memory
+from slide2rna.storage import parquet
+from slide2rna.storage.stamps import Stamps, sample
 
 KEYS = ("slide_id", "patient_id", "sample_id", "site")
 
@@ -48,8 +49,8 @@ def check_provided_features(
     level
         `tile` or `slide`: features of each tile, or one vector for each slide.
     planned
-        Stamps of the files when the run was planned (`core.stamps`); a file that has changed since
-        fails.
+        Stamps of the files when the run was planned (`storage.stamps`); a file that has changed
+        since fails.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def check_provided_features(
     read_slide = read_slide or _folder_reader(source, level, known)
     rows = []
     encoders: dict[str, str] = {}
-    slides = pl.read_parquet(shard).sort("slide_id")
+    slides = parquet.read(shard).sort("slide_id")
     for row in progress(slides.iter_rows(named=True), "features", slides.height):
         slide_id = row["slide_id"]
         if row["status"] != "ok":
@@ -122,7 +123,7 @@ def _folder_reader(source: Path, level: str, known: Stamps | None) -> Reader:
 
 def _read_table(path: Path) -> pl.DataFrame:
     if path.suffix == ".parquet":
-        return pl.read_parquet(path)
+        return parquet.read_foreign(path)
     if path.suffix not in (".csv", ".tsv"):
         raise ValueError(f"its name ends with '{path.suffix}'")
     separator = "\t" if path.suffix == ".tsv" else ","

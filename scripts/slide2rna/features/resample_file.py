@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slide2rna import STEP_VERSIONS
+from slide2rna.core import seal
 from slide2rna.core.errors import StageError
 from slide2rna.core.files import atomic
 from slide2rna.features.bag_file import open_bags
+from slide2rna.storage import tensors
 
 Bag = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -68,7 +70,7 @@ def save(facts: ResampleFacts, slides: Iterable[Sequence[Bag]], path: Path) -> N
         "version": str(STEP_VERSIONS["bags"]),
     }
     header = {
-        "__metadata__": dict(sorted(metadata.items())),
+        "__metadata__": tensors.sealed_metadata(metadata),
         "means": {"dtype": "F32", "shape": [*rows, k, d], "data_offsets": [0, end]},
         "sizes": {"dtype": "F32", "shape": [*rows, k], "data_offsets": [end, end + sizes.nbytes]},
     }
@@ -81,6 +83,8 @@ def save(facts: ResampleFacts, slides: Iterable[Sequence[Bag]], path: Path) -> N
                 handle.write(np.ascontiguousarray(means, "<f4").tobytes())
                 sizes[row, number] = counts
         handle.write(sizes.tobytes())
+        handle.flush()
+        seal.close(partial)
 
 
 def read(path: Path, slide_ids: Sequence[str], shape: tuple[int, int]) -> Bag:

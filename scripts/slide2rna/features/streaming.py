@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from slide2rna.core.files import read_json, write_json, write_parquet
+from slide2rna.core.files import read_record, write_json
 from slide2rna.core.log import log
 from slide2rna.core.rows import CheckedSlideRow, SlideRow
 from slide2rna.core.settings import TilesSettings
@@ -29,6 +29,7 @@ from slide2rna.features.registry import Encoder
 from slide2rna.slides import download
 from slide2rna.slides import tiles as slides_tiles
 from slide2rna.slides.download import MeasuredFiles
+from slide2rna.storage import parquet
 from slide2rna.transfer import batch, client, resumable
 
 
@@ -63,15 +64,15 @@ class SlideStreamer:
     def finished_row(self, row: SlideRow) -> CheckedSlideRow | None:
         """Return the slide's row of the last run, if its tiles and features are up to date."""
         record_path, folder = self.record_path(row), self.manifests.tiles.parent
-        if not record_path.is_file():
-            return None
-        checked = read_json(record_path)
-        if any(checked.get(name) != value for name, value in row.items() if value is not None):
+        checked: Any = read_record(record_path)
+        if not checked or any(
+            checked.get(name) != value for name, value in row.items() if value is not None
+        ):
             return None
         tiles_row = slides_tiles.cached_row(checked, folder, self.tile_settings, self.seed)
         if tiles_row is None:
             return None
-        table = pl.read_parquet(folder / f"{row['slide_id']}.parquet")
+        table = parquet.read(folder / f"{row['slide_id']}.parquet")
         attributes = read_attributes(self.manifests.features.parent / f"{row['slide_id']}.h5")
         key = extract.slide_key(checked, tiles_row["mpp"], table, self.encoder, self.tile_settings)
         return checked if attributes.get("key") == key else None
@@ -96,7 +97,7 @@ class SlideStreamer:
         manifests = self.manifests
         with tempfile.TemporaryDirectory() as name:
             shard, tiles, features = (Path(name) / part for part in ("slides", "tiles", "features"))
-            download.checked_table([row], schema).write_parquet(shard)
+            parquet.write(download.checked_table([row], schema), shard)
             tile_rows = slides_tiles.tile_shard(
                 shard, manifests.tiles.parent, tiles, self.tile_settings, self.seed, self.folder
             )
@@ -132,7 +133,7 @@ def stream_shard(slides_path: Path, shard: int, shards: int, streamer: SlideStre
     DownloadError
         The disk has no room for as many of the largest slides; nothing was fetched.
     """
-    slides = pl.read_parquet(slides_path)
+    slides = parquet.read(slides_path)
     rows = download.shard_rows(slides, shard, shards)
     schema = dict(slides.schema)
     missing = [row for row in rows if streamer.finished_row(row) is None]
@@ -151,9 +152,9 @@ def stream_shard(slides_path: Path, shard: int, shards: int, streamer: SlideStre
             feature_tables.append(feature_rows)
             done.append(checked | {"path": row["path"]})
             log.info("consume: %d of %d slides", len(done), len(rows))
-    write_parquet(download.checked_table(done, schema), streamer.manifests.slides)
-    write_parquet(pl.concat(tile_tables), streamer.manifests.tiles)
-    write_parquet(pl.concat(feature_tables), streamer.manifests.features)
+    parquet.write(download.checked_table(done, schema), streamer.manifests.slides)
+    parquet.write(pl.concat(tile_tables), streamer.manifests.tiles)
+    parquet.write(pl.concat(feature_tables), streamer.manifests.features)
 
 
 def _fetch_ahead(

@@ -12,7 +12,6 @@ import polars as pl
 from slide2rna import STEP_VERSIONS, __version__
 from slide2rna.core import files, output_folder
 from slide2rna.core.errors import SlideError
-from slide2rna.core.files import read_json
 from slide2rna.core.log import log, progress
 from slide2rna.core.types import Array, Mpp
 from slide2rna.maps import captions, geojson, mixture_predictions, window_predictions
@@ -29,6 +28,7 @@ from slide2rna.report.figures.style import plt
 from slide2rna.slides.failures import within_memory
 from slide2rna.slides.reader import open_slide
 from slide2rna.slides.tiles import Tiling, fingerprint
+from slide2rna.storage import parquet
 from slide2rna.studies.shift import decision
 
 FORMAT = 3
@@ -114,7 +114,7 @@ def _map_alone(
     rows = captions.map_rows(predictor, targets, maps, gaps)
     clear_record(out)
     stamp = {"slide": slide.name}
-    files.write_stamped(table, out / TABLE, stamp, about["caveat"])
+    parquet.write_stamped(table, out / TABLE, stamp, about["caveat"])
     origin = geojson.qupath_origin(path)
     geojson.write(table, targets.titles, out / TILES, slide.name, origin)
     notes = [captions.caption(row, facts, shift, folds) for row in rows]
@@ -262,12 +262,8 @@ RECORD, TABLE, TILES, FEATURES = "maps.json", "maps.parquet", "maps.geojson", "f
 
 def read_record(out: Path) -> dict[str, Any]:
     """Read the folder's record; empty if it is missing or invalid."""
-    path = out / RECORD
-    try:
-        record = read_json(path) if path.is_file() else {}
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) and "key" in record else {}
+    record = files.read_record(out / RECORD)
+    return record if "key" in record else {}
 
 
 def picture_names(record: dict[str, Any]) -> list[str]:

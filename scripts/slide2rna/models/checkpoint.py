@@ -19,6 +19,7 @@ from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import model_record
 from slide2rna.models.regressor import Regressor
 from slide2rna.pathways.membership import Pathways
+from slide2rna.storage import tensors
 
 # Memory that reading a weights file may need in addition to the network.
 PIECE_BYTES = 2**26
@@ -45,8 +46,7 @@ def save_model(folder: str | Path, model: RNAFM | Regressor, meta: dict[str, Any
     weights = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
-    with files.atomic(folder / "model.safetensors") as partial:
-        save_file(weights, partial)
+    tensors.write(save_file, weights, folder / "model.safetensors")
     content = meta | {"format": FORMAT}
     if isinstance(model, RNAFM):
         pathways = {
@@ -56,9 +56,7 @@ def save_model(folder: str | Path, model: RNAFM | Regressor, meta: dict[str, Any
         if model.pathways.outside is not None:
             pathways["outside"] = model.pathways.outside.tolist()
         content["pathways"] = meta.get("pathways", {}) | pathways
-    files.write_text(
-        json.dumps(content, sort_keys=True, ensure_ascii=False) + "\n", folder / "model.json"
-    )
+    files.write_json(content, folder / "model.json", indent=None)
 
 
 def load_model(
@@ -154,7 +152,7 @@ def _check_values(path: Path, state: dict[str, Tensor]) -> None:
 
 
 def _read_shapes(path: Path) -> dict[str, torch.Size]:
-    with safe_open(path, framework="pt") as file:
+    with tensors.open_checked(path, "pt") as file:
         return {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
@@ -207,11 +205,10 @@ def _build_network(meta: dict[str, Any]) -> RNAFM | Regressor:
     )
 
 
-def save_state(path: str | Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+def save_state(path: str | Path, values: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Write a training state as one file, atomically."""
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with files.atomic(path) as partial:
-        save_file(plain, partial, metadata={"state": json.dumps(state)})
+    plain = {name: value.detach().cpu().contiguous() for name, value in values.items()}
+    tensors.write(save_file, plain, path, {"state": json.dumps(state)})
 
 
 def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -219,9 +216,7 @@ def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]] | N
     if not Path(path).is_file():
         return None
     try:
-        with safe_open(path, framework="pt") as handle:
-            metadata = handle.metadata() or {}
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-        return tensors, json.loads(metadata["state"])
+        stored, metadata = tensors.read_all(path, "pt")
+        return stored, json.loads(metadata["state"])
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         raise WeightsError(path, f"not a training state ({error})", "delete it") from error

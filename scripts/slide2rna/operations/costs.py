@@ -24,6 +24,7 @@ from safetensors import safe_open
 
 from slide2rna.core.errors import StageError
 from slide2rna.slides import failures
+from slide2rna.storage import parquet
 
 ONCE, SLIDES, TILES = "once", "slides", "tiles"
 # Stages in workflow order: the growth law of a stage's hours, and of each of its folders.
@@ -129,7 +130,7 @@ def measure(cohort: str | Path) -> MeasuredRun:
     cohort = Path(cohort)
     if not (cohort / "slides.parquet").is_file():
         raise StageError(cohort, "no slides.parquet", "give the folder of a finished cohort")
-    slides = pl.scan_parquet(cohort / "slides.parquet").select(pl.len()).collect().item()
+    slides = parquet.count_rows(cohort / "slides.parquet")
     stages: dict[str, StageCosts] = {}
     for path in sorted((cohort / "benchmarks").glob("*.tsv")):
         name = path.stem.partition("-")[0]
@@ -179,7 +180,7 @@ def _count_tiles(cohort: Path) -> int:
     """Return the number of encoded tiles, including rejected ones, of the encoder with most."""
     counts = [0]
     for folder in sorted((cohort / "features").glob("*")):
-        tables = [pl.read_parquet(path) for path in failures.manifests(folder)]
+        tables = [parquet.read(path) for path in failures.manifests(folder)]
         if tables:
             # If the cohort once had more shards, a slide may be in two; the lower one is current.
             slides = pl.concat(tables).unique("slide_id", keep="first")
@@ -201,7 +202,7 @@ def _bag_gb(cohort: Path) -> float:
 def _profile_gb(cohort: Path) -> float:
     """Return the GB of one sample's expression."""
     path = cohort / "expression.parquet"
-    genes = len(pl.read_parquet_schema(path)) - 1 if path.is_file() else 0
+    genes = len(parquet.read_names(path)) - 1 if path.is_file() else 0
     return genes * FLOAT / GB
 
 

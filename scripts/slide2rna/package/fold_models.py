@@ -10,13 +10,14 @@ from typing import Any, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from slide2rna.core.errors import StageError, WeightsError
 from slide2rna.core.files import sha256sum
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.models.regressor import Regressor
+from slide2rna.storage import tensors
 from slide2rna.studies.shift import reference
 from slide2rna.studies.shift.reference import TrainingReference
 
@@ -114,7 +115,7 @@ class FoldModels(Sequence[FoldModel]):
         """
         for path in map(self._reference_path, self.numbers):
             try:
-                with safe_open(path, "numpy") as file:
+                with tensors.open_checked(path) as file:
                     if "about" in (file.metadata() or {}):
                         continue
                 cause = "its digest differs"
@@ -132,8 +133,12 @@ def train_statistics(
     """Return mean and sd (G,) of the train samples in log2 units, averaged over fold models."""
     moments = []
     for folder in folders:
-        with safe_open(folder / "model.safetensors", "numpy") as file:
-            moments.append([file.get_tensor(name) for name in ("gene_mean", "gene_sd")])
+        path = folder / "model.safetensors"
+        try:
+            with tensors.open_checked(path) as file:
+                moments.append([file.get_tensor(name) for name in ("gene_mean", "gene_sd")])
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(path, f"not readable ({error})", "copy the model again") from error
     mean, sd = np.mean(np.array(moments, dtype=np.float64), axis=0)
     return mean, sd
 

@@ -29,6 +29,7 @@ from slide2rna.package import (
     training_slides,
 )
 from slide2rna.package.package_tables import FinishedRun, fewest_patients, gene_table, pathway_table
+from slide2rna.storage import parquet
 
 SECTIONS = ("tiles", "features", "bags", "sample", "evaluate", "shift")
 DATA = (
@@ -72,17 +73,17 @@ def package_run(source: FinishedRun, settings: PackageSettings, seed: int) -> No
     packaged_pathways = pathway_table(source, genes, mean, sd, score, fewest)
     factors = source.table("conformal_factors").filter(pl.col("site").is_null())
     out = source.model
-    files.write_parquet(packaged_genes, out / predictor.GENES)
-    files.write_parquet(packaged_pathways, out / predictor.PATHWAYS)
+    parquet.write(packaged_genes, out / predictor.GENES)
+    parquet.write(packaged_pathways, out / predictor.PATHWAYS)
     cohort_slides = training_slides.training_table(
         source.bags,
         source.folder / "slides.parquet",
         source.folder / "splits.tsv",
         dict(zip(source.folds, folders, strict=True)),
     )
-    files.write_parquet(cohort_slides, out / training_slides.FILE)
+    parquet.write(cohort_slides, out / training_slides.FILE)
     factors = factors.select(list(predictor.CONFORMAL_SCHEMA))
-    files.write_parquet(factors, out / predictor.CONFORMAL)
+    parquet.write(factors, out / predictor.CONFORMAL)
     for fold in source.folds:
         with files.atomic(out / "familiar" / f"fold-{fold}.safetensors") as partial:
             shutil.copyfile(source.shift(fold), partial)
@@ -153,7 +154,7 @@ def bag_counts(source: FinishedRun) -> dict[str, int]:
     Failed slides have no bag. Intervals are for the mean over a patient's slides.
     """
     ids, _, _ = bag_file.open_bags(source.bags)
-    slides = pl.read_parquet(source.folder / "slides.parquet", columns=["slide_id", "patient_id"])
+    slides = parquet.read(source.folder / "slides.parquet", columns=["slide_id", "patient_id"])
     counts = slides.filter(pl.col("slide_id").is_in(ids)).group_by("patient_id").len()
     several = counts.filter(pl.col("len") > 1).height
     return {

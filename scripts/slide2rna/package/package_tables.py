@@ -15,6 +15,7 @@ from slide2rna.evaluation.scoring.score import load_members
 from slide2rna.features import bag_file
 from slide2rna.package import reliability
 from slide2rna.pathways import activity
+from slide2rna.storage import parquet
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class FinishedRun:
         path = self.folder / "evaluation" / self.run / f"{name}.parquet"
         if not path.is_file():
             raise StageError(path, "no such table", "run the stage evaluate")
-        return pl.read_parquet(path)
+        return parquet.read(path)
 
     def shift(self, fold: int) -> Path:
         return self.folder / "shift" / self.run / f"fold-{fold}.safetensors"

@@ -23,6 +23,7 @@ from slide2rna.package import about_check, bare_models, digests, table_check, tr
 from slide2rna.package.fold_models import FoldModels, fold_numbers
 from slide2rna.pathways import activity
 from slide2rna.pathways.activity import ScoringMethod
+from slide2rna.storage import parquet
 
 FORMAT = 2
 ABOUT, GENES = "predictor.json", "genes.parquet"
@@ -271,7 +272,7 @@ def load(folder: str | Path, device: str = "auto") -> Predictor:
     try:
         about = files.read_json(folder / ABOUT)
         genes, pathways, conformal = (
-            pl.read_parquet(folder / name) for name in (GENES, PATHWAYS, CONFORMAL)
+            parquet.read(folder / name) for name in (GENES, PATHWAYS, CONFORMAL)
         )
         cohort_slides = training_slides.read_table(folder)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from slide2rna.data import fold_rows, training_record
 from slide2rna.features import bag_file
+from slide2rna.storage import parquet
 
 FILE = "known_slides.parquet"
 SCHEMA: Any = {
@@ -129,7 +130,7 @@ def empty_table() -> pl.DataFrame:
 def read_table(folder: Path) -> pl.DataFrame:
     """Read the table from a model's folder; empty if an older version packaged it."""
     path = folder / FILE
-    return pl.read_parquet(path) if path.is_file() else empty_table()
+    return parquet.read(path) if path.is_file() else empty_table()
 
 
 def training_facts(

@@ -15,6 +15,7 @@ import polars as pl
 from scipy import sparse
 
 from slide2rna.core.errors import PathwayError
+from slide2rna.storage import parquet
 
 DENSE = 0.5
 
@@ -89,7 +90,7 @@ def read_pathways(path: str | Path, genes: list[str]) -> Pathways:
         The table can't be read, or has genes that the list lacks.
     """
     try:
-        frame = pl.read_parquet(path, columns=["pathway", "gene"])
+        frame = parquet.read(path, columns=["pathway", "gene"])
     except (OSError, pl.exceptions.PolarsError) as error:
         raise PathwayError(path, str(error), "run scripts/pathways.py first") from error
     position = {gene: i for i, gene in enumerate(genes)}

@@ -15,10 +15,10 @@ from slide2rna.core.delimited_text import MISSING, read_cells
 from slide2rna.core.errors import UserError
 from slide2rna.core.files import read_json
 from slide2rna.core.seeds import shard_of
-from slide2rna.core.stamps import Stamps, cache_of, combine
 from slide2rna.plan.inputs import InputFunction, Inputs
 from slide2rna.plan.parameters import ParamsFunction
 from slide2rna.plan.plan import Plan, Wildcards
+from slide2rna.storage.stamps import Stamps, cache_of, combine
 
 ELSEWHERE = Path(".snakemake")  # of the cache of inputs in a folder that isn't writable
 

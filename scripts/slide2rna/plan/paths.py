@@ -46,6 +46,7 @@ class Paths:
     gene_names = CohortPath("gene_names.parquet")
     cohort = CohortPath("cohort.json")
     splits = CohortPath("splits.tsv")
+    splits_digest = CohortPath("splits.tsv.sha256")
     guard = CohortPath("guard.json")
     # Not declared: the digest of a manifest that this folder's run has frozen itself.
     frozen_manifest = CohortPath("frozen_manifest.json")
@@ -100,6 +101,7 @@ class Paths:
     leak_audit_figure = CohortPath("leak_audit/leak_audit")
     # Models of the cohort {train} on the slides of {cohort}.
     external_splits = CohortPath("external/{train}/splits.tsv")
+    external_splits_digest = CohortPath("external/{train}/splits.tsv.sha256")
     external_draws = CohortPath("external/{train}/{run}/fold-{fold}.zarr")
     external_draw_summary = CohortPath("external/{train}/{run}/fold-{fold}.parquet")
     external_figures = CohortPath("external/{train}/{run}/figures")

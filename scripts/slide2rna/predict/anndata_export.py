@@ -18,6 +18,7 @@ from slide2rna.core.log import progress
 from slide2rna.predict import test_samples
 from slide2rna.predict.predict import Prediction
 from slide2rna.predict.test_samples import Rows, SampleSummary
+from slide2rna.storage import parquet
 
 UNITS = "log2(FPKM-UQ + 1), as the expression table of the cohort"
 LAYERS = ("sd", "q05", "q95")
@@ -98,13 +99,13 @@ def write(data: anndata.AnnData, path: str | Path) -> None:
 
 def _table(path: Path, stage: str) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path)
+        return parquet.read(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise StageError(path, f"not readable ({error})", f"run the stage {stage}") from error
 
 
 def _measured(path: Path, samples: list[str], genes: list[str]) -> Rows:
-    table = pl.read_parquet(path, columns=["sample_id", *genes])
+    table = parquet.read(path, columns=["sample_id", *genes])
     sample_row = {sample: row for row, sample in enumerate(table["sample_id"])}
     missing = [sample for sample in samples if sample not in sample_row]
     if missing:

@@ -24,6 +24,7 @@ from slide2rna.predict.predict import Prediction, predict
 from slide2rna.slides import tiles
 from slide2rna.slides.failures import within_memory
 from slide2rna.slides.tile_picture import draw
+from slide2rna.storage import parquet
 
 RECORD, PAGE, H5AD = "prediction.json", "index.html", "prediction.h5ad"
 FEATURES, PICTURE = "features.h5", "tiles.jpg"
@@ -121,7 +122,7 @@ def predict_slides(
 def _check_slide_list(path: Path) -> None:
     """Check that writing the list wouldn't overwrite another table of that name."""
     try:
-        columns = list(pl.read_parquet_schema(path)) if path.is_file() else list(SCHEMA)
+        columns = parquet.read_foreign(path).columns if path.is_file() else list(SCHEMA)
     except (OSError, pl.exceptions.PolarsError):
         columns = []
     if not {"slide", "status", "warnings"} <= set(columns):
@@ -132,10 +133,10 @@ def _check_slide_list(path: Path) -> None:
 def _write_slide_list(table: pl.DataFrame, path: Path) -> None:
     """Write the rows; slides of earlier commands in this folder stay listed."""
     if path.is_file():
-        previous = pl.read_parquet(path)
+        previous = parquet.read(path)
         others = previous.filter(~pl.col("slide").is_in(table["slide"].to_list()))
         table = pl.concat([others, table], how="diagonal_relaxed").select(list(SCHEMA))
-    files.write_parquet(table.sort("slide"), path)
+    parquet.write(table.sort("slide"), path)
 
 
 def _predict_slide(
@@ -183,8 +184,8 @@ def _write_prediction(
         path.unlink(missing_ok=True)
     about = predictor.about
     stamp = {"slide": prediction.name, "cohort": about["cohort"], "run": about["run"]}
-    files.write_stamped(prediction.genes, out / "genes.parquet", stamp, about["caveat"])
-    files.write_stamped(prediction.pathways, out / "pathways.parquet", stamp, about["caveat"])
+    parquet.write_stamped(prediction.genes, out / "genes.parquet", stamp, about["caveat"])
+    parquet.write_stamped(prediction.pathways, out / "pathways.parquet", stamp, about["caveat"])
     picture = None
     if encoded.tiling is not None:
         picture = out / PICTURE

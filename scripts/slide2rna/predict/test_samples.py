@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from pyarrow import parquet
+from pyarrow.parquet import ParquetFile
 
 from slide2rna.core.errors import StageError
+from slide2rna.sampling import draw_store
 from slide2rna.sampling.draw_summary import DrawStats
+from slide2rna.storage import parquet
 
 Rows = NDArray[np.float32]
 # Arrays (G,) by name, as in `STATISTICS`.
@@ -42,30 +43,30 @@ def read_fold(
     """
     if not path.is_file():
         raise StageError(path, "no such file", "run the stage sample")
-    source = parquet.ParquetFile(path)
     groups: dict[str, list[int]] = {}
     slides = []
-    for number in range(source.num_row_groups):
-        group = source.metadata.row_group(number)
-        # Slide and part are constant in a group, so the column statistics identify it.
-        slide, part = (group.column(column).statistics.min for column in (0, 1))
-        slides.append(slide)
-        if part == "test" and sample_by_slide.get(slide) in samples:
-            groups.setdefault(sample_by_slide[slide], []).append(number)
-    if source.read_row_group(0, ["gene"])["gene"].to_pylist() != genes:
-        cause = "its genes differ from those of genes.parquet"
-        raise StageError(path, cause, "rerun the stage evaluate")
-    for sample in sorted(groups):
-        numbers = groups[sample]
-        summaries = [_read_slide(source, number) for number in numbers]
-        if len(summaries) == 1:
-            yield sample, summaries[0]
-            continue
-        draws = _read_draws(path.with_suffix(".zarr"), [slides[number] for number in numbers])
-        yield sample, _mix_slides(summaries, draws)
+    with parquet.open_table(path) as source:
+        for number in range(source.num_row_groups):
+            group = source.metadata.row_group(number)
+            # Slide and part are constant in a group, so the column statistics identify it.
+            slide, part = (group.column(column).statistics.min for column in (0, 1))
+            slides.append(slide)
+            if part == "test" and sample_by_slide.get(slide) in samples:
+                groups.setdefault(sample_by_slide[slide], []).append(number)
+        if source.read_row_group(0, ["gene"])["gene"].to_pylist() != genes:
+            cause = "its genes differ from those of genes.parquet"
+            raise StageError(path, cause, "rerun the stage evaluate")
+        for sample in sorted(groups):
+            numbers = groups[sample]
+            summaries = [_read_slide(source, number) for number in numbers]
+            if len(summaries) == 1:
+                yield sample, summaries[0]
+                continue
+            draws = _read_draws(path.with_suffix(".zarr"), [slides[number] for number in numbers])
+            yield sample, _mix_slides(summaries, draws)
 
 
-def _read_slide(source: parquet.ParquetFile, number: int) -> SampleSummary:
+def _read_slide(source: ParquetFile, number: int) -> SampleSummary:
     table = source.read_row_group(number, list(STATISTICS))
     return {name: table[name].to_numpy().astype(np.float32) for name in STATISTICS}
 
@@ -94,8 +95,16 @@ def _read_draws(path: Path, slides: Sequence[str]) -> Iterator[Rows] | None:
     """Iterate over the draws (D, G) of each slide; None if they weren't stored."""
     if not path.is_dir():
         return None
-    store = zarr.open_group(path, mode="r")
+    store = draw_store.open_draws(path)
     if "draws" not in store:
         return None
     slide_row = {slide: row for row, slide in enumerate(store.attrs["slide_ids"])}  # type: ignore[arg-type]
-    return (np.asarray(store["draws"][slide_row[slide]], np.float32) for slide in slides)  # type: ignore[index]
+
+    def read(slide: str) -> Rows:
+        with draw_store.reading(path):
+            draws = np.asarray(store["draws"][slide_row[slide]], np.float32)  # type: ignore[index]
+        if not np.isfinite(draws).all():
+            raise StageError(path, f"draws of {slide} are missing or damaged", draw_store.REMEDY)
+        return draws
+
+    return map(read, slides)

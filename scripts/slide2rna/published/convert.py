@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from slide2rna import __version__
 from slide2rna.core import files
@@ -36,6 +36,7 @@ from slide2rna.published.settings import (
 )
 from slide2rna.published.training_data import TrainedSets
 from slide2rna.published.weight_names import State
+from slide2rna.storage import tensors
 
 EXTRA = "published.safetensors"
 # The published code standardises by sd + 1e-10, genes without variance included.
@@ -110,8 +111,7 @@ def to_folder(source: str | Path, out: str | Path, inputs: ConversionInputs) -> 
         "members": torch.from_numpy(np.concatenate(sets.members)),
         "background": torch.from_numpy(sets.background),
     }
-    with files.atomic(out / EXTRA) as partial:
-        save_file({name: value.clone() for name, value in extra.items()}, partial)
+    tensors.write(save_file, {name: value.clone() for name, value in extra.items()}, out / EXTRA)
     meta: dict[str, Any] = {
         "version": __version__,
         "torch": torch.__version__,
@@ -225,7 +225,7 @@ def _read_extra(folder: Path, pathways: Pathways) -> tuple[State, list[np.ndarra
     """Read `published.safetensors`: extra tensors, members per set, background."""
     path = folder / EXTRA
     try:
-        rest = load_file(path)
+        rest, _ = tensors.read_all(path, "pt")
         flat, background = rest.pop("members").numpy(), rest.pop("background").numpy()
     except (OSError, KeyError, SafetensorError) as error:
         raise WeightsError(

@@ -21,6 +21,7 @@ from slide2rna.pathways import membership, sources
 from slide2rna.pathways.membership import Pathways
 from slide2rna.pathways.sources import BACKGROUND
 from slide2rna.published.checkpoint_file import Checkpoint
+from slide2rna.storage import parquet
 
 ORDER = "give the training's file: the same sets and genes, in the same order"
 
@@ -213,7 +214,7 @@ def read_statistics(path: str | Path, genes: list[str]) -> tuple[np.ndarray, np.
     remedy = "give a table with the columns gene, mean and sd (log2(x+1) units)"
     try:
         if path.suffix == ".parquet":
-            table = pl.read_parquet(path, columns=schema.names()).cast(schema)
+            table = parquet.read_foreign(path, columns=schema.names()).cast(schema)
         else:
             table = read_table(path).select(schema.names()).cast(schema)
     except (OSError, pl.exceptions.PolarsError) as error:

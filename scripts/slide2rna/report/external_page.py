@@ -15,6 +15,7 @@ from slide2rna.pages import html
 from slide2rna.report.figures import comparisons, style
 from slide2rna.report.sections import verdict
 from slide2rna.report.sections.results import coverage, with_value
+from slide2rna.storage import parquet
 from slide2rna.studies.external.external import ExternalFacts
 
 
@@ -27,8 +28,8 @@ def write(facts: ExternalFacts, out: str | Path) -> Path:
         The result of `studies.external.external.evaluate`.
     """
     out = Path(out)
-    summary = pl.read_parquet(out / "summary.parquet")
-    calibration = pl.read_parquet(out / "calibration.parquet")
+    summary = parquet.read(out / "summary.parquet")
+    calibration = parquet.read(out / "calibration.parquet")
     model, sets = facts["model"], facts["sets"]
     figure_sets = [*dict.fromkeys([*labels.shown_sets(sets), *sets[-1:]])]
     figure = comparisons.models(summary, model, figure_sets)

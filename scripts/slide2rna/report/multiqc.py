@@ -15,6 +15,7 @@ import polars as pl
 
 from slide2rna.core import files
 from slide2rna.core.errors import StageError
+from slide2rna.storage import parquet
 
 # Column, title, explanation, format, and further keys of MultiQC's headers.
 COLUMNS: tuple[tuple[str, str, str, str, dict[str, Any]], ...] = (
@@ -85,7 +86,7 @@ def slide_table(
 
 def _read(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path)
+        return parquet.read(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise StageError(
             path, f"not readable ({error})", "run the cohort up to its report"

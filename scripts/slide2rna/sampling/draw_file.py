@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import zarr
-from pyarrow import parquet
 from zarr.codecs import ZstdCodec
 
 from slide2rna.core import files
 from slide2rna.core.log import log
 from slide2rna.data.fold_rows import FoldRows
+from slide2rna.sampling import draw_store
 from slide2rna.sampling.draw_summary import QUANTILES, DrawStats
+from slide2rna.storage import parquet
 
 GENES_PER_CHUNK = 4096
 # Draws of a slide per chunk of the file. An interrupted slide resumes after its last chunk.
@@ -55,8 +56,8 @@ class DrawFile:
         self.done: list[str] = []
         self.seconds = 0.0
         if self.partial.is_dir() and self.state.is_file():
-            state = files.read_json(self.state)
-            if state["key"] == key:
+            state = files.read_record(self.state)
+            if state.get("key") == key:
                 self.done, self.seconds = state["done"], state["seconds"]
                 log.info("resuming after %d slides", len(self.done))
                 self.group = zarr.open_group(self.partial, mode="r+")
@@ -94,6 +95,7 @@ class DrawFile:
             chunks=(1, len(QUANTILES), gene_chunk),
             dtype="float32",
             fill_value=np.nan,
+            compressors=CHECKED,
         )
         self._write_state()
 
@@ -138,6 +140,7 @@ class DrawFile:
     def finish(self, attributes: dict[str, Any]) -> None:
         """Store the attributes, and move the group to its final path."""
         self.group.attrs.update(attributes)
+        draw_store.close(self.partial)
         if self.out.exists():
             shutil.rmtree(self.out)
         self.partial.rename(self.out)
@@ -154,7 +157,7 @@ class DrawFile:
             + [(name, pa.float32()) for name in names]
         )
         missing = np.full(len(genes), np.nan, dtype=np.float32)
-        with files.atomic(path) as partial, parquet.ParquetWriter(partial, schema) as writer:
+        with parquet.writer(path, schema) as writer:
             for row, (slide, part) in enumerate(zip(rows.slide_ids, rows.parts, strict=True)):
                 mean, sd, point = (
                     np.asarray(self.group[name][row]) if name in self.group else missing  # type: ignore[index]

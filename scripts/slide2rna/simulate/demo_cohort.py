@@ -28,6 +28,7 @@ from slide2rna.simulate.mixture_patients import Tissue
 from slide2rna.simulate.paint import Plan
 from slide2rna.simulate.painted_slide import SimulatedSlide, paint_slide
 from slide2rna.simulate.textures import PAINTED
+from slide2rna.storage import parquet
 
 FILE = ROOT / "resources" / "demo" / "demo.yaml"
 NEW, NEW_SITE = "NEW-001", SITES[0]  # the patient who is in no table of the cohort
@@ -107,7 +108,7 @@ def make(out: Path, seed: int, workers: int = 1, layout: Layout | None = None) -
         "attainable": law.attainable,
         "linear_limit": law.linear_limit,
     }
-    files.write_parquet(pl.DataFrame(genes), out / "truth_genes.parquet")
+    parquet.write(pl.DataFrame(genes), out / "truth_genes.parquet")
     counts = {"kind": "demo", "slides": len(slides), "patients": len(names)}
     law_facts = {"genes": len(law.genes), "law": law.version, "seed": seed}
     files.write_json(counts | law_facts, out / "done.json")
@@ -203,12 +204,10 @@ def _write_patients(
         ]
     )
     table = pl.DataFrame(x.astype(np.float32), schema=list(law.genes))
-    files.write_parquet(
-        table.insert_column(0, pl.Series("sample_id", names)), out / "expression.parquet"
-    )
+    parquet.write(table.insert_column(0, pl.Series("sample_id", names)), out / "expression.parquet")
     truth = pl.DataFrame({"patient_id": names, "site": sites}).with_columns(
         *(pl.Series(name, tissue.shares[:, k]) for k, name in enumerate(PAINTED)),
         pl.Series("m", tissue.state),
         pl.Series("V", tissue.variance),
     )
-    files.write_parquet(truth, out / "truth.parquet")
+    parquet.write(truth, out / "truth.parquet")

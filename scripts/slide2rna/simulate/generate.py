@@ -16,6 +16,7 @@ from slide2rna.core.log import progress
 from slide2rna.features import feature_file
 from slide2rna.simulate import demo_cohort, law2_cohort
 from slide2rna.simulate.ground_truth import CLASSES, Floats, Law, load_law
+from slide2rna.storage import parquet
 
 PATIENTS = {"law": 400}
 TILES = (80, 161)  # law: tiles of a slide, from 80 to below 161
@@ -54,12 +55,10 @@ def make(kind: str, out: str | Path, seed: int, workers: int = 1) -> None:
     sheet, pi = _law_features(law, names, pi, sites, out, seed, workers)
     expression, z = _expression(law, pi, sites, seeds.rng_for(seed, kind, "expression"))
     table = pl.DataFrame(expression.astype(np.float32), schema=list(law.genes))
-    files.write_parquet(
-        table.insert_column(0, pl.Series("sample_id", names)), out / "expression.parquet"
-    )
+    parquet.write(table.insert_column(0, pl.Series("sample_id", names)), out / "expression.parquet")
     truth_columns = {"patient_id": names, "site": sites, "subtype": z}
     truth_columns |= {name: pi[:, k] for k, name in enumerate(CLASSES)}
-    files.write_parquet(pl.DataFrame(truth_columns), out / "truth.parquet")
+    parquet.write(pl.DataFrame(truth_columns), out / "truth.parquet")
     files.write_text(sheet.write_csv(separator="\t"), out / "sheet.tsv")
     counts = {"kind": kind, "slides": sheet.height, "patients": len(names), "genes": len(law.genes)}
     files.write_json(counts | {"law": law.version, "seed": seed}, out / "done.json")

@@ -18,6 +18,7 @@ from slide2rna.simulate import mixture_patients
 from slide2rna.simulate.ground_truth import Floats
 from slide2rna.simulate.mixture_law import MixtureLaw, load_mixture_law
 from slide2rna.simulate.mixture_patients import TISSUES, Tissue
+from slide2rna.storage import parquet
 
 COLUMNS = 25  # tiles in a row of a slide's grid
 
@@ -54,9 +55,7 @@ def make(out: Path, seed: int, n_patients: int | None = None) -> None:
     table = pl.DataFrame(
         _expression(law, names, tissue, seed).astype(np.float32), schema=list(law.genes)
     )
-    files.write_parquet(
-        table.insert_column(0, pl.Series("sample_id", names)), out / "expression.parquet"
-    )
+    parquet.write(table.insert_column(0, pl.Series("sample_id", names)), out / "expression.parquet")
     _write_truth(law, names, sites, tissue, out)
     sheet = pl.DataFrame(
         {"slide_id": slide_ids, "patient_id": names, "slide": [""] * n, "site": sites}
@@ -104,11 +103,11 @@ def _write_truth(
         pl.Series("m", tissue.state),
         pl.Series("V", tissue.variance),
     )
-    files.write_parquet(patients, out / "truth.parquet")
+    parquet.write(patients, out / "truth.parquet")
     genes = {
         "gene": list(law.genes),
         "module": list(law.modules),
         "attainable": law.attainable,
         "linear_limit": law.linear_limit,
     }
-    files.write_parquet(pl.DataFrame(genes), out / "truth_genes.parquet")
+    parquet.write(pl.DataFrame(genes), out / "truth_genes.parquet")

@@ -30,10 +30,9 @@ def paint_slide(slide: SimulatedSlide, folder: Path, seed: int) -> Tissue:
     path = folder / f"{slide.plan.slide_id}.svs"
     note = folder / f"{slide.plan.slide_id}.json"
     key = [STEP_VERSIONS["demo"], seed, repr(slide)]
-    if path.exists() and note.exists():
-        record = files.read_json(note)
-        if record["key"] == key:
-            return _tissue(record)
+    record = files.read_record(note)
+    if path.exists() and record.get("key") == key:
+        return _tissue(record)
     note.unlink(missing_ok=True)  # it would certify the new slide if this run ended in between
     painted = paint(slide.plan, seed)
     rgb, mpp = painted.rgb, 0.5

@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
-from slide2rna.core import stamps
 from slide2rna.core.errors import DownloadError
-from slide2rna.core.files import md5sum, read_json, write_json, write_parquet
+from slide2rna.core.files import md5sum, read_json, write_json
 from slide2rna.core.log import log, progress
 from slide2rna.core.rows import CheckedSlideRow, SlideRow
 from slide2rna.core.seeds import shard_of
 from slide2rna.slides import identity
+from slide2rna.storage import parquet, stamps
 from slide2rna.transfer import batch, client, resumable
 
 Measurement = tuple[str | None, int | None]  # md5 in hex and size in bytes
@@ -265,7 +265,7 @@ def download_shard(
     DownloadError
         The disk is too small for the slides that the whole cohort still needs; none was fetched.
     """
-    slides, files = pl.read_parquet(slides_path), Path(out).parent / "files"
+    slides, files = parquet.read(slides_path), Path(out).parent / "files"
     rows = shard_rows(slides, shard, shards)
     if any(download_job(row, files) for row in rows):
         cohort_rows: Iterator[Any] = slides.iter_rows(named=True)
@@ -274,6 +274,6 @@ def download_shard(
     records = MeasuredFiles(Path(out).parent / "measured")
     checked = fetch_slides(rows, files, settings, records=records, folder=folder)
     table = checked_table(checked, slides.schema)
-    write_parquet(table, out)
+    parquet.write(table, out)
     failed = table.filter(pl.col("status") == "failed").height
     log.info("shard %d: %d slides, %d failed", shard, table.height, failed)

@@ -11,6 +11,7 @@ import polars as pl
 
 from slide2rna.core.errors import SlideError, StageError, list_names
 from slide2rna.core.rows import FailedSlide
+from slide2rna.storage import parquet
 
 STAGES = {"slides": "download", "tiles": "tiles", "features": "features"}
 
@@ -47,7 +48,7 @@ def failed_slides(folder: Path, encoder: str, shards: int | None = None) -> list
         if (stage, encoder) == ("tiles", "files"):
             continue
         for path in manifests(folder / stage / (encoder if stage == "features" else ""), shards):
-            table = pl.read_parquet(path, columns=["slide_id", "status", "reason"])
+            table = parquet.read(path, columns=["slide_id", "status", "reason"])
             for slide, _, reason in table.filter(pl.col("status") != "ok").iter_rows():
                 failed.setdefault(slide, {"slide": slide, "stage": name, "reason": reason or ""})
     return sorted(failed.values(), key=lambda row: row["slide"])

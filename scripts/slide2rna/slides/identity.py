@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import openslide
-import polars as pl
 
 from slide2rna.core.errors import SlideError
 from slide2rna.core.rows import CheckedSlideRow
-from slide2rna.core.stamps import slide_stamp
+from slide2rna.storage import parquet
+from slide2rna.storage.stamps import slide_stamp
 
 QUICKHASH = "openslide.quickhash-1"
 
@@ -75,7 +75,7 @@ def checked_slides(shard: str | Path, folder: Path) -> list[CheckedSlideRow]:
 
     Paths of the table are relative to `folder`, so that a copied project reads its own slides.
     """
-    rows: Iterator[Any] = pl.read_parquet(shard).sort("slide_id").iter_rows(named=True)
+    rows: Iterator[Any] = parquet.read(shard).sort("slide_id").iter_rows(named=True)
     return [UNKNOWN | row | {"path": row["path"] and str(folder / row["path"])} for row in rows]
 
 

@@ -20,7 +20,7 @@ from skimage.measure import points_in_poly
 
 from slide2rna import STEP_VERSIONS
 from slide2rna.core.errors import SlideError
-from slide2rna.core.files import atomic, read_json, write_json, write_parquet
+from slide2rna.core.files import atomic, read_record, write_json
 from slide2rna.core.log import log, progress
 from slide2rna.core.rows import CheckedSlideRow, TilesRow
 from slide2rna.core.seeds import rng_for
@@ -31,6 +31,7 @@ from slide2rna.slides.identity import check_unchanged, checked_slides, has_chang
 from slide2rna.slides.reader import Slide, open_slide
 from slide2rna.slides.tile_picture import draw
 from slide2rna.slides.tissue import tissue_mask
+from slide2rna.storage import parquet
 
 GIVE_AREA = "give [[x, y], ...]"
 TILE_SCHEMA = {"x": pl.Int64, "y": pl.Int64, "level": pl.Int64, "size": pl.Int64}
@@ -226,7 +227,7 @@ def tile_shard(
             lost += [row["slide_id"]] * has_changed(row)
     check_lost(shard, lost)
     table = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
-    write_parquet(table, manifest)
+    parquet.write(table, manifest)
     log.info("tiles: %d of %d slides were up to date", n_cached, table.height)
     return table
 
@@ -234,13 +235,13 @@ def tile_shard(
 def cached_row(
     row: CheckedSlideRow, out: Path, settings: TilesSettings, seed: int
 ) -> TilesRow | None:
-    """Return a slide's row of the manifest if its files exist and are from the same inputs."""
+    """Return a slide's row of the manifest if its files are intact and of the same inputs."""
     name = row["slide_id"]
     files = [out / f"{name}{suffix}" for suffix in (".json", ".parquet", ".mask.png", ".jpg")]
-    if not all(file.is_file() for file in files):
+    if not all(file.is_file() for file in files) or not parquet.is_intact(files[1]):
         return None
-    record = read_json(files[0])
-    return record["row"] if record["key"] == slide_key(row, settings, seed) else None
+    record = read_record(files[0])
+    return record["row"] if record.get("key") == slide_key(row, settings, seed) else None
 
 
 def _tile_to_files(row: CheckedSlideRow, out: Path, settings: TilesSettings, seed: int) -> TilesRow:
@@ -266,7 +267,7 @@ def _tile_to_files(row: CheckedSlideRow, out: Path, settings: TilesSettings, see
             "n_tissue": tiling.n_tissue,
             "n_tiles": tiling.table.height,
         }
-    write_parquet(tiling.table, out / f"{name}.parquet")
+    parquet.write(tiling.table, out / f"{name}.parquet")
     with atomic(out / f"{name}.mask.png") as partial:
         Image.fromarray(tiling.mask).save(partial, optimize=True)
     with atomic(out / f"{name}.jpg") as partial:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slide2rna.core import files
 from slide2rna.core.log import progress
 from slide2rna.core.settings import EvaluateSettings
 from slide2rna.core.types import Row
@@ -16,6 +15,7 @@ from slide2rna.evaluation import tables
 from slide2rna.evaluation.metrics import bootstrap
 from slide2rna.evaluation.scoring import score, summary, variant_scores
 from slide2rna.evaluation.scoring.evaluated import Evaluated, EvaluationInputs
+from slide2rna.storage import parquet
 
 BASE, LEVEL = "base", 0.9
 SCORES = ("pcc", "pcc_draw_mean", "pcc_one_draw", "rmse_ratio", "crps")
@@ -69,8 +69,8 @@ def write_ablations(
                 )
         rows += [{"group": variant.group, "variant": variant.name} | row for row in variant_rows]
     table = pl.DataFrame(rows, schema=SCHEMA)
-    files.write_parquet(table, out / "ablations.parquet")
-    files.write_parquet(pathway_scores(evaluated, base_and_variants), out / "pathways.parquet")
+    parquet.write(table, out / "ablations.parquet")
+    parquet.write(pathway_scores(evaluated, base_and_variants), out / "pathways.parquet")
     return table
 
 

@@ -27,6 +27,7 @@ from slide2rna.features import bag_file
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.pathways import membership
+from slide2rna.storage import parquet
 from slide2rna.training import loop, resampled_bags
 from slide2rna.training.build import build
 from slide2rna.training.objective import FlowObjective, Objective, SquaredError, TensorPart
@@ -101,7 +102,7 @@ def fit_fold(
 
 
 def _write_record(out: Path, slides: Path, rows: fold_rows.FoldRows, outside: Outside) -> None:
-    table = pl.read_parquet(slides, columns=["slide_id", "patient_id"])
+    table = parquet.read(slides, columns=["slide_id", "patient_id"])
     patient = dict(table.iter_rows())
     seen = [
         (slide, patient[slide], part)
@@ -253,7 +254,7 @@ def _write_log(
     log_rows = best.progress.log
     schema = {name: pl.Int64 if name == "epoch" else pl.Float64 for name in log_rows[0]}
     table = pl.DataFrame(log_rows, schema=schema)
-    files.write_parquet(table, out / "log.parquet")
+    parquet.write(table, out / "log.parquet")
     # For people, spreadsheets and plotting tools.
     files.write_text(table.write_csv(), out / "log.csv")
     rows = [
@@ -270,4 +271,4 @@ def _write_log(
         for number, (override, result) in enumerate(tried)
     ]
     steps = search_rows(fitted.tried) if fitted is not None else []
-    files.write_parquet(pl.DataFrame([*steps, *rows], schema=SEARCH_STEPS), out / "search.parquet")
+    parquet.write(pl.DataFrame([*steps, *rows], schema=SEARCH_STEPS), out / "search.parquet")

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
 from slide2rna.features.bag_file import Bags
+from slide2rna.storage import parquet
 from slide2rna.training.linear_fit import PartnerRows
 from slide2rna.training.mean_fit import Others
 from slide2rna.training.partners import Partner, held_out_values, load_partner
@@ -57,6 +57,6 @@ def read_outside(inputs: TrainingInputs, bagged: Bags, genes: Sequence[str]) -> 
     ]
     start = None
     if inputs.start is not None:
-        patients = sorted(set(pl.read_parquet(inputs.slides, columns=["patient_id"]).to_series()))
+        patients = sorted(set(parquet.read(inputs.slides, columns=["patient_id"]).to_series()))
         start = load_starting_model(inputs.start, genes, features, bagged.encoder, patients)
     return Outside(partners, start)

@@ -21,6 +21,7 @@ from slide2rna.data import fold_rows
 from slide2rna.data.statistics import scale_of
 from slide2rna.features import bag_file
 from slide2rna.models.ridge import mean_of_bags
+from slide2rna.storage import parquet, split_file
 
 HELD_OUT = ("val", "cal", "test")
 
@@ -68,9 +69,9 @@ class HeldOut:
 
 def held_out_values(slides: Path, splits: Path, fold: int) -> HeldOut:
     """Return the values that a fold's val, cal and test parts hold out."""
-    parts = pl.read_csv(splits, separator="\t", schema_overrides={"unit": pl.String})
+    parts = split_file.read(splits)
     parts = parts.filter(pl.col("fold") == fold).select("unit", "part")
-    table = pl.read_parquet(slides).join(parts, on="unit", how="inner")
+    table = parquet.read(slides).join(parts, on="unit", how="inner")
     held_out = table.filter(pl.col("part").is_in(HELD_OUT))
     values: dict[str, set[str]] = {
         name: set(held_out[name].drop_nulls())
@@ -110,8 +111,8 @@ def load_partner(
     position = {gene: column for column, gene in enumerate(genes)}
     shared = [column for column, gene in enumerate(table_genes) if gene in position]
     row_of = {name: row for row, name in enumerate(bagged.slide_ids)}
-    samples = pl.read_parquet(folder / "expression.parquet", columns=["sample_id"])["sample_id"]
-    table = pl.read_parquet(folder / "slides.parquet").sort("slide_id")
+    samples = parquet.read(folder / "expression.parquet", columns=["sample_id"])["sample_id"]
+    table = parquet.read(folder / "slides.parquet").sort("slide_id")
     table = table.filter(
         pl.col("slide_id").is_in(bagged.slide_ids) & pl.col("sample_id").is_in(samples.implode())
     )

@@ -14,6 +14,7 @@ from sheet_cohorts import FILES, FOLDS, load_command, make_sheet, source_of
 from slide2rna.cohort import freeze
 from slide2rna.core.errors import ConfigError, SheetError, UserError
 from slide2rna.core.files import read_json
+from slide2rna.storage import split_file
 
 
 def test_a_sheet_becomes_five_files(tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_an_interrupted_rewrite_leaves_no_old_summary(
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(freeze, "write_text", die)
+    monkeypatch.setattr(split_file, "write", die)
     with pytest.raises(KeyboardInterrupt):
         freeze.freeze_cohort("mine", source_of(folder), FOLDS, 2, tmp_path / "out")
     assert not (tmp_path / "out" / "cohort.json").exists()

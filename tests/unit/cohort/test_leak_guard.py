@@ -12,8 +12,8 @@ import pytest
 from slide2rna.cohort import leak_guard, splits
 from slide2rna.core import config
 from slide2rna.core.errors import LeakError, StageError
-from slide2rna.core.files import write_parquet
 from slide2rna.slides import download
+from slide2rna.storage import parquet
 from slide2rna.transfer import client
 
 
@@ -91,8 +91,8 @@ def test_a_slide_without_a_part(tmp_path: Path) -> None:
 def test_command_line(tmp_path: Path, repo: Path) -> None:
     slides = slides_of(tmp_path, copy=True)
     shards = [tmp_path / f"shard-{number}.parquet" for number in (0, 1)]
-    write_parquet(slides.head(4), shards[0])
-    write_parquet(slides.tail(6), shards[1])
+    parquet.write(slides.head(4), shards[0])
+    parquet.write(slides.tail(6), shards[1])
     folds_of(slides).write_csv(tmp_path / "splits.tsv", separator="\t")
     command = [sys.executable, str(repo / "scripts" / "split.py"), "guard"]
     command += ["--shards", *map(str, shards)]
@@ -102,6 +102,6 @@ def test_command_line(tmp_path: Path, repo: Path) -> None:
     assert "S9 of P9" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "guard.json").exists()
-    write_parquet(slides.filter(pl.col("slide_id") != "S9").tail(5), shards[1])
+    parquet.write(slides.filter(pl.col("slide_id") != "S9").tail(5), shards[1])
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     assert json.loads((tmp_path / "guard.json").read_text())["ok"] is True

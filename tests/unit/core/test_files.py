@@ -7,7 +7,6 @@ import stat
 import tempfile
 from pathlib import Path
 
-import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,14 +46,6 @@ def test_json_has_one_form(tmp_path: Path) -> None:
     files.write_json({"a": "µm", "b": 1}, tmp_path / "2.json")
     assert (tmp_path / "1.json").read_bytes() == (tmp_path / "2.json").read_bytes()
     assert files.read_json(tmp_path / "1.json") == {"a": "µm", "b": 1}
-
-
-def test_parquet_has_one_form(tmp_path: Path) -> None:
-    table = pl.DataFrame({"a": ["x", None], "b": [1.5, 2.5]})
-    files.write_parquet(table, tmp_path / "1.parquet")
-    files.write_parquet(table, tmp_path / "2.parquet")
-    assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
-    assert pl.read_parquet(tmp_path / "1.parquet").equals(table)
 
 
 @given(data=st.binary(max_size=1000))

@@ -15,10 +15,11 @@ import zarr
 from evaluated import pick
 from hypothesis import given
 from hypothesis import strategies as st
-from slide2rna.core import config, files
+from slide2rna.core import config
 from slide2rna.data import patients
 from slide2rna.evaluation.scoring import draw_scores, folds, score
 from slide2rna.evaluation.uncertainty import conformal, conformal_table
+from slide2rna.storage import parquet
 
 LEVELS = [0.5, 0.8, 0.9]
 # 18 errors and sds, then two slides' points and sds; ends as crepes 0.9.1 gives them:
@@ -231,7 +232,7 @@ def test_a_patient_counts_once_however_many_its_samples(tmp_path: Path) -> None:
     }
     slides = pl.read_parquet(made.inputs.slides)
     owner = pl.col("sample_id").replace(many).alias("patient_id")
-    files.write_parquet(slides.with_columns(owner), made.inputs.slides)
+    parquet.write(slides.with_columns(owner), made.inputs.slides)
     for path in made.inputs.draws:
         store = zarr.open_group(path, mode="r+")
         ids = [name.split("-")[0] in many for name in store.attrs["slide_ids"]]

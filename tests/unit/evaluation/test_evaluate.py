@@ -19,6 +19,7 @@ from slide2rna.data import patients
 from slide2rna.evaluation.scoring import folds, score
 from slide2rna.evaluation.scoring.labels import clean_rows
 from slide2rna.features import bag_file
+from slide2rna.storage import parquet
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +173,7 @@ def test_pathways_and_samples(tables: dict[str, pl.DataFrame]) -> None:
 def test_slides_that_failed_and_samples_without_truth_are_left_out(tmp_path: Path) -> None:
     made = synthetic_cohort.make(tmp_path / "c", patients=40, genes=30, draws=20, failed=3)
     table = pl.read_parquet(made.inputs.expression).filter(pl.col("sample_id") != "P001")
-    files.write_parquet(table, made.inputs.expression)
+    parquet.write(table, made.inputs.expression)
     samples = run(made, tmp_path / "e")["samples"]
     assert samples.height == 36
     assert "P001" not in samples["sample_id"].to_list()
@@ -211,7 +212,7 @@ def test_same_seed_same_tables(made: synthetic_cohort.Synthetic, tmp_path: Path)
 def test_a_cohort_without_sites_or_colour_says_why_a_null_is_absent(tmp_path: Path) -> None:
     made = synthetic_cohort.make(tmp_path / "c", patients=30, genes=30, draws=20, color=False)
     table = pl.read_parquet(made.inputs.slides).with_columns(pl.lit(None, pl.String).alias("site"))
-    files.write_parquet(table, made.inputs.slides)
+    parquet.write(table, made.inputs.slides)
     summary = run(made, tmp_path / "e")["summary"]
     absent = dict(summary.filter(pl.col("metric") == "absent").select("model", "note").iter_rows())
     assert set(absent) == {"site-mean", "color-ridge"}
@@ -226,10 +227,10 @@ def test_inputs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         run(made, tmp_path / "e")
     files.write_json(meta, path)
     table = pl.read_parquet(made.inputs.expression)
-    files.write_parquet(table.drop("GENE0005"), made.inputs.expression)
+    parquet.write(table.drop("GENE0005"), made.inputs.expression)
     with pytest.raises(StageError, match=r"1 of .*30 genes.*GENE0005"):
         run(made, tmp_path / "e")
-    files.write_parquet(table, made.inputs.expression)
+    parquet.write(table, made.inputs.expression)
     splits = made.inputs.splits.read_text().replace("\ttest", "\tswap").replace("\tval", "\ttest")
     made.inputs.splits.write_text(splits.replace("\tswap", "\tval"))
     with pytest.raises(StageError, match="splits"):

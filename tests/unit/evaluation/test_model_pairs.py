@@ -15,9 +15,9 @@ import zarr
 from evaluated import SETTINGS, pick
 from slide2rna.core import config
 from slide2rna.core.errors import StageError
-from slide2rna.core.files import write_parquet
 from slide2rna.evaluation import evaluate
 from slide2rna.evaluation.scoring.labels import clean_rows
+from slide2rna.storage import parquet
 from synthetic_models import add_model
 
 NETWORKS = ("flow", "he2rna", "abmil", "flow.seed-2", "flow.seed-3")
@@ -192,14 +192,14 @@ def test_searches_are_gathered(made: synthetic_cohort.Synthetic, tmp_path: Path)
                 "seconds": [1.0, 2.0],
                 "chosen": [False, True],
             }
-            write_parquet(pl.DataFrame(rows), path)
+            parquet.write(pl.DataFrame(rows), path)
             paths.append(path)
     table = run(made, tmp_path / "e", [], searches=paths)["search"]
     assert table["model"].to_list() == ["flow.no-graph"] * 4 + ["he2rna"] * 4
     assert table["fold"].to_list() == [0, 0, 1, 1] * 2
     assert table["val_loss"].to_list() == [0.5, 0.4] * 4
     assert set(table["run"]) == {synthetic_cohort.RUN}
-    write_parquet(pl.DataFrame({"epochs": [1]}), paths[0])
+    parquet.write(pl.DataFrame({"epochs": [1]}), paths[0])
     with pytest.raises(StageError, match="column step"):
         evaluate.search_table(paths, "lite0", "go-bp")
 

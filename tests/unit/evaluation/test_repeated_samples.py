@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 import synthetic_cohort
-from slide2rna.core import files
 from slide2rna.evaluation.metrics import bootstrap
 from slide2rna.evaluation.scoring.labels import clean_rows
 from slide2rna.report import report
 from slide2rna.report.sections import run_tables
+from slide2rna.storage import parquet
 
 Tables = dict[str, pl.DataFrame]
 
@@ -26,7 +26,7 @@ def rename(made: synthetic_cohort.Synthetic, patient_of: dict[str, str]) -> None
     """Give the samples of a cohort to other patients."""
     table = pl.read_parquet(made.inputs.slides)
     patients = pl.col("sample_id").replace_strict(patient_of)
-    files.write_parquet(table.with_columns(patients.alias("patient_id")), made.inputs.slides)
+    parquet.write(table.with_columns(patients.alias("patient_id")), made.inputs.slides)
 
 
 def in_pairs(made: synthetic_cohort.Synthetic) -> dict[str, str]:

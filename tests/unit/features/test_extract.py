@@ -186,9 +186,14 @@ def test_rerun_keeps_what_is_there(
     )
     assert run(table, folder).equals(first)
     assert len(opened) == 1
+    flipped = bytearray((out / "a.h5").read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    (out / "a.h5").write_bytes(flipped)
+    assert run(table, folder).equals(first)
+    assert len(opened) == 2
     other = registry.ColorEncoder(batch=4, identity="other weights")
     run(table, folder, other)
-    assert len(opened) == 3
+    assert len(opened) == 4
 
 
 def test_manifest_of_another_shard_is_refused(tmp_path: Path, good: Path) -> None:

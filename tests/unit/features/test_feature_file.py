@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import polars as pl
 import pytest
-from slide2rna.core import files
 from slide2rna.core.errors import SlideError, StageError
-from slide2rna.features import feature_file, provided
+from slide2rna.features import feature_file, provided, stated_facts
+from slide2rna.storage import parquet
 
 N, DIM = 6, 4
 GRID = np.array([[0, 0], [512, 0], [1024, 0], [0, 512], [512, 512], [1536, 1024]])
@@ -167,7 +167,7 @@ def test_unknown_unit_is_not_guessed(tmp_path: Path) -> None:
     ],
 )
 def test_encoder_names(said: str | None, name: str | None) -> None:
-    assert feature_file.encoder_name(said) == name
+    assert stated_facts.encoder_name(said) == name
 
 
 def test_files_without_tile_features_are_refused(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_own_layout_is_unchanged(tmp_path: Path) -> None:
 
 
 def shard(path: Path, names: str) -> Path:
-    files.write_parquet(
+    parquet.write(
         pl.DataFrame(
             [{"slide_id": name, "status": "ok", "reason": None} for name in names],
             schema_overrides={"reason": pl.String},
@@ -240,7 +240,7 @@ def test_a_cohort_knows_who_made_its_features(tmp_path: Path) -> None:
     ],
 )
 def test_spellings_of_an_encoder(stated: Any, name: str | None) -> None:
-    assert feature_file.encoder_name(stated) == name
+    assert stated_facts.encoder_name(stated) == name
 
 
 def test_an_attribute_that_is_an_array_of_one(tmp_path: Path) -> None:

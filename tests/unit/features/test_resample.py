@@ -15,6 +15,7 @@ from slide2rna.core import config, files
 from slide2rna.core.errors import ConfigError, StageError
 from slide2rna.features import bag_file, clusters, extract, feature_file, resample, resample_file
 from slide2rna.plan import runs
+from slide2rna.storage import parquet
 from slide2rna.training import fit, linear_fit, objective, resampled_bags
 from training_cohort import CPU, cohort
 
@@ -33,7 +34,7 @@ def folder(path: Path, counts: dict[str, int], shards: int = 1) -> Path:
         rows.append({"slide_id": name, "status": "ok", "n_tiles": n, "n_rejected": 0, "dim": 65})
     for shard in range(shards):
         table = pl.DataFrame(rows[shard::shards], schema=extract.MANIFEST_SCHEMA)
-        files.write_parquet(table, path / f"shard-{shard}.parquet")
+        parquet.write(table, path / f"shard-{shard}.parquet")
     return path
 
 
@@ -121,6 +122,9 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"\(5, 65\)"):
         resample_file.read(out, ["a"], (5, 65))
     out.write_bytes(out.read_bytes()[:-4])
+    with pytest.raises(StageError, match="damaged or edited"):
+        resample_file.read(out, ["a"], (K, 65))
+    out.write_bytes(out.read_bytes()[:20])
     with pytest.raises(StageError, match="bags file"):
         resample_file.read(out, ["a"], (K, 65))
 

@@ -12,6 +12,7 @@ import pytest
 from map_models import ColourPredictor, gene_table, pathway_table, predictor
 from PIL import Image
 from slide2rna.commands import maps
+from slide2rna.core import files
 from slide2rna.core.errors import ConfigError, SlideError, UserError
 from slide2rna.maps import captions, map_slide, targets
 from slide2rna.maps.map_slide import MapOptions
@@ -67,7 +68,7 @@ def test_files(made: tuple[Path, dict]) -> None:  # type: ignore[type-arg]
 
 def test_the_record_says_what_was_done(made: tuple[Path, dict]) -> None:  # type: ignore[type-arg]
     out, record = made
-    assert record == json.loads((out / "maps.json").read_text())
+    assert record == files.read_json(out / "maps.json")
     assert (record["window"], record["stride"], record["min_tiles"], record["folds"]) == (
         3,
         1,

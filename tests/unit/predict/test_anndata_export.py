@@ -14,11 +14,11 @@ import pytest
 import synthetic_cohort
 import written_reports
 import zarr
-from pyarrow import parquet
-from slide2rna.core import files
+from pyarrow.parquet import ParquetWriter
 from slide2rna.core.errors import StageError
 from slide2rna.predict import anndata_export
 from slide2rna.sampling.draw_summary import QUANTILES, DrawStats
+from slide2rna.storage import parquet
 
 RUN = synthetic_cohort.RUN
 
@@ -33,7 +33,7 @@ def summarise(folder: Path, draws: bool = True) -> None:
             [(name, pa.string()) for name in ("slide_id", "part", "gene")]
             + [(name, pa.float32()) for name in numbers]
         )
-        with parquet.ParquetWriter(path.with_suffix(".parquet"), schema) as writer:
+        with ParquetWriter(path.with_suffix(".parquet"), schema) as writer:
             slides = zip(store.attrs["slide_ids"], store.attrs["parts"], strict=True)
             for row, (slide, part) in enumerate(slides):
                 stats = DrawStats(len(genes))
@@ -143,7 +143,7 @@ def test_missing_tables_are_named(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, copy)
     slides = pl.read_parquet(copy / "slides.parquet")
     lost = slides["sample_id"][0]
-    files.write_parquet(slides.filter(pl.col("sample_id") != lost), copy / "slides.parquet")
+    parquet.write(slides.filter(pl.col("sample_id") != lost), copy / "slides.parquet")
     with pytest.raises(StageError, match=f"test slide of {lost};"):
         anndata_export.run_to_anndata(copy, RUN)
     (copy / f"evaluation/{RUN}/samples.parquet").unlink()

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import torch
 import zarr
-from slide2rna.core import config, files
+from slide2rna.core import config
 from slide2rna.core.errors import ConfigError, SlideError
 from slide2rna.data import fold_rows
 from slide2rna.features import clusters, feature_file
@@ -21,6 +21,7 @@ from slide2rna.package.predictor import Predictor
 from slide2rna.predict import encode_slide, predict
 from slide2rna.sampling import draw, fold_draws
 from slide2rna.sampling.draw_summary import QUANTILES
+from slide2rna.storage import parquet
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -66,7 +67,7 @@ def of_stage(
 def test_a_bag_is_the_stages_bag(model: Predictor, tmp_path: Path) -> None:
     path = packaged.features_of(tmp_path / "S1.h5", tiles=30)
     table = {"slide_id": ["S1"], "status": ["ok"], "reason": [None], "dim": [packaged.DIM]}
-    files.write_parquet(pl.DataFrame(table), tmp_path / "shard-0.parquet")
+    parquet.write(pl.DataFrame(table), tmp_path / "shard-0.parquet")
     settings = model.about["bags"]
     made = clusters.cluster_slides(
         tmp_path,

@@ -20,6 +20,7 @@ from slide2rna.package import predictor
 from slide2rna.package.predictor import Predictor
 from slide2rna.predict import encode_slide, predict_slides
 from slide2rna.predict import predict as predict_predict
+from slide2rna.storage import parquet
 from slide_factory import picture, write_slide
 
 REPO = Path(__file__).resolve().parents[3]
@@ -110,7 +111,7 @@ def test_an_interrupted_run_goes_on(
     model: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [packaged.features_of(tmp_path / f"{name}.h5", seed=ord(name)) for name in "ab"]
-    write = core_files.write_stamped
+    write = parquet.write_stamped
 
     def stop(table: pl.DataFrame, path: Path, *rest: object) -> None:
         if path.parent.name == "b" and path.name == "pathways.parquet":
@@ -118,7 +119,7 @@ def test_an_interrupted_run_goes_on(
         write(table, path, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(core_files, "write_stamped", stop)
+        patched.setattr(parquet, "write_stamped", stop)
         with pytest.raises(KeyboardInterrupt):
             predict_slides.predict_slides(model, paths, tmp_path / "out", QUICK)
     assert files(tmp_path / "out/a") == FILES

@@ -8,12 +8,13 @@ from pathlib import Path
 import packaged
 import polars as pl
 import pytest
-from slide2rna.core import cli, files
+from slide2rna.core import cli
 from slide2rna.core.errors import ConfigError
 from slide2rna.package import predictor
 from slide2rna.package.predictor import Predictor
 from slide2rna.predict import encode_slide, predict_slides
 from slide2rna.predict.predict_slides import PredictOptions
+from slide2rna.storage import parquet
 from slide_factory import picture, write_slide
 
 
@@ -45,7 +46,7 @@ def test_files_of_an_earlier_command_do_not_pass_for_new_ones(
 
 def test_another_list_of_slides_is_not_written_over(model: Predictor, tmp_path: Path) -> None:
     cohort = pl.DataFrame({"slide_id": ["S1"], "sample_id": ["S1"], "unit": ["P1"]})
-    files.write_parquet(cohort, tmp_path / "slides.parquet")
+    parquet.write(cohort, tmp_path / "slides.parquet")
     path = packaged.features_of(tmp_path / "a.h5")
     with pytest.raises(ConfigError, match=r"--out"):
         predict_slides.predict_slides(model, [path], tmp_path, PredictOptions(draws=2, page=False))
@@ -59,7 +60,7 @@ def test_a_list_of_an_earlier_version_is_taken_over(model: Predictor, tmp_path: 
         path = packaged.features_of(tmp_path / f"{name}.h5", seed=ord(name))
         predict_slides.predict_slides(model, [path], tmp_path / "out", quick)
         listed = pl.read_parquet(tmp_path / "out/slides.parquet")
-        files.write_parquet(listed.drop("trained_folds"), tmp_path / "out/slides.parquet")
+        parquet.write(listed.drop("trained_folds"), tmp_path / "out/slides.parquet")
     assert listed["slide"].to_list() == ["a", "b"]
     assert listed["trained_folds"].to_list() == [None, None]
 

@@ -32,9 +32,9 @@ from published_files import (
     weights,
 )
 from slide2rna.core.errors import UserError, WeightsError
-from slide2rna.core.files import write_parquet
 from slide2rna.models import checkpoint
 from slide2rna.published import weight_names
+from slide2rna.storage import parquet
 from velocity_models import CASES, build, fast, inputs, pathways
 
 torch.set_num_threads(1)
@@ -222,7 +222,7 @@ def test_sets_come_in_other_files(files: Path, kind: str) -> None:
         path.write_text("\n".join(lines))
     elif kind == "parquet":
         rows = [{"pathway": n, "name": n, "gene": g} for n, genes in named.items() for g in genes]
-        write_parquet(pl.DataFrame(rows), path)
+        parquet.write(pl.DataFrame(rows), path)
     else:
         path.write_text(json.dumps(named))
     (one, _), (other, meta) = (

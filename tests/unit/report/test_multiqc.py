@@ -7,32 +7,32 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from slide2rna.core import files
 from slide2rna.core.errors import StageError
 from slide2rna.report import multiqc
+from slide2rna.storage import parquet
 
 
 def tables(folder: Path) -> tuple[Path, Path, list[Path], list[Path]]:
     """Three slides of two samples: 0012 and b of one, c (failed) of the other."""
     slides, samples = folder / "slides.parquet", folder / "samples.parquet"
-    files.write_parquet(
+    parquet.write(
         pl.DataFrame({"slide_id": ["0012", "b", "c"], "sample_id": ["P1", "P1", "P2"]}), slides
     )
-    files.write_parquet(pl.DataFrame({"sample_id": ["P1", "P2"], "rmse": [0.7, 0.9]}), samples)
+    parquet.write(pl.DataFrame({"sample_id": ["P1", "P2"], "rmse": [0.7, 0.9]}), samples)
     manifests = [folder / f"shard-{number}.parquet" for number in range(2)]
     schema = {"slide_id": pl.String, "status": pl.String, "reason": pl.String}
     schema |= {"n_tiles": pl.Int64, "n_rejected": pl.Int64}
     rows = [("0012", "ok", None, 1200, 3), ("b", "ok", None, 40, 0)]
     failed = [("c", "failed", "no 'tissue';\n leave\tit out", None, None)]
     for path, own in zip(manifests, (rows, failed), strict=True):
-        files.write_parquet(pl.DataFrame(own, schema, orient="row"), path)
+        parquet.write(pl.DataFrame(own, schema, orient="row"), path)
     shift = [folder / f"fold-{fold}.parquet" for fold in range(2)]
     for fold, (part, p) in enumerate((("test", 0.04), ("cal", 0.9))):
         names = ["0012", "b"]
         nothing = pl.Series([None, None], dtype=pl.Float64)
         judged = {"slide_id": names, "part": [part] * 2, "fold": [fold] * 2, "bag_p": [p] * 2}
         judged |= {"bag_p_train": [p / 3] * 2, "expression_p": nothing}
-        files.write_parquet(pl.DataFrame(judged), shift[fold])
+        parquet.write(pl.DataFrame(judged), shift[fold])
     return slides, samples, manifests, shift
 
 

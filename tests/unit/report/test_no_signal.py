@@ -18,13 +18,14 @@ import polars as pl
 import pytest
 import synthetic_cohort
 import torch
-from slide2rna.core import config, files
+from slide2rna.core import config
 from slide2rna.data import fold_rows
 from slide2rna.features import bag_file
 from slide2rna.models import checkpoint
 from slide2rna.report import report
 from slide2rna.report.sections import page_sections, run_tables
 from slide2rna.sampling import fold_draws
+from slide2rna.storage import parquet
 from slide2rna.training import fit, task
 
 CPU = torch.device("cpu")
@@ -65,7 +66,7 @@ def deal(made: synthetic_cohort.Synthetic) -> None:
     table = pl.read_parquet(made.inputs.expression)
     order = np.random.default_rng(0).permutation(table.height)
     names = table["sample_id"]
-    files.write_parquet(table[order].with_columns(names), made.inputs.expression)
+    parquet.write(table[order].with_columns(names), made.inputs.expression)
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from slide2rna.core import config
 from slide2rna.core.errors import SlideError, StageError
-from slide2rna.core.stamps import slide_stamp
 from slide2rna.slides import tiles
 from slide2rna.slides.reader import Slide, open_slide
 from slide2rna.slides.tissue import tissue_mask
+from slide2rna.storage.stamps import slide_stamp
 from slide_factory import PENS, break_header, picture, shard, write_slide
 
 SETTINGS = config.defaults("tiles")
@@ -274,6 +274,12 @@ def test_rerun_keeps_what_is_there(
         (tmp_path / "tiles" / lost).unlink()
         assert run(tmp_path, table).equals(first)
         assert len(opened) == 1, lost
+    for broken, size in (("a.parquet", 300), ("b.parquet", -1), ("a.json", 20)):  # a full disk
+        opened.clear()
+        path = tmp_path / "tiles" / broken
+        path.write_bytes(path.read_bytes()[:size])
+        assert run(tmp_path, table).equals(first)
+        assert len(opened) == 1, broken
     assert {path: path.read_bytes() for path in (tmp_path / "tiles").iterdir()} == files
     run(tmp_path, table, max_tiles=3)
     assert len(opened) == 3

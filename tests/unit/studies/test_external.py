@@ -14,11 +14,11 @@ import pytest
 import zarr
 from evaluated import pick
 from slide2rna.core import config
-from slide2rna.core.files import write_parquet
 from slide2rna.data import patients
 from slide2rna.evaluation.metrics import gene_metrics
 from slide2rna.evaluation.scoring import draw_scores
 from slide2rna.report import external_page
+from slide2rna.storage import parquet
 from slide2rna.studies.external import ensemble, external
 
 SETTINGS = config.defaults("evaluate", bootstrap=60, permutations=20, top=[50, 20])
@@ -158,7 +158,7 @@ def test_the_other_cohorts_expression_changes_nothing_but_the_score(
     table = pl.read_parquet(path)
     order = np.random.default_rng(0).permutation(table.height)
     shuffled = table.drop("sample_id")[order].select(pl.all() * 2 + 1)
-    write_parquet(pl.concat([table.select("sample_id"), shuffled], how="horizontal"), path)
+    parquet.write(pl.concat([table.select("sample_id"), shuffled], how="horizontal"), path)
     after = run(pair.inputs, tmp_path / "out")
     sets = [column for column in made["genes"].columns if column.startswith("in_T")]
     columns = ["gene", *sets, "constant_in_train", "flat_prediction"]

@@ -12,7 +12,7 @@ import pytest
 import zarr
 from slide2rna.core import config
 from slide2rna.core.errors import ConfigError, LeakError, StageError
-from slide2rna.core.files import write_parquet
+from slide2rna.storage import parquet
 from slide2rna.studies.external import external
 
 SETTINGS = config.defaults("evaluate", bootstrap=60, permutations=20, top=[50, 20])
@@ -53,14 +53,14 @@ def test_cohorts_that_share_files_or_no_gene_are_refused(tmp_path: Path) -> None
     pair = external_cohorts.make(tmp_path)
     table = pl.read_parquet(pair.test.inputs.expression)
     other = table.rename({name: f"X{name}" for name in table.columns[1:]})
-    write_parquet(other, pair.test.inputs.expression)
+    parquet.write(other, pair.test.inputs.expression)
     with pytest.raises(StageError, match=r"none of the models' 120 genes \(GENE0000"):
         run(pair.inputs, tmp_path / "o")
-    write_parquet(table, pair.test.inputs.expression)
+    parquet.write(table, pair.test.inputs.expression)
     for made in (pair.train, pair.test):
         slides = pl.read_parquet(made.inputs.slides)
         files = pl.int_range(pl.len()).cast(pl.String).alias("md5")
-        write_parquet(slides.with_columns(files), made.inputs.slides)
+        parquet.write(slides.with_columns(files), made.inputs.slides)
     with pytest.raises(LeakError, match="slide P000-A is the same file as Q000-A"):
         run(pair.inputs, tmp_path / "o")
 

@@ -15,7 +15,7 @@ import zarr
 from shift_tables import add_stain
 from slide2rna.core import config
 from slide2rna.core.errors import ConfigError, StageError
-from slide2rna.core.files import write_json, write_parquet
+from slide2rna.core.files import write_json
 from slide2rna.data.fold_rows import FoldRows
 from slide2rna.features import bag_file, clusters, extract, registry
 from slide2rna.flow.velocity import RNAFM
@@ -25,6 +25,7 @@ from slide2rna.pathways.membership import Pathways
 from slide2rna.report.sections import shift as shift_section
 from slide2rna.sampling import fold_draws
 from slide2rna.slides import tiles
+from slide2rna.storage import parquet
 from slide2rna.studies.shift import reference
 from slide2rna.studies.stain import stain
 from slide2rna.studies.stain import tables as stain_tables
@@ -46,7 +47,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         row = {"slide_id": f"S{number}", "path": str(path), "md5": None, "size": 1, "mpp": None}
         rows.append(row | {"area": None, "status": "ok", "reason": None})
     schema = {"md5": pl.String, "mpp": pl.Float64, "area": pl.String, "reason": pl.String}
-    write_parquet(pl.DataFrame(rows, schema_overrides=schema), folder / "slides.parquet")
+    parquet.write(pl.DataFrame(rows, schema_overrides=schema), folder / "slides.parquet")
     to, made = folder / "tiles", folder / "features/color"
     tiles.tile_shard(folder / "slides.parquet", to, to / "shard-0.parquet", TILES, 1)
     extract.extract_shard(folder / "slides.parquet", to, to / "shard-0.parquet", made,
@@ -81,7 +82,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     reference.save(law, folder / "fold-0.safetensors")
     judged = pl.DataFrame({"slide_id": ["S0", "S1"], "unit": ["A", "B"], "part": "test"})
-    write_parquet(judged, folder / "judged.parquet")
+    parquet.write(judged, folder / "judged.parquet")
     write_json({"name": "small"}, folder / "cohort.json")
     return folder
 

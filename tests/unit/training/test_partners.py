@@ -17,6 +17,7 @@ from slide2rna.data import fold_rows
 from slide2rna.evaluation.metrics import gene_metrics
 from slide2rna.features import bag_file
 from slide2rna.flow.velocity import RNAFM
+from slide2rna.storage import parquet
 from slide2rna.training import fit, partners
 
 CPU = torch.device("cpu")
@@ -40,11 +41,11 @@ def subset(cohort: flow_cohort.FlowCohort, patients: list[str], folder: Path, ge
     bag_file.save(other, folder / "bags" / "bags.safetensors")
     table = pl.read_parquet(cohort.inputs.expression).filter(pl.col("sample_id").is_in(patients))
     names = table.columns[1 : genes + 1]
-    files.write_parquet(
+    parquet.write(
         table.select("sample_id", *(pl.col(name) * 0.5 + 1 for name in names)),
         folder / "expression.parquet",
     )
-    files.write_parquet(slides, folder / "slides.parquet")
+    parquet.write(slides, folder / "slides.parquet")
     return folder
 
 
@@ -64,7 +65,7 @@ def cohorts(tmp_path_factory: pytest.TempPathFactory) -> tuple[flow_cohort.FlowC
         (cohort.inputs.expression, "sample_id"),
     ):
         table = pl.read_parquet(path)
-        files.write_parquet(table.filter(pl.col(column).is_in(own)), path)
+        parquet.write(table.filter(pl.col(column).is_in(own)), path)
     return cohort, partner
 
 
@@ -169,7 +170,7 @@ def test_slides_of_a_held_out_site_or_file_are_left_out(tmp_path: Path) -> None:
         "site": ["X", "Y", "X"],
         "md5": ["1", "2", None],
     }
-    files.write_parquet(pl.DataFrame(own), tmp_path / "slides.parquet")
+    parquet.write(pl.DataFrame(own), tmp_path / "slides.parquet")
     rows = {"unit": own["unit"], "fold": [0] * 3, "part": ["train", "test", "val"]}
     pl.DataFrame(rows).write_csv(tmp_path / "splits.tsv", separator="\t")
     held_out = partners.held_out_values(tmp_path / "slides.parquet", tmp_path / "splits.tsv", 0)

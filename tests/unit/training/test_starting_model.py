@@ -16,6 +16,7 @@ from slide2rna.data import fold_rows, training_record
 from slide2rna.evaluation.metrics import gene_metrics
 from slide2rna.features import bag_file
 from slide2rna.flow.velocity import RNAFM
+from slide2rna.storage import parquet
 from slide2rna.training import fit, starting_model, task
 
 CPU = torch.device("cpu")
@@ -40,7 +41,7 @@ def only(
     )
     splits.write_csv(folder / "splits.tsv", separator="\t")
     slides = pl.read_parquet(cohort.inputs.slides).filter(pl.col("unit").is_in(list(wanted)))
-    files.write_parquet(slides, folder / "slides.parquet")
+    parquet.write(slides, folder / "slides.parquet")
     return replace(cohort.inputs, splits=folder / "splits.tsv", slides=folder / "slides.parquet")
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from slide2rna.core.errors import StageError, list_names
 from slide2rna.data.patients import Cohort, Part, make_part
+from slide2rna.sampling import draw_store
 
 PARTS = ("train", "val", "cal", "test")
 
@@ -66,7 +67,8 @@ class Fold:
         if not part.slide_ids:
             return np.empty((0, *array.shape[1:]), np.float32)
         rows = np.array([self.rows[slide] for slide in part.slide_ids])
-        values = np.asarray(array.oindex[rows], dtype=np.float32)
+        with draw_store.reading(self.path):
+            values = np.asarray(array.oindex[rows], dtype=np.float32)
         if name != SPREAD:
             broken = np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
             self._raise_for([part.slide_ids[row] for row in broken])
@@ -76,7 +78,7 @@ class Fold:
         """Raise an error for slides with values that aren't finite: zarr reads a lost file so."""
         if slides:
             cause = f"values of {list_names(slides)} are missing or damaged"
-            raise StageError(self.path, cause, "delete the file, then rerun snakemake")
+            raise StageError(self.path, cause, draw_store.REMEDY)
 
     def read(self, name: str, part: Part) -> NDArray[np.float32]:
         """Read an array by slide (S, G), averaged to samples (n, G)."""
@@ -113,7 +115,8 @@ class Fold:
                 index = self.rows[self.test.slide_ids[column]]
                 if start < 0 or not start <= index < start + step:
                     start = index - index % step
-                    block = np.asarray(array[start : start + step])
+                    with draw_store.reading(self.path):
+                        block = np.asarray(array[start : start + step])
                 parts.append(block[index - start])
                 if not np.isfinite(parts[-1]).all():
                     self._raise_for([self.test.slide_ids[column]])
@@ -170,12 +173,12 @@ def attach(fold: Fold, path: str | Path, genes: Sequence[str]) -> Fold:
 
 def read_genes(path: str | Path) -> list[str]:
     """Read the genes of a draws file, in its order."""
-    return _read_strings(zarr.open_group(path, mode="r"), "genes")
+    return _read_strings(draw_store.open_draws(path), "genes")
 
 
 def model_of(path: str | Path) -> str:
     """Read the label of the model that drew this file."""
-    label = zarr.open_group(path, mode="r").attrs.get("model")
+    label = draw_store.open_draws(path).attrs.get("model")
     if label is None:
         raise StageError(path, "the name of its model is missing", "rerun sampling for this fold")
     return str(label)
@@ -183,7 +186,7 @@ def model_of(path: str | Path) -> str:
 
 def fold_of(path: str | Path) -> int:
     """Read the number of the fold of a draws file."""
-    return int(str(zarr.open_group(path, mode="r").attrs["fold"]))
+    return int(str(draw_store.open_draws(path).attrs["fold"]))
 
 
 def open_store(path: Path, genes: Sequence[str]) -> tuple[zarr.Group, dict[str, int]]:
@@ -194,7 +197,7 @@ def open_store(path: Path, genes: Sequence[str]) -> tuple[zarr.Group, dict[str, 
     StageError
         The file has other genes.
     """
-    store = zarr.open_group(path, mode="r")
+    store = draw_store.open_draws(path)
     if _read_strings(store, "genes") != list(genes):
         cause = "its genes differ from those of the other folds"
         raise StageError(path, cause, "rerun sampling for all folds")

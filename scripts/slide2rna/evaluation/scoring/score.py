@@ -32,6 +32,7 @@ from slide2rna.evaluation.scoring.draw_scores import DrawMoments, DrawScores
 from slide2rna.evaluation.scoring.evaluated import Evaluated, EvaluationInputs
 from slide2rna.evaluation.scoring.folds import Fold, model_of, read_genes
 from slide2rna.pathways import activity
+from slide2rna.storage import parquet
 
 EXAMPLES, EXAMPLE_PATHWAYS = 6, 3
 
@@ -180,7 +181,7 @@ def _noise_floors(
 def load_members(path: str | Path, genes: Sequence[str]) -> tuple[pl.DataFrame, sparse.csr_matrix]:
     """Read pathways (pathway, name, n_genes) and their membership (P, G), rows summing to 1."""
     position = {gene: index for index, gene in enumerate(genes)}
-    table = pl.read_parquet(path, columns=["pathway", "name", "gene"])
+    table = parquet.read(path, columns=["pathway", "name", "gene"])
     table = table.filter(pl.col("gene").is_in(list(position))).unique().sort("pathway", "gene")
     names = table.group_by("pathway", maintain_order=True).agg(
         pl.col("name").first(), pl.len().cast(pl.Int64).alias("n_genes")

@@ -11,9 +11,9 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from slide2rna.core import files
 from slide2rna.pages.numbers import format_number
 from slide2rna.report.figures import style
+from slide2rna.storage import parquet
 from slide2rna.studies.leak_audit.pairings import CLEAN, PUBLISHED
 from slide2rna.studies.leak_audit.table import TEST_SUFFIX
 
@@ -25,7 +25,7 @@ def write(table: pl.DataFrame, info: dict[str, Any], out: str | Path) -> None:
     """Write audit.parquet, leak_audit.svg and leak_audit.png into `out`; the table is last."""
     style.save(figure(table, str(info["name"])), out, "leak_audit")
     stamp = {"cohort": info["name"]}
-    files.write_stamped(table, Path(out) / "audit.parquet", stamp, info.get("caveat"))
+    parquet.write_stamped(table, Path(out) / "audit.parquet", stamp, info.get("caveat"))
 
 
 @style.styled

@@ -15,6 +15,7 @@ from slide2rna.core.rows import FailedSlide
 from slide2rna.evaluation.scoring import labels
 from slide2rna.features import bag_file
 from slide2rna.slides import failures
+from slide2rna.storage import parquet, split_file
 
 NEEDED = (
     *("summary", "genes", "calibration", "pathways", "samples", "examples"),
@@ -117,7 +118,7 @@ def load(
             continue
         models[fold] = files.read_json(path)
         if (path.parent / "log.parquet").is_file():
-            logs[fold] = pl.read_parquet(path.parent / "log.parquet")
+            logs[fold] = parquet.read(path.parent / "log.parquet")
     picture = folder / "leak_audit" / "leak_audit.png"
     return RunTables(
         folder=folder,
@@ -125,10 +126,8 @@ def load(
         encoder=encoder,
         pathway_set=pathway_set,
         cohort=files.read_json(folder / "cohort.json"),
-        slides=pl.read_parquet(folder / "slides.parquet"),
-        splits=pl.read_csv(
-            folder / "splits.tsv", separator="\t", schema_overrides={"unit": pl.String}
-        ),
+        slides=parquet.read(folder / "slides.parquet"),
+        splits=split_file.read(folder / "splits.tsv"),
         tables=tables,
         extra=extra,
         leak_picture=picture if extra["leak"] is not None and picture.is_file() else None,
@@ -149,8 +148,8 @@ def load_shift(folder: Path, run: str, folds: int | None) -> dict[str, pl.DataFr
     complete = bool(paths) and all(path.is_file() for path in paths)
     curve = run_folder / "abstention.parquet"
     return {
-        "shift": pl.concat([pl.read_parquet(path) for path in paths]) if complete else None,
-        "abstention": pl.read_parquet(curve) if curve.is_file() else None,
+        "shift": pl.concat([parquet.read(path) for path in paths]) if complete else None,
+        "abstention": parquet.read(curve) if curve.is_file() else None,
     }
 
 
@@ -178,7 +177,7 @@ def load_extras(folder: Path, run: str, stages: Sequence[str]) -> dict[str, pl.D
         A table of a named stage is missing.
     """
     search = folder / "evaluation" / run / "search.parquet"
-    extra = {"search": pl.read_parquet(search) if search.is_file() else None}
+    extra = {"search": parquet.read(search) if search.is_file() else None}
     for stage, tables in STAGES.items():
         for name, path in tables.items():
             named = stage in stages
@@ -196,4 +195,4 @@ def read_needed(path: Path, stage: str) -> pl.DataFrame:
     """
     if not path.is_file():
         raise StageError(path, "missing", f"run the stage {stage} first")
-    return pl.read_parquet(path)
+    return parquet.read(path)

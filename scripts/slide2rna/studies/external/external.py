@@ -15,7 +15,6 @@ from typing import TypedDict
 import polars as pl
 
 from slide2rna.core.errors import LeakError, StageError
-from slide2rna.core.files import write_stamped, write_text
 from slide2rna.core.log import log
 from slide2rna.core.settings import EvaluateSettings
 from slide2rna.core.types import Row
@@ -25,6 +24,7 @@ from slide2rna.evaluation.gene_table import gene_table
 from slide2rna.evaluation.scoring import folds, score
 from slide2rna.evaluation.scoring.summary import summary_table
 from slide2rna.evaluation.uncertainty import calibration
+from slide2rna.storage import parquet, split_file
 from slide2rna.studies.external import external_models
 from slide2rna.studies.external.ensemble import Ensemble
 
@@ -88,10 +88,10 @@ class ExternalFacts(TypedDict):
 
 def write_test_split(slides: Path, count: int, out: Path) -> None:
     """Write a split of `count` folds in which every unit is test, so that all are predicted."""
-    names = pl.read_parquet(slides, columns=["unit"])["unit"].unique().sort()
+    names = parquet.read(slides, columns=["unit"])["unit"].unique().sort()
     rows = pl.DataFrame({"unit": names}).join(pl.DataFrame({"fold": range(count)}), how="cross")
     table = rows.with_columns(pl.lit(PART).alias("part")).sort("fold", "unit")
-    write_text(table.write_csv(separator="\t"), out)
+    split_file.write(table, out)
 
 
 def evaluate(
@@ -110,7 +110,7 @@ def evaluate(
         The cohorts share no gene, or the files don't belong together.
     """
     genes = folds.read_genes(inputs.draws[0])
-    test_genes = set(pl.read_parquet_schema(inputs.test / "expression.parquet"))
+    test_genes = set(parquet.read_names(inputs.test / "expression.parquet"))
     shared = [gene for gene in genes if gene in test_genes]
     if not shared:
         raise StageError(
@@ -155,7 +155,7 @@ def evaluate(
     caveat = "; ".join(filter(None, [test.info.get("caveat"), claim]))
     for name, table in outputs.items():
         stamp = {"cohort": facts["test"], "run": run, "protocol": PROTOCOL}
-        write_stamped(table, Path(out) / f"{name}.parquet", stamp, caveat)
+        parquet.write_stamped(table, Path(out) / f"{name}.parquet", stamp, caveat)
     return facts
 
 

@@ -21,7 +21,7 @@ from slide2rna.features.bag_file import Bags
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.plan.runs import PlannedSampler
-from slide2rna.sampling import draw, fold_draws
+from slide2rna.sampling import draw, draw_store, fold_draws
 
 ROUNDS = 3
 
@@ -61,7 +61,7 @@ def draw_samplers(
     """
     work = out.with_name(out.name + ".partial")
     state = work / "done.json"
-    done = files.read_json(state) if state.is_file() else {}
+    done = files.read_record(state)
     loaded: dict[Path, tuple[RNAFM, dict[str, Any]]] = {}
     networks: dict[str, RNAFM] = {}
     for sampler in samplers:
@@ -98,6 +98,7 @@ def draw_samplers(
     _remove_unlisted(work, {f"{sampler.name}.zarr" for sampler in samplers})
     for name, elapsed in _time_solving(networks, samplers, bagged, rows.of("test"), device).items():
         zarr.open_group(work / f"{name}.zarr", mode="r+").attrs["solving_seconds"] = elapsed
+        draw_store.close(work / f"{name}.zarr")
     shutil.rmtree(out, ignore_errors=True)
     work.rename(out)
 
@@ -152,5 +153,5 @@ def _key(
 
 def seconds(path: Path) -> float | None:
     """Read the seconds of solving 100 draws of a slide from a sampler's file; None if missing."""
-    stored = zarr.open_group(path, mode="r").attrs.get("solving_seconds")
+    stored = draw_store.open_draws(path).attrs.get("solving_seconds")
     return None if stored is None else float(str(stored))

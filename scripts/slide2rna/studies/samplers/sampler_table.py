@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slide2rna.core import files
 from slide2rna.core.log import progress
 from slide2rna.core.settings import EvaluateSettings
 from slide2rna.core.types import Array, Row
@@ -16,6 +15,7 @@ from slide2rna.evaluation.scoring import averaged_scores, score, summary, varian
 from slide2rna.evaluation.scoring.evaluated import Evaluated, EvaluationInputs
 from slide2rna.flow import solvers
 from slide2rna.plan.runs import STUDENT
+from slide2rna.storage import parquet
 from slide2rna.studies.samplers import sampler_draws
 
 LEVELS = (0.5, 0.8, 0.9)
@@ -111,7 +111,7 @@ def write_samplers(
     table = pl.DataFrame(rows, schema=SCHEMA).with_columns(pl.selectors.float().fill_nan(None))
     info = evaluated.cohort.info
     stamp = {"cohort": info["name"], "protocol": "clean"}
-    files.write_stamped(table, out / "samplers.parquet", stamp, info.get("caveat"))
+    parquet.write_stamped(table, out / "samplers.parquet", stamp, info.get("caveat"))
     return table
 
 

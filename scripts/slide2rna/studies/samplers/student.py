@@ -27,6 +27,7 @@ from slide2rna.flow.one_step import ONE_STEP
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.sampling import draw
+from slide2rna.storage import parquet
 from slide2rna.training import loop
 from slide2rna.training.objective import VAL_ROWS, TensorPart
 
@@ -252,7 +253,7 @@ def distil(
     )
     log.info("val distance to the teacher: %.5f, undistilled %.5f", result.loss, undistilled)
     log_table = pl.DataFrame(result.progress.log, infer_schema_length=None)
-    files.write_parquet(log_table, out / "log.parquet")
+    parquet.write(log_table, out / "log.parquet")
     facts = {
         "one_step": True,
         "teacher": origin,

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slide2rna.core import files
 from slide2rna.core.errors import StageError
 from slide2rna.core.log import progress
 from slide2rna.core.settings import ShiftSettings
@@ -22,6 +21,7 @@ from slide2rna.core.types import Array, Row
 from slide2rna.data import patients
 from slide2rna.evaluation.metrics import bootstrap, gene_metrics
 from slide2rna.evaluation.scoring import comparison, folds, labels
+from slide2rna.storage import parquet
 from slide2rna.studies.shift.answered_scores import ORACLE, RANDOM, SHARES, FoldSamples, scores
 
 ORDERS = {"bag": "bag_distance", "expression": "expression_distance", "spread": "spread"}
@@ -75,15 +75,15 @@ def abstention_table(
     cohort = patients.load_cohort(
         genes, inputs.bags, inputs.expression, inputs.slides, inputs.splits, inputs.cohort
     )
-    gene_table = pl.read_parquet(inputs.evaluation / "genes.parquet")
+    gene_table = parquet.read(inputs.evaluation / "genes.parquet")
     if gene_table["gene"].to_list() != genes:
         raise StageError(
             inputs.evaluation,
             "its genes differ from those of the draws",
             "rerun the stage evaluate",
         )
-    samples = pl.read_parquet(inputs.evaluation / "samples.parquet")
-    shift = pl.concat([pl.read_parquet(path) for path in inputs.shift])
+    samples = parquet.read(inputs.evaluation / "samples.parquet")
+    shift = pl.concat([parquet.read(path) for path in inputs.shift])
     top_sets = [column.removeprefix("in_") for column in gene_table.columns if column[:4] == "in_T"]
     gene_sets = labels.shown_sets(["all", *top_sets])
     loaded = (folds.load_fold(cohort, path) for path in inputs.draws)
@@ -94,7 +94,7 @@ def abstention_table(
     rows = abstention_rows(tested, gene_sets, settings["bootstrap"], settings["permutations"], seed)
     table = pl.DataFrame(rows, schema=SCHEMA).with_columns(pl.selectors.float().fill_nan(None))
     stamp = {"cohort": cohort.info["name"], "run": name, "protocol": "clean"}
-    files.write_stamped(table, out, stamp, cohort.info.get("caveat"))
+    parquet.write_stamped(table, out, stamp, cohort.info.get("caveat"))
     return table
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import zarr
 from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 from threadpoolctl import threadpool_limits
@@ -26,6 +25,8 @@ from slide2rna.data import fold_rows, patients, statistics
 from slide2rna.evaluation.scoring import folds
 from slide2rna.features import bag_file
 from slide2rna.flow.feature_scale import Scale
+from slide2rna.sampling import draw_store
+from slide2rna.storage import parquet
 from slide2rna.studies.shift import reference
 from slide2rna.studies.shift.reference import TrainingReference, p_value
 
@@ -108,10 +109,10 @@ def measure_shift(
         The inputs don't belong together, or the train part is too small.
     """
     genes, fold = folds.read_genes(inputs.draws), folds.fold_of(inputs.draws)
-    store, store_rows = folds.open_store(inputs.draws, genes)
+    _, store_rows = folds.open_store(inputs.draws, genes)
     bagged = bag_file.load(inputs.bags)
     fold_slides = fold_rows.read_fold_rows(bagged.slide_ids, inputs.slides, inputs.splits, fold)
-    unit_by_slide = dict(pl.read_parquet(inputs.slides).select("slide_id", "unit").iter_rows())
+    unit_by_slide = dict(parquet.read(inputs.slides).select("slide_id", "unit").iter_rows())
     train, held_out = fold_slides.of("train"), fold_slides.of(*HELD_OUT)
     missing = [slide for slide in held_out.slide_ids if slide not in store_rows]
     if missing or not train.slide_ids:
@@ -125,7 +126,8 @@ def measure_shift(
             training.bag_distance(bagged.means[row], bagged.sizes[row])
             for row in progress(held_out.bag, f"fold {fold}: shift")
         ]
-    profiles, sds, kind = _profiles(store, [store_rows[slide] for slide in held_out.slide_ids])
+    rows = [store_rows[slide] for slide in held_out.slide_ids]
+    profiles, sds, kind = draw_store.read_profiles(inputs.draws, rows)
     training = replace(training, about=training.about | {"run": name, "profiles": kind})
     ids = np.array(held_out.slide_ids)
     distances = {
@@ -166,7 +168,7 @@ def measure_shift(
     ).with_columns(pl.selectors.float().fill_nan(None))
     info = files.read_json(inputs.cohort)
     reference.save(training, saved)
-    files.write_stamped(table, out, {"cohort": info["name"], "run": name}, info.get("caveat"))
+    parquet.write_stamped(table, out, {"cohort": info["name"], "run": name}, info.get("caveat"))
     return table
 
 
@@ -274,21 +276,6 @@ def principal(values: Array, mean: Array, sd: Array, count: int) -> tuple[Array,
     components = (basis[:, order] / np.sqrt(square[order])).T @ z
     covariance, _ = ledoit_wolf(z @ components.T, assume_centered=True)
     return components, np.linalg.inv(covariance)
-
-
-def _profiles(store: zarr.Group, rows: Sequence[int]) -> tuple[Array, Array, str]:
-    """Return predicted profiles (S, G), the draws' sd (NaN where missing), and their kind.
-
-    Profiles are means of draws if the file has them (there are none for val slides), else points.
-    """
-    mean, sd = np.full((2, len(rows), *store["point"].shape[1:]), np.nan)  # type: ignore[union-attr]
-    kind = "draws" if "mean" in store else "point"
-    for index, row in enumerate(rows):
-        if kind == "draws":
-            mean[index], sd[index] = store["mean"][row], store["sd"][row]  # type: ignore[index]
-        else:
-            mean[index] = store["point"][row]  # type: ignore[index]
-    return mean, sd, kind
 
 
 def _p_values(values: Array, units: NDArray[np.str_], cal: NDArray[np.bool_]) -> list[float | None]:

@@ -14,13 +14,13 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from slide2rna.core.errors import StageError
-from slide2rna.core.files import atomic
 from slide2rna.core.types import Array
 from slide2rna.flow.feature_scale import Scale
+from slide2rna.storage import tensors
 
 SCALE_PREFIX = "scale."
 BROKEN = (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError)
@@ -193,14 +193,14 @@ ARRAYS.append("clusters")
 
 def save(reference: TrainingReference, path: str | Path) -> None:
     """Write as safetensors, atomically."""
-    tensors = {name: np.ascontiguousarray(getattr(reference, name)) for name in ARRAYS}
+    arrays = {name: np.ascontiguousarray(getattr(reference, name)) for name in ARRAYS}
     about = reference.about
     if reference.scale is not None:
         about = about | {"feature_scale": reference.scale.scaling}
         for name, value in reference.scale.state_dict().items():
-            tensors[SCALE_PREFIX + name] = value.numpy()
-    with atomic(path) as partial:
-        save_file(tensors, partial, {"about": json.dumps(about, sort_keys=True)})
+            arrays[SCALE_PREFIX + name] = value.numpy()
+    metadata = {"about": json.dumps(about, sort_keys=True)}
+    tensors.write(save_file, arrays, path, metadata)
 
 
 def load(path: str | Path) -> TrainingReference:
@@ -212,7 +212,7 @@ def load(path: str | Path) -> TrainingReference:
         The file is missing, or is not such a file.
     """
     try:
-        with safe_open(path, "numpy") as file:
+        with tensors.open_checked(path) as file:
             about = json.loads(file.metadata()["about"])
             arrays = {name: file.get_tensor(name) for name in ARRAYS}
             scale = None

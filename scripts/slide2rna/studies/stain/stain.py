@@ -31,9 +31,10 @@ from slide2rna.features.registry import Encoder
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
 from slide2rna.models.regressor import Regressor
-from slide2rna.sampling import draw
+from slide2rna.sampling import draw, draw_store
 from slide2rna.slides.identity import check_unchanged, checked_slides
 from slide2rna.slides.reader import open_slide
+from slide2rna.storage import parquet
 from slide2rna.studies.shift import reference
 from slide2rna.studies.stain.perturbations import STRENGTHS, perturb
 
@@ -160,11 +161,12 @@ def _load_fold(
     if meta["features"] != setup.encoder.dim:
         cause = f"the model has {meta['features']} features, the encoder {setup.encoder.dim}"
         raise StageError(model, cause, "use the settings that the model was trained with")
-    tested = pl.read_parquet(shift).filter(pl.col("part") == "test").sort("slide_id")
-    points: dict[str, Array] = {
-        str(slide): np.asarray(store["point"][rows[slide]], dtype=float)  # type: ignore[index]
-        for slide in tested["slide_id"]
-    }
+    tested = parquet.read(shift).filter(pl.col("part") == "test").sort("slide_id")
+    with draw_store.reading(draws):
+        points: dict[str, Array] = {
+            str(slide): np.asarray(store["point"][rows[slide]], dtype=float)  # type: ignore[index]
+            for slide in tested["slide_id"]
+        }
     rng = seeds.rng_for(setup.seed, "stain", number)
     order = tested[rng.permutation(tested.height).tolist()].unique(
         "unit", keep="first", maintain_order=True
@@ -232,7 +234,8 @@ def read_tiles(slide: CheckedSlideRow, folder: Path, setup: EncodingSetup) -> tu
     if slide["path"] is None or not table.is_file():
         cause = "the slide or its tiles are missing"
         raise StageError(f"slide {name}", cause, "set keep_slides: true, and rerun the stage tiles")
-    places = pl.read_parquet(table).select("x", "y", "level", "size").rows()
+    columns = ["x", "y", "level", "size"]
+    places = parquet.read(table, columns, remedy="rerun the stage tiles").rows()
     max_tiles = setup.stain["tiles"]
     has_all_tiles = len(places) <= max_tiles
     if not has_all_tiles:

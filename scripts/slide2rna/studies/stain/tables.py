@@ -11,6 +11,7 @@ import polars as pl
 from slide2rna.core import files, seeds
 from slide2rna.core.types import Array, Row
 from slide2rna.evaluation.metrics import bootstrap
+from slide2rna.storage import parquet
 from slide2rna.studies.stain import stain
 from slide2rna.studies.stain.stain import CHANGES, HALF_TILES, UNCHANGED
 
@@ -48,7 +49,7 @@ def write(
     info = files.read_json(inputs.cohort)
     for name, table in tables.items():
         stamp = {"cohort": info["name"], "run": run}
-        files.write_stamped(table, out / f"{name}.parquet", stamp, info.get("caveat"))
+        parquet.write_stamped(table, out / f"{name}.parquet", stamp, info.get("caveat"))
 
 
 def gene_table(genes: Sequence[str], sums: Array) -> pl.DataFrame:

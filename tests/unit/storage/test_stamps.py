@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from slide2rna.core import stamps
 from slide2rna.core.files import sha256sum
-from slide2rna.core.stamps import MIB, MISSING, Stamps, cache_of, sample, slide_stamp
+from slide2rna.storage import stamps
+from slide2rna.storage.stamps import MIB, MISSING, Stamps, cache_of, sample, slide_stamp
 
 
 @pytest.fixture
