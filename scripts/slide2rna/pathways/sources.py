@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
-import json
 import lzma
 import re
 import tempfile
@@ -219,7 +218,7 @@ def read_index_lists(path: Path) -> dict[str, list[Any]]:
     PathwayError
         Not an object of lists.
     """
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = files.parse_json(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
         raise PathwayError(path, "not an object of lists", "give {set name: [genes]}")
     for name, members in content.items():

@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 from slide2rna.core import cli, config, files
-from slide2rna.core.errors import ConfigError, SheetError, escape, has_control
+from slide2rna.core.errors import ConfigError, SheetError, StageError, escape, has_control
 from slide2rna.core.log import PlainText
 
 
@@ -93,5 +93,5 @@ def test_cohorts_that_differ_by_case_only() -> None:
 
 def test_a_record_with_a_key_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"key": 1, "key": 2}')
-    with pytest.raises(ValueError, match="key"):
+    with pytest.raises(StageError, match="key"):
         files.read_json(tmp_path / "a.json")
