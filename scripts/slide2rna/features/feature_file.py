@@ -14,14 +14,10 @@ import numpy as np
 from slide2rna.core.errors import SlideError
 from slide2rna.core.files import atomic
 from slide2rna.core.types import Mpp
+from slide2rna.features import encoder_specs
 
 PX, UM = "px", "um"
 UNITS = {"px": PX, "pixel": PX, "pixels": PX, "um": UM, "µm": UM, "micron": UM, "microns": UM}
-# Names that other tools give to encoders, and the config's names.
-ALIASES = {
-    **dict.fromkeys(("uni_v1", "mahmood-uni", "uni1", "mahmoodlab/uni"), "uni"),
-    **dict.fromkeys(("uni_v2", "uni2-h", "uni2_h", "mahmood-uni2", "mahmoodlab/uni2-h"), "uni2"),
-}
 # The largest array that is read; a file may claim any shape.
 MAX_BYTES = 16 << 30
 LEVELS = ("tile", "slide")
@@ -160,7 +156,7 @@ def _slide_features(path: Path, values: Any, attributes: dict[str, Any]) -> Feat
     if values is None:
         raise SlideError(path, "no dataset features", "write features (d,), one vector per slide")
     stated = attributes.get("made_by") or attributes.get("encoder") or attributes.get("extractor")
-    return replace(slide_vector(path, values), encoder=encoder_name(stated))
+    return replace(slide_vector(path, values), encoder=encoder_name(stated, "slide"))
 
 
 def _check(path: Path, features: np.ndarray, coords: np.ndarray, color: np.ndarray | None) -> None:
@@ -230,14 +226,15 @@ def _tile_mpp(attributes: dict[str, Any]) -> float | None:
     return None
 
 
-def encoder_name(stated: Any) -> str | None:
+def encoder_name(stated: Any, level: str = "tile") -> str | None:
     """Return the config's name of an encoder that any tool stated; None if the name is missing."""
+    aliases = encoder_specs.aliases() if level == "tile" else encoder_specs.slide_aliases()
     name = stated.strip().lower() if isinstance(stated, str) else ""
     if name in ("", "none", "files"):
         return None
     # STAMP appends the weights' revision and a hash of its code: mahmood-uni-77bdaedc-1c2d3e4f.
     name = re.sub(r"(-[0-9a-f]{6,64})+$", "", name)
-    return ALIASES.get(name, name)
+    return aliases.get(name, name)
 
 
 def _decoded(attributes: Any) -> dict[str, Any]:
