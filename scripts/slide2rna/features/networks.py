@@ -1,7 +1,7 @@
 """Networks of the encoders, as modules that turn normalised tiles into one vector each.
 
 Networks of timm and transformers are built without weights, which are filled in strictly. Packages
-and repositories with code of their own bring the weights along.
+and code of repositories bring the weights along.
 """
 
 from __future__ import annotations

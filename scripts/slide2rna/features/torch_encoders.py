@@ -91,7 +91,7 @@ def load_torch(settings: EncoderSettings, device: str) -> TorchEncoder:
     spec = encoder_specs.find(settings["encoder"])
     embedding = settings["embedding"] or spec.embedding
     if "own" in (spec.embedding, embedding) and embedding != spec.embedding:
-        cause = f"it has a vector of its own, not {embedding}"
+        cause = f"it has its own vector, not {embedding}"
         raise ConfigError(f"encoder {spec.name}", cause, "leave out features.embedding")
     spec = of_timm(spec, settings["weights"])
     if spec.loader in ("files", "remote"):

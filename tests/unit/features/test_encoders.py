@@ -171,7 +171,7 @@ def test_the_rule_of_the_vector_is_part_of_the_identity(small: dict[str, Path]) 
     assert plain.identity != both.identity
     for changes, encoder in (({}, plain), ({"embedding": "cls+mean"}, both)):
         assert registry.identity(settings | changes) == encoder.identity
-    with pytest.raises(ConfigError, match="a vector of its own"):
+    with pytest.raises(ConfigError, match="its own vector"):
         registry.load(config.defaults("features", encoder="keep", embedding="cls"))
 
 
