@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -27,18 +26,15 @@ SPECS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def half_the_memory() -> Iterator[None]:
-    """Networks of up to 1.1 billion weights in bfloat16."""
+def random_encoder(spec: EncoderSpec) -> TorchEncoder:
+    """The row's network with up to 1.1 billion weights, in bfloat16: half the memory."""
+    torch.manual_seed(0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
-    yield
-    torch.set_default_dtype(before)
-
-
-def random_encoder(spec: EncoderSpec) -> TorchEncoder:
-    torch.manual_seed(0)
-    module = networks.build(spec, spec.embedding).eval()
+    try:
+        module = networks.build(spec, spec.embedding).eval()
+    finally:
+        torch.set_default_dtype(before)
     with torch.no_grad():
         for value in module.parameters():
             # Layer scales start at 1e-5, and would hide the blocks.

@@ -179,6 +179,8 @@ def result_settings(section: str, settings: Settings) -> Settings:
     if section == "features":
         # The stage bags reads the scale; only features from files have a level.
         idle |= {"scale"} | (OF_NETWORKS if settings["encoder"] == "files" else {"path", "level"})
+        # Without a value they change nothing, and a configuration of before had no such keys.
+        idle |= {key for key in ("revision", "embedding") if settings.get(key) is None}
     return {key: value for key, value in settings.items() if key not in idle}
 
 

@@ -57,6 +57,14 @@ def test_a_cohorts_own_values_replace_those_of_the_file() -> None:
     assert (found["weights"], found["revision"]) == ({"uni2": "b.bin"}, {"uni2": "main"})
 
 
+def test_keys_without_a_value_leave_finished_features_valid() -> None:
+    """Their params are those of a configuration that lacks the keys."""
+    plain = config.result_settings("features", features(encoder="uni"))
+    assert not {"revision", "embedding"} & plain.keys()
+    own = config.result_settings("features", features(encoder="uni", revision="main"))
+    assert own == plain | {"revision": "main"}
+
+
 def test_files_of_a_command_line() -> None:
     assert encoder_names.weights_option([]) is None
     assert encoder_names.weights_option(["uni.bin"]) == "uni.bin"

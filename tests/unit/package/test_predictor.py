@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from slide2rna.core import config, files
 from slide2rna.core.errors import ConfigError, StageError, WeightsError
-from slide2rna.features import registry
+from slide2rna.features import lite0, registry
 from slide2rna.models import checkpoint
 from slide2rna.package import fold_models, predictor
 
@@ -184,6 +184,30 @@ def test_other_weights_of_the_encoder_are_refused(copy: Path) -> None:
         else:
             with pytest.raises(WeightsError, match="lite0 0123"):
                 model.encoder(1)
+
+
+def test_a_new_slide_is_encoded_by_all_encoders_of_the_training(copy: Path) -> None:
+    about = files.read_json(copy / predictor.ABOUT) | {"tiles": packaged.SETTINGS["tiles"]}
+    both = config.defaults("features", encoder=["lite0", "color"])
+    swapped = config.defaults("features", encoder=["color", "lite0"])
+    own = {"encoder": "lite0-color", "encoder_identity": registry.identity(both)}
+    for features, fits in ((both, True), (swapped, False)):
+        files.write_json(about | own | {"features": features}, copy / predictor.ABOUT)
+        model = predictor.load(copy, "cpu")
+        if fits:
+            encoder = model.encoder(1, {"lite0": str(lite0.weights_path())})
+            assert (encoder.name, encoder.dim) == ("lite0-color", 236)
+            continue
+        with pytest.raises(WeightsError, match=r"color \+ lite0 .* training used lite0 .* \+ c"):
+            model.encoder(1)
+
+
+def test_a_package_of_before_lacks_the_keys_of_revision_and_rule(copy: Path) -> None:
+    about = files.read_json(copy / predictor.ABOUT) | {"tiles": packaged.SETTINGS["tiles"]}
+    old = {"encoder": "lite0", "batch": 8, "level": "tile", "scale": "zscore"}
+    own = {"features": old, "encoder": "lite0", "encoder_identity": None}
+    files.write_json(about | own, copy / predictor.ABOUT)
+    assert predictor.load(copy, "cpu").encoder(1).dim == 230
 
 
 def test_fold_models_alone(packed: packaged.Packaged, tmp_path: Path) -> None:

@@ -92,10 +92,14 @@ def test_works_cited_are_those_used() -> None:
     assert works("her2st", "anything")[-1] == "andersson2021her2st"
     own = works("sheet", "LUAD", models=["abmil", "abmil.seed-2"], encoder="files", pathway_set="x")
     assert own == ["slide2rna", "ilse2018abmil"]
+    joint = works("her2st", "x", encoder="uni2-virchow2")
+    assert "chen2024uni" in joint
+    assert "vorontsov2024virchow" not in joint
+    assert "vorontsov2024virchow" in works("her2st", "x", encoder="uni2-virchow")
 
 
 def test_bibtex_is_whole_and_links_lead_to_dois() -> None:
-    encoders = ("lite0", "resnet50", "uni")
+    encoders = ("lite0", "resnet50", "uni", "uni2-virchow", "gigapath")
     cohorts = [("gdc", name) for name in ("LUAD", "BRCA", "COAD", "CPTAC-LUAD")]
     every = {
         work.key: work
