@@ -14,6 +14,7 @@ from slide2rna import STEP_VERSIONS
 from slide2rna.core.errors import ConfigError, SlideError, StageError
 from slide2rna.core.log import log, progress
 from slide2rna.core.settings import FeaturesSettings
+from slide2rna.features import encoder_specs
 from slide2rna.features.extract import failed_row, ok_row, write_manifest
 from slide2rna.features.feature_file import (
     Features,
@@ -92,6 +93,15 @@ def check_provided_features(
             + ", ".join(f"{slide} is of {name}" for name, slide in sorted(encoders.items())),
             "use one encoder for all slides",
         )
+    for name in encoders:
+        spec = encoder_specs.terms(name)
+        for dim in lengths:
+            if spec is not None and spec.dim not in (None, dim):
+                log.warning(
+                    "%s: features of %s have %d numbers, and %d by its publishers' rule; give new "
+                    "slides the same",
+                    *(source, name, dim, spec.dim),
+                )
     return write_manifest(rows, manifest)
 
 

@@ -52,3 +52,20 @@ def test_files_of_slide_encoders_have_their_names(tmp_path: Path) -> None:
             file["feats"] = np.arange(4.0)
             file.attrs["feat_type"], file.attrs["encoder"] = "slide", "gigapath"
     assert checked(source, tmp_path) == ["gigapath-slide"] * 2
+
+
+@pytest.mark.parametrize(("dim", "warned"), [(1280, True), (2560, False)])
+def test_vectors_by_another_rule_are_a_warning(
+    tmp_path: Path, dim: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """STAMP's virchow is the class token alone, TRIDENT's has the mean of the patches, too."""
+    source = tmp_path / "own"
+    source.mkdir()
+    for slide in "AB":
+        with h5py.File(source / f"{slide}.h5", "w") as file:
+            file["features"], file["coords"] = np.ones((2, dim)), np.arange(4).reshape(2, 2)
+            file.attrs["encoder"] = "virchow"
+    slides = shard(tmp_path / "s.parquet", {"A": None, "B": None})
+    out = tmp_path / "out"
+    provided.check_provided_features(slides, source, out, out / "shard-0.parquet")
+    assert ("virchow have 1280 numbers, and 2560 by" in caplog.text) == warned

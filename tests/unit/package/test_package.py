@@ -127,7 +127,8 @@ def test_identity_is_the_encoders_own(tmp_path: Path) -> None:
     # Of weights from the hub the record of their first load counts.
     files.write_json({"identity": "resnet10t abc", "encoders": {}}, tmp_path / "weights.json")
     assert package.encoder_identity(settings | {"weights": None}, tmp_path) == "resnet10t abc"
-    assert package.encoder_identity(config.defaults("features", encoder="files")) is None
+    provided = config.defaults("features", encoder="files")
+    assert package.encoder_identity(provided, tmp_path / "files") is None
 
 
 @pytest.mark.parametrize(
