@@ -146,6 +146,11 @@ def test_the_configuration_is_shown_as_run_without_places(full: Path) -> None:
     assert "someone" not in text
 
 
+def test_files_by_encoder_are_shown_without_places() -> None:
+    shown = run_facts.configuration({"features": {"weights": {"uni2": "/home/someone/a.bin"}}})
+    assert yaml.safe_load(str(shown)) == {"features": {"weights": {"uni2": "a.bin"}}}
+
+
 def test_pictures_keep_every_pixel_and_the_gallery_its_budget(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
