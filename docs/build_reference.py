@@ -17,6 +17,7 @@ from typing import Any
 
 import command_help
 import docstrings
+import encoder_rows as rows
 import rooms
 import yaml
 from config_comments import commented, resolved
@@ -28,6 +29,7 @@ from slide2rna.core.files import write_text
 
 REPO = Path(__file__).resolve().parents[1]
 FOLDER = REPO / "docs" / "reference"
+ENCODERS = REPO / "docs" / "how-to" / "encoders.md"
 ARCHITECTURE = REPO / "docs" / "explanation" / "architecture.md"
 # Steps that Snakemake runs, in the order of the flow; commands for use by hand are listed first.
 STAGES = (
@@ -108,9 +110,11 @@ def reference_pages() -> dict[Path, str]:
 
 
 def drawn_pages() -> dict[Path, str]:
-    """Return the architecture page with its table and picture of rooms."""
+    """Return the pages of the architecture and of the encoders with their tables."""
     page = inserted(ARCHITECTURE.read_text(encoding="utf-8"), "table of rooms", rooms.table())
-    return {ARCHITECTURE: inserted(page, "picture of rooms", rooms.picture())}
+    encoders = inserted(ENCODERS.read_text(encoding="utf-8"), "table of encoders", rows.tiles())
+    encoders = inserted(encoders, "table of slide encoders", rows.slides())
+    return {ARCHITECTURE: inserted(page, "picture of rooms", rooms.picture()), ENCODERS: encoders}
 
 
 def configuration() -> dict[Path, str]:

@@ -32,13 +32,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.set_threads(args.threads)
 
     from slide2rna.core import devices
-    from slide2rna.features import registry, streaming
+    from slide2rna.features import streaming, weights_record
 
     device = devices.choose_device(args.device)
     consumer = streaming.SlideStreamer(
         streaming.ShardManifests(args.slides_manifest, args.tiles_manifest, args.features_manifest),
         tile_settings,
-        registry.load(settings, device.type, args.threads, tile_settings["tile_px"]),
+        weights_record.load(
+            *(settings, tile_settings, args.features_manifest.parent, device.type, args.threads)
+        ),
         args.seed,
         args.threads,
         download.server_settings(args),

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.set_threads(args.threads)
 
     from slide2rna.core import devices
-    from slide2rna.features import extract, provided, registry
+    from slide2rna.features import extract, provided, weights_record
 
     provided.check_level(settings)
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.tiles is None or args.tiles_manifest is None:
         raise ConfigError("--tiles", "missing", "every encoder except files needs tiles")
     device = devices.choose_device(args.device)
-    encoder = registry.load(settings, device.type, args.threads, tile_settings["tile_px"])
+    encoder = weights_record.load(settings, tile_settings, args.out, device.type, args.threads)
     extract.extract_shard(
         args.shard,
         args.tiles,

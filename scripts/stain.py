@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna.core import cli, config
+from slide2rna.core import cli, config, encoder_names
 from slide2rna.core.errors import ConfigError
 
 SECTIONS = ("features", "tiles", "bags", "sample", "stain", "shift")
@@ -44,14 +44,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import torch
     from slide2rna.core import devices
-    from slide2rna.features import registry
+    from slide2rna.features import registry, weights_record
     from slide2rna.studies.stain import stain, tables
 
     torch.set_num_threads(args.threads)
     device = devices.choose_device(args.device)
-    encoder = registry.load(
-        settings["features"], device.type, args.threads, settings["tiles"]["tile_px"]
-    )
+    made = args.cohort.parent / "features" / encoder_names.label(settings["features"])
+    features = weights_record.pinned(settings["features"], made)
+    encoder = registry.load(features, device.type, args.threads, settings["tiles"]["tile_px"])
     sections = {name: settings[name] for name in ("tiles", "bags", "sample", "stain")}
     setup = stain.EncodingSetup(
         encoder, seed=args.seed, threads=args.threads, device=device, **sections

@@ -10,7 +10,7 @@ from pathlib import Path
 from slide2rna import __version__, commands
 from slide2rna.core import cli
 
-NAMES = ["doctor", "predict", "maps", "cohort", "costs", "convert", "verify"]
+NAMES = ["doctor", "predict", "maps", "cohort", "costs", "convert", "encoders", "verify"]
 FOLDER = Path(commands.__file__).parent
 
 

@@ -63,6 +63,8 @@ VALUES: Config = {
     "start": "model",
     "features.encoder": "color",
     "features.weights": "own.pth",
+    "features.revision": "main",
+    "features.embedding": "cls",
     "features.path": "own",
     "pathways.source": "go-mf",
     "pathways.max_sets": 50,

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slide2rna.core.delimited import duplicates
 from slide2rna.core.errors import SheetError, has_control, list_names
 from slide2rna.core.log import log
+from slide2rna.storage.delimited import duplicates
 
 # Row numbers and labels that pandas, polars and R write.
 INDEX = re.compile(

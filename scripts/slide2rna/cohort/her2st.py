@@ -23,9 +23,9 @@ from PIL import Image
 from scipy.spatial import ConvexHull
 
 from slide2rna.cohort.expression import to_log2
-from slide2rna.core.delimited import read_table
 from slide2rna.core.errors import SheetError
 from slide2rna.core.types import Row
+from slide2rna.storage.delimited import read_table
 
 CAVEAT = "within one patient, adjacent sections: no claim about patients"
 SPOT_PITCH_UM = 200.0  # centre to centre on the array (Stahl et al. 2016)

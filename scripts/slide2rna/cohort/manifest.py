@@ -11,11 +11,11 @@ from pathlib import Path
 import polars as pl
 
 from slide2rna.cohort.gdc import SCHEMA as FILE_SCHEMA
-from slide2rna.core.delimited import LINE, raise_for_rows, read_table
 from slide2rna.core.delimited_text import read_text
 from slide2rna.core.errors import SheetError
 from slide2rna.core.files import atomic
 from slide2rna.core.log import log
+from slide2rna.storage.delimited import LINE, raise_for_rows, read_table
 
 COLUMNS = (
     "kind",

@@ -14,9 +14,9 @@ from typing import Any
 import polars as pl
 
 from slide2rna.cohort.gdc import SCHEMA
-from slide2rna.core.delimited import read_table
 from slide2rna.core.errors import ConfigError, DownloadError, SheetError
 from slide2rna.core.types import Row
+from slide2rna.storage.delimited import read_table
 from slide2rna.transfer import client, resumable
 
 # Case_ID, Slide_ID, Specimen_ID, Specimen_Type and Embedding_Medium of all CPTAC slides.

@@ -1,7 +1,7 @@
 """Sample sheet: one row per slide, with patient, sample, site and file.
 
-`core.delimited` reads the text. Each kind of problem is one error that names the file, the lines,
-the cause and the remedy.
+`storage.delimited` reads the text. Each kind of problem is one error that names the file, the
+lines, the cause and the remedy.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from slide2rna.core.delimited import LINE, raise_for_rows, read_table
 from slide2rna.core.delimited_text import MISSING
 from slide2rna.core.errors import SheetError, SlideError, has_control
 from slide2rna.core.log import log
 from slide2rna.core.root import ROOT
 from slide2rna.slides.area import parse_area
 from slide2rna.slides.identity import slide_file
+from slide2rna.storage.delimited import LINE, raise_for_rows, read_table
 
 SCHEMA = ROOT / "workflow" / "schemas" / "samples.schema.yaml"
 _SCHEMA = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import polars as pl
 
-from slide2rna.core.delimited import LINE, raise_for_rows, read_table
 from slide2rna.core.errors import ConfigError, SheetError, list_names
 from slide2rna.core.log import log
 from slide2rna.core.seeds import seed_for
 from slide2rna.core.settings import FoldsSettings
+from slide2rna.storage.delimited import LINE, raise_for_rows, read_table
 
 PARTS = ("train", "val", "cal", "test")
 # With fewer units than this outside test, one is val and none is cal: train needs the rest.

@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 
 from slide2rna.cohort.gene_columns import clean_names, warn_of_names
-from slide2rna.core.delimited import duplicates
 from slide2rna.core.delimited_text import read_text
 from slide2rna.core.errors import SheetError, has_control, list_names
 from slide2rna.core.log import progress
+from slide2rna.storage.delimited import duplicates
 
 STAR_COLUMNS = ("gene_id", "gene_name")
 

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from slide2rna.core import cli
+from slide2rna.core import cli, encoder_names
 from slide2rna.core.errors import ConfigError
 
 
@@ -42,7 +42,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="per fold model; default: the number that the intervals were calibrated with",
     )
     parser.add_argument("--seed", type=int, help="of the draws; default: the model's")
-    parser.add_argument("--weights", type=Path, help="local file with the encoder's weights")
+    parser.add_argument(
+        "--weights",
+        action="append",
+        default=[],
+        metavar="[NAME=]FILE",
+        help="local file with the encoder's weights; with several encoders, one option for each",
+    )
     parser.add_argument("--h5ad", action="store_true", help="also write prediction.h5ad (AnnData)")
     parser.add_argument("--no-page", action="store_true", help="no index.html")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -80,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         draws=args.draws,
         seed=args.seed,
         threads=args.threads,
-        weights=args.weights,
+        weights=encoder_names.weights_option(args.weights),
         page=not args.no_page,
         h5ad=args.h5ad,
     )

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 
-from slide2rna.core import yaml_file
+from slide2rna.core import encoder_names, yaml_file
 from slide2rna.core.errors import ConfigError
 from slide2rna.core.root import ROOT
 
@@ -46,6 +46,10 @@ RESULT_NEUTRAL = {
 }
 
 Settings = dict[str, Any]
+# Keys of section features without effect on features from files.
+OF_NETWORKS = {"weights", "revision", "embedding"}
+# Keys of section features that cohorts share if they are trained together.
+SAME_FEATURES = ("encoder", "embedding", "level", "scale")
 # What YAML 1.1 takes for text: https://yaml.org/type/float.html wants a decimal point.
 EXPONENT = re.compile(r"[+-]?\d+[eE][+-]?\d+")
 
@@ -65,7 +69,9 @@ def _default(field: dict[str, Any]) -> Any:
 def overlay(base: Settings, changes: Settings) -> Settings:
     """Return `base` with `changes`, at any depth: key by key in an object, a list as a whole."""
     merged = {
-        key: overlay(base[key], value) if isinstance(value, dict) else value
+        key: overlay(base[key], value)
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+        else value
         for key, value in changes.items()
     }
     return base | merged
@@ -167,6 +173,8 @@ def validate(config: dict[str, Any], where: str = "config.yaml") -> dict[str, An
         for key, field in _schema()["$defs"]["cohort"]["properties"].items():
             if "default" in field:
                 cohort.setdefault(key, copy.deepcopy(field["default"]))
+    for name in full["cohorts"]:
+        encoder_names.check(for_cohort(full, name)["features"], where)
     _check_external(full, where)
     _check_pan(full, where)
     return full
@@ -185,7 +193,9 @@ def result_settings(section: str, settings: Settings) -> Settings:
         idle |= {"resamples", "resample_share"}  # they make separate files
     if section == "features":
         # The stage bags reads the scale; only features from files have a level.
-        idle |= {"scale"} | ({"weights"} if settings["encoder"] == "files" else {"path", "level"})
+        idle |= {"scale"} | (OF_NETWORKS if settings["encoder"] == "files" else {"path", "level"})
+        # Without a value they change nothing, and a configuration of before had no such keys.
+        idle |= {key for key in ("revision", "embedding") if settings.get(key) is None}
     return {key: value for key, value in settings.items() if key not in idle}
 
 
@@ -233,7 +243,7 @@ def _check_external(config: dict[str, Any], where: str) -> None:
         if pair["train"] == pair["test"]:
             raise ConfigError(place, "a cohort can't be external to itself", "name another cohort")
         train, test = (for_cohort(config, pair[role]) for role in ("train", "test"))
-        for section, key in (("features", "encoder"), ("bags", "k")):
+        for section, key in (("features", "encoder"), ("features", "embedding"), ("bags", "k")):
             trained, tested = train[section][key], test[section][key]
             if trained != tested:
                 cause = (
@@ -260,7 +270,7 @@ def _check_pan(config: dict[str, Any], where: str) -> None:
                     place, f"there is no cohort '{name}'", "name a cohort of the file"
                 )
             own, other = (for_cohort(config, one)["features"] for one in (cohort, name))
-            if wrong := [key for key in ("encoder", "level", "scale") if own[key] != other[key]]:
+            if wrong := [key for key in SAME_FEATURES if own[key] != other[key]]:
                 cause = f"features.{wrong[0]} isn't that of {name}"
                 raise ConfigError(place, cause, "give both the same")
             if {"train": cohort, "test": name} in config["external"]:

@@ -50,16 +50,26 @@ class _LogLines:
         pass
 
 
+def _lines() -> dict[str, Any]:
+    """Return a bar's options for a log file: a plain line every ten seconds."""
+    line = "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {remaining} left"
+    return {"file": _LogLines(), "bar_format": line, "mininterval": 10, "ncols": 100}
+
+
+class LineBar(tqdm):
+    """A tqdm bar for libraries that take a class: plain lines in a log file."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **(options if sys.stderr.isatty() else options | _lines()))
+
+
 @contextmanager
 def byte_bar(total: int | None, what: str) -> Iterator[Callable[[int], None]]:
     """Yield a thread-safe function that counts bytes; show amount, rate and time left.
 
     A bar on a terminal, or a plain line every ten seconds in a log. `total` is in bytes.
     """
-    layout: dict[str, Any] = {}
-    if not sys.stderr.isatty():
-        line = "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {remaining} left"
-        layout = {"file": _LogLines(), "bar_format": line, "mininterval": 10, "ncols": 100}
+    layout = {} if sys.stderr.isatty() else _lines()
     with tqdm(desc=what, total=total, unit="B", unit_scale=True, miniters=1, **layout) as bar:
 
         def advance(n: int) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
+EmbeddingRule = Literal["cls", "cls+mean"]
+
 
 class FoldsSettings(TypedDict):
     """Section folds."""
@@ -33,11 +35,23 @@ class TilesSettings(TypedDict):
 class FeaturesSettings(TypedDict):
     """Section features."""
 
-    encoder: str
-    weights: str | None
+    encoder: str | list[str]
+    weights: str | dict[str, str] | None
+    revision: str | dict[str, str] | None
+    embedding: EmbeddingRule | dict[str, EmbeddingRule] | None
     path: str | None
     level: Literal["tile", "slide"]
     scale: Literal["zscore", "signed_log", "rank"]
+    batch: int
+
+
+class EncoderSettings(TypedDict):
+    """Section features of one of its encoders; see `encoder_names.of_one`."""
+
+    encoder: str
+    weights: str | None
+    revision: str | None
+    embedding: EmbeddingRule | None
     batch: int
 
 

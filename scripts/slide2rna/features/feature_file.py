@@ -166,7 +166,7 @@ def _slide_features(path: Path, values: Any, attributes: dict[str, Any]) -> Feat
     if values is None:
         raise SlideError(path, "no dataset features", "write features (d,), one vector per slide")
     stated = attributes.get("made_by") or attributes.get("encoder") or attributes.get("extractor")
-    return replace(slide_vector(path, values), encoder=encoder_name(stated))
+    return replace(slide_vector(path, values), encoder=encoder_name(stated, "slide"))
 
 
 def _check(path: Path, features: np.ndarray, coords: np.ndarray, color: np.ndarray | None) -> None:

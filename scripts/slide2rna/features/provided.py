@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from slide2rna import STEP_VERSIONS
 from slide2rna.core.errors import ConfigError, SlideError, StageError
 from slide2rna.core.log import log, progress
 from slide2rna.core.settings import FeaturesSettings
+from slide2rna.features import encoder_specs
 from slide2rna.features.extract import failed_row, ok_row, write_manifest
 from slide2rna.features.feature_file import Features, read, read_attributes, slide_vector, write
+from slide2rna.features.stated_facts import encoder_name
 from slide2rna.slides.failures import within_memory
 from slide2rna.storage import parquet
 from slide2rna.storage.stamps import Stamps, sample
 
-KEYS = ("slide_id", "patient_id", "sample_id", "site")
+KEYS = ("slide_id", "patient_id", "sample_id", "site", "encoder")
 
 Reader = Callable[[str], tuple[Features, dict[str, Any]]]
 
@@ -97,6 +100,15 @@ def check_provided_features(
             + ", ".join(f"{slide} is of {name}" for name, slide in sorted(encoders.items())),
             "use one encoder for all slides",
         )
+    for name in encoders:
+        spec = encoder_specs.terms(name)
+        for dim in lengths:
+            if spec is not None and spec.dim not in (None, dim):
+                log.warning(
+                    "%s: features of %s have %d numbers, and %d by its publishers' rule; give new "
+                    "slides the same",
+                    *(source, name, dim, spec.dim),
+                )
     return write_manifest(rows, manifest)
 
 
@@ -166,11 +178,17 @@ def _table_reader(source: Path) -> Reader:
         raise StageError(source, cause, f"give {columns}; an empty cell is a missing value")
     values = numbers.cast(pl.Float32).fill_null(np.nan).to_numpy()
     row_of = {str(name): row for row, name in enumerate(table["slide_id"])}
+    encoder: list[str | None] = [None] * table.height
+    if "encoder" in table.columns and table["encoder"].dtype == pl.String:
+        encoder = [encoder_name(name, "slide") for name in table["encoder"]]
     log.info("%s: %d features of %d slides", source, numbers.width, table.height)
 
     def read_slide(slide_id: str) -> tuple[Features, dict[str, Any]]:
         if slide_id not in row_of:
             raise SlideError(f"{source}: {slide_id}", "no row in the table", "add its features")
-        return slide_vector(f"{source}: {slide_id}", values[row_of[slide_id]]), {}
+        row = row_of[slide_id]
+        vector = slide_vector(f"{source}: {slide_id}", values[row])
+        made_by = {} if encoder[row] is None else {"made_by": encoder[row]}
+        return replace(vector, encoder=encoder[row]), made_by
 
     return read_slide

@@ -13,17 +13,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from slide2rna.core import encoder_names
 from slide2rna.core.errors import ConfigError
-from slide2rna.core.settings import FeaturesSettings
+from slide2rna.core.settings import EncoderSettings, FeaturesSettings
 from slide2rna.core.types import Px
 from slide2rna.features import encoder_weights, lite0
-from slide2rna.features.torch_encoders import (
-    COLOR_DIM,
-    TorchEncoder,
-    architecture,
-    load_timm,
-    tune_for_gpu,
-)
+from slide2rna.features.encoder_specs import find
+from slide2rna.features.encoder_weights import WeightsFile
+from slide2rna.features.torch_encoders import COLOR_DIM, TorchEncoder, load_torch, tune_for_gpu
 
 
 class Encoder(Protocol):
@@ -89,55 +86,87 @@ class OnnxLite0:
 
 
 def identity(settings: FeaturesSettings) -> str | None:
-    """Return the later `Encoder.identity`, without loading the network; None for encoder files.
+    """Return the later `Encoder.identity` without loading; None if that needs the hub's weights.
 
     Raises
     ------
     WeightsError
-        The weights file is missing.
+        The weights' file is missing.
     """
-    name = settings["encoder"]
-    path: str | Path | None = settings["weights"]
-    if name == "files":
-        return None
-    if name == "color":
-        return name
-    if name == "lite0":
-        path = path or lite0.weights_path()
-    if path is not None:
-        return f"{name} {encoder_weights.digest(Path(path))}"
-    return f"{name} hub {architecture(name).hub}"
+    parts = []
+    for name in encoder_names.names(settings):
+        own = encoder_names.of_one(settings, name)
+        path = Path(own["weights"]) if own["weights"] else None
+        if name == "lite0":
+            path = path or Path(lite0.weights_path())
+        if name == "color":
+            parts.append(name)
+        elif name == "files" or path is None:
+            return None
+        else:
+            spec, found = (
+                find(name),
+                WeightsFile(path, encoder_weights.full_digest(path)),
+            )
+            parts.append(found.identity(spec, own["embedding"] or spec.embedding))
+    return " + ".join(parts)
+
+
+class JointEncoder:
+    """Several encoders of the same tiles: their vectors one after the other."""
+
+    def __init__(self, parts: list[Encoder], name: str) -> None:
+        self.parts, self.name = parts, name
+        self.dim = sum(part.dim for part in parts)
+        self.identity = " + ".join(part.identity for part in parts)
+        self.batch = min(part.batch for part in parts)
+        self.parallel = all(part.parallel for part in parts)
+        self.device = next((part.device for part in parts if hasattr(part, "device")), None)
+
+    def encode(self, tiles: np.ndarray, color: np.ndarray) -> np.ndarray:
+        return np.concatenate([part.encode(tiles, color) for part in self.parts], 1)
 
 
 def load(
     settings: FeaturesSettings, device: str = "cpu", threads: int = 1, tile_px: Px = 256
 ) -> Encoder:
-    """Load the encoder that the features settings name; `tile_px` sizes a GPU's batch.
+    """Load the encoder, or several as one, that the features settings name.
+
+    Parameters
+    ----------
+    tile_px : edge of the tiles, which sizes a GPU's batch.
 
     Raises
     ------
     WeightsError
         Its weights are not available, or don't fit.
     ConfigError
-        No encoder has this name.
+        No encoder has this name, or it needs a package that isn't installed.
     """
-    name = settings["encoder"]
-    if name == "color":
+    names = encoder_names.names(settings)
+    if names == ["color"]:
         return ColorEncoder(batch=settings["batch"])
-    if name == "files":
+    if names == ["files"]:
         raise ConfigError("encoder files", "it has no network", "extract.py only checks the files")
     import torch
 
     torch.set_num_threads(threads)
-    if name == "lite0":
+    parts = [_load_one(encoder_names.of_one(settings, name), device, tile_px) for name in names]
+    return parts[0] if len(parts) == 1 else JointEncoder(parts, encoder_names.label(settings))
+
+
+def _load_one(settings: EncoderSettings, device: str, tile_px: Px) -> Encoder:
+    if settings["encoder"] == "color":
+        return ColorEncoder(batch=settings["batch"])
+    if settings["encoder"] == "lite0":
         return _load_lite0(settings, device, tile_px)
-    encoder = load_timm(settings, device, str(identity(settings)))
+    encoder = load_torch(settings, device)
     return tune_for_gpu(encoder, tile_px) if device == "cuda" else encoder
 
 
-def _load_lite0(settings: FeaturesSettings, device: str, tile_px: Px) -> Encoder:
+def _load_lite0(settings: EncoderSettings, device: str, tile_px: Px) -> Encoder:
     path = Path(settings["weights"] or lite0.weights_path())
-    encoder_identity = str(identity(settings))
+    encoder_identity = f"lite0 {encoder_weights.digest(path)}"
     convs = lite0.layers(path)
     if device == "cuda":
         import torch

@@ -12,14 +12,10 @@ from typing import Any
 import numpy as np
 
 from slide2rna.core.errors import SlideError
+from slide2rna.features import encoder_specs
 
 PX, UM = "px", "um"
 UNITS = {"px": PX, "pixel": PX, "pixels": PX, "um": UM, "µm": UM, "micron": UM, "microns": UM}
-# Names that other tools give to encoders, and the config's names.
-ALIASES = {
-    **dict.fromkeys(("uni_v1", "mahmood-uni", "uni1", "mahmoodlab/uni"), "uni"),
-    **dict.fromkeys(("uni_v2", "uni2-h", "uni2_h", "mahmood-uni2", "mahmoodlab/uni2-h"), "uni2"),
-}
 HISTORIC_PX, HISTORIC_UM = 224, 256
 BASE_MPP = 10.0  # µm per px at a nominal magnification of 1
 
@@ -69,11 +65,12 @@ def tile_mpp(attributes: dict[str, Any]) -> float | None:
     return None
 
 
-def encoder_name(stated: Any) -> str | None:
+def encoder_name(stated: Any, level: str = "tile") -> str | None:
     """Return the config's name of an encoder that any tool stated; None if the name is missing."""
+    aliases = encoder_specs.aliases() if level == "tile" else encoder_specs.slide_aliases()
     name = stated.strip().lower() if isinstance(stated, str) else ""
     if name in ("", "none", "files"):
         return None
     # STAMP appends the weights' revision and a hash of its code: mahmood-uni-77bdaedc-1c2d3e4f.
     name = re.sub(r"(-[0-9a-f]{6,64})+$", "", name)
-    return ALIASES.get(name, name)
+    return aliases.get(name, name)

@@ -1,18 +1,19 @@
-"""Torch encoders: timm's models, UNI and UNI2-h, and lite0 on a GPU."""
+"""Torch encoders: the rows of the registry, models of timm and of the hub, and lite0 on a GPU."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from slide2rna.core.errors import ConfigError
 from slide2rna.core.log import log
-from slide2rna.core.settings import FeaturesSettings
+from slide2rna.core.settings import EncoderSettings
 from slide2rna.core.types import Px
-from slide2rna.features import encoder_weights
+from slide2rna.features import encoder_specs, encoder_weights
+from slide2rna.features.encoder_specs import EncoderSpec
+from slide2rna.features.encoder_weights import WeightsFile
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +39,8 @@ class TorchEncoder:
         Append the six colour statistics.
     autocast : torch.dtype or None
         Reduced precision of the network's inner layers.
+    weights : WeightsFile or None
+        File of the weights; None for a network that its package or its repository brings.
     """
 
     model: torch.nn.Module
@@ -52,6 +55,7 @@ class TorchEncoder:
     sd: tuple[float, ...] | None = IMAGENET_SD
     with_color: bool = False
     autocast: torch.dtype | None = None
+    weights: WeightsFile | None = None
     parallel: bool = field(default=False, init=False)
 
     def encode(self, tiles: np.ndarray, color: np.ndarray) -> np.ndarray:
@@ -78,113 +82,85 @@ class TorchEncoder:
             return self.model(x)
 
 
-@dataclass(frozen=True)
-class EncoderSpec:
-    """Published encoder: timm's model and arguments, and the weights' repository on the hub."""
-
-    model: str
-    hub: str
-    gated: bool = False
-    interpolation: str = "bilinear"
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-
-# The arguments of UNI and UNI2-h are from their model cards:
-# https://huggingface.co/MahmoodLab/UNI and https://huggingface.co/MahmoodLab/UNI2-h
-ENCODER_SPECS = {
-    "resnet50": EncoderSpec("resnet50", "timm/resnet50.tv_in1k"),
-    "uni": EncoderSpec(
-        "vit_large_patch16_224",
-        "MahmoodLab/UNI",
-        gated=True,
-        arguments={"init_values": 1e-5, "dynamic_img_size": True},
-    ),
-    "uni2": EncoderSpec(
-        "vit_giant_patch14_224",
-        "MahmoodLab/UNI2-h",
-        gated=True,
-        arguments={
-            "img_size": 224,
-            "patch_size": 14,
-            "depth": 24,
-            "num_heads": 24,
-            "init_values": 1e-5,
-            "embed_dim": 1536,
-            "mlp_ratio": 2.66667 * 2,
-            "no_embed_class": True,
-            "reg_tokens": 8,
-            "dynamic_img_size": True,
-        },
-    ),
-}
-
-
-def architecture(name: str) -> EncoderSpec:
-    """Return the spec of the encoder with this name; any other name is a timm model's."""
-    return ENCODER_SPECS.get(name, EncoderSpec(name, f"timm/{name}", interpolation="bicubic"))
-
-
-def load_timm(settings: FeaturesSettings, device: str, identity: str) -> TorchEncoder:
-    """Load any timm architecture with weights from a file or the hub; see `registry.load`."""
+def load_torch(settings: EncoderSettings, device: str) -> TorchEncoder:
+    """Load an encoder of the registry, of timm or of the hub; see `registry.load`."""
     import torch
 
+    from slide2rna.features import networks
+
+    spec = encoder_specs.find(settings["encoder"])
+    embedding = settings["embedding"] or spec.embedding
+    if "own" in (spec.embedding, embedding) and embedding != spec.embedding:
+        cause = f"it has its own vector, not {embedding}"
+        raise ConfigError(f"encoder {spec.name}", cause, "leave out features.embedding")
+    spec = of_timm(spec, settings["weights"])
+    if spec.loader in ("files", "remote"):
+        model, found = networks.adapted(spec, None, settings["revision"]), None
+        identity = f"{spec.name} {settings['revision']}"
+    else:
+        found = encoder_weights.locate(spec, settings)
+        identity = found.identity(spec, embedding)
+        if spec.loader == "package":
+            model = networks.adapted(spec, found.path, found.commit)
+        else:
+            folder = encoder_weights.config_folder(spec, found)
+            model = networks.build(spec, embedding, folder)
+            model = networks.fill(model, spec, encoder_weights.read(found.path), found.path)
+    pretrained: dict[str, Any] = {}
+    if spec.name not in encoder_specs.encoders():
+        pretrained = dict(model.network.pretrained_cfg)  # type: ignore[union-attr, arg-type]
+    input_px = int(pretrained.get("input_size", (3, spec.input_px, spec.input_px))[1])
+    encoder = TorchEncoder(
+        model.eval().to(device),
+        spec.name,
+        spec.dim or 0,
+        identity,
+        torch.device(device),
+        settings["batch"],
+        input_px,
+        pretrained.get("interpolation", spec.interpolation),
+        tuple(pretrained.get("mean", spec.mean)),
+        tuple(pretrained.get("std", spec.sd)),
+    )
+    encoder.weights = found
+    blank = np.zeros((1, input_px, input_px, 3), np.uint8)
+    encoder.dim = encoder.encode(blank, np.zeros((1, COLOR_DIM), np.float32)).shape[1]
+    return encoder
+
+
+def of_timm(spec: EncoderSpec, weights: str | None) -> EncoderSpec:
+    """Return a spec with the hub's repository of a timm model; others stay as they are.
+
+    A name without a tag gets timm's default.
+
+    Raises
+    ------
+    ConfigError
+        timm doesn't have this model, or no weights of it on the hub.
+    """
+    if spec.name in encoder_specs.encoders() or spec.loader != "timm":
+        return spec
     from slide2rna.features.torchvision_fix import ensure_torchvision
 
     ensure_torchvision()
     import timm
 
-    name, path = settings["encoder"], settings["weights"]
-    spec = architecture(name)
-    if name not in ENCODER_SPECS and not timm.is_model(name):
-        raise ConfigError(
-            f"encoder {name}",
-            "unknown",
-            f"use lite0, color, files, {', '.join(ENCODER_SPECS)} or a timm model name",
+    name = spec.name
+    if not timm.is_model(name):
+        remedy = (
+            f"{encoder_specs.similar(name)}`slide2rna encoders` lists them; a timm model name, "
+            "hf-hub:OWNER/NAME and files also work"
         )
-    arguments = dict(spec.arguments)
-    if name == "uni2":
-        arguments |= {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": torch.nn.SiLU}
-    hub = spec.hub
-    if path is None:
-        if name not in ENCODER_SPECS:
-            hub = _timm_hub(name)
-        state = encoder_weights.from_hub(name, hub, spec.gated)
-    else:
-        state = encoder_weights.read(Path(path))
-    model: Any = timm.create_model(spec.model, pretrained=False, num_classes=0, **arguments)
-    encoder_weights.fill(model, state, path or hub)
-    pretrained: dict[str, Any] = {} if name in ENCODER_SPECS else dict(model.pretrained_cfg)
-    return TorchEncoder(
-        model.eval().to(device),
-        name,
-        model.num_features,
-        identity,
-        torch.device(device),
-        settings["batch"],
-        int(pretrained.get("input_size", (3, 224, 224))[1]),
-        pretrained.get("interpolation", spec.interpolation),
-        tuple(pretrained.get("mean", IMAGENET_MEAN)),
-        tuple(pretrained.get("std", IMAGENET_SD)),
-    )
-
-
-def _timm_hub(name: str) -> str:
-    """Return the hub's repository of a timm model; a name without a tag gets timm's default.
-
-    Raises
-    ------
-    ConfigError
-        timm has no weights of this architecture on the hub.
-    """
-    import timm
-
+        raise ConfigError(f"encoder {name}", "unknown", remedy)
+    if weights is not None:
+        return spec
     found = timm.get_pretrained_cfg(name)
     if found is None or not found.hf_hub_id:
         cause = "timm has no weights of it on the hub"
         tags = timm.list_pretrained(f"{name.partition('.')[0]}.*")[:5]
         remedy = f"use {', '.join(tags)}" if tags else "give features.weights, a file"
         raise ConfigError(f"encoder {name}", cause, remedy)
-    return str(found.hf_hub_id)
+    return replace(spec, hub=str(found.hf_hub_id))
 
 
 def tune_for_gpu(encoder: TorchEncoder, tile_px: Px) -> TorchEncoder:

@@ -19,6 +19,7 @@ from slide2rna.core import config
 from slide2rna.core.errors import UserError
 from slide2rna.core.root import ROOT
 from slide2rna.operations.doctor_config import Finding, check_config, check_network, check_shards
+from slide2rna.operations.encoder_table import check_encoders
 
 PYPROJECT = ROOT / "pyproject.toml"
 PINNED, SUPPORTED = (3, 11), ((3, 11), (3, 12), (3, 13))
@@ -199,6 +200,7 @@ def examine(config_path: str | Path | None, device: str | None = None) -> Iterat
             settings = config.load(config_path)
             results, device = settings["results"], device or settings["device"]
             yield from check_shards(settings)
+            yield from check_encoders(settings)
     yield check_python()
     yield check_snakemake()
     yield check_disk(results)

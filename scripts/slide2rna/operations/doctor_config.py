@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from slide2rna.core import config
+from slide2rna.core import config, encoder_names
 from slide2rna.core.errors import UserError
 
 SLIDES_PER_SHARD = 64
@@ -68,8 +68,8 @@ def check_shards(settings: config.Settings) -> list[Finding]:
 
 def _count_slides(table: Path) -> int:
     """Count the slides of a sample sheet, or the included slides of a frozen manifest."""
-    from slide2rna.core.delimited import read_table
     from slide2rna.core.delimited_text import MISSING
+    from slide2rna.storage.delimited import read_table
 
     rows = read_table(table)
     if "kind" in rows.columns and "left_at" in rows.columns:
@@ -121,7 +121,9 @@ def _server_purposes(settings: config.Settings | None) -> dict[str, str]:
             if "collection" in cohort:
                 purposes[cohort["pathdb"]] = f"slides of {name}"
         features = config.for_cohort(settings, name)["features"]
-        local = cohort["source"] in ("law", "law2") or features["weights"] is not None
-        if features["encoder"] not in ("lite0", "color", "files") and not local:
-            purposes[HUB] = f"weights of {features['encoder']}"
+        for encoder in encoder_names.names(features):
+            local = encoder_names.of_one(features, encoder)["weights"] is not None
+            local = local or cohort["source"] in ("law", "law2")
+            if encoder not in ("lite0", "color", "files") and not local:
+                purposes[HUB] = f"weights of {encoder}"
     return purposes

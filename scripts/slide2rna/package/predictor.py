@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from slide2rna.core import devices, files
+from slide2rna.core.encoder_names import WeightsFiles
 from slide2rna.core.errors import ConfigError, StageError, WeightsError, list_names
 from slide2rna.features.registry import Encoder
 from slide2rna.features.registry import load as load_encoder
@@ -28,7 +29,7 @@ from slide2rna.storage import parquet
 FORMAT = 2
 ABOUT, GENES = "predictor.json", "genes.parquet"
 PATHWAYS, CONFORMAL = "pathways.parquet", "conformal.parquet"
-BUNDLED = ("color", "lite0")  # encoders that need no download
+HUB_ALONE = " hub "  # in the identity of older packages: `<name> hub <repository>`
 NO_TILES = "the tiles of its training aren't recorded"
 
 CONFORMAL_SCHEMA = pl.Schema(
@@ -101,13 +102,14 @@ class Predictor:
             remedy = "give .h5 features made in the same way as those of its training"
             raise ConfigError(self.folder, f"this model can't read slides: {cause}", remedy)
 
-    def encoder(self, threads: int, weights: str | Path | None = None) -> Encoder:
+    def encoder(self, threads: int, weights: WeightsFiles = None) -> Encoder:
         """Load the encoder that made the features of the training.
 
         Parameters
         ----------
         threads : of the encoder.
-        weights : a local file, for weights that come neither with the package nor from the hub.
+        weights : a local file, for weights that come neither with the package nor from the hub;
+            with several encoders, a file by encoder.
 
         Raises
         ------
@@ -116,16 +118,14 @@ class Predictor:
             training.
         """
         self.check_slides()
-        settings = self.about["features"] | {"weights": None if weights is None else str(weights)}
+        files_of = str(weights) if isinstance(weights, Path) else weights
+        settings = self.about["features"] | {"weights": files_of}
         encoder = load_encoder(settings, self.device.type, threads, self.about["tiles"]["tile_px"])
         expected = self.about.get("encoder_identity")
-        # "<name> hub <repository>" or "<name> <digest>": only two of a kind can be compared.
-        comparable = expected and (" hub " in expected) == (" hub " in encoder.identity)
-        if comparable and expected != encoder.identity:
+        if expected and HUB_ALONE not in expected and expected != encoder.identity:
             cause = f"the weights are {encoder.identity}, but training used {expected}"
-            raise WeightsError(
-                weights or settings["encoder"], cause, "give the weights of the training"
-            )
+            where = self.about["encoder"] if weights is None else weights
+            raise WeightsError(where, cause, "give the weights of the training")
         return encoder
 
     @property
@@ -147,24 +147,14 @@ class Predictor:
             return f"Its file names no encoder; the training's features were made by {self.made_by}"
         return None
 
-    def weights_note(self, weights: str | Path | None) -> str | None:
-        """Return why the encoder's weights can't be compared with the training's; None if they can.
-
-        Parameters
-        ----------
-        weights : a local file, or None for those of the package or the hub.
-        """
+    def weights_note(self) -> str | None:
+        """Return why weights can't be compared with those of the training; None if they can."""
         expected, name = self.about.get("encoder_identity"), self.about["encoder"]
         if expected is None:
             return f"The weights of {name} in training aren't recorded"
-        local = weights is not None or name in BUNDLED
-        if local == (" hub " not in expected):
-            return None
-        ours, theirs = ("a local file", "the hub") if local else ("the hub", "a local file")
-        return (
-            f"The weights of {name} come from {ours}, those of the training from {theirs}: "
-            "they can't be compared"
-        )
+        if HUB_ALONE in expected:
+            return f"Of the weights of {name} in training only the page is recorded"
+        return None
 
     def trained_folds(self, name: str) -> int:
         """Count fold models trained on the slide of this name; 0 if it isn't in the cohort."""

@@ -250,8 +250,10 @@ class Inputs:
         return [] if features["encoder"] in ("color", "files") else features["weights"] or []
 
     def _weights(self, cohort: str, features: Settings) -> Files:
-        own = None if features["encoder"] in ("color", "files") else features["weights"]
-        return self.plan.lite0_weights(cohort, features) or own or []
+        if features["encoder"] in ("color", "files"):
+            return []
+        own = self.plan.with_weights(cohort, features)["weights"]
+        return list(own.values()) if isinstance(own, dict) else own or []
 
 
 def _named_files(cohort: CohortPlan, *keys: str) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from slide2rna.core import config as configuration
-from slide2rna.core import yaml_file
+from slide2rna.core import encoder_names, yaml_file
 from slide2rna.core.config import Settings
 from slide2rna.core.errors import ConfigError, has_control
 from slide2rna.plan.cohorts import LAWS, CohortPlan
@@ -122,14 +122,19 @@ class Plan:
 
     def lite0_weights(self, cohort: str, features: Settings) -> str | None:
         """Return the path of lite0's weights, for features made with those that come along."""
-        if features["encoder"] != "lite0" or features["weights"] is not None:
+        names = encoder_names.names(features)
+        if "lite0" not in names or encoder_names.of_one(features, "lite0")["weights"] is not None:
             return None
         return self.paths.lite0_weights.format(cohort=cohort)
 
     def with_weights(self, cohort: str, features: Settings) -> Settings:
         """Return section features with the file of the weights by name."""
         path = self.lite0_weights(cohort, features)
-        return features | ({"weights": path} if path else {})
+        if not path:
+            return features
+        if isinstance(features["encoder"], str):
+            return features | {"weights": path}
+        return features | {"weights": (features["weights"] or {}) | {"lite0": path}}
 
     def check_names(self, rules: Collection[str]) -> None:
         """Raise ConfigError if a cohort has a rule's name: `snakemake NAME` runs one of them."""

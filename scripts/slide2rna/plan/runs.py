@@ -6,13 +6,12 @@ Snakefile uses this module while it is parsed, so no heavy imports.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from slide2rna.core.config import Settings, for_cohort, overlay
+from slide2rna.core.encoder_names import label, slug
 from slide2rna.core.errors import ConfigError
 from slide2rna.core.settings import SampleSettings
 from slide2rna.flow.one_step import ONE_STEP
@@ -134,12 +133,6 @@ class PlannedSampler:
     student: bool = False
 
 
-def slug(text: str) -> str:
-    """Turn a word, or a file's name without .gmt or .json, into a part of a run's name."""
-    name = Path(text).name.removesuffix(".gmt").removesuffix(".json")
-    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
-
-
 def model_runs(config: dict[str, Any], cohort: str) -> list[PlannedRun]:
     """Return the models of a cohort and their repeats; the first is the reported one."""
     settings = for_cohort(config, cohort)
@@ -152,7 +145,7 @@ def model_runs(config: dict[str, Any], cohort: str) -> list[PlannedRun]:
             run = PlannedRun(
                 model,
                 variant,
-                slug(settings["features"]["encoder"]),
+                label(settings["features"]),
                 slug(settings["pathways"]["source"]),
                 seed + number,
                 settings,
@@ -231,9 +224,9 @@ def _vary(base: PlannedRun, variant: str, changes: dict[str, Any]) -> PlannedRun
         settings[section] = overlay(base.settings[section], values)
     encoder, sets = base.encoder, base.pathways
     if "features" in changes:
-        encoder = slug(settings["features"]["encoder"])
+        encoder = label(settings["features"])
         if encoder != base.encoder:  # weights and files belong to one encoder
-            empty = {"weights": None, "path": None}
+            empty = dict.fromkeys(("weights", "revision", "embedding", "path"))
             settings["features"] = settings["features"] | empty | changes["features"]
         elif changes["features"]:
             encoder = f"{encoder}.{variant}"

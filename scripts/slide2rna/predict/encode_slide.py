@@ -12,13 +12,14 @@ import numpy as np
 import polars as pl
 
 from slide2rna import STEP_VERSIONS
+from slide2rna.core.encoder_names import WeightsFiles
 from slide2rna.core.errors import SlideError
 from slide2rna.core.files import is_plain_name
 from slide2rna.core.seeds import seed_for
 from slide2rna.core.types import Array, Mpp, Px
 from slide2rna.features import clusters, encoder_weights
 from slide2rna.features.encode import extract
-from slide2rna.features.feature_file import Features, read, read_attributes, write
+from slide2rna.features.feature_file import Features, encoder_name, read, read_attributes, write
 from slide2rna.features.registry import Encoder
 from slide2rna.package.predictor import Predictor
 from slide2rna.slides import tiles
@@ -130,7 +131,7 @@ def encode_slide(
     mpp: Mpp | None = None,
     area: str | None = None,
     keep: str | Path | None = None,
-    weights: str | Path | None = None,
+    weights: WeightsFiles = None,
 ) -> EncodedSlide:
     """Tile and encode a slide as in training, or read its features from an .h5 file.
 
@@ -141,7 +142,7 @@ def encode_slide(
     mpp : um/px of level 0, if the file's value is missing or wrong.
     area : JSON list of [x, y], a polygon in level-0 px; only tiles with their centre inside count.
     keep : h5 file that caches the features; it is read instead if it has the same key.
-    weights : the encoder's local file, as for `Predictor.encoder`.
+    weights : the encoder's local file, or a file by encoder, as for `Predictor.encoder`.
 
     Raises
     ------
@@ -171,7 +172,7 @@ def encode_slide(
             "n_candidates": tiling.n_candidates,
             "n_tissue": tiling.n_tissue,
             "key": _key(file, slide.mpp, tiling.table, predictor, weights),
-            "weights_note": predictor.weights_note(weights),
+            "weights_note": predictor.weights_note(),
         }
         cached = read_attributes(Path(keep)) if keep is not None else {}
         if keep is not None and cached.get("key") == facts["key"]:
@@ -202,7 +203,8 @@ def encode_slide(
 
 
 def _read_features(path: Path, predictor: Predictor) -> EncodedSlide:
-    features, expected = read(path, predictor.level), predictor.made_by
+    features = read(path, predictor.level)
+    expected = encoder_name(predictor.made_by) if predictor.level == "tile" else predictor.made_by
     if features.encoder is not None and expected is not None and features.encoder != expected:
         cause = f"its features are from encoder {features.encoder}, the model needs {expected}"
         raise SlideError(path, cause, f"encode the slide with {expected}")
@@ -231,7 +233,7 @@ def _key(
     mpp: Mpp,
     table: pl.DataFrame,
     predictor: Predictor,
-    weights: str | Path | None,
+    weights: WeightsFiles,
 ) -> str:
     """Return a fingerprint of everything that a slide's features depend on.
 
@@ -244,6 +246,7 @@ def _key(
         handle.seek(max(0, size - ENDS_BYTES))
         ends.append(handle.read(ENDS_BYTES))
     about = predictor.about
+    files = weights.values() if isinstance(weights, dict) else [weights] if weights else []
     return tiles.fingerprint(
         STEP_VERSIONS["features"],
         about.get("encoder_identity") or about["encoder"],
@@ -254,7 +257,7 @@ def _key(
         about["tiles"]["tile_px"],
         about["tiles"]["min_contrast"],
         tiles.fingerprint(table.write_csv()),
-        *([] if weights is None else [encoder_weights.digest(Path(weights))]),
+        *(encoder_weights.digest(Path(path)) for path in files),
     )
 
 

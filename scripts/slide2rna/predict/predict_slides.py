@@ -14,6 +14,7 @@ import polars as pl
 
 from slide2rna import __version__
 from slide2rna.core import files, output_folder
+from slide2rna.core.encoder_names import WeightsFiles
 from slide2rna.core.errors import ConfigError, SlideError
 from slide2rna.core.log import log
 from slide2rna.core.types import Mpp, Row
@@ -50,7 +51,7 @@ class PredictOptions:
     mpp : um/px of level 0 of all slides, if their files' value is missing or wrong.
     draws, seed : see `predict.predict`.
     threads : of the encoder.
-    weights : local file with the encoder's weights.
+    weights : local file with the encoder's weights; with several encoders, by encoder.
     page, h5ad : whether to write them.
     """
 
@@ -58,7 +59,7 @@ class PredictOptions:
     draws: int | None = None
     seed: int | None = None
     threads: int = 2
-    weights: Path | None = None
+    weights: WeightsFiles = None
     page: bool = True
     h5ad: bool = False
 

@@ -102,9 +102,7 @@ def context(prediction: Prediction, about: dict[str, Any]) -> dict[str, Any]:
         "has_draws": pathways["z_low"].is_not_null().any() if pathways.height else False,
         "gene_rule": rules.get("genes", GENE_RULE),
         "pathway_rule": rules.get("pathways", PATHWAY_RULE),
-        "encoder": encoder_licence(about["encoder"], about.get("made_by"))
-        if about.get("encoder")
-        else None,
+        "encoder": encoder_licence(about) if about.get("encoder") else None,
     }
 
 

@@ -15,13 +15,13 @@ import numpy as np
 import polars as pl
 
 from slide2rna.cohort.expression import read_gene_list
-from slide2rna.core.delimited import duplicates, read_table
 from slide2rna.core.errors import PathwayError, SheetError
 from slide2rna.pathways import membership, sources
 from slide2rna.pathways.membership import Pathways
 from slide2rna.pathways.sources import BACKGROUND
 from slide2rna.published.checkpoint_file import Checkpoint
 from slide2rna.storage import parquet
+from slide2rna.storage.delimited import duplicates, read_table
 
 ORDER = "give the training's file: the same sets and genes, in the same order"
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slide2rna.core.delimited import raise_for_rows, read_table
 from slide2rna.core.errors import SheetError
 from slide2rna.core.files import is_plain_name
 from slide2rna.core.log import log
@@ -22,6 +21,7 @@ from slide2rna.slides.reader import open_slide
 from slide2rna.slides.tissue import tissue_mask
 from slide2rna.spatial import graph, read_spots
 from slide2rna.spatial.section import Measured, Section, checked
+from slide2rna.storage.delimited import raise_for_rows, read_table
 
 COLUMNS = ("section", "patient", "image", "counts")
 OPTIONAL = ("spots", "scale", "pitch_um")

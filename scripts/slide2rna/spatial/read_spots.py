@@ -13,11 +13,11 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from slide2rna.core.delimited import LINE, read_table
 from slide2rna.core.delimited_text import read_text, split_header
 from slide2rna.core.errors import SheetError, list_names
 from slide2rna.core.types import Um
 from slide2rna.spatial.section import Measured
+from slide2rna.storage.delimited import LINE, read_table
 
 PIXELS, ARRAY, REFINED = ("pixel_x", "pixel_y"), ("x", "y"), ("new_x", "new_y")
 SPOT = "spot"

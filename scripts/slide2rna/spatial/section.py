@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
-from slide2rna.core.delimited import duplicates
 from slide2rna.core.errors import SheetError, list_names
 from slide2rna.core.types import Array, Mask, Mpp, Row, Um
 from slide2rna.spatial import graph
+from slide2rna.storage.delimited import duplicates
 
 MIN_SPOTS = 20
 MIN_ON_TISSUE = 0.5  # least share of the spots on tissue; below, positions are of another image

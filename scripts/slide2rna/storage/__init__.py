@@ -1,1 +1,1 @@
-"""Storage: tables, tensors and folds with checksums that are compared, and stamps of inputs."""
+"""Storage: tables, tensors and folds with checksums, stamps of inputs, delimited text."""

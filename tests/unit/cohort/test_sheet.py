@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 from slide2rna.cohort.sheet import read_sheet
-from slide2rna.core.delimited import read_table
 from slide2rna.core.errors import SheetError
+from slide2rna.storage.delimited import read_table
 
 HEADER = "slide_id\tpatient_id\tslide\n"
 AREA = json.dumps([[0, 0], [9, 0], [9, 9]])

@@ -148,34 +148,68 @@ def test_reduced_precision_agrees(small: dict[str, Path]) -> None:
     assert encoder.autocast is torch.bfloat16
 
 
-@pytest.mark.parametrize(("name", "dim"), [("resnet50", 2048), ("uni", 1024)])
-def test_published_architectures_with_seeded_weights(tmp_path: Path, name: str, dim: int) -> None:
-    """The published weights can't be had here; the architecture and the way there can."""
-    known = torch_encoders.ENCODER_SPECS[name]
-    model = timm.create_model(known.model, pretrained=False, num_classes=0, **known.arguments)
+def test_a_row_with_seeded_weights(tmp_path: Path) -> None:
+    """The published weights can't be fetched here; the architecture and the way there can."""
+    model = timm.create_model("resnet50", pretrained=False, num_classes=0)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     encoder = registry.load(
-        config.defaults("features", encoder=name, weights=str(tmp_path / "w.safetensors"))
+        config.defaults("features", encoder="resnet50", weights=str(tmp_path / "w.safetensors"))
     )
     found = encoder.encode(noise(1, 256, 256), np.zeros((1, 6), np.float32))
-    assert found.shape == (1, dim) == (1, encoder.dim)
+    assert found.shape == (1, 2048) == (1, encoder.dim)
     assert np.isfinite(found).all()
     assert found.std() > 0
 
 
-def test_uni2_has_its_cards_shape() -> None:
-    """Two blocks of the 24 suffice: width, registers and the gated MLP are what can go wrong."""
-    known = torch_encoders.ENCODER_SPECS["uni2"]
-    arguments = dict(known.arguments) | {"depth": 2}
-    arguments |= {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": torch.nn.SiLU}
-    with torch.device("meta"):
-        model = timm.create_model(known.model, num_classes=0, **arguments)
-    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    assert model.num_features == 1536
-    assert shapes["reg_token"] == (1, 8, 1536)
-    assert shapes["pos_embed"] == (1, 256, 1536)
-    assert shapes["blocks.0.mlp.fc1.weight"] == (8192, 1536)
-    assert shapes["blocks.0.mlp.fc2.weight"] == (1536, 4096)
+def test_the_rule_of_the_vector_is_part_of_the_identity(small: dict[str, Path]) -> None:
+    tiles, color = noise(2, 160, 160), np.zeros((2, 6), np.float32)
+    settings = config.defaults("features", encoder="test_vit", weights=str(small["a.pth"]))
+    plain = registry.load(settings)
+    both = registry.load(settings | {"embedding": "cls+mean"})
+    assert both.dim == 2 * plain.dim == 128
+    np.testing.assert_array_equal(both.encode(tiles, color)[:, :64], plain.encode(tiles, color))
+    assert plain.identity != both.identity
+    for changes, encoder in (({}, plain), ({"embedding": "cls+mean"}, both)):
+        assert registry.identity(settings | changes) == encoder.identity
+    with pytest.raises(ConfigError, match="its own vector"):
+        registry.load(config.defaults("features", encoder="keep", embedding="cls"))
+
+
+def test_several_encoders_are_one_after_the_other(small: dict[str, Path]) -> None:
+    tiles, color = noise(3, 96, 96), np.random.default_rng(0).random((3, 6)).astype(np.float32)
+    weights = {"test_vit": str(small["a.pth"])}
+    names = ["test_vit", "color", "lite0"]
+    joint = registry.load(config.defaults("features", encoder=names, weights=weights))
+    alone = [
+        registry.load(config.defaults("features", encoder=name, weights=weights.get(name)))
+        for name in names
+    ]
+    want = np.concatenate([part.encode(tiles, color) for part in alone], 1)
+    np.testing.assert_array_equal(joint.encode(tiles, color), want)
+    assert (joint.name, joint.dim) == ("test-vit-color-lite0", 64 + 6 + 230)
+    assert joint.identity == " + ".join(part.identity for part in alone)
+    assert not joint.parallel
+    joined = config.defaults("features", encoder=names, weights=weights)
+    assert registry.identity(joined) == joint.identity
+
+
+def hub_folder(folder: Path) -> Path:
+    """A repository of timm as it lies in the cache: config.json next to the weights."""
+    torch.manual_seed(0)
+    model = timm.create_model("test_vit", pretrained=False, num_classes=0)
+    timm.models.save_for_hf(model, folder, safe_serialization=True)
+    return folder / "model.safetensors"
+
+
+def test_a_repository_of_the_hub(tmp_path: Path) -> None:
+    path = hub_folder(tmp_path)
+    settings = config.defaults("features", encoder="hf-hub:lab/net", weights=str(path))
+    encoder = registry.load(settings)
+    assert encoder.dim == 64
+    assert encoder.identity.startswith("hf-hub:lab/net ")
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(WeightsError, match=r"no config\.json"):
+        registry.load(settings)
 
 
 def test_wrong_weights(small: dict[str, Path], tmp_path: Path) -> None:
@@ -227,7 +261,7 @@ def test_lite0_with_other_weights(tmp_path: Path) -> None:
 def test_no_hub_says_how_to_get_the_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
-    def offline(repository: str, file: str) -> str:
+    def offline(repository: str, file: str, **options: object) -> str:
         raise OSError("no network")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)

@@ -116,15 +116,19 @@ def test_identity_is_the_encoders_own(tmp_path: Path) -> None:
 
     for name in ("lite0", "color"):
         settings = config.defaults("features", encoder=name)
-        assert package.encoder_identity(settings) == registry.load(settings).identity
+        assert package.encoder_identity(settings, tmp_path) == registry.load(settings).identity
     weights = tmp_path / "weights.pth"
     torch.manual_seed(0)
     torch.save(timm.create_model("resnet10t", num_classes=0).state_dict(), weights)
     settings = config.defaults("features", encoder="resnet10t", weights=str(weights))
-    assert package.encoder_identity(settings) == registry.load(settings).identity
-    assert package.encoder_identity(settings | {"weights": str(tmp_path / "gone.pth")}) is None
-    assert package.encoder_identity(settings | {"weights": None}) == "resnet10t hub timm/resnet10t"
-    assert package.encoder_identity(config.defaults("features", encoder="files")) is None
+    assert package.encoder_identity(settings, tmp_path) == registry.load(settings).identity
+    gone = settings | {"weights": str(tmp_path / "gone.pth")}
+    assert package.encoder_identity(gone, tmp_path) is None
+    # Of weights from the hub the record of their first load counts.
+    files.write_json({"identity": "resnet10t abc", "encoders": {}}, tmp_path / "weights.json")
+    assert package.encoder_identity(settings | {"weights": None}, tmp_path) == "resnet10t abc"
+    provided = config.defaults("features", encoder="files")
+    assert package.encoder_identity(provided, tmp_path / "files") is None
 
 
 @pytest.mark.parametrize(
@@ -199,10 +203,20 @@ def test_encoder_and_resolution_of_provided_features_are_kept(
 
 
 def test_licences_of_encoders() -> None:
-    assert model_card.encoder_licence("uni")["licence"] == "CC-BY-NC-ND-4.0"
-    assert model_card.encoder_licence("lite0")["licence"] == "Apache-2.0"
-    assert model_card.encoder_licence("files", "uni")["licence"] == "CC-BY-NC-ND-4.0"
-    other = model_card.encoder_licence("vit_small_patch16_224")
+    def of(encoder: str, made_by: str | None = None) -> model_card.EncoderLicence:
+        return model_card.encoder_licence({"encoder": encoder, "made_by": made_by})
+
+    assert of("uni")["licence"] == "CC-BY-NC-ND-4.0"
+    assert of("lite0")["licence"] == "Apache-2.0"
+    assert of("files", "uni")["licence"] == of("files", "titan")["licence"] == "CC-BY-NC-ND-4.0"
+    assert of("files", "lab's own")["licence"] == of("files")["licence"] == "unknown"
+    joint = {"encoder": "uni2-virchow", "features": {"encoder": ["uni2", "virchow"]}}
+    both = model_card.encoder_licence(joint)
+    assert both["licence"] == "CC-BY-NC-ND-4.0, Apache-2.0"
+    assert both["url"] == ", ".join(
+        f"https://huggingface.co/{name}" for name in ("MahmoodLab/UNI2-h", "paige-ai/Virchow")
+    )
+    other = of("vit_small_patch16_224")
     assert other["licence"] == "unknown"
     assert "vit_small_patch16_224" in str(other["url"])
 

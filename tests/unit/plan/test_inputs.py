@@ -54,6 +54,11 @@ def test_weights_and_tiles_of_features() -> None:
     own = Inputs(plan({"features": {"weights": "own.pth"}}))
     assert own.cohort_encoder_weights(at()) == "own.pth"
     assert json.loads(Parameters(own.plan).features(shard))["weights"] == "own.pth"
+    both = {"encoder": ["lite0", "uni2"], "weights": {"uni2": "uni2.bin"}}
+    joint, two = Inputs(plan({"features": both})), at(encoder="lite0-uni2", shard="0")
+    weights = {"uni2": "uni2.bin", "lite0": "r/mine/weights/lite0.pth"}
+    assert joint.encoder_weights(two) == list(weights.values())
+    assert json.loads(Parameters(joint.plan).features(two))["weights"] == weights
     files, shard = Inputs(plan({"features": FILES})), at(encoder="files", shard="0")
     assert files.encoder_weights(shard) == files.tiles(shard) == []
     arguments = Arguments(files.plan, files)
@@ -141,7 +146,8 @@ def test_keys_that_decide_no_result_are_apart() -> None:
     params = Parameters(made)
     whole = json.loads(params.features(at(encoder="lite0")))
     deciding = json.loads(params.deciding("features", params.features)(at(encoder="lite0")))
-    assert whole.keys() - deciding.keys() == {"batch", "path", "level", "scale"}
+    unset = {"revision", "embedding"}
+    assert whole.keys() - deciding.keys() == {"batch", "path", "level", "scale"} | unset
     run = at(run="lite0-flow-go-bp")
     sampling = json.loads(params.deciding("sample", params.sampling)(run))
     assert json.loads(params.sampling(run)).keys() - sampling.keys() == {"memory_mb"}

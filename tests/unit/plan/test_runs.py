@@ -103,8 +103,6 @@ def test_different_files_cannot_share_a_name() -> None:
     every = [*runs.model_runs(own, "mine"), *runs.ablations(own, "mine").values()]
     with pytest.raises(ConfigError, match=r"ablation mf: .*'c5-go-v1'"):
         runs.settings_by_name(every, "pathways", "pathways")
-    assert runs.slug("/data/c5.go.mf.gmt") == "c5-go-mf"
-    assert runs.slug("resnet50.a1_in1k") == "resnet50-a1-in1k"
     own = plan(pathways={"source": "c5.go.bp.gmt"}, ablations=variants)
     every = [*runs.model_runs(own, "mine"), *runs.ablations(own, "mine").values()]
     assert set(runs.settings_by_name(every, "pathways", "pathways")) == {"c5-go-bp", "c5-go-v1"}
@@ -152,3 +150,13 @@ def test_training_settings_of_a_command_line(name: str, model: str, key: str, va
 def test_unknown_network() -> None:
     with pytest.raises(ConfigError, match="flow, he2rna"):
         config.parse_training("forest", "{}", "{}")
+
+
+def test_several_encoders_share_one_name_and_one_list_of_files() -> None:
+    """The name is that of the paths; lite0's weights join those of the configuration."""
+    features = {"encoder": ["uni2", "lite0"], "weights": {"uni2": "uni2.bin"}}
+    own = plan(features=features, ablations={"one": {"features": {"encoder": "uni2"}}})
+    assert runs.model_runs(own, "mine")[0].encoder == "uni2-lite0"
+    changed = runs.ablations(own, "mine")["one"]
+    assert changed.encoder == "uni2"
+    assert changed.settings["features"]["weights"] is None

@@ -92,10 +92,14 @@ def test_works_cited_are_those_used() -> None:
     assert works("her2st", "anything")[-1] == "andersson2021her2st"
     own = works("sheet", "LUAD", models=["abmil", "abmil.seed-2"], encoder="files", pathway_set="x")
     assert own == ["slide2rna", "ilse2018abmil"]
+    joint = works("her2st", "x", encoder="uni2-virchow2")
+    assert "chen2024uni" in joint
+    assert "vorontsov2024virchow" not in joint
+    assert "vorontsov2024virchow" in works("her2st", "x", encoder="uni2-virchow")
 
 
 def test_bibtex_is_whole_and_links_lead_to_dois() -> None:
-    encoders = ("lite0", "resnet50", "uni")
+    encoders = ("lite0", "resnet50", "uni", "uni2-virchow", "gigapath")
     cohorts = [("gdc", name) for name in ("LUAD", "BRCA", "COAD", "CPTAC-LUAD")]
     every = {
         work.key: work
@@ -140,6 +144,11 @@ def test_the_configuration_is_shown_as_run_without_places(full: Path) -> None:
     text = html.render("pages/report.html.j2", report.context(run, page_sections.build(run)))
     assert "k: 7" in text
     assert "someone" not in text
+
+
+def test_files_by_encoder_are_shown_without_places() -> None:
+    shown = run_facts.configuration({"features": {"weights": {"uni2": "/home/someone/a.bin"}}})
+    assert yaml.safe_load(str(shown)) == {"features": {"weights": {"uni2": "a.bin"}}}
 
 
 def test_pictures_keep_every_pixel_and_the_gallery_its_budget(

@@ -89,8 +89,10 @@ def references(
     bases = dict.fromkeys(name.partition(".")[0] for name in models)
     networks = found["networks"]
     works += [_reference(f"the model {name}", networks[name]) for name in bases if name in networks]
-    if encoder in found["encoders"]:
-        works.append(_reference("the encoder", found["encoders"][encoder]))
+    # Several encoders are joined by hyphens: uni2-virchow2.
+    parts = {encoder, *encoder.split("-")}
+    named = [entry for name, entry in found["encoders"].items() if name in parts]
+    works += [_reference("the encoder", entry) for entry in named]
     if pathway_set.startswith("go-"):
         works += [_reference("the gene sets", entry) for entry in found["gene_sets"]["go"]]
     works += _data(cohort)

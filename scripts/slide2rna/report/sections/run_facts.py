@@ -187,7 +187,9 @@ def configuration(settings: dict[str, Any] | None) -> str | None:
 
 def _strip_folders(value: Any, key: str = "") -> Any:
     if isinstance(value, dict):
-        return {name: _strip_folders(inner, name) for name, inner in value.items()}
+        # Weights may be a file by encoder.
+        inside = key in PLACES
+        return {k: _strip_folders(inner, key if inside else k) for k, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_strip_folders(inner, key) for inner in value]
     if isinstance(value, str) and key in PLACES:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from slide2rna.core.delimited import LINE, read_table
 from slide2rna.core.delimited_text import split_header, split_line
 from slide2rna.core.errors import SheetError
+from slide2rna.storage.delimited import LINE, read_table
 
 CELL = st.text(alphabet='ab1 ,;\t"', max_size=6)
 
