@@ -88,6 +88,8 @@ def test_the_page_chooses_a_view_and_names_no_address() -> None:
     assert param["bind"]["options"] == ["All genes", 'T "50"']
     assert param["value"] == "All genes"
     assert spec["width"] == "container"
+    # Fitting the height as well would warn in the page's console.
+    assert spec["autosize"]["type"] == "fit-x"
     assert "://" not in json.dumps(spec)
     assert json.loads(vega.view_filter('T "50"').removeprefix("datum.view === ")) == 'T "50"'
 

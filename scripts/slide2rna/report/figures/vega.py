@@ -125,8 +125,11 @@ def diagonal(low: float, high: float) -> alt.Chart:
 
 def for_page(chart: alt.LayerChart, height: Any) -> Spec:
     """Return the specification of a chart as wide as its column on a page."""
+    # A height in steps per row can't be fitted too: Vega-Lite would warn in the page's console.
+    fit = alt.AutoSizeParams(type="fit-x" if isinstance(height, alt.Step) else "fit")
+    chart = chart.properties(width="container", height=height, autosize=fit)
     # Two entries fit on a line of a phone.
-    return _specification(chart.properties(width="container", height=height), FONT, columns=2)
+    return _specification(chart, FONT, columns=2)
 
 
 def for_files(panels: dict[str, alt.LayerChart], width: int, height: Any) -> Spec:
