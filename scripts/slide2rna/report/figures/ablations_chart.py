@@ -35,7 +35,7 @@ def page(section: AblationSection) -> vega.Spec:
     rows = _rows(section)
     views = [f"{title}, {kind}" for title in _titles(section) for kind in _kinds(section)]
     chosen, keep = vega.chooser(views, "Shown")
-    return vega.for_page(_layers(rows, keep).add_params(chosen), alt.Step(vega.ROW_PX))
+    return vega.for_page(_layers(rows, keep).add_params(chosen), _height(rows))
 
 
 def files(section: AblationSection) -> vega.Spec:
@@ -47,7 +47,7 @@ def files(section: AblationSection) -> vega.Spec:
             heading = f"{kind.capitalize()}\n{title}" if len(kinds) > 1 else title
             keep = vega.view_filter(f"{title}, {kind}")
             panels[heading] = _layers(rows, keep, named=not panels)
-    return vega.for_files(panels, PANEL_PX, alt.Step(vega.ROW_PX))
+    return vega.for_files(panels, PANEL_PX, _height(rows))
 
 
 def _titles(section: AblationSection) -> list[str]:
@@ -71,16 +71,24 @@ def _rows(section: AblationSection) -> list[Row]:
     ]
 
 
+def _variant_rows(rows: list[Row]) -> list[str]:
+    groups = {row["variant"]: row["group"] for row in rows}
+    return vega.grouped_rows([*groups], [*groups.values()])
+
+
+def _height(rows: list[Row]) -> int:
+    return vega.ROW_PX * len(_variant_rows(rows))
+
+
 def _layers(rows: list[Row], keep: str, named: bool = True) -> alt.LayerChart:
     """Draw the rows that the filter keeps, with the variants' names if `named`."""
-    groups = {row["variant"]: row["group"] for row in rows}
     axis = alt.Axis(labels=named, ticks=False)
     color, shape = vega.kind_channels(TONES, {row["kind"] for row in rows})
     base = (
         alt.Chart(vega.inline(rows))
         .transform_filter(keep)
         .encode(
-            y=vega.row_axis("variant", [*groups], [*groups.values()], axis),
+            y=vega.row_axis("variant", _variant_rows(rows), axis),
             color=color,
             tooltip=[
                 alt.Tooltip("variant:N", title="Variant"),

@@ -25,28 +25,33 @@ PANEL_PX = 262
 
 def page(summary: pl.DataFrame, model: str, sets: Sequence[str]) -> vega.Spec:
     """Plot one gene set, which the reader chooses."""
-    names = labels.ordered_models(summary, model)
+    rows = _model_rows(summary, model)
     chosen, keep = vega.chooser([labels.gene_set_title(name) for name in sets], "Genes")
-    chart = _layers(summary, model, names, keep).add_params(chosen)
-    return vega.for_page(chart, alt.Step(vega.ROW_PX))
+    chart = _layers(summary, model, rows, keep).add_params(chosen)
+    return vega.for_page(chart, vega.ROW_PX * len(rows))
 
 
 def files(summary: pl.DataFrame, model: str, sets: Sequence[str]) -> vega.Spec:
     """Plot a panel per gene set."""
-    names = labels.ordered_models(summary, model)
+    rows = _model_rows(summary, model)
     titles = [labels.gene_set_title(name) for name in sets]
     panels = {
-        title: _layers(summary, model, names, vega.view_filter(title), title == titles[0])
+        title: _layers(summary, model, rows, vega.view_filter(title), title == titles[0])
         for title in titles
     }
-    return vega.for_files(panels, PANEL_PX, alt.Step(vega.ROW_PX))
+    return vega.for_files(panels, PANEL_PX, vega.ROW_PX * len(rows))
+
+
+def _model_rows(summary: pl.DataFrame, model: str) -> list[str]:
+    names = labels.ordered_models(summary, model)
+    return vega.grouped_rows(names, [labels.model_kind(name, model) for name in names])
 
 
 def _layers(
-    summary: pl.DataFrame, model: str, names: list[str], keep: str, named: bool = True
+    summary: pl.DataFrame, model: str, models: list[str], keep: str, named: bool = True
 ) -> alt.LayerChart:
     """Draw the rows that the filter keeps, with the models' names if `named`."""
-    rows, floors = _rows(summary, model, names), _floors(summary, model)
+    rows, floors = _rows(summary, model, models), _floors(summary, model)
     color, shape = vega.kind_channels(KINDS, {row["kind"] for row in [*rows, *floors]})
     is_main = f"datum.value === {json.dumps(model)}"
     axis = alt.Axis(
@@ -58,7 +63,7 @@ def _layers(
         alt.Chart(vega.inline(rows))
         .transform_filter(keep)
         .encode(
-            y=vega.row_axis("model", names, [labels.model_kind(n, model) for n in names], axis),
+            y=vega.row_axis("model", models, axis),
             color=color,
             tooltip=[
                 alt.Tooltip("model:N", title="Model"),

@@ -28,6 +28,7 @@ DARK = "#6F757E"
 FONT = "Segoe UI, Helvetica Neue, Arial, DejaVu Sans, sans-serif"
 # The font of the other figures, which matplotlib brings, so that files are the same everywhere.
 FILE_FONT = "DejaVu Sans, Verdana, sans-serif"
+# Height of a row. A height in steps instead would make Vega-Lite warn in the page's console.
 ROW_PX = 20
 # PNG pixels per CSS pixel, as in the other figures: 150 dpi, displayed at 100.
 SCALE = 1.5
@@ -72,13 +73,18 @@ def view_filter(view: str) -> str:
     return f"datum.view === {json.dumps(view)}"
 
 
-def row_axis(field: str, names: Sequence[str], groups: Sequence[str], axis: alt.Axis) -> alt.Y:
-    """Return a y axis with a row per name, and an empty row where the group changes."""
+def grouped_rows(names: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """Return the names with an empty row, a name of blanks, where the group changes."""
     rows: list[str] = []
     for index, (name, group) in enumerate(zip(names, groups, strict=True)):
         if index and group != groups[index - 1]:
             rows.append(" " * index)
         rows.append(name)
+    return rows
+
+
+def row_axis(field: str, rows: list[str], axis: alt.Axis) -> alt.Y:
+    """Return a y axis with these rows from top to bottom."""
     return alt.Y(f"{field}:N", title=None, scale=alt.Scale(domain=rows), axis=axis)
 
 
@@ -123,16 +129,13 @@ def diagonal(low: float, high: float) -> alt.Chart:
     )
 
 
-def for_page(chart: alt.LayerChart, height: Any) -> Spec:
+def for_page(chart: alt.LayerChart, height: int) -> Spec:
     """Return the specification of a chart as wide as its column on a page."""
-    # A height in steps per row can't be fitted too: Vega-Lite would warn in the page's console.
-    fit = alt.AutoSizeParams(type="fit-x" if isinstance(height, alt.Step) else "fit")
-    chart = chart.properties(width="container", height=height, autosize=fit)
     # Two entries fit on a line of a phone.
-    return _specification(chart, FONT, columns=2)
+    return _specification(chart.properties(width="container", height=height), FONT, columns=2)
 
 
-def for_files(panels: dict[str, alt.LayerChart], width: int, height: Any) -> Spec:
+def for_files(panels: dict[str, alt.LayerChart], width: int, height: int) -> Spec:
     """Return the specification of panels side by side under their titles, with one legend.
 
     A title with a line break has two lines.
