@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from slide2rna.core import config
     from slide2rna.evaluation.scoring.evaluated import EvaluationInputs
-    from slide2rna.report.figures import comparisons
+    from slide2rna.report.figures import ablations_chart
     from slide2rna.studies import ablations
 
     settings = config.parse_settings("evaluate", args.settings)
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.seed,
         args.threads,
     )
-    comparisons.write_ablations(table, args.out)
+    ablations_chart.write_ablations(table, args.out)
 
 
 if __name__ == "__main__":

@@ -41,12 +41,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.set_threads(args.threads)
 
     from slide2rna.core import config
-    from slide2rna.report import external_page
     from slide2rna.studies.external import external
 
     if args.step == "units":
         external.write_test_split(args.slides, args.folds, args.out)
         return
+    from slide2rna.report import external_page
+
     inputs = cli.from_options(external.ExternalInputs, args)
     settings = config.parse_settings("evaluate", args.settings)
     facts = external.evaluate(inputs, args.run, args.out, settings, args.seed, args.threads)

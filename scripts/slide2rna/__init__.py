@@ -24,5 +24,5 @@ STEP_VERSIONS = {
     "evaluate": 6,
     "export": 1,
     "package": 3,
-    "report": 8,
+    "report": 9,
 }

@@ -12,7 +12,7 @@ from slide2rna.core import files
 from slide2rna.core.types import Row
 from slide2rna.evaluation.scoring import labels
 from slide2rna.pages import html
-from slide2rna.report.figures import comparisons, style
+from slide2rna.report.figures import models_chart, vega
 from slide2rna.report.sections import verdict
 from slide2rna.report.sections.results import coverage, with_value
 from slide2rna.storage import parquet
@@ -32,7 +32,7 @@ def write(facts: ExternalFacts, out: str | Path) -> Path:
     calibration = parquet.read(out / "calibration.parquet")
     model, sets = facts["model"], facts["sets"]
     figure_sets = [*dict.fromkeys([*labels.shown_sets(sets), *sets[-1:]])]
-    figure = comparisons.models(summary, model, figure_sets)
+    spec = models_chart.files(summary, model, figure_sets)
     rows = {
         "results": results(summary, model, sets),
         "differences": differences(summary, model, sets),
@@ -41,7 +41,7 @@ def write(facts: ExternalFacts, out: str | Path) -> Path:
     }
     context: dict[str, Any] = {
         "version": __version__,
-        "figure": {"models": html.picture(style.save(figure, out / "figures", "models"))},
+        "figure": {"models": html.picture(vega.save(spec, out / "figures", "models"))},
         "genes_fdr": with_value(
             labels.pick(summary, model=model, metric="genes_fdr05", gene_set="all")
         ),

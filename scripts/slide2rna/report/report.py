@@ -14,7 +14,7 @@ from slide2rna import __version__
 from slide2rna.core import files
 from slide2rna.core.types import Row
 from slide2rna.pages import html
-from slide2rna.report.figures import draw_all, interactive
+from slide2rna.report.figures import draw_all, vega
 from slide2rna.report.sections import page_sections, plain_words, run_facts
 from slide2rna.report.sections.page_sections import Sections
 from slide2rna.report.sections.run_tables import RunTables
@@ -33,14 +33,14 @@ def write(run: RunTables, out: str | Path) -> Path:
     if run.leak_picture is not None:
         pictures["leak_audit"] = html.picture(run.leak_picture)
     specs = {
-        name: interactive.as_json(spec)
+        name: vega.as_json(spec)
         for name, spec in draw_all.charts(run, sections).items()
         if name in pictures
     }
     figures = {
         "figure": pictures,
         "chart": specs,
-        "library": interactive.library() if specs else "",
+        "library": vega.library() if specs else "",
     }
     page = html.render("pages/report.html.j2", context(run, sections) | figures)
     files.write_text(page, out / "index.html")

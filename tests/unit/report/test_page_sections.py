@@ -9,13 +9,14 @@ import runpy
 import shutil
 from pathlib import Path
 
+import chart_data
 import polars as pl
 import pytest
 import yaml
 from slide2rna.core.errors import StageError
 from slide2rna.evaluation.scoring import labels
 from slide2rna.pages.numbers import format_interval, format_number
-from slide2rna.report.figures import comparisons
+from slide2rna.report.figures import ablations_chart
 from slide2rna.report.sections import ablations, page_sections, protocols, run_tables
 from written_reports import NAMES, folder, full, load, text_of
 
@@ -64,10 +65,10 @@ def test_ablations_without_draws_are_shown_as_points_alone(full: Path) -> None:
     points = table.filter(~pl.col("metric").str.contains("draw"))
     rows = ablations.ablations(points)
     assert rows is not None
-    assert len(comparisons.ablations(rows).axes) == 2
+    assert len(ablations_chart.files(rows)["hconcat"]) == 2
     every = ablations.ablations(table)
     assert every is not None
-    assert [axis.get_title(loc="left") for axis in comparisons.ablations(every).axes] == [
+    assert list(chart_data.panels(ablations_chart.files(every), "variant")) == [
         "Point\nAll genes", "Point\nT50", "Mean of draws\nAll genes", "Mean of draws\nT50",
     ]  # fmt: skip
     text = text_of(dataclasses.replace(run, extra=run.extra | {"ablations": points}))

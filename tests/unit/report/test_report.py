@@ -13,7 +13,7 @@ import synthetic_cohort
 from slide2rna.core.errors import StageError
 from slide2rna.pages import numbers
 from slide2rna.report import report
-from slide2rna.report.figures import interactive
+from slide2rna.report.figures import vega
 from slide2rna.report.sections import run_tables, verdict
 from slide2rna.slides import failures
 from written_reports import CAVEAT, folder, full, load, make
@@ -69,7 +69,7 @@ def test_page_is_well_formed_and_needs_no_network(
         if reference.startswith(".."):
             assert (folder / "report" / reference).is_file()
     # The charts' library can load data; the page's policy keeps it, and all else, from doing so.
-    own = text.replace(interactive.library(), "")
+    own = text.replace(vega.library(), "")
     assert len(own) < len(text) - 500_000
     assert re.search(r'http-equiv="Content-Security-Policy" content="default-src \'none\';', own)
     for word in ("fetch(", "XMLHttpRequest", "import("):

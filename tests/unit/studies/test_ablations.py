@@ -16,7 +16,7 @@ from slide2rna.core import config
 from slide2rna.evaluation import evaluate
 from slide2rna.evaluation.metrics import gene_metrics
 from slide2rna.evaluation.scoring import folds
-from slide2rna.report.figures import comparisons
+from slide2rna.report.figures import ablations_chart
 from slide2rna.studies import ablations
 from slide2rna.studies.ablations import Ablation
 from synthetic_models import add_model
@@ -52,7 +52,7 @@ def tables(
     table = ablations.write_ablations(
         replace(made.inputs, others=others), VARIANTS, out, settings, 1, 1
     )
-    comparisons.write_ablations(table, out)
+    ablations_chart.write_ablations(table, out)
     assert (out / "ablations.png").stat().st_size > 1000
     return evaluated.tables(out)
 

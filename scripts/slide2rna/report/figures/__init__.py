@@ -1,1 +1,1 @@
-"""Report figures: matplotlib files and interactive charts."""
+"""Report figures: Vega-Lite charts for page and files, and matplotlib files."""

@@ -1,13 +1,11 @@
-"""Comparison figures: models, pathways, protocols and variants side by side."""
+"""Comparison figures: pathways, protocols, and genes against a null."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import polars as pl
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -21,60 +19,12 @@ from slide2rna.report.figures.style import (
     ORANGE,
     SKY,
     axes_for,
-    save,
     styled,
 )
-from slide2rna.report.sections import ablations as ablation_section
 from slide2rna.report.sections.protocols import ProtocolStep
 
-# Shape as well as colour, so that kinds differ in greyscale too.
-KINDS = {
-    "main": (BLUE, "o", "evaluated model"),
-    "network": (GREEN, "s", "other network"),
-    "ridge": (ORANGE, "D", "ridge"),
-    "null": (GREY, "v", "null"),
-}
+COLORS = {"main": BLUE, "network": GREEN, "ridge": ORANGE, "null": GREY}
 NAME_LENGTH = 46
-
-
-@styled
-def models(summary: pl.DataFrame, model: str, gene_sets: Sequence[str]) -> Figure:
-    """Plot correlations of all models with 95 % intervals, and the noise floor, per gene set."""
-    names = model_labels.ordered_models(summary, model)
-    figure, axes = axes_for(
-        len(gene_sets), 2.3 + 2.5 * len(gene_sets), 1.25 + 0.27 * max(len(names), 4)
-    )
-    kinds = [model_labels.model_kind(name, model) for name in names]
-    y = _rows(kinds)
-    for axis, gene_set in zip(axes, gene_sets, strict=True):
-        rows = summary.filter(pl.col("gene_set") == gene_set)
-        floor = rows.filter((pl.col("metric") == "pcc_floor") & (pl.col("model") == model))
-        for low, high in floor.select("low", "high").drop_nulls().iter_rows():
-            axis.axvspan(low, high, color="#E6E9ED", linewidth=0, label="noise floor, 5–95 %")
-        axis.axvline(0, color="#9AA0A8", linewidth=0.8)
-        scores = rows.filter(pl.col("metric") == "pcc")
-        for place, name, kind in zip(y, names, kinds, strict=True):
-            color, marker, _ = KINDS[kind]
-            part = scores.filter(pl.col("model") == name).select("value", "low", "high")
-            for value, low, high in part.iter_rows():
-                if value is not None:
-                    axis.plot([low, high], [place] * 2, color=color, linewidth=2.2)
-                    axis.plot(value, place, marker, color=color, markersize=6)
-        axis.set_yticks(y, names)
-        axis.set_ylim(min(y) - 0.7, max(y) + 0.7)
-        if axis is axes[0]:
-            axis.get_yticklabels()[0].set_fontweight("bold")
-        else:
-            axis.set_yticklabels([])
-        axis.grid(axis="y", visible=False)
-        axis.set_xlabel("PCC over patients")
-        axis.set_title("All genes" if gene_set == "all" else gene_set)
-    for kind in dict.fromkeys(kinds):
-        color, marker, words = KINDS[kind]
-        axes[0].plot([], [], marker, color=color, markersize=6, label=words)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower right", ncols=len(labels), fontsize=8.5)
-    return figure
 
 
 @styled
@@ -118,7 +68,7 @@ def pathway_bars(table: pl.DataFrame, model: str, rivals: Sequence[str]) -> Figu
         r = "r" if is_model else f"r_{name}"
         y = -np.arange(rows.height) * step - place
         values = rows[r].to_numpy()
-        color = KINDS[model_labels.model_kind(name, model)][0]
+        color = COLORS[model_labels.model_kind(name, model)]
         axis.barh(y, values, 0.86, color=color, alpha=1 if is_model else 0.72, label=name)
         ends = values.copy()
         if {f"{r}_low", f"{r}_high"} <= set(rows.columns):
@@ -176,66 +126,6 @@ def steps(rows: Sequence[ProtocolStep], gene_sets: Sequence[str]) -> Figure:
         axis.set_xlabel("PCC")
         axis.set_title("All genes" if gene_set == "all" else gene_set)
     return figure
-
-
-def write_ablations(table: pl.DataFrame, out: str | Path) -> None:
-    """Draw the table of ablations, of at least one row, as ablations.png and ablations.svg."""
-    section = ablation_section.ablations(table)
-    assert section is not None
-    save(ablations(section), out, "ablations")
-
-
-@styled
-def ablations(section: ablation_section.AblationSection) -> Figure:
-    """Plot differences of every variant to the base with intervals: of points, then of draws."""
-    kinds = {"difference": "Point"} | ({"drawn": "Mean of draws"} if section["drawn"] else {})
-    rows = [row for row in section["rows"] if any(cell for kind in kinds for cell, _ in row[kind])]
-    panels = [(kind, column) for kind in kinds for column in range(len(section["sets"]))]
-    figure, axes = axes_for(
-        len(panels), 2.6 + 3.1 * len(panels) / len(kinds) ** 0.5, 1.0 + 0.27 * max(len(rows), 2)
-    )
-    y = _rows([row["group"] for row in rows])
-    for axis, (kind, column) in zip(axes, panels, strict=True):
-        gene_set = section["sets"][column]
-        axis.axvline(0, color=INK, linewidth=1)
-        for at, row in zip(y, rows, strict=True):
-            cell, tone = row[kind][column]
-            if cell is None or cell["value"] is None:
-                continue
-            color = {"good": GREEN, "bad": ORANGE}.get(tone, GREY)
-            marker = {"good": "^", "bad": "v"}.get(tone, "o")
-            if cell["low"] is not None:
-                axis.plot([cell["low"], cell["high"]], [at] * 2, color=color, linewidth=2.2)
-            axis.plot(cell["value"], at, marker, color=color, markersize=6)
-        axis.set_yticks(y, [row["variant"] for row in rows] if axis is axes[0] else [""] * len(y))
-        axis.set_ylim(min(y, default=0) - 0.7, max(y, default=0) + 0.7)
-        axis.grid(axis="y", visible=False)
-        axis.set_xlabel("PCC, variant minus base")
-        title = "All genes" if gene_set == "all" else gene_set
-        axis.set_title(f"{kinds[kind]}\n{title}" if len(kinds) > 1 else title)
-    _legend(figure, axes[0])
-    return figure
-
-
-def _legend(figure: Figure, axis: Axes) -> None:
-    for color, marker, words in (
-        (GREEN, "^", "better than base"),
-        (ORANGE, "v", "worse than base"),
-        (GREY, "o", "unclear"),
-    ):
-        axis.plot([], [], marker, color=color, label=words)
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower right", ncols=3, fontsize=8.5)
-
-
-def _rows(groups: Sequence[str], gap: float = 0.45) -> list[float]:
-    """Return y positions from top to bottom, with a gap where the group changes."""
-    places, at = [], 0.0
-    for index, group in enumerate(groups):
-        if index:
-            at -= 1 + gap * (group != groups[index - 1])
-        places.append(at)
-    return places
 
 
 def _short(name: str) -> str:

@@ -65,29 +65,6 @@ def pcc_histogram(genes: pl.DataFrame) -> Figure:
 
 
 @styled
-def reliability(calibration: pl.DataFrame, gene_sets: Sequence[str]) -> Figure:
-    """Plot observed against nominal coverage of the draws' central intervals."""
-    figure, (axis,) = axes_for(1, 4.6, 4.3)
-    axis.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfect")
-    rows = calibration.filter((pl.col("quantity") == "coverage") & (pl.col("within") == "pooled"))
-    for name, color, shift in zip(
-        gene_sets, (BLUE, ORANGE, GREEN), (-0.006, 0.006, 0), strict=False
-    ):
-        part = rows.filter(pl.col("gene_set") == name).sort("nominal")
-        x, y = part["nominal"].to_numpy() + shift, part["covered"].to_numpy()
-        ends = np.abs(np.stack([part["low"].to_numpy(), part["high"].to_numpy()]) - y)
-        label = "all genes" if name == "all" else name
-        axis.errorbar(
-            x, y, yerr=ends, fmt="o-", color=color, markersize=4, linewidth=1.3, label=label
-        )
-    axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axis.set_xlabel("nominal coverage")
-    axis.set_ylabel("measured values inside")
-    axis.legend(fontsize=8.5, loc="upper left")
-    return figure
-
-
-@styled
 def pit(calibration: pl.DataFrame, gene_sets: Sequence[str]) -> Figure:
     """Plot the probability integral transform as a histogram: flat for a calibrated model."""
     figure, axes = axes_for(len(gene_sets), 4.6, 2.15, columns=1)
