@@ -19,20 +19,8 @@ from slide2rna.core.root import ROOT
 
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 SECTIONS = (
-    "folds",
-    "tiles",
-    "features",
-    "bags",
-    "pathways",
-    "model",
-    "train",
-    "baselines",
-    "sample",
-    "evaluate",
-    "shift",
-    "stain",
-    "leak_audit",
-    "samplers",
+    *("folds", "tiles", "features", "bags", "pathways", "model", "train", "baselines"),
+    *("sample", "evaluate", "shift", "stain", "leak_audit", "samplers"),
 )
 # Keys outside the sections; a cohort's value replaces the file's value as a whole.
 TOP_LEVEL_KEYS = ("max_failed_slides", "models", "seeds", "search", "ablations", "extras", "start")

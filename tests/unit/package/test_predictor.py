@@ -284,9 +284,8 @@ def test_a_strange_file_is_named(copy: Path) -> None:
 def test_a_strangers_record_is_refused(copy: Path, change: dict[str, object]) -> None:
     about = files.read_json(copy / predictor.ABOUT)
     files.write_json(about | change, copy / predictor.ABOUT)
-    with pytest.raises(StageError) as caught:
+    with pytest.raises(StageError, match=next(iter(change))):
         predictor.load(copy, "cpu")
-    assert next(iter(change)) in caught.value.cause
 
 
 def test_a_record_that_is_no_object_is_refused(copy: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import packaged
 import polars as pl
 import pytest
-from slide2rna.core import files
 from slide2rna.core.errors import StageError
 from slide2rna.package import predictor
+from slide2rna.storage import parquet
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_strangers_table_is_refused(
     copy: Path, name: str, change: Callable[[pl.DataFrame], pl.DataFrame]
 ) -> None:
     path = copy / f"{name}.parquet"
-    files.write_parquet(change(pl.read_parquet(path)), path)
+    parquet.write(change(pl.read_parquet(path)), path)
     packaged.sign(copy)
     with pytest.raises(StageError) as caught:
         predictor.load(copy, "cpu")
@@ -60,7 +60,7 @@ def test_a_strangers_table_is_refused(
 
 def test_tables_of_another_model_are_refused(copy: Path) -> None:
     path = copy / "genes.parquet"
-    files.write_parquet(pl.read_parquet(path).reverse(), path)
+    parquet.write(pl.read_parquet(path).reverse(), path)
     packaged.sign(copy)
     with pytest.raises(StageError, match="another model"):
         _ = predictor.load(copy, "cpu").fold_models[0]
