@@ -19,7 +19,7 @@ STEP_VERSIONS = {
     "features": 1,
     "bags": 2,
     "pathways": 3,
-    "train": 7,
+    "train": 8,
     "sample": 5,
     "evaluate": 6,
     "export": 1,

@@ -34,7 +34,7 @@ from slide2rna.training.outside import Outside
 from slide2rna.training.selection import clearly_better
 from slide2rna.training.spread import best_factor, gaussian_crps
 from slide2rna.training.targets import fit_gene_scale, targets
-from slide2rna.training.task import FoldTask
+from slide2rna.training.task import FoldTask, PartSlides
 
 OWN_WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 
@@ -146,7 +146,7 @@ def fit_start(task: FoldTask, scale: Scale, settings: ModelSettings, outside: Ou
         best = _best_blend(task, own, scores)
         crps = _val_crps(task, scores, best)
         seconds = (time.monotonic() - began) / 2
-        clear = clearly_better(crps, plain, task.val.units)
+        clear = clearly_better(crps, plain, _witnesses(task.val))
         scores_win = settings["target"] == "normal_scores" or clear
         for name, losses in (("zscore", plain), ("normal_scores", crps)):
             facts: Tried = {"target": name}
@@ -252,6 +252,11 @@ def _unseen(task: FoldTask, blend: Blend, saw_train: bool) -> tuple[Array, Array
         return blend.val, task.val.values
     mean = np.concatenate([blend.val, blend.left_out])
     return mean, np.concatenate([task.val.values, task.train.values])
+
+
+def _witnesses(val: PartSlides) -> list[str]:
+    """Return the split units of val, or its samples if there is one unit alone."""
+    return list(val.units if len(set(val.units)) > 1 else val.sample_ids)
 
 
 def _val_crps(task: FoldTask, units: Units, blend: Blend) -> Array:

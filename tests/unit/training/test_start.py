@@ -18,7 +18,9 @@ from slide2rna.data import fold_rows
 from slide2rna.features import bag_file
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import checkpoint
-from slide2rna.training import fit
+from slide2rna.training import fit, start
+from slide2rna.training.selection import clearly_better
+from slide2rna.training.task import PartSlides
 from training_cohort import CPU, cohort
 
 torch.set_num_threads(1)
@@ -134,6 +136,16 @@ def test_a_checkpoint_of_another_task_is_not_continued(
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.parametrize(("units", "clear"), [("pppp", True), ("pppq", False)])
+def test_the_samples_of_a_single_unit_are_its_witnesses(units: str, clear: bool) -> None:
+    """Within one patient, val is one section; two units with opposite signs decide nothing."""
+    values = np.zeros((4, 2))
+    val = PartSlides(values, values, values, list("abcd"), list(units))
+    gain = np.array([1.0, 1.1, 0.9, -1.0 if "q" in units else 1.0])
+    witnesses = start._witnesses(val)
+    assert clearly_better(1 - gain, np.ones(4), witnesses) is clear
+
+
 def test_ridge_start_is_the_ridge(cohort: flow_cohort.FlowCohort, tmp_path: Path) -> None:
     """A training that moves nothing leaves the closed-form ridge as the point prediction."""
     settings = flow_cohort.settings(epochs=1, learning_rate=1e-12)
@@ -165,6 +177,6 @@ def test_ridge_start_is_the_ridge(cohort: flow_cohort.FlowCohort, tmp_path: Path
         image = model.encode_image(
             torch.from_numpy(bagged.means[test.bag]), torch.from_numpy(bagged.sizes[test.bag])
         )
-        start = torch.zeros(len(expected), expected.shape[1])
-        mean = start + model.velocity(start, torch.tensor(0.0), image)
+        zero = torch.zeros(len(expected), expected.shape[1])
+        mean = zero + model.velocity(zero, torch.tensor(0.0), image)
     assert np.allclose(mean[:, :-1].numpy(), expected[:, :-1], atol=2e-4)
