@@ -13,6 +13,8 @@ from slide2rna.core.errors import ConfigError, has_control
 from slide2rna.core.memory import free_bytes
 
 FLOW = "flow"
+# Networks whose weights are counted from their settings; a user's own network has its own layers.
+COUNTED = ("abmil", "he2rna", "trnasformer", "sequoia")
 # Bounds are far above what anybody uses; beyond them memory would be taken for nothing.
 SIZE = {"type": "integer", "minimum": 1, "maximum": 1 << 16}
 RANK = {"type": "integer", "minimum": 0, "maximum": 1 << 16}
@@ -30,6 +32,15 @@ FITTED = {
     "properties": {
         **dict.fromkeys(("head_rank", "own_head_rank", "gene_knots", "mixture_rank"), RANK),
         "mixture_is_mean": {"type": "boolean"},
+    },
+}
+SETS = {
+    "type": "object",
+    "required": ["names", "index"],
+    "properties": {
+        "names": {"type": "array"},
+        "index": {"type": "array", "minItems": 1},
+        "outside": {"type": ["array", "null"]},
     },
 }
 SCHEMA = {
@@ -52,18 +63,9 @@ SCHEMA = {
             "required": ["model"],
             "properties": {"model": {"type": "object"}},
         },
-        "pathways": {
-            "type": "object",
-            "required": ["names", "index"],
-            "properties": {
-                "names": {"type": "array"},
-                "index": {"type": "array", "minItems": 1},
-                "outside": {"type": ["array", "null"]},
-            },
-        },
     },
     "if": {"properties": {"model": {"const": FLOW}}},
-    "then": {"required": ["pathways", "interpolant"]},
+    "then": {"required": ["pathways", "interpolant"], "properties": {"pathways": SETS}},
 }
 # Per pair of gene sets: the overlap as int32, the graph as bool, and a copy of it.
 BYTES_PER_PAIR = 6
@@ -97,6 +99,8 @@ def least_values(meta: dict[str, Any]) -> int:
     settings, genes, features = meta["settings"]["model"], len(meta["genes"]), meta["features"]
     if meta["model"] == FLOW:
         return _least_of_flow(meta, settings, genes, features)
+    if meta["model"] not in COUNTED:
+        return 0
     width = settings.get("hidden") or settings.get("width") or features
     layers = [features, *settings.get("layers", [] if width == features else [width])]
     inner = settings.get("heads", 0) * settings.get("head_size", 0)
