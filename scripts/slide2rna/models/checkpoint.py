@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from slide2rna.core import files
-from slide2rna.core.errors import WeightsError
+from slide2rna.core.errors import StageError, WeightsError
 from slide2rna.flow.velocity import RNAFM
 from slide2rna.models import model_record
 from slide2rna.models.regressor import Regressor
@@ -123,7 +123,9 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     try:
         meta = files.read_json(path)
-    except (OSError, ValueError) as error:
+    except StageError as error:
+        raise WeightsError(path, error.cause, AGAIN) from error
+    except OSError as error:
         raise WeightsError(folder, f"no model there ({error})", "train it first") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise WeightsError(path, "not this version's format", "train it again")
