@@ -101,7 +101,7 @@ def test_a_slide_of_the_cohort_gets_its_own_draws(repo: Path, demo: Path, tmp_pa
     shutil.copytree(folder, alone)
     about = files.read_json(alone / "predictor.json")
     files.write_json(about | {"folds": [fold]}, alone / "predictor.json")
-    path = Path(slide["path"])
+    path = demo / "source" / slide["path"]
     done = command(repo, path, "--model", alone, "--out", tmp_path / "out", "--no-page")
     assert done.returncode == 0, done.stderr
     found = pl.read_parquet(tmp_path / "out" / path.stem / "genes.parquet")

@@ -34,7 +34,7 @@ def test_luad_from_nothing(repo: Path, tmp_path: Path) -> None:
     assert asked.count("data") == PATIENTS + PATIENTS + 1  # expression and slides, each once
     slides = pl.read_parquet(out / "slides" / "shard-*.parquet")
     assert slides["status"].to_list() == ["ok"] * (PATIENTS + 1)
-    assert all(Path(path).is_file() for path in slides["path"])
+    assert all((out / "slides" / path).is_file() for path in slides["path"])
     assert pl.read_parquet(out / "expression.parquet").shape == (PATIENTS, GENES + 1)
     found = json.loads((out / "cohort.json").read_text())
     assert found["acquisition"]["release"] == RELEASE

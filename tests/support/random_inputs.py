@@ -11,9 +11,9 @@ from pathlib import Path
 import h5py
 from hypothesis import strategies as st
 from slide2rna.cohort.sheet import read_sheet
-from slide2rna.core import delimited
 from slide2rna.core.errors import SheetError, UserError, has_control
 from slide2rna.predict import encode_slide
+from slide2rna.storage import delimited
 from slide2rna.transfer import batch
 
 CELL = st.text(alphabet='ab1 .é,;\t"', max_size=5)

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slide2rna.core.errors import ConfigError
-from slide2rna.core.log import log
 
 
 def make_output_folder(path: str | Path, remedy: str) -> None:
@@ -43,6 +42,8 @@ def alone(folder: Path, name: str = "") -> Iterator[None]:
     command that deleted it could let two others in.
     """
     from filelock import FileLock, Timeout
+
+    from slide2rna.core.log import log
 
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f".{name}.lock")

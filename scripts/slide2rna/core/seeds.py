@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def seed_for(seed: int, *names: object) -> int:
@@ -18,6 +20,8 @@ def seed_for(seed: int, *names: object) -> int:
 
 def rng_for(seed: int, *names: object) -> np.random.Generator:
     """Return a random generator seeded with `seed_for`."""
+    import numpy as np  # not above: the Snakefile needs `shard_of` and no numpy
+
     return np.random.default_rng(seed_for(seed, *names))
 
 

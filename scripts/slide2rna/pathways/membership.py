@@ -19,6 +19,8 @@ from slide2rna.storage import parquet
 
 DENSE = 0.5
 
+FIRST = "run scripts/pathways.py first"
+
 
 @dataclass(frozen=True)
 class Pathways:
@@ -90,9 +92,9 @@ def read_pathways(path: str | Path, genes: list[str]) -> Pathways:
         The table can't be read, or has genes that the list lacks.
     """
     try:
-        frame = parquet.read(path, columns=["pathway", "gene"])
+        frame = parquet.read(path, columns=["pathway", "gene"], remedy=FIRST)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise PathwayError(path, str(error), "run scripts/pathways.py first") from error
+        raise PathwayError(path, str(error), FIRST) from error
     position = {gene: i for i, gene in enumerate(genes)}
     unknown = sorted(set(frame["gene"].unique()) - position.keys())
     if unknown:
