@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 
 from slide2rna.core import encoder_names
 from slide2rna.core.config import Settings
@@ -20,7 +20,7 @@ PACKAGES = {"transformers": "transformers", "remote": "transformers", "package":
 def missing_package(spec: EncoderSpec) -> str | None:
     """Return the package that an encoder lacks on this machine."""
     name = PACKAGES.get(spec.loader, "") or (spec.model if spec.loader == "package" else None)
-    return name if name and importlib.util.find_spec(name) is None else None
+    return name if name and find_spec(name) is None else None
 
 
 def availability(spec: EncoderSpec, revision: str | None = None) -> str:

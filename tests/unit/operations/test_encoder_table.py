@@ -19,7 +19,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     monkeypatch.setattr(encoder_weights, "cached", lambda *_: None)
-    monkeypatch.setattr(encoder_table.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(encoder_table, "find_spec", lambda _: None)
 
 
 def test_every_row_is_a_line(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,7 +71,7 @@ def test_what_an_encoder_lacks(
 
 
 def test_code_of_a_repository_needs_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder_table.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(encoder_table, "find_spec", lambda _: object())
     assert found("hibou-b", revision="0" * 40)[0].status != "fail"
     assert found("hibou-b")[0].status == "fail"
 
