@@ -10,7 +10,7 @@ import polars as pl
 from slide2rna.cohort import gdc, manifest, pairing, pathdb
 from slide2rna.cohort.expression import read_expression, read_genes
 from slide2rna.cohort.published_splits import PublishedFacts
-from slide2rna.core.config import Settings
+from slide2rna.core.config import Settings, manifest_path
 from slide2rna.core.errors import ConfigError, DownloadError
 from slide2rna.core.files import sha256sum, write_json
 from slide2rna.core.log import log
@@ -44,11 +44,6 @@ class CohortAudit(TypedDict):
     dropped: list[Row]
     acquisition: NotRequired[Acquisition]
     published_splits: NotRequired[PublishedFacts]
-
-
-def manifest_path(name: str, source: Settings) -> Path:
-    """Return the path of a cohort's manifest, whether or not it exists yet."""
-    return Path(source.get("manifest") or f"manifests/{name}.tsv")
 
 
 def read_or_freeze(

@@ -241,6 +241,11 @@ def _check_external(config: dict[str, Any], where: str) -> None:
                 raise ConfigError(place, cause, "give both cohorts the same")
 
 
+def manifest_path(name: str, cohort: Settings) -> Path:
+    """Return the path of a GDC cohort's manifest, whether or not it exists yet."""
+    return Path(cohort.get("manifest") or f"manifests/{name}.tsv")
+
+
 def partners(config: dict[str, Any], cohort: str) -> list[str]:
     """Return the cohorts that join a cohort's fit: its own list, or `pan` if it is in that."""
     own = config["cohorts"][cohort].get("settings", {}).get("pan")

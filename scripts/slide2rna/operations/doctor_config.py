@@ -49,7 +49,7 @@ def check_shards(settings: config.Settings) -> list[Finding]:
     """Compare each cohort's number of shards with its slides, if a table lists them."""
     findings = []
     for name, cohort in settings["cohorts"].items():
-        table = Path(cohort.get("sheet") or cohort.get("manifest") or f"manifests/{name}.tsv")
+        table = Path(cohort.get("sheet") or config.manifest_path(name, cohort))
         if cohort["source"] not in ("sheet", "gdc") or not table.is_file():
             continue
         try:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from slide2rna.core.config import manifest_path
 from slide2rna.core.delimited_text import MISSING, read_cells
 from slide2rna.core.errors import UserError
 from slide2rna.core.files import read_json
@@ -48,9 +49,8 @@ class InputStamps:
         cohort = self.plan.cohort(wildcards)
         if cohort.block["source"] != "gdc":
             return ""
-        name = cohort.block.get("manifest") or ""
-        path = Path(name) if name else None
-        if path is None or not path.is_file():
+        path = manifest_path(cohort.name, cohort.block)
+        if not path.is_file():
             return ""
         (digest,) = self._cache(cohort.name).contents([path])
         record = Path(self.plan.paths.frozen_manifest.format(cohort=cohort.name))

@@ -246,14 +246,18 @@ class Inputs:
 
     def own_weights(self, wildcards: Wildcards) -> Files:
         """Return the user's own file of an encoder's weights."""
-        features = self.plan.cohort(wildcards).features[wildcards.encoder]
-        return [] if features["encoder"] in ("color", "files") else features["weights"] or []
+        return _weights_files(self.plan.cohort(wildcards).features[wildcards.encoder])
 
     def _weights(self, cohort: str, features: Settings) -> Files:
-        if features["encoder"] in ("color", "files"):
-            return []
-        own = self.plan.with_weights(cohort, features)["weights"]
-        return list(own.values()) if isinstance(own, dict) else own or []
+        return _weights_files(self.plan.with_weights(cohort, features))
+
+
+def _weights_files(features: Settings) -> Files:
+    """Return the files of an encoder's weights: none, one, or one for each of several encoders."""
+    if features["encoder"] in ("color", "files"):
+        return []
+    weights = features["weights"] or []
+    return list(weights.values()) if isinstance(weights, dict) else weights
 
 
 def _named_files(cohort: CohortPlan, *keys: str) -> list[str]:
