@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import polars as pl
 
 from slide2rna.core.errors import DownloadError
-from slide2rna.core.files import md5sum, read_json, write_json
+from slide2rna.core.files import md5sum, read_record, write_json
 from slide2rna.core.log import log, progress
 from slide2rna.core.rows import CheckedSlideRow, SlideRow
 from slide2rna.core.seeds import shard_of
@@ -25,6 +25,7 @@ from slide2rna.storage import parquet, stamps
 from slide2rna.transfer import batch, client, resumable
 
 Measurement = tuple[str | None, int | None]  # md5 in hex and size in bytes
+Checked = tuple[Measurement, identity.Identity]
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,8 @@ class MeasuredFiles:
     def md5(self, name: str, status: list[Any]) -> str | None:
         """Return the recorded md5 in hex of a file in the table, if its status is the same."""
         record_path = self._record_path(name)
-        if record_path is None or not record_path.is_file():
-            return None
-        record = read_json(record_path)
-        return str(record["md5"]) if record["file"] == status else None
+        record = read_record(record_path) if record_path else {}
+        return str(record["md5"]) if record.get("file") == status else None
 
     def record(self, name: str, status: list[Any], md5: str) -> None:
         """Record a file's md5 with its status from before the file was read."""
@@ -178,7 +177,7 @@ def fetch_slides(
     }
     missing = [job for job in jobs if job and job.dest not in present]
     failures = batch.fetch_all(missing, settings, stopped)
-    measured: dict[tuple[Any, ...], Measurement | DownloadError] = {}
+    measured: dict[tuple[Any, ...], Checked | DownloadError] = {}
     done: list[CheckedSlideRow] = []
     for row, job in progress(list(zip(rows, jobs, strict=True)), "check slides"):
         path = _relative(job.dest, folder) if job else row["path"]
@@ -193,9 +192,8 @@ def fetch_slides(
             failed: SlideRow = {**row, "md5": None, "size": None}
             done.append({**failed, "status": "failed", "reason": reason, **identity.UNKNOWN})
         else:
-            md5, size = result
+            (md5, size), found = result
             measured_row: SlideRow = {**row, "path": path, "md5": md5, "size": size}
-            found = identity.UNKNOWN if path is None else identity.identify(folder / path)
             done.append({**measured_row, "status": "ok", "reason": None, **found})
     return done
 
@@ -225,10 +223,13 @@ def _is_unchanged(
 
 def _measure(
     path: str | None, row: SlideRow, fetched: bool, records: MeasuredFiles, folder: Path
-) -> Measurement | DownloadError:
-    """Check a slide's file and record its md5; return the error if the check fails."""
+) -> Checked | DownloadError:
+    """Check a slide's file and record its md5; return the error if the check fails.
+
+    The stamp is of the time before the file was read: a file replaced meanwhile differs from it.
+    """
     if path is None:
-        return None, None
+        return (None, None), identity.UNKNOWN
     status = file_status(folder / path)
     md5 = recorded_md5 = records.md5(path, status)
     if fetched and row["md5"]:  # It has just been compared; reading a slide again takes seconds.
@@ -239,7 +240,8 @@ def _measure(
         return error
     if measurement[0] is not None and measurement[0] != recorded_md5:
         records.record(path, status, measurement[0])
-    return measurement
+    stamp = status[-1] if status else stamps.MISSING
+    return measurement, {"quickhash": identity.quickhash(folder / path), "stamp": stamp}
 
 
 def _reason(error: DownloadError) -> str:

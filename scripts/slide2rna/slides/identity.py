@@ -30,11 +30,6 @@ class Identity(TypedDict):
 UNKNOWN: Identity = {"quickhash": None, "stamp": None}
 
 
-def identify(path: str | Path) -> Identity:
-    """Return the identity of a slide's file."""
-    return {"quickhash": quickhash(path), "stamp": slide_stamp(path)}
-
-
 def quickhash(path: str | Path) -> str | None:
     """Return OpenSlide's quickhash of a slide; None if OpenSlide has none or doesn't read it."""
     try:

@@ -15,6 +15,7 @@ from slide2rna.core.errors import DownloadError
 from slide2rna.core.files import md5sum
 from slide2rna.core.seeds import shard_of
 from slide2rna.slides import download
+from slide2rna.storage import stamps
 from slide2rna.transfer import client
 
 TEXT = b"a slide"
@@ -102,8 +103,19 @@ def test_a_shared_file_is_read_once(slide: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(download, "md5sum", count)
     rows = table(*({"slide_id": f"S{i}", "path": str(slide)} for i in range(5)))
-    assert (check_shard(rows, 0, 1)["md5"] == MD5).all()
-    assert len(calls) == 1
+    stamped = []
+
+    expected = stamps.slide_stamp(slide)
+
+    def count_sample(path: Path) -> str:
+        stamped.append(path)
+        return expected
+
+    monkeypatch.setattr(stamps, "sample", count_sample)
+    checked = check_shard(rows, 0, 1)
+    assert (checked["md5"] == MD5).all()
+    assert (checked["stamp"] == expected).all()
+    assert len(calls) == len(stamped) == 1
 
 
 def test_an_unreadable_file_is_named(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +226,10 @@ def test_a_slide_that_is_as_it_was_is_not_read_again(
     other.write_bytes(b"another")
     assert again()["md5"].to_list() != first["md5"].to_list()
     assert read == ["b.svs"]
+    for record in (tmp_path / "slides" / "measured").iterdir():
+        record.write_text(record.read_text().replace('"md5"', '"md4"'))
+    assert again()["status"].to_list() == ["ok", "ok"]
+    assert read == ["a.svs", "b.svs"]  # damaged records say nothing
     other.unlink()
     assert again()["status"].to_list() == ["ok", "failed"]
 
