@@ -157,10 +157,7 @@ def _predict_slide(
     )
     required = ["genes.parquet", "pathways.parquet"]
     required += [PAGE] * options.page + [H5AD] * options.h5ad
-    try:
-        record = files.read_json(out / RECORD)
-    except (OSError, ValueError):
-        record = {}
+    record = files.read_record(out / RECORD)
     if record.get("key") == key and all((out / name).is_file() for name in required):
         log.info("%s: up to date", path.name)
         return record["row"]

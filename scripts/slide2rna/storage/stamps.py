@@ -9,13 +9,12 @@ have changed. The time of the last status change is one of them, since no tool c
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from slide2rna.core.files import sha256sum, write_json
+from slide2rna.core.files import read_record, sha256sum, write_json
 
 # Folders that belong to a slide, by its suffix.
 COMPANIONS = {".mrxs": "{}", ".vsi": "_{}_"}
@@ -186,7 +185,7 @@ def _attempt(digest: Digest, path: str) -> str:
 def _read_cache(path: Path) -> dict[str, dict[str, tuple[Status, str]]]:
     """Return the cached digests by kind and name; an unreadable cache is an empty one."""
     try:
-        kinds = json.loads(path.read_text(encoding="utf-8"))
+        kinds = read_record(path)
         return {
             kind: {
                 str(name): ([int(number) for number in entry[:4]], str(entry[4]))

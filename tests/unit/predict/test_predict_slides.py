@@ -131,6 +131,17 @@ def test_an_interrupted_run_goes_on(
     assert files(tmp_path / "out/b") == FILES
 
 
+def test_a_damaged_record_is_made_again(model: Predictor, tmp_path: Path) -> None:
+    path = packaged.features_of(tmp_path / "a.h5")
+    first = predict_slides.predict_slides(model, [path], tmp_path / "out", QUICK)
+    record = tmp_path / "out/a/prediction.json"
+    whole = record.read_text()
+    for damaged in (whole[:-20], whole.replace('"status": "ok"', '"status": "no"')):
+        record.write_text(damaged)
+        assert predict_slides.predict_slides(model, [path], tmp_path / "out", QUICK).equals(first)
+        assert record.read_text() == whole
+
+
 def test_slides_of_an_earlier_command_stay_listed(model: Predictor, tmp_path: Path) -> None:
     for name in "ba":
         path = packaged.features_of(tmp_path / f"{name}.h5", seed=ord(name))
