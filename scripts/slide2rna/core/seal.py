@@ -68,16 +68,18 @@ def is_intact(path: Path) -> bool | None:
     return None if position is None else digest_of(path, position) == stored
 
 
-def check(path: str | Path, remedy: str = REMEDY) -> None:
-    """Compare a file with its seal; a file without one passes.
+def check(path: str | Path, remedy: str = REMEDY) -> bool:
+    """Compare a file with its seal, and return whether it has one; a file without one passes.
 
     Raises
     ------
     StageError
         The file was damaged, or edited by hand.
     """
-    if is_intact(Path(path)) is False:
+    intact = is_intact(Path(path))
+    if intact is False:
         raise damage(path, remedy)
+    return intact is not None
 
 
 def damage(path: object, remedy: str = REMEDY) -> StageError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from slide2rna.core import files, seal
 from slide2rna.core.errors import StageError, UserError
@@ -17,7 +17,7 @@ from slide2rna.package import digests
 from slide2rna.package.about_check import check_about
 from slide2rna.package.predictor import ABOUT
 from slide2rna.sampling import draw_store
-from slide2rna.storage import parquet, split_file, tensors
+from slide2rna.storage import parquet, split_file
 
 # Names of temporary files and folders, which a later run completes or deletes.
 UNFINISHED = ".partial"
@@ -74,7 +74,7 @@ def check_entry(path: Path) -> int:
     checks: dict[str, Callable[[Path], bool]] = {
         ".parquet": _check_table,
         ".json": _check_json,
-        ".h5": _check_sealed,
+        ".h5": seal.check,
         ".safetensors": _check_tensors,
         split_file.SUFFIX: _check_digest,
     }
@@ -94,22 +94,18 @@ def _entries(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _check_sealed(path: Path) -> bool:
-    seal.check(path)
-    return seal.is_intact(path) is not None
-
-
 def _check_table(path: Path) -> bool:
     """Compare a table with its seal, or read it for its page checksums."""
-    if not _check_sealed(path):
+    if not seal.check(path):
         parquet.read(path)
     return True
 
 
 def _check_tensors(path: Path) -> bool:
+    sealed = seal.check(path)
     try:
-        with tensors.open_checked(path):
-            return seal.is_intact(path) is not None
+        with safe_open(path, "numpy"):
+            return sealed
     except SafetensorError as error:
         raise StageError(path, f"not readable as safetensors ({error})", seal.REMEDY) from error
 
