@@ -19,18 +19,19 @@ from slide2rna.core.seeds import seed_for
 from slide2rna.core.types import Array, Mpp, Px
 from slide2rna.features import clusters, encoder_weights
 from slide2rna.features.encode import extract
-from slide2rna.features.feature_file import Features, encoder_name, read, read_attributes, write
+from slide2rna.features.feature_file import Features, read, read_attributes, write
 from slide2rna.features.registry import Encoder
+from slide2rna.features.stated_facts import encoder_name
 from slide2rna.package.predictor import Predictor
 from slide2rna.slides import tiles
 from slide2rna.slides.identity import slide_file
 from slide2rna.slides.reader import open_slide
 from slide2rna.slides.tiles import Tiling
+from slide2rna.storage.stamps import slide_stamp
 
 FEATURE_SUFFIXES = (".h5", ".hdf5")
 # CLAM writes pt_files/<slide>.pt, and the same with coordinates as h5_files/<slide>.h5.
 PICKLED = (".pt", ".pth", ".pkl", ".pickle")
-ENDS_BYTES = 2**20
 FEATURES_STEM = "features"  # name of the feature file in a prediction's folder
 
 
@@ -237,22 +238,15 @@ def _key(
 ) -> str:
     """Return a fingerprint of everything that a slide's features depend on.
 
-    The file enters by its size, time and both ends: whole slides are too large to be read twice.
+    The file enters by its time and stamp: whole slides are too large to be read twice.
     """
-    stat = path.stat()
-    size = stat.st_size
-    with open(path, "rb") as handle:
-        ends = [handle.read(ENDS_BYTES)]
-        handle.seek(max(0, size - ENDS_BYTES))
-        ends.append(handle.read(ENDS_BYTES))
     about = predictor.about
     files = weights.values() if isinstance(weights, dict) else [weights] if weights else []
     return tiles.fingerprint(
         STEP_VERSIONS["features"],
         about.get("encoder_identity") or about["encoder"],
-        size,
-        stat.st_mtime_ns,
-        *(hashlib.sha256(end).hexdigest() for end in ends),
+        path.stat().st_mtime_ns,
+        slide_stamp(path),
         mpp,
         about["tiles"]["tile_px"],
         about["tiles"]["min_contrast"],

@@ -15,6 +15,7 @@ from slide2rna.features import feature_file
 from slide2rna.package import predictor
 from slide2rna.package.predictor import Predictor
 from slide2rna.predict import encode_slide, predict
+from slide2rna.storage import stamps
 
 torch.set_num_threads(1)
 
@@ -93,9 +94,9 @@ def test_pickled_features_are_not_opened(model: Predictor, tmp_path: Path, suffi
 def test_a_slide_that_changed_in_the_middle_has_another_key(
     model: Predictor, tmp_path: Path
 ) -> None:
-    """Same size, same ends: only the time tells."""
+    """Same size, same blocks of the stamp: only the time tells."""
     path, table = tmp_path / "a.svs", pl.DataFrame({"x": [0]})
-    content = bytearray(3 * encode_slide.ENDS_BYTES)
+    content = bytearray(8 * stamps.MIB)
     about = {"tiles": packaged.SETTINGS["tiles"], "encoder": "color"}
     of = replace(model, about=model.about | about)
 
@@ -104,9 +105,10 @@ def test_a_slide_that_changed_in_the_middle_has_another_key(
 
     path.write_bytes(content)
     os.utime(path, ns=(1, 1))
-    before = key()
+    before, stamp = key(), stamps.slide_stamp(path)
     assert key() == before
-    content[len(content) // 2] = 1
+    content[stamps.MIB + 1] = 1
     path.write_bytes(content)
+    assert stamps.slide_stamp(path) == stamp
     os.utime(path, ns=(1, 2))
     assert key() != before
