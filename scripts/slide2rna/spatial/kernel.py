@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
 from slide2rna.core.types import Array
 
@@ -34,9 +35,7 @@ class SpatialKernel:
 
     def matrix(self, xy: Array, pitch: float) -> Array:
         """Return the correlation (n, n) of spots at `xy` (n, 2)."""
-        difference = xy[:, None] - xy[None]
-        distance = np.sqrt(np.square(difference).sum(axis=-1)) / pitch
-        made = self.share * np.exp(-distance / self.length)
+        made = self.share * np.exp(-cdist(xy, xy) / (pitch * self.length))
         np.fill_diagonal(made, 1.0)
         return made
 

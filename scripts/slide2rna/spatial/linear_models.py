@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.metrics.pairwise import euclidean_distances
 
 from slide2rna.core.types import Array
 from slide2rna.models.ridge import Ridge
@@ -91,18 +92,14 @@ def kernel_inputs(train: Sequence[SpotSlide], rng: np.random.Generator) -> Input
     mean, sd = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9)
     z = (x - mean) / sd
     landmarks = z[np.sort(rng.choice(len(z), min(LANDMARKS, len(z)), replace=False))]
-    width = np.median(_squares(landmarks, landmarks)[np.triu_indices(len(landmarks), 1)])
-    values, vectors = np.linalg.eigh(np.exp(-_squares(landmarks, landmarks) / width))
+    squares = euclidean_distances(landmarks, squared=True)
+    width = np.median(squares[np.triu_indices(len(landmarks), 1)])
+    values, vectors = np.linalg.eigh(np.exp(-squares / width))
     kept = values > values.max() * 1e-9
     root = vectors[:, kept] / np.sqrt(values[kept])
 
     def inputs(slide: SpotSlide) -> Array:
-        return np.exp(-_squares((slide.features - mean) / sd, landmarks) / width) @ root
+        squares = euclidean_distances((slide.features - mean) / sd, landmarks, squared=True)
+        return np.exp(-squares / width) @ root
 
     return inputs
-
-
-def _squares(a: Array, b: Array) -> Array:
-    """Return squared distances (n, m) of the rows of two arrays."""
-    inner = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2 * a @ b.T
-    return np.maximum(inner, 0)
