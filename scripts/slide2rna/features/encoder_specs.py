@@ -20,6 +20,7 @@ HUB_PREFIX = "hf-hub:"
 # Loaders whose networks this program builds; the others need a package, a repository or TRIDENT.
 BUILT = ("builtin", "timm", "keep", "transformers")
 INSTALL_TRANSFORMERS = "pip install 'slide2rna[transformers]'"
+FROM_FILES = "make its features with its own code or TRIDENT, and use encoder: files"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 TOLERANCE = 0.05  # of mpp and of a tile's edge
 

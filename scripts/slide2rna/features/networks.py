@@ -132,9 +132,13 @@ def _transformers(spec: EncoderSpec, embedding: str, folder: Path | None) -> nn.
         config = kind.config_class.from_pretrained(folder)
     else:
         config = kind.config_class(**spec.arguments)
-    options = {"add_pooling_layer": False} if spec.model == "ViTModel" else {}
-    network = kind(config, **options)
+    network = kind(config, **_without_pooler(spec))
     return ImageVector(network) if embedding == "own" else Pooled(network, embedding)
+
+
+def _without_pooler(spec: EncoderSpec) -> dict[str, bool]:
+    """Return the option that leaves out ViTModel's pooler, whose output isn't used."""
+    return {"add_pooling_layer": False} if spec.model == "ViTModel" else {}
 
 
 def fill(module: nn.Module, spec: EncoderSpec, state: State, where: object) -> nn.Module:
@@ -147,9 +151,12 @@ def fill(module: nn.Module, spec: EncoderSpec, state: State, where: object) -> n
     """
     network: Any = getattr(module, "network", module)
     if spec.loader == "transformers":
-        options = {"add_pooling_layer": False} if spec.model == "ViTModel" else {}
         network, found = type(network).from_pretrained(
-            *(None,), config=network.config, state_dict=state, output_loading_info=True, **options
+            None,
+            config=network.config,
+            state_dict=state,
+            output_loading_info=True,
+            **_without_pooler(spec),
         )
         missing = sorted(found["missing_keys"]) + sorted(map(str, found["mismatched_keys"]))
         if missing:
@@ -202,8 +209,7 @@ def adapted(spec: EncoderSpec, path: Path | None, commit: str | None) -> nn.Modu
         The package is missing, or no commit is pinned for code of a repository.
     """
     if spec.loader == "files":
-        remedy = "make its features with its own code or TRIDENT, and use encoder: files"
-        raise ConfigError(f"encoder {spec.name}", spec.note, remedy)
+        raise ConfigError(f"encoder {spec.name}", spec.note, encoder_specs.FROM_FILES)
     if spec.loader == "package":
         return _of_package(spec, path)
     if commit is None or not encoder_specs.COMMIT.fullmatch(commit):

@@ -104,10 +104,7 @@ def identity(settings: FeaturesSettings) -> str | None:
         elif name == "files" or path is None:
             return None
         else:
-            spec, found = (
-                find(name),
-                WeightsFile(path, encoder_weights.full_digest(path)),
-            )
+            spec, found = find(name), WeightsFile(path, encoder_weights.full_digest(path))
             parts.append(found.identity(spec, own["embedding"] or spec.embedding))
     return " + ".join(parts)
 

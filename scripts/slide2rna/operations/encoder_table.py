@@ -125,8 +125,7 @@ def findings(spec: EncoderSpec, weights: str | None, revision: str | None = None
     if spec.loader == "builtin":
         return [Finding("ok", subject, "no download needed")]
     if spec.loader == "files":
-        remedy = "make its features with its own code or TRIDENT, and use encoder: files"
-        return [Finding("fail", subject, spec.note, remedy)]
+        return [Finding("fail", subject, spec.note, encoder_specs.FROM_FILES)]
     if package := missing_package(spec):
         return [Finding("fail", subject, f"package {package} is missing", spec.install_line)]
     if spec.loader == "remote" and not encoder_specs.COMMIT.fullmatch(revision or ""):
