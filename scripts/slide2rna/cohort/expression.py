@@ -12,9 +12,10 @@ import numpy as np
 import polars as pl
 
 from slide2rna.cohort.expression_table import read_expression_table
+from slide2rna.cohort.gene_columns import check_printable
 from slide2rna.cohort.star_counts import genes_of_types, read_star, sample_rows
 from slide2rna.core.delimited_text import read_text, split_header, split_line
-from slide2rna.core.errors import SheetError, has_control, list_names
+from slide2rna.core.errors import SheetError, list_names
 from slide2rna.core.log import log
 
 # log2(x+1) of 50 would be 1e15 transcripts, which nobody measures: the table is linear.
@@ -161,9 +162,7 @@ def read_gene_list(path: str | Path) -> list[str]:
         names = names[1:]
     if not names or not all(names):
         raise SheetError(path, "no genes, or a line without one", "give one gene per line")
-    if strange := [name for name in names if has_control(name)]:
-        cause = f"the gene {strange[0]!a} holds a control character"
-        raise SheetError(path, cause, "remove it from the name")
+    check_printable(path, "gene", names)
     return names
 
 

@@ -15,7 +15,7 @@ import polars as pl
 
 from slide2rna.cohort import gene_columns
 from slide2rna.core.delimited_text import MISSING, read_text, split_header, split_line
-from slide2rna.core.errors import SheetError, has_control, list_names
+from slide2rna.core.errors import SheetError, list_names
 from slide2rna.storage import parquet
 
 ID_NAMES = ("sample_id", "patient_id")
@@ -62,9 +62,7 @@ def read_expression_table(
     if ids.null_count() or (ids == "").any():
         row = int(np.flatnonzero((ids.fill_null("") == "").to_numpy())[0]) + 1
         raise SheetError(f"{path} row {row}", f"{key} is empty", "give every row its sample id")
-    if strange := [name for name in ids if has_control(name)]:
-        cause = f"the {key} {strange[0]!a} holds a control character"
-        raise SheetError(path, cause, "remove it from the name")
+    gene_columns.check_printable(path, key, ids)
     repeated = ids.filter(ids.is_duplicated()).unique().sort().to_list()
     if repeated:
         remedy = "keep one row per sample (or average them yourself)"

@@ -8,7 +8,7 @@ a spreadsheet turned into a date stays, with a warning: no gene set has a gene o
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -52,6 +52,14 @@ DATE = re.compile(
 SERIAL = re.compile(r"(29[2-9]|[345]\d{2})\d{2}(\.0+)?")
 
 
+def check_printable(
+    where: object, what: str, names: Iterable[str], remedy: str = "remove it from the name"
+) -> None:
+    """Raise SheetError if a name holds a control character; `what` says what it names."""
+    if strange := next(filter(has_control, names), None):
+        raise SheetError(where, f"the {what} {strange!a} holds a control character", remedy)
+
+
 def clean_names(where: object, names: Sequence[str]) -> list[str]:
     """Return the column names without blanks around them.
 
@@ -64,10 +72,7 @@ def clean_names(where: object, names: Sequence[str]) -> list[str]:
     if "" in cleaned:
         cause = f"column {cleaned.index('') + 1} has no name"
         raise SheetError(where, cause, "name the gene or remove the column")
-    for name in cleaned:
-        if has_control(name):
-            cause = f"the column name {name!a} holds a control character"
-            raise SheetError(where, cause, "remove it from the name")
+    check_printable(where, "column name", cleaned)
     if repeated := duplicates(cleaned):
         remedy = "keep one of them"
         raise SheetError(where, f"gene {list_names(repeated)} has several columns", remedy)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slide2rna.cohort.gene_columns import clean_names, warn_of_names
+from slide2rna.cohort.gene_columns import check_printable, clean_names, warn_of_names
 from slide2rna.core.delimited_text import read_text
-from slide2rna.core.errors import SheetError, has_control, list_names
+from slide2rna.core.errors import SheetError, list_names
 from slide2rna.core.log import progress
 from slide2rna.storage.delimited import duplicates
 
@@ -59,9 +59,7 @@ def read_star(
     if repeated:
         remedy = "a file's name up to the first dot is its sample: keep one file per sample"
         raise SheetError(folder, f"sample {list_names(repeated)} has several files", remedy)
-    if strange := [name for name in ids if has_control(name)]:
-        cause = f"the sample's name {strange[0]!a} holds a control character"
-        raise SheetError(folder, cause, "rename the file")
+    check_printable(folder, "sample's name", ids, "rename the file")
     if samples is not None:
         keep = sample_rows(folder, samples, ids, [])
         files, ids = [files[i] for i in keep], [ids[i] for i in keep]
